@@ -1,0 +1,70 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Dependencies that only the workshop (readers, quantization, tools) needs.
+/// An app depends on this package with `traits: []` and resolves none of them.
+let workshop = TargetDependencyCondition.when(traits: ["Workshop"])
+
+let package = Package(
+  name: "swift-qm",
+  platforms: [.macOS(.v14), .iOS(.v17)],
+  products: [
+    .library(name: "QMRuntime", targets: ["QMRuntime"]),
+    .library(name: "QMNumPy", targets: ["QMNumPy"]),
+    .library(name: "QMGraph", targets: ["QMGraph"]),
+    .library(name: "QMONNX", targets: ["QMONNX"]),
+    .library(name: "QMQuantization", targets: ["QMQuantization"]),
+    .executable(name: "qconvert", targets: ["qconvert"]),
+    .executable(name: "qverify", targets: ["qverify"]),
+    .executable(name: "qinspect", targets: ["qinspect"]),
+    .executable(name: "qrun", targets: ["qrun"]),
+  ],
+  traits: [
+    .trait(name: "Workshop", description: "Readers, quantization and the command-line tools."),
+    .default(enabledTraits: ["Workshop"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2")
+  ],
+  targets: [
+    // Values.
+    .target(name: "QMTensor"),
+
+    // What an app links.
+    .target(name: "CQMKernels"),
+    .target(name: "CQMThreads"),
+    .systemLibrary(
+      name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"]), .brew(["zlib"])]),
+    .target(name: "QMOperations", dependencies: ["QMTensor", "CQMKernels", "CQMThreads"]),
+    .target(name: "QMFormat", dependencies: ["QMOperations", "CZlib"]),
+    .target(name: "QMRuntime", dependencies: ["QMFormat"]),
+    .target(name: "QMNumPy", dependencies: ["QMTensor", "CZlib"]),
+
+    // The workshop.
+    .systemLibrary(
+      name: "CProtobufC", pkgConfig: "libprotobuf-c",
+      providers: [.apt(["libprotobuf-c-dev"]), .brew(["protobuf-c"])]),
+    .target(name: "COnnxProto", dependencies: ["CProtobufC"]),
+    .target(name: "QMGraph", dependencies: ["QMRuntime", "QMFormat"]),
+    .target(name: "QMONNX", dependencies: ["QMGraph", "COnnxProto"]),
+    .target(name: "QMQuantization", dependencies: ["QMGraph"]),
+    .target(name: "QMReport", dependencies: ["QMQuantization", "QMNumPy"]),
+
+    // The tools.
+    .target(
+      name: "QMCommands",
+      dependencies: [
+        "QMReport", "QMONNX", "QMNumPy",
+        .product(name: "ArgumentParser", package: "swift-argument-parser", condition: workshop),
+      ]),
+    .executableTarget(name: "qconvert", dependencies: ["QMCommands"]),
+    .executableTarget(name: "qverify", dependencies: ["QMCommands"]),
+    .executableTarget(name: "qinspect", dependencies: ["QMCommands"]),
+    .executableTarget(name: "qrun", dependencies: ["QMCommands"]),
+
+    // Tests.
+    .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
+    .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,2 @@
+#pragma once
+#include "qm_kernel_set.h"

@@ -1,0 +1,12 @@
+// The instruction sets that kernels are compiled for and chosen by at run time.
+#pragma once
+#include <stdbool.h>
+
+typedef enum qm_kernel_set {
+  QM_PORTABLE = 0,
+  QM_AVX2 = 1,    // AVX2, FMA
+  QM_AVX512 = 2,  // AVX-512 F, BW, VL, DQ
+} qm_kernel_set;
+
+/// Whether this machine, and this build, can run the set.
+bool qm_kernel_set_available(qm_kernel_set set);

@@ -1,0 +1,4 @@
+// Ends what target_<set>.h began.
+#ifndef QM_SET_IS_PORTABLE
+#pragma clang attribute pop
+#endif

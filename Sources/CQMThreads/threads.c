@@ -1,0 +1,1 @@
+#include "qm_threads.h"

@@ -1,0 +1,108 @@
+import QMOperations
+import QMTensor
+
+/// A network as nodes over typed values, in an order in which it can run.
+///
+/// A node is added only through ``append(_:name:_:outputNames:)``, which checks its types, so a
+/// graph is well typed by construction. Names are the user's; those of values are unique.
+public struct Graph: Sendable {
+  public struct ValueID: Hashable, Sendable, Comparable {
+    public let index: Int
+    init(_ index: Int) { self.index = index }
+    public static func < (left: ValueID, right: ValueID) -> Bool { left.index < right.index }
+  }
+
+  public struct Value: Sendable {
+    public let name: String
+    public let type: ValueType
+    /// The elements, where the value is a constant.
+    public let constant: Tensor?
+  }
+
+  public struct Node: Sendable {
+    public let operation: Operation
+    public let name: String
+    /// nil: an optional input that is absent.
+    public let inputs: [ValueID?]
+    public let outputs: [ValueID]
+  }
+
+  /// A value that leaves the graph, under the name that the user knows.
+  public struct Output: Sendable {
+    public let name: String
+    public let value: ValueID
+  }
+
+  public private(set) var values: [Value] = []
+  public private(set) var nodes: [Node] = []
+  public private(set) var inputs: [ValueID] = []
+  public private(set) var outputs: [Output] = []
+  private var names: Set<String> = []
+
+  public init() {}
+
+  public subscript(id: ValueID) -> Value { values[id.index] }
+
+  /// A new input.
+  /// - Throws: `malformed` if the name is taken.
+  public mutating func addInput(name: String, _ type: ValueType) throws(QMError) -> ValueID {
+    guard !names.contains(name) else { throw .malformed("two values are named '\(name.abbreviated)'") }
+    let id = add(Value(name: name, type: type, constant: nil))
+    inputs.append(id)
+    return id
+  }
+
+  /// A new constant. The name is made unique where it is taken.
+  public mutating func addConstant(
+    name: String, _ tensor: Tensor, _ quantization: Quantization = .none
+  ) -> ValueID {
+    let type = ValueType(tensor.elementType, Shape(tensor.shape), quantization)
+    return add(Value(name: uniqueName(name), type: type, constant: tensor))
+  }
+
+  /// Adds a node behind all others.
+  /// - Parameter outputNames: the user's names of the outputs; those left out are made up from the
+  ///   node's name, and one that is taken is made unique.
+  /// - Returns: its outputs.
+  /// - Throws: what the operation's type rule throws, with the node as context.
+  @discardableResult
+  public mutating func append(
+    _ operation: Operation, name: String, _ inputs: [ValueID?], outputNames: [String] = []
+  ) throws(QMError) -> [ValueID] {
+    let operands = inputs.map { $0.map { Operand(self[$0].type, constant: self[$0].constant) } }
+    let types = try within(.node(name: name, operation: operation.name)) {
+      () throws(QMError) in try operation.body.outputTypes(for: operands)
+    }
+    var outputs: [ValueID] = []
+    for (index, type) in types.enumerated() {
+      let given = index < outputNames.count ? outputNames[index] : ""
+      let proposal = given.isEmpty ? (index == 0 ? name : "\(name):\(index)") : given
+      outputs.append(add(Value(name: uniqueName(proposal), type: type, constant: nil)))
+    }
+    nodes.append(Node(operation: operation, name: name, inputs: inputs, outputs: outputs))
+    return outputs
+  }
+
+  /// Makes a value leave the graph.
+  /// - Throws: `malformed` if another output has the name.
+  public mutating func addOutput(name: String, _ value: ValueID) throws(QMError) {
+    guard !outputs.contains(where: { $0.name == name }) else {
+      throw .malformed("two outputs are named '\(name.abbreviated)'")
+    }
+    outputs.append(Output(name: name, value: value))
+  }
+
+  /// A name that no value has: `proposal`, or `proposal~2`, `proposal~3`, ….
+  private func uniqueName(_ proposal: String) -> String {
+    guard names.contains(proposal) else { return proposal }
+    var number = 2
+    while names.contains("\(proposal)~\(number)") { number += 1 }
+    return "\(proposal)~\(number)"
+  }
+
+  private mutating func add(_ value: Value) -> ValueID {
+    names.insert(value.name)
+    values.append(value)
+    return ValueID(values.count - 1)
+  }
+}

@@ -1,0 +1,77 @@
+/// The extents of a tensor, outermost axis first. An axis is a number, or free until a run fixes it.
+public struct Shape: Hashable, Sendable {
+  public enum Axis: Hashable, Sendable {
+    case fixed(Int)
+    /// Known only when a run begins. Two axes with one non-empty name are equal then;
+    /// an empty name says nothing.
+    case free(String)
+
+    /// The extent, or nil where the axis is free.
+    public var extent: Int? {
+      if case .fixed(let extent) = self { extent } else { nil }
+    }
+  }
+
+  public var axes: [Axis]
+
+  public init(_ axes: [Axis]) { self.axes = axes }
+  public init(_ extents: [Int]) { axes = extents.map(Axis.fixed) }
+
+  public var rank: Int { axes.count }
+
+  /// The extents, or nil while an axis is free.
+  public var extents: [Int]? {
+    var extents: [Int] = []
+    extents.reserveCapacity(axes.count)
+    for axis in axes {
+      guard let extent = axis.extent else { return nil }
+      extents.append(extent)
+    }
+    return extents
+  }
+
+  public subscript(index: Int) -> Axis {
+    get { axes[index] }
+    set { axes[index] = newValue }
+  }
+
+  /// Whether a tensor of these extents can be a value of this shape: same rank, fixed axes equal.
+  /// Equal names of free axes are not compared.
+  public func admits(_ extents: [Int]) -> Bool {
+    extents.count == rank && zip(axes, extents).allSatisfy { ($0.extent ?? $1) == $1 }
+  }
+
+  /// Product of extents with overflow checked.
+  /// - Returns: nil if an extent is negative or the product exceeds `Int.max`.
+  public static func elementCount(of extents: [Int]) -> Int? {
+    var count = 1
+    for extent in extents {
+      guard extent >= 0 else { return nil }
+      let (product, overflow) = count.multipliedReportingOverflow(by: extent)
+      guard !overflow else { return nil }
+      count = product
+    }
+    return count
+  }
+}
+
+extension Shape.Axis: ExpressibleByIntegerLiteral {
+  public init(integerLiteral value: Int) { self = .fixed(value) }
+}
+
+extension Shape: ExpressibleByArrayLiteral {
+  public init(arrayLiteral elements: Axis...) { self.init(elements) }
+}
+
+extension Shape: CustomStringConvertible {
+  public var description: String { "[" + axes.map(\.description).joined(separator: ", ") + "]" }
+}
+
+extension Shape.Axis: CustomStringConvertible {
+  public var description: String {
+    switch self {
+    case .fixed(let extent): "\(extent)"
+    case .free(let name): name.isEmpty ? "?" : name
+    }
+  }
+}

@@ -1,0 +1,115 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A dense array in row-major order: a typed, shaped view of a ``Buffer``. Copies share the buffer.
+public struct Tensor: Sendable {
+  public let elementType: ElementType
+  public let shape: [Int]
+  public let buffer: Buffer
+  public let byteOffset: Int
+
+  /// A view of `shape` elements from `byteOffset` on.
+  /// - Throws: `malformed` if the extents overflow or reach beyond the buffer.
+  public init(_ elementType: ElementType, _ shape: [Int], buffer: Buffer, byteOffset: Int = 0)
+    throws(QMError)
+  {
+    guard let count = Shape.elementCount(of: shape) else {
+      throw .malformed("extents \(shape) are negative or too many")
+    }
+    let (size, overflow) = count.multipliedReportingOverflow(by: elementType.byteCount)
+    guard !overflow, byteOffset >= 0, byteOffset <= buffer.count, size <= buffer.count - byteOffset
+    else {
+      throw .malformed(
+        "\(elementType)\(shape) needs \(overflow ? "more than 2^63" : "\(size)") bytes, found \(buffer.count - byteOffset)")
+    }
+    self.elementType = elementType
+    self.shape = shape
+    self.buffer = buffer
+    self.byteOffset = byteOffset
+  }
+
+  /// Zeros.
+  public init(zeros elementType: ElementType, _ shape: [Int]) throws(QMError) {
+    let size = try Tensor.byteCount(of: elementType, shape)
+    try self.init(elementType, shape, buffer: Buffer.allocate(byteCount: size))
+  }
+
+  /// The given elements. The number of elements must be the product of the extents.
+  public init<Element: TensorElement>(_ shape: [Int], _ elements: [Element]) throws(QMError) {
+    guard Shape.elementCount(of: shape) == elements.count else {
+      throw .invalidInput("\(elements.count) elements do not fill extents \(shape)")
+    }
+    let buffer = try Buffer.allocate(byteCount: elements.count * MemoryLayout<Element>.stride)
+    elements.withUnsafeBytes { bytes in
+      if let source = bytes.baseAddress { memcpy(buffer.base, source, bytes.count) }
+    }
+    try self.init(Element.elementType, shape, buffer: buffer)
+  }
+
+  /// Memory that a tensor takes.
+  /// - Throws: `malformed` if the extents are negative or their product overflows.
+  public static func byteCount(of elementType: ElementType, _ shape: [Int]) throws(QMError) -> Int {
+    guard let count = Shape.elementCount(of: shape) else {
+      throw .malformed("extents \(shape) are negative or too many")
+    }
+    let (size, overflow) = count.multipliedReportingOverflow(by: elementType.byteCount)
+    guard !overflow else { throw .malformed("extents \(shape) are too many") }
+    return size
+  }
+
+  public var elementCount: Int { shape.reduce(1, *) }
+  public var byteCount: Int { elementCount * elementType.byteCount }
+  public var type: ValueType { ValueType(elementType, Shape(shape)) }
+
+  /// The bytes, valid while the buffer lives. They may be misaligned for the element type where
+  /// the tensor lies in a mapped file.
+  public var bytes: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: buffer.base + byteOffset, count: byteCount)
+  }
+
+  /// The elements; copied first if they are misaligned in memory.
+  /// The element type must be `Element`'s.
+  public func withElements<Element: TensorElement, R, E: Error>(
+    as: Element.Type = Element.self, _ body: (UnsafeBufferPointer<Element>) throws(E) -> R
+  ) throws(E) -> R {
+    precondition(elementType == Element.elementType, "a \(elementType) tensor read as \(Element.self)")
+    let start = buffer.base + byteOffset
+    if Int(bitPattern: start) % MemoryLayout<Element>.alignment == 0 {
+      let typed = start.assumingMemoryBound(to: Element.self)
+      return try body(UnsafeBufferPointer(start: typed, count: elementCount))
+    }
+    let copy = [Element](unsafeUninitializedCapacity: elementCount) { destination, count in
+      if byteCount > 0 { memcpy(destination.baseAddress!, start, byteCount) }
+      count = elementCount
+    }
+    return try copy.withUnsafeBufferPointer { (elements) throws(E) -> R in try body(elements) }
+  }
+
+  /// The elements as an array. The element type must be `Element`'s.
+  public func elements<Element: TensorElement>(as type: Element.Type = Element.self) -> [Element] {
+    withElements(as: type) { (elements) in Array(elements) }
+  }
+
+  /// The same bytes under other extents with the same product.
+  public func reshaped(_ shape: [Int]) throws(QMError) -> Tensor {
+    guard Shape.elementCount(of: shape) == elementCount else {
+      throw .malformed("\(elementCount) elements do not fill extents \(shape)")
+    }
+    return try Tensor(elementType, shape, buffer: buffer, byteOffset: byteOffset)
+  }
+
+  /// Whether element type, extents and every byte are equal. NaNs with equal bits are equal.
+  public func isIdentical(to other: Tensor) -> Bool {
+    elementType == other.elementType && shape == other.shape
+      && (byteCount == 0 || memcmp(bytes.baseAddress!, other.bytes.baseAddress!, byteCount) == 0)
+  }
+}
+
+extension Tensor: CustomStringConvertible {
+  public var description: String { "\(elementType)\(shape)" }
+}

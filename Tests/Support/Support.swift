@@ -1,0 +1,1 @@
+// Fixtures, seeded generators and comparisons for the tests.
