@@ -1,1 +1,166 @@
 #include "qm_threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#define QM_PAUSE() _mm_pause()
+#elif defined(__aarch64__)
+#define QM_PAUSE() __asm__ __volatile__("yield")
+#else
+#define QM_PAUSE() ((void)0)
+#endif
+
+// After this many looks a waiting thread lets others run.
+#define QM_LOOKS_BEFORE_YIELD 2000
+
+typedef struct qm_worker {
+  qm_pool *pool;
+  pthread_t thread;
+  int32_t number;
+} qm_worker;
+
+struct qm_pool {
+  // Number of the loop in the upper half, chunks not yet taken in the lower one. The fields of a
+  // loop are written only while no chunk is left, and a chunk is taken by exchanging the whole
+  // word: whoever succeeds has read the fields of that very loop.
+  _Alignas(64) _Atomic uint64_t ticket;
+  _Alignas(64) _Atomic uint32_t finished;
+  _Alignas(64) _Atomic uint32_t chunks;
+  _Atomic(qm_chunk_body) body;
+  _Atomic(void *) context;
+  atomic_flag busy;
+  _Atomic int32_t runs;
+  _Atomic bool stopping;
+  pthread_mutex_t mutex;
+  pthread_cond_t wake;
+  int32_t worker_count;
+  qm_worker workers[];
+};
+
+// Takes and does chunks until none is left.
+static void drain(qm_pool *pool, int32_t thread) {
+  uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+  while ((uint32_t)ticket != 0) {
+    uint32_t chunks = atomic_load_explicit(&pool->chunks, memory_order_relaxed);
+    qm_chunk_body body = atomic_load_explicit(&pool->body, memory_order_relaxed);
+    void *context = atomic_load_explicit(&pool->context, memory_order_relaxed);
+    if (atomic_compare_exchange_weak_explicit(
+            &pool->ticket, &ticket, ticket - 1, memory_order_acq_rel, memory_order_acquire)) {
+      body(context, chunks - (uint32_t)ticket, thread);
+      atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
+      ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
+    }
+  }
+}
+
+static void *work(void *argument) {
+  qm_worker *worker = argument;
+  qm_pool *pool = worker->pool;
+  for (;;) {
+    int looks = 0;
+    while (atomic_load_explicit(&pool->runs, memory_order_relaxed) > 0) {
+      if ((uint32_t)atomic_load_explicit(&pool->ticket, memory_order_relaxed) != 0) {
+        drain(pool, worker->number);
+        looks = 0;
+      } else if (++looks < QM_LOOKS_BEFORE_YIELD) {
+        QM_PAUSE();
+      } else {
+        sched_yield();
+        looks = 0;
+      }
+    }
+    pthread_mutex_lock(&pool->mutex);
+    while (atomic_load(&pool->runs) == 0 && !atomic_load(&pool->stopping)) {
+      pthread_cond_wait(&pool->wake, &pool->mutex);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    if (atomic_load(&pool->stopping)) return NULL;
+  }
+}
+
+qm_pool *qm_pool_create(int32_t threads) {
+  int32_t wanted = threads > 1 ? threads - 1 : 0;
+  void *memory = NULL;
+  size_t size = sizeof(qm_pool) + (size_t)wanted * sizeof(qm_worker);
+  if (posix_memalign(&memory, 64, size) != 0) return NULL;
+  qm_pool *pool = memory;
+  atomic_init(&pool->ticket, 0);
+  atomic_init(&pool->finished, 0);
+  atomic_init(&pool->chunks, 0);
+  atomic_init(&pool->body, NULL);
+  atomic_init(&pool->context, NULL);
+  atomic_flag_clear(&pool->busy);
+  atomic_init(&pool->runs, 0);
+  atomic_init(&pool->stopping, false);
+  pool->worker_count = 0;
+  if (pthread_mutex_init(&pool->mutex, NULL) != 0) {
+    free(pool);
+    return NULL;
+  }
+  if (pthread_cond_init(&pool->wake, NULL) != 0) {
+    pthread_mutex_destroy(&pool->mutex);
+    free(pool);
+    return NULL;
+  }
+  for (int32_t i = 0; i < wanted; i++) {
+    qm_worker *worker = &pool->workers[i];
+    worker->pool = pool;
+    worker->number = i + 1;
+    if (pthread_create(&worker->thread, NULL, work, worker) != 0) break;
+    pool->worker_count = i + 1;
+  }
+  return pool;
+}
+
+void qm_pool_destroy(qm_pool *pool) {
+  pthread_mutex_lock(&pool->mutex);
+  atomic_store(&pool->stopping, true);
+  pthread_cond_broadcast(&pool->wake);
+  pthread_mutex_unlock(&pool->mutex);
+  for (int32_t i = 0; i < pool->worker_count; i++) pthread_join(pool->workers[i].thread, NULL);
+  pthread_cond_destroy(&pool->wake);
+  pthread_mutex_destroy(&pool->mutex);
+  free(pool);
+}
+
+void qm_pool_begin(qm_pool *pool) {
+  pthread_mutex_lock(&pool->mutex);
+  atomic_fetch_add(&pool->runs, 1);
+  pthread_cond_broadcast(&pool->wake);
+  pthread_mutex_unlock(&pool->mutex);
+}
+
+void qm_pool_end(qm_pool *pool) { atomic_fetch_sub(&pool->runs, 1); }
+
+void qm_pool_run(qm_pool *pool, uint32_t chunks, qm_chunk_body body, void *context) {
+  if (chunks <= 1 || pool->worker_count == 0 || atomic_flag_test_and_set(&pool->busy)) {
+    for (uint32_t chunk = 0; chunk < chunks; chunk++) body(context, chunk, 0);
+    return;
+  }
+  bool wakes = atomic_load(&pool->runs) == 0;
+  if (wakes) qm_pool_begin(pool);
+  atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
+  atomic_store_explicit(&pool->chunks, chunks, memory_order_relaxed);
+  atomic_store_explicit(&pool->body, body, memory_order_relaxed);
+  atomic_store_explicit(&pool->context, context, memory_order_relaxed);
+  uint64_t previous = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
+  uint64_t next = ((previous >> 32) + 1) << 32 | chunks;
+  atomic_store_explicit(&pool->ticket, next, memory_order_release);
+  drain(pool, 0);
+  int looks = 0;
+  while (atomic_load_explicit(&pool->finished, memory_order_acquire) != chunks) {
+    if (++looks < QM_LOOKS_BEFORE_YIELD) {
+      QM_PAUSE();
+    } else {
+      sched_yield();
+      looks = 0;
+    }
+  }
+  if (wakes) qm_pool_end(pool);
+  atomic_flag_clear(&pool->busy);
+}

@@ -1,5 +1,54 @@
-/// The threads of a run.
+import CQMThreads
+
+/// The threads of a run: they wait spinning while a run is in flight and sleep between runs.
+///
+/// Results never depend on the number of threads: every chunk is the same work whoever does it.
+/// One pool may serve several callers; while it is busy, a further caller does its chunks alone.
 public final class ThreadPool: Sendable {
+  /// Threads that share the work, the caller's included.
   public let threadCount: Int
-  public init(threadCount: Int) { self.threadCount = threadCount }
+  /// nil for one thread.
+  private nonisolated(unsafe) let pool: OpaquePointer?
+
+  /// - Parameter threadCount: at least 1; more than 1024 counts as 1024.
+  public init(threadCount: Int) {
+    precondition(threadCount >= 1, "a pool has at least one thread")
+    self.threadCount = min(threadCount, 1024)
+    pool = self.threadCount > 1 ? qm_pool_create(Int32(self.threadCount)) : nil
+  }
+
+  deinit {
+    if let pool { qm_pool_destroy(pool) }
+  }
+
+  /// Wakes the threads: loops until ``endRun()`` start without delay. Calls nest.
+  public func beginRun() {
+    if let pool { qm_pool_begin(pool) }
+  }
+
+  /// Lets the threads sleep again.
+  public func endRun() {
+    if let pool { qm_pool_end(pool) }
+  }
+
+  /// Calls `body` once for every chunk in `0..<chunks`, in any order, on `threadCount` threads.
+  ///
+  /// `thread` is below `threadCount`, and no two chunks run under one number at the same time, so
+  /// that it may index scratch memory of the caller's.
+  public func run(chunks: Int, _ body: (_ chunk: Int, _ thread: Int) -> Void) {
+    guard let pool, chunks > 1 else {
+      for chunk in 0..<max(chunks, 0) { body(chunk, 0) }
+      return
+    }
+    typealias Body = (Int, Int) -> Void
+    withoutActuallyEscaping(body) { (body) in
+      withUnsafePointer(to: body) { (pointer: UnsafePointer<Body>) in
+        qm_pool_run(
+          pool, UInt32(chunks),
+          { (context, chunk, thread) in
+            context!.assumingMemoryBound(to: Body.self).pointee(Int(chunk), Int(thread))
+          }, UnsafeMutableRawPointer(mutating: pointer))
+      }
+    }
+  }
 }
