@@ -65,6 +65,7 @@ let package = Package(
     // Tests.
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
+    .testTarget(name: "QMOperationsTests", dependencies: ["QMOperations", "QMTestSupport"]),
   ],
   swiftLanguageModes: [.v6]
 )
