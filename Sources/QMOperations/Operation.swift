@@ -39,9 +39,15 @@ public protocol OperationProtocol: Hashable, Sendable {
   func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel?
+
+  /// Whether the only output has the bytes of the first input under other extents, so that both
+  /// may be the same memory and the kernel need not run.
+  var aliasesInput: Bool { get }
 }
 
 extension OperationProtocol {
+  public var aliasesInput: Bool { false }
+
   public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
     nil
   }

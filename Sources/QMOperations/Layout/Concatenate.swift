@@ -1,0 +1,104 @@
+import QMTensor
+
+/// Any number of inputs of one element type and quantization, joined along `axis`.
+public struct Concatenate: OperationProtocol {
+  public static let name = "Concatenate"
+  /// Counted from the front.
+  public var axis: Int
+  public init(axis: Int) { self.axis = axis }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    var result = try movable(0, of: operands)
+    try expectAxis(axis, rank: result.shape.rank)
+    for index in operands.indices.dropFirst() {
+      let next = try movable(index, of: operands)
+      guard next.elementType == result.elementType, next.quantization == result.quantization,
+        next.shape.rank == result.shape.rank
+      else { throw .malformed("\(result) joined with \(next)") }
+      for position in next.shape.axes.indices {
+        if position == axis {
+          result.shape[axis] = Self.sum(result.shape[axis], next.shape[axis])
+        } else {
+          result.shape[position] = try unified(
+            result.shape[position], next.shape[position],
+            "axis \(position) of \(result.shape) joined with \(next.shape) along \(axis)")
+        }
+      }
+      result = try result.checked()
+    }
+    return [result]
+  }
+
+  /// Of extents that have been checked against ``ValueLimits``.
+  private static func sum(_ left: Shape.Axis, _ right: Shape.Axis) -> Shape.Axis {
+    guard left != 0 else { return right }
+    guard right != 0 else { return left }
+    guard let left = left.extent, let right = right.extent else { return .free("") }
+    return .fixed(left + right)
+  }
+}
+
+/// Consecutive parts along `axis`, one output per size.
+public struct Split: OperationProtocol {
+  public static let name = "Split"
+
+  public enum Sizes: Hashable, Sendable {
+    case explicit([Int])
+    /// Equal parts; the last is smaller where the extent does not divide.
+    case equal(parts: Int)
+  }
+  /// Counted from the front.
+  public var axis: Int
+  public var sizes: Sizes
+  public init(axis: Int, sizes: Sizes) {
+    self.axis = axis
+    self.sizes = sizes
+  }
+
+  /// Outputs that one node may have.
+  private static let largestPartCount = 1 << 16
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    let type = try movable(0, of: operands)
+    try expectAxis(axis, rank: type.shape.rank)
+    var results: [ValueType] = []
+    for extent in try parts(of: type.shape[axis]) {
+      var part = type
+      part.shape[axis] = extent
+      results.append(try part.checked())
+    }
+    return results
+  }
+
+  private func parts(of axis: Shape.Axis) throws(QMError) -> [Shape.Axis] {
+    switch sizes {
+    case .explicit(let sizes):
+      guard (1...Self.largestPartCount).contains(sizes.count) else {
+        throw .malformed("\(sizes.count) parts")
+      }
+      var sum = 0
+      for size in sizes {
+        let (next, overflow) = sum.addingReportingOverflow(size)
+        guard size >= 0, !overflow else { throw .malformed("a part of \(size) elements") }
+        sum = next
+      }
+      guard axis.extent ?? sum == sum else {
+        throw .malformed("parts of \(sum) elements in all; the axis has \(axis)")
+      }
+      return sizes.map { .fixed($0) }
+    case .equal(let parts):
+      guard (1...Self.largestPartCount).contains(parts) else { throw .malformed("\(parts) parts") }
+      guard parts > 1 else { return [axis] }
+      guard let extent = axis.extent else {
+        return Array(repeating: .free(""), count: parts)
+      }
+      let size = extent / parts + (extent % parts == 0 ? 0 : 1)
+      let last = extent - size * (parts - 1)
+      guard last >= 0 else {
+        throw .malformed("\(extent) elements do not fill \(parts) parts of \(size)")
+      }
+      return Array(repeating: .fixed(size), count: parts - 1) + [.fixed(last)]
+    }
+  }
+}

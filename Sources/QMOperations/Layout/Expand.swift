@@ -1,0 +1,64 @@
+import QMTensor
+
+/// Inputs: data; int64 extents to broadcast with.
+public struct Expand: OperationProtocol {
+  public static let name = "Expand"
+  public init() {}
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(2...2, operands)
+    var type = try movable(0, of: operands)
+    let target = try integers(1, of: operands, "extents")
+    let rank = max(try target.requiredCount("extents"), type.shape.rank)
+    guard let extents = target.values else {
+      type.shape = .unknown(rank: rank)
+      return [type]
+    }
+    let input: [Shape.Axis] = Array(repeating: 1, count: rank - type.shape.rank) + type.shape.axes
+    let wanted = Array(repeating: 1, count: rank - extents.count) + extents
+    var axes: [Shape.Axis] = []
+    for (axis, extent) in zip(input, wanted) {
+      switch axis {
+      case _ where extent == 1: axes.append(axis)
+      case .fixed(1), .fixed(extent): axes.append(.fixed(extent))
+      // It is 1 or `extent`; the rule is asked again when it is known.
+      case .free: axes.append(.fixed(extent))
+      case .fixed: throw .malformed("\(type.shape) does not broadcast to extents \(extents)")
+      }
+    }
+    type.shape = Shape(axes)
+    return [try type.checked()]
+  }
+}
+
+/// Inputs: data; int64 repeats, one per axis.
+public struct Tile: OperationProtocol {
+  public static let name = "Tile"
+  public init() {}
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(2...2, operands)
+    var type = try movable(0, of: operands)
+    let repeats = try integers(1, of: operands, "repeats")
+    guard repeats.count ?? type.shape.rank == type.shape.rank else {
+      throw .malformed("\(repeats.count ?? 0) repeats for the axes of \(type.shape)")
+    }
+    guard let values = repeats.values else {
+      type.shape = .unknown(rank: type.shape.rank)
+      return [type]
+    }
+    for (axis, count) in values.enumerated() {
+      guard (0...ValueLimits.byteCount).contains(count) else {
+        throw .malformed("axis \(axis) repeated \(count) times")
+      }
+      if let extent = type.shape[axis].extent {
+        let (product, overflow) = extent.multipliedReportingOverflow(by: count)
+        guard !overflow else { throw .malformed("axis \(axis) of \(extent) repeated \(count) times") }
+        type.shape[axis] = .fixed(product)
+      } else if count != 1 {
+        type.shape[axis] = count == 0 ? 0 : .free("")
+      }
+    }
+    return [try type.checked()]
+  }
+}

@@ -1,0 +1,105 @@
+import QMTensor
+
+/// Inputs: data; int64 `[k]` starts, ends, axes (optional), steps (optional), with ONNX's clamping.
+/// Negative starts, ends and axes count from the end.
+public struct Slice: OperationProtocol {
+  public static let name = "Slice"
+  public init() {}
+
+  /// The elements of one axis that stay: `start`, `start + step`, …
+  struct Range: Hashable {
+    var start: Int
+    var step: Int
+    var count: Int
+
+    /// ONNX's rule: bounds from the end where negative, then clamped into the axis.
+    /// - Throws: `malformed` if the step is 0.
+    init(start: Int, end: Int, step: Int, extent: Int) throws(QMError) {
+      guard step != 0 else { throw .malformed("a slice of step 0") }
+      // A longer step takes the first element only, as this one does; the bound prevents overflow.
+      let step = min(max(step, -extent - 1), extent + 1)
+      let fromFront = (start < 0 ? start + extent : start, end < 0 ? end + extent : end)
+      let limits = step > 0 ? (0, extent) : (-1, extent - 1)
+      let first = min(max(fromFront.0, step > 0 ? 0 : min(0, extent - 1)), limits.1)
+      let last = min(max(fromFront.1, limits.0), limits.1)
+      let distance = step > 0 ? last - first : first - last
+      self.start = first
+      self.step = step
+      self.count = distance <= 0 ? 0 : (distance - 1) / abs(step) + 1
+    }
+
+    /// The whole axis.
+    init(extent: Int) {
+      start = 0
+      step = 1
+      count = extent
+    }
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(3...5, operands)
+    var type = try movable(0, of: operands)
+    let starts = try integers(1, of: operands, "starts")
+    let ends = try integers(2, of: operands, "ends")
+    let axes = try optional(3, of: operands) == nil ? nil : integers(3, of: operands, "axes")
+    let steps = try optional(4, of: operands) == nil ? nil : integers(4, of: operands, "steps")
+
+    let counts = [starts.count, ends.count, axes?.count, steps?.count].compactMap { $0 }
+    if let count = counts.first {
+      guard counts.allSatisfy({ $0 == count }), count <= type.shape.rank else {
+        throw .malformed(
+          "starts, ends, axes and steps of \(counts) elements for a value of rank \(type.shape.rank)")
+      }
+    }
+    // Which axes are cut must be known to say anything of the others.
+    let places: [Int]
+    if let axes {
+      guard let values = axes.values else {
+        type.shape = .unknown(rank: type.shape.rank)
+        return [type]
+      }
+      places = try Self.places(values, rank: type.shape.rank)
+    } else if let count = counts.first {
+      places = Array(0..<count)
+    } else {
+      type.shape = .unknown(rank: type.shape.rank)
+      return [type]
+    }
+
+    guard let first = starts.values, let last = ends.values, steps == nil || steps?.values != nil
+    else {
+      for axis in places { type.shape[axis] = .free("") }
+      return [type]
+    }
+    let stride = steps?.values ?? Array(repeating: 1, count: places.count)
+    for (position, axis) in places.enumerated() {
+      type.shape[axis] = try Self.extent(
+        of: type.shape[axis], start: first[position], end: last[position], step: stride[position])
+    }
+    return [type]
+  }
+
+  /// Axes from the front, each once.
+  static func places(_ axes: [Int], rank: Int) throws(QMError) -> [Int] {
+    var places: [Int] = []
+    for axis in axes {
+      let place = axis < 0 ? axis &+ rank : axis
+      guard (0..<rank).contains(place), !places.contains(place) else {
+        throw .malformed("axes \(axes) of a value of rank \(rank)")
+      }
+      places.append(place)
+    }
+    return places
+  }
+
+  private static func extent(
+    of axis: Shape.Axis, start: Int, end: Int, step: Int
+  ) throws(QMError) -> Shape.Axis {
+    if let extent = axis.extent {
+      return .fixed(try Range(start: start, end: end, step: step, extent: extent).count)
+    }
+    guard step != 0 else { throw .malformed("a slice of step 0") }
+    // ONNX writes "to the end" as a number beyond every extent, of 32 bits or of 64.
+    return start == 0 && end >= Int(Int32.max) && step == 1 ? axis : .free("")
+  }
+}
