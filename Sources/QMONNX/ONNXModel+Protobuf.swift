@@ -1,0 +1,279 @@
+import COnnxProto
+import CProtobufC
+import QMTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+// The only file that knows protobuf-c's structs.
+
+/// Memory that protobuf-c may still take. What it frees does not count back: messages are unpacked
+/// once, and freed at the end.
+private struct AllocationBudget {
+  var bytesLeft: Int
+  var isExceeded = false
+}
+
+/// Unpacks `skeleton` within the budget of `limits`, lets `body` read the message, and frees it.
+private func withUnpacked<Proto, R>(
+  _ skeleton: [UInt8], limits: ONNXLimits,
+  unpack: (UnsafeMutablePointer<ProtobufCAllocator>, Int, UnsafePointer<UInt8>?)
+    -> UnsafeMutablePointer<Proto>?,
+  free release: (UnsafeMutablePointer<Proto>, UnsafeMutablePointer<ProtobufCAllocator>) -> Void,
+  _ body: (Proto) throws(QMError) -> R
+) throws(QMError) -> R {
+  let budget = UnsafeMutablePointer<AllocationBudget>.allocate(capacity: 1)
+  budget.initialize(to: AllocationBudget(bytesLeft: limits.messageBytes))
+  defer { budget.deallocate() }
+  var allocator = ProtobufCAllocator(
+    alloc: { state, size in
+      let budget = state!.assumingMemoryBound(to: AllocationBudget.self)
+      guard size <= budget.pointee.bytesLeft, let memory = malloc(size) else {
+        budget.pointee.isExceeded = true
+        return nil
+      }
+      budget.pointee.bytesLeft -= size
+      return memory
+    },
+    free: { _, memory in free(memory) },
+    allocator_data: UnsafeMutableRawPointer(budget))
+  let message = skeleton.withUnsafeBufferPointer { bytes in
+    unpack(&allocator, bytes.count, bytes.baseAddress)
+  }
+  guard let message else {
+    if budget.pointee.isExceeded {
+      throw .unsupported("nodes and attributes take more than \(limits.messageBytes) bytes of memory")
+    }
+    throw .malformed("protobuf cannot read the message; not an ONNX file, or a damaged one")
+  }
+  defer { release(message, &allocator) }
+  return try body(message.pointee)
+}
+
+extension ONNXModel {
+  /// The model that `bytes` hold. The elements of its tensors stay there.
+  /// - Throws: `malformed` or `unsupported`, with the byte offset as context where there is one.
+  init(bytes: UnsafeRawBufferPointer, limits: ONNXLimits) throws(QMError) {
+    let skeleton = try WireScan.skeleton(of: bytes, as: .model, limits: limits)
+    self = try withUnpacked(
+      skeleton, limits: limits,
+      unpack: { onnx__model_proto__unpack($0, $1, $2) },
+      free: { onnx__model_proto__free_unpacked($0, $1) }
+    ) { (proto) throws(QMError) in try ONNXModel(proto) }
+  }
+
+  private init(_ proto: Onnx__ModelProto) throws(QMError) {
+    guard proto.has_ir_version != 0, let graph = proto.graph else {
+      throw .malformed("found no \(proto.has_ir_version == 0 ? "ir_version" : "graph"); not an ONNX model, or a damaged one")
+    }
+    irVersion = Int(proto.ir_version)
+    let name = try string(proto.producer_name)
+    let version = try string(proto.producer_version)
+    producer = version.isEmpty ? name : "\(name) \(version)"
+    operatorSets = [:]
+    for entry in messages(proto.opset_import, proto.n_opset_import) {
+      let domain = try domain(entry.domain)
+      guard let version = Int(exactly: entry.version),
+        operatorSets.updateValue(version, forKey: domain) ?? version == version
+      else { throw .malformed("domain '\(domain.abbreviated)' is imported in two versions") }
+    }
+    functions = []
+    for entry in messages(proto.functions, proto.n_functions) {
+      functions.append(try "\(string(entry.domain)).\(string(entry.name))")
+    }
+    self.graph = try ONNXGraph(graph.pointee)
+  }
+}
+
+extension ONNXTensor {
+  /// The one tensor that `bytes` hold: an ONNX `.pb` file.
+  /// - Throws: as ``ONNXModel/init(bytes:limits:)``.
+  init(bytes: UnsafeRawBufferPointer, limits: ONNXLimits) throws(QMError) {
+    let skeleton = try WireScan.skeleton(of: bytes, as: .tensor, limits: limits)
+    self = try withUnpacked(
+      skeleton, limits: limits,
+      unpack: { onnx__tensor_proto__unpack($0, $1, $2) },
+      free: { onnx__tensor_proto__free_unpacked($0, $1) }
+    ) { (proto) throws(QMError) in try ONNXTensor(proto) }
+  }
+
+  fileprivate init(_ proto: Onnx__TensorProto) throws(QMError) {
+    name = try string(proto.name)
+    dataType = proto.data_type
+    extents = numbers(proto.dims, proto.n_dims)
+    pieces = []
+    let places = numbers(proto.pieces, proto.n_pieces)
+    for start in stride(from: 0, to: places.count - 3, by: 4) {
+      let offset = Int(places[start + 2])
+      pieces.append(
+        WireScan.Piece(
+          field: Int(places[start]), isTagged: places[start + 1] != 0,
+          range: offset..<offset + Int(places[start + 3])))
+    }
+    guard proto.data_location != 0 else { return }
+    guard proto.data_location == 1 else {
+      throw .malformed("tensor '\(name.abbreviated)' has data_location \(proto.data_location); ONNX defines 0 and 1")
+    }
+    var entries: [(key: String, value: String)] = []
+    for entry in messages(proto.external_data, proto.n_external_data) {
+      entries.append(try (string(entry.key), string(entry.value)))
+    }
+    external = entries
+  }
+}
+
+extension ONNXGraph {
+  fileprivate init(_ proto: Onnx__GraphProto) throws(QMError) {
+    name = try string(proto.name)
+    nodes = []
+    initializers = []
+    inputs = []
+    outputs = []
+    sparseInitializerCount = proto.n_sparse_initializer
+    nodes.reserveCapacity(proto.n_node)
+    for node in messages(proto.node, proto.n_node) { nodes.append(try ONNXNode(node)) }
+    for tensor in messages(proto.initializer, proto.n_initializer) {
+      initializers.append(try ONNXTensor(tensor))
+    }
+    for info in messages(proto.input, proto.n_input) { inputs.append(try ONNXValueInfo(info)) }
+    for info in messages(proto.output, proto.n_output) { outputs.append(try ONNXValueInfo(info)) }
+  }
+}
+
+extension ONNXNode {
+  fileprivate init(_ proto: Onnx__NodeProto) throws(QMError) {
+    self = try within(.offset(Int(proto.position))) { () throws(QMError) in
+      ONNXNode(
+        name: try string(proto.name), operation: try string(proto.op_type),
+        domain: try QMONNX.domain(proto.domain), inputs: try strings(proto.input, proto.n_input),
+        outputs: try strings(proto.output, proto.n_output),
+        attributes: try ONNXAttribute.all(of: proto), position: Int(proto.position))
+    }
+  }
+}
+
+extension ONNXAttribute {
+  fileprivate static func all(of node: Onnx__NodeProto) throws(QMError) -> [ONNXAttribute] {
+    var attributes: [ONNXAttribute] = []
+    var names: Set<String> = []
+    for proto in messages(node.attribute, node.n_attribute) {
+      let attribute = try ONNXAttribute(proto)
+      guard names.insert(attribute.name).inserted else {
+        throw .malformed("a node has two attributes '\(attribute.name.abbreviated)'")
+      }
+      attributes.append(attribute)
+    }
+    return attributes
+  }
+
+  private init(_ proto: Onnx__AttributeProto) throws(QMError) {
+    name = try string(proto.name)
+    guard proto.has_ref_attr_name == 0 else {
+      value = .reference(try string(proto.ref_attr_name))
+      return
+    }
+    // AttributeProto.AttributeType. An encoder may leave out fields that are zero, so the type
+    // decides; a file without types is read by what is there.
+    var type = proto.type
+    if type == 0 {
+      type =
+        proto.has_f != 0 ? 1 : proto.has_i != 0 ? 2 : proto.has_s != 0 ? 3
+        : proto.t != nil ? 4 : proto.g != nil ? 5 : proto.n_floats > 0 ? 6
+        : proto.n_ints > 0 ? 7 : proto.n_strings > 0 ? 8 : 0
+    }
+    switch type {
+    case 1: value = .float(proto.f)
+    case 2: value = .integer(proto.i)
+    case 3: value = .string(bytes(proto.s))
+    case 4:
+      guard let tensor = proto.t else {
+        throw .malformed("attribute '\(name.abbreviated)' is a tensor and holds none")
+      }
+      value = .tensor(try ONNXTensor(tensor.pointee))
+    case 5:
+      guard let graph = proto.g else {
+        throw .malformed("attribute '\(name.abbreviated)' is a graph and holds none")
+      }
+      value = .graph(try ONNXGraph(graph.pointee))
+    case 6: value = .floats(numbers(proto.floats, proto.n_floats))
+    case 7: value = .integers(numbers(proto.ints, proto.n_ints))
+    case 8:
+      value = .strings((0..<proto.n_strings).map { bytes(proto.strings[$0]) })
+    case 9: value = .other("tensors")
+    case 10: value = .other("graphs")
+    case 11, 12: value = .other("a sparse tensor")
+    case 13, 14: value = .other("a type")
+    default: value = .other("nothing")
+    }
+  }
+}
+
+extension ONNXValueInfo {
+  fileprivate init(_ proto: Onnx__ValueInfoProto) throws(QMError) {
+    name = try string(proto.name)
+    guard let tensor = proto.type?.pointee.tensor_type?.pointee else { return }
+    var axes: [Shape.Axis]?
+    if let shape = tensor.shape?.pointee {
+      var known: [Shape.Axis] = []
+      for dimension in messages(shape.dim, shape.n_dim) {
+        switch dimension.value_case {
+        case ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_VALUE where dimension.dim_value > 0:
+          known.append(.fixed(Int(dimension.dim_value)))
+        case ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM:
+          known.append(.free(try string(dimension.dim_param)))
+        default:
+          // 0 and −1 are how some exporters write "not known".
+          known.append(.free(""))
+        }
+      }
+      axes = known
+    }
+    type = TensorType(dataType: tensor.elem_type, axes: axes)
+  }
+}
+
+// MARK: Fields
+
+private func bytes(_ field: ProtobufCBinaryData) -> [UInt8] {
+  [UInt8](UnsafeBufferPointer(start: field.data, count: field.len))
+}
+
+/// - Throws: `malformed` unless the bytes are UTF-8.
+private func string(_ field: ProtobufCBinaryData) throws(QMError) -> String {
+  let bytes = UnsafeBufferPointer(start: field.data, count: field.len)
+  let string = String(decoding: bytes, as: UTF8.self)
+  guard string.utf8.elementsEqual(bytes) else {
+    throw .malformed("the name '\(string.abbreviated)' is not UTF-8")
+  }
+  return string
+}
+
+private func strings(
+  _ fields: UnsafeMutablePointer<ProtobufCBinaryData>?, _ count: Int
+) throws(QMError) -> [String] {
+  var result: [String] = []
+  result.reserveCapacity(count)
+  for index in 0..<count { result.append(try string(fields![index])) }
+  return result
+}
+
+/// ONNX's own domain has two spellings.
+private func domain(_ field: ProtobufCBinaryData) throws(QMError) -> String {
+  let domain = try string(field)
+  return domain == "ai.onnx" ? "" : domain
+}
+
+private func numbers<Number>(_ field: UnsafeMutablePointer<Number>?, _ count: Int) -> [Number] {
+  Array(UnsafeBufferPointer(start: field, count: count))
+}
+
+private func messages<Proto>(
+  _ field: UnsafeMutablePointer<UnsafeMutablePointer<Proto>?>?, _ count: Int
+) -> some Sequence<Proto> {
+  (0..<count).lazy.map { field![$0]!.pointee }
+}

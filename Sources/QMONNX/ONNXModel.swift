@@ -1,0 +1,95 @@
+import QMTensor
+
+// An ONNX model as Swift values: what stands between protobuf and the operators.
+
+struct ONNXModel {
+  var irVersion: Int
+  var producer: String
+  /// Version of each imported operator set; the default domain is "".
+  var operatorSets: [String: Int]
+  /// "domain.name" of the functions that the file defines.
+  var functions: [String]
+  var graph: ONNXGraph
+}
+
+struct ONNXGraph {
+  var name: String
+  var nodes: [ONNXNode]
+  var initializers: [ONNXTensor]
+  var inputs: [ONNXValueInfo]
+  var outputs: [ONNXValueInfo]
+  var sparseInitializerCount: Int
+}
+
+struct ONNXNode {
+  var name: String
+  /// ONNX's name of the operator (`op_type`).
+  var operation: String
+  /// "" is ONNX's own domain, which files also write as "ai.onnx".
+  var domain: String
+  /// Names of values; "" where an optional one is absent.
+  var inputs: [String]
+  var outputs: [String]
+  var attributes: [ONNXAttribute]
+  /// Where the node begins in the file.
+  var position: Int
+}
+
+struct ONNXAttribute {
+  enum Value {
+    case float(Float)
+    case integer(Int64)
+    case string([UInt8])
+    case tensor(ONNXTensor)
+    case graph(ONNXGraph)
+    case floats([Float])
+    case integers([Int64])
+    case strings([[UInt8]])
+    /// A kind that no operator here has: sparse tensors, types, lists of graphs.
+    case other(String)
+    /// The attribute of an enclosing function.
+    case reference(String)
+  }
+  var name: String
+  var value: Value
+
+  /// For messages: "a float", "integers".
+  var kind: String {
+    switch value {
+    case .float: "a float"
+    case .integer: "an integer"
+    case .string: "a string"
+    case .tensor: "a tensor"
+    case .graph: "a graph"
+    case .floats: "floats"
+    case .integers: "integers"
+    case .strings: "strings"
+    case .other(let kind): kind
+    case .reference: "a reference to a function's attribute"
+    }
+  }
+}
+
+/// A value that enters or leaves a graph.
+struct ONNXValueInfo {
+  struct TensorType {
+    /// TensorProto.DataType.
+    var dataType: Int32
+    /// nil: the rank is not given.
+    var axes: [Shape.Axis]?
+  }
+  var name: String
+  /// nil: not a tensor, or no type at all.
+  var type: TensorType?
+}
+
+/// A tensor whose elements are still in the file, or in another one.
+struct ONNXTensor {
+  var name: String
+  /// TensorProto.DataType.
+  var dataType: Int32
+  var extents: [Int64]
+  var pieces: [WireScan.Piece]
+  /// Keys and values of `external_data`; nil where the elements are in this file.
+  var external: [(key: String, value: String)]?
+}

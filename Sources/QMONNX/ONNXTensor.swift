@@ -1,0 +1,272 @@
+import QMTensor
+
+/// The files that a model's tensors lie in: its own, and others in its folder.
+final class TensorFiles {
+  private let file: Buffer
+  /// nil where there is no folder to look in: external data are refused then.
+  private let folder: String?
+  private let limits: ONNXLimits
+  private var mapped: [String: Buffer] = [:]
+
+  /// - Parameters:
+  ///   - file: what the pieces of tensors count from.
+  ///   - folder: the canonical path of the folder that the model lies in.
+  init(file: Buffer, folder: String?, limits: ONNXLimits) {
+    self.file = file
+    self.folder = folder
+    self.limits = limits
+  }
+
+  /// The elements of `source`: a view of the mapped file where they lie there as memory has them.
+  /// - Throws: `malformed` if elements and extents do not agree, `unsupported` for element types
+  ///   that have no tensor here, `cannotOpen` for external data.
+  func tensor(_ source: ONNXTensor) throws(QMError) -> Tensor {
+    try within(.value(source.name)) { () throws(QMError) in
+      let elementType = try ElementType(onnx: source.dataType)
+      let extents = try extents(of: source)
+      let byteCount = try Tensor.byteCount(of: elementType, extents)
+      let tensor: Tensor
+      if let external = source.external {
+        guard source.pieces.isEmpty else {
+          throw .malformed("elements both in the model and in another file")
+        }
+        tensor = try self.external(external, elementType, extents, byteCount: byteCount)
+      } else {
+        tensor = try internal(source, elementType, extents, byteCount: byteCount)
+      }
+      if elementType == .bool { try checkBooleans(tensor) }
+      return try aligned(tensor)
+    }
+  }
+
+  private func extents(of source: ONNXTensor) throws(QMError) -> [Int] {
+    guard source.extents.count <= limits.axes else {
+      throw .unsupported("\(source.extents.count) axes; at most \(limits.axes) can be read")
+    }
+    guard source.extents.allSatisfy({ $0 >= 0 }) else {
+      throw .malformed("extents \(source.extents) are negative")
+    }
+    return source.extents.map(Int.init)
+  }
+
+  /// A bool is one byte, 0 or 1; another one would be no value of Swift's type.
+  private func checkBooleans(_ tensor: Tensor) throws(QMError) {
+    guard tensor.bytes.allSatisfy({ $0 <= 1 }) else {
+      throw .malformed("a bool element that is neither 0 nor 1")
+    }
+  }
+
+  /// Small tensors are copied where they are misaligned; big ones stay views of the file, whoever
+  /// reads them copes.
+  private func aligned(_ tensor: Tensor) throws(QMError) -> Tensor {
+    let address = Int(bitPattern: tensor.buffer.base) + tensor.byteOffset
+    guard address % tensor.elementType.byteCount != 0, tensor.byteCount < 64 << 10 else {
+      return tensor
+    }
+    return try Tensor(tensor.elementType, tensor.shape, buffer: Buffer.copying(tensor.bytes))
+  }
+
+  // MARK: Elements in the model
+
+  private func internal(
+    _ source: ONNXTensor, _ elementType: ElementType, _ extents: [Int], byteCount: Int
+  ) throws(QMError) -> Tensor {
+    guard let first = source.pieces.first else {
+      guard byteCount == 0 else {
+        throw .malformed("\(elementType)\(extents) has no elements in the file")
+      }
+      return try Tensor(zeros: elementType, extents)
+    }
+    guard source.pieces.allSatisfy({ $0.field == first.field }) else {
+      throw .malformed("elements in two fields at once")
+    }
+    guard byteCount > 0 else { throw .malformed("elements where extents \(extents) have none") }
+    if first.field == TensorElements.raw {
+      guard first.range.count == byteCount else {
+        throw .malformed("\(elementType)\(extents) takes \(byteCount) bytes, found \(first.range.count)")
+          .within(.offset(first.range.lowerBound))
+      }
+      return try Tensor(elementType, extents, buffer: file, byteOffset: first.range.lowerBound)
+    }
+    guard first.field == elementType.typedField else {
+      throw .malformed("\(elementType) elements do not stand in field \(first.field) of TensorProto")
+        .within(.offset(first.range.lowerBound))
+    }
+    return try typed(source.pieces, elementType, extents, byteCount: byteCount)
+  }
+
+  /// Elements of `float_data`, `int32_data`, ….
+  private func typed(
+    _ pieces: [WireScan.Piece], _ elementType: ElementType, _ extents: [Int], byteCount: Int
+  ) throws(QMError) -> Tensor {
+    let isFixed = elementType == .float32 || elementType == .float64
+    if isFixed, pieces.count == 1, !pieces[0].isTagged, pieces[0].range.count == byteCount {
+      return try Tensor(elementType, extents, buffer: file, byteOffset: pieces[0].range.lowerBound)
+    }
+    let count = byteCount / elementType.byteCount
+    // Each element takes a byte of the file at least, so memory is bounded before it is asked for.
+    let available = pieces.reduce(0) { $0 + $1.range.count }
+    guard count <= available else {
+      throw .malformed("\(elementType)\(extents) has \(count) elements, found at most \(available)")
+        .within(.offset(pieces[0].range.lowerBound))
+    }
+    let buffer = try Buffer.allocate(byteCount: byteCount)
+    var filled = 0
+    for piece in pieces {
+      var offset = piece.range.lowerBound
+      while offset < piece.range.upperBound {
+        let start = offset
+        guard filled < count else {
+          throw .malformed("\(elementType)\(extents) has \(count) elements, found more")
+            .within(.offset(start))
+        }
+        if piece.isTagged {
+          _ = try WireScan.varint(in: file.bytes, &offset, end: piece.range.upperBound)
+        }
+        let target = buffer.base + filled * elementType.byteCount
+        if isFixed {
+          guard elementType.byteCount <= piece.range.upperBound - offset else {
+            throw .malformed("an element is cut off").within(.offset(start))
+          }
+          target.copyMemory(from: file.base + offset, byteCount: elementType.byteCount)
+          offset += elementType.byteCount
+        } else {
+          let bits = try WireScan.varint(in: file.bytes, &offset, end: piece.range.upperBound)
+          guard elementType.store(varint: bits, at: target) else {
+            throw .malformed("\(Int64(bitPattern: bits)) is no \(elementType)")
+              .within(.offset(start))
+          }
+        }
+        filled += 1
+      }
+    }
+    guard filled == count else {
+      throw .malformed("\(elementType)\(extents) has \(count) elements, found \(filled)")
+        .within(.offset(pieces[0].range.lowerBound))
+    }
+    return try Tensor(elementType, extents, buffer: buffer)
+  }
+
+  // MARK: Elements in another file
+
+  private func external(
+    _ entries: [(key: String, value: String)], _ elementType: ElementType, _ extents: [Int],
+    byteCount: Int
+  ) throws(QMError) -> Tensor {
+    var values: [String: String] = [:]
+    for entry in entries where values.updateValue(entry.value, forKey: entry.key) != nil {
+      throw .malformed("external data give '\(entry.key.abbreviated)' twice")
+    }
+    guard let location = values["location"], !location.isEmpty else {
+      throw .malformed("external data without a location")
+    }
+    let offset = try Self.number(values["offset"], "offset") ?? 0
+    let length = try Self.number(values["length"], "length")
+    guard length ?? byteCount == byteCount else {
+      throw .malformed("\(elementType)\(extents) takes \(byteCount) bytes, external data have \(length!)")
+    }
+    let buffer = try open(location)
+    guard offset <= buffer.count, byteCount <= buffer.count - offset else {
+      throw .malformed("\(byteCount) bytes from \(offset) on reach beyond '\(location.abbreviated)' of \(buffer.count) bytes")
+    }
+    return try Tensor(elementType, extents, buffer: buffer, byteOffset: offset)
+  }
+
+  /// A count in decimal digits.
+  private static func number(_ text: String?, _ key: String) throws(QMError) -> Int? {
+    guard let text else { return nil }
+    guard !text.isEmpty, text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text)
+    else { throw .malformed("external data have \(key) '\(text.abbreviated)', expected a number") }
+    return number
+  }
+
+  /// The file at `location`, which must lie in the model's folder after every link is followed.
+  private func open(_ location: String) throws(QMError) -> Buffer {
+    guard let folder else {
+      throw .unsupported("elements in another file, where there is no folder to look in")
+    }
+    guard !location.hasPrefix("/"), !location.utf8.contains(0) else {
+      throw .malformed("external data at '\(location.abbreviated)'; expected a path within the model's folder")
+    }
+    let path = try within(.file(location.abbreviated)) { () throws(QMError) in
+      try canonicalPath("\(folder)/\(location)")
+    }
+    guard path.hasPrefix(folder == "/" ? "/" : folder + "/") else {
+      throw .malformed("external data at '\(location.abbreviated)' lie outside the model's folder; move the file into it")
+    }
+    if let buffer = mapped[path] { return buffer }
+    let buffer = try Buffer.mapping(path: path)
+    mapped[path] = buffer
+    return buffer
+  }
+}
+
+extension ElementType {
+  /// Names of TensorProto.DataType, from 0 on.
+  private static let onnxNames = [
+    "UNDEFINED", "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL",
+    "FLOAT16", "DOUBLE", "UINT32", "UINT64", "COMPLEX64", "COMPLEX128", "BFLOAT16", "FLOAT8E4M3FN",
+    "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", "UINT4", "INT4", "FLOAT4E2M1", "FLOAT8E8M0",
+    "UINT2", "INT2", "FLOAT6E2M3", "FLOAT6E3M2",
+  ]
+
+  /// The type that TensorProto.DataType numbers.
+  /// - Throws: `malformed` for a number that ONNX does not define or leaves undefined,
+  ///   `unsupported` for a type that no tensor here has.
+  init(onnx dataType: Int32) throws(QMError) {
+    switch dataType {
+    case 1: self = .float32
+    case 2: self = .uint8
+    case 3: self = .int8
+    case 4: self = .uint16
+    case 5: self = .int16
+    case 6: self = .int32
+    case 7: self = .int64
+    case 9: self = .bool
+    case 10: self = .float16
+    case 11: self = .float64
+    case 12: self = .uint32
+    case 13: self = .uint64
+    case 16: self = .bfloat16
+    default:
+      guard dataType > 0, dataType < Self.onnxNames.count else {
+        throw .malformed("element type \(dataType), which ONNX does not define")
+      }
+      throw .unsupported("element type \(Self.onnxNames[Int(dataType)]); expected float, integer of 8 to 64 bits or bool")
+    }
+  }
+
+  /// The field of TensorProto for elements that are not raw.
+  fileprivate var typedField: Int {
+    switch self {
+    case .float32: TensorElements.float
+    case .float64: TensorElements.double
+    case .int64: TensorElements.int64
+    case .uint32, .uint64: TensorElements.uint64
+    case .int8, .uint8, .int16, .uint16, .int32, .bool, .float16, .bfloat16: TensorElements.int32
+    }
+  }
+
+  /// Writes an element that a varint holds. float16 and bfloat16 stand as their bits.
+  /// - Returns: false if the type does not hold the number.
+  fileprivate func store(varint: UInt64, at target: UnsafeMutableRawPointer) -> Bool {
+    let signed = Int64(bitPattern: varint)
+    func store<Element: FixedWidthInteger>(_ element: Element?) -> Bool {
+      guard let element else { return false }
+      target.storeBytes(of: element, as: Element.self)
+      return true
+    }
+    switch self {
+    case .int8: return store(Int8(exactly: signed))
+    case .uint8: return store(UInt8(exactly: signed))
+    case .int16: return store(Int16(exactly: signed))
+    case .uint16, .float16, .bfloat16: return store(UInt16(exactly: signed))
+    case .int32: return store(Int32(exactly: signed))
+    case .int64: return store(signed)
+    case .uint32: return store(UInt32(exactly: varint))
+    case .uint64: return store(varint)
+    case .bool: return store(UInt8(exactly: signed))
+    case .float32, .float64: return false
+    }
+  }
+}
