@@ -30,9 +30,9 @@ final class TensorFiles {
         guard source.pieces.isEmpty else {
           throw .malformed("elements both in the model and in another file")
         }
-        tensor = try self.external(external, elementType, extents, byteCount: byteCount)
+        tensor = try linked(external, elementType, extents, byteCount: byteCount)
       } else {
-        tensor = try internal(source, elementType, extents, byteCount: byteCount)
+        tensor = try stored(source, elementType, extents, byteCount: byteCount)
       }
       if elementType == .bool { try checkBooleans(tensor) }
       return try aligned(tensor)
@@ -68,7 +68,7 @@ final class TensorFiles {
 
   // MARK: Elements in the model
 
-  private func internal(
+  private func stored(
     _ source: ONNXTensor, _ elementType: ElementType, _ extents: [Int], byteCount: Int
   ) throws(QMError) -> Tensor {
     guard let first = source.pieces.first else {
@@ -149,7 +149,7 @@ final class TensorFiles {
 
   // MARK: Elements in another file
 
-  private func external(
+  private func linked(
     _ entries: [(key: String, value: String)], _ elementType: ElementType, _ extents: [Int],
     byteCount: Int
   ) throws(QMError) -> Tensor {
