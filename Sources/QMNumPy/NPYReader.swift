@@ -1,0 +1,153 @@
+import QMTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// Single arrays in NumPy's `.npy` format.
+public enum NPY {
+  /// Reads an `.npy` file into memory of its own.
+  ///
+  /// The header is checked against the size of the file before memory for the elements is asked
+  /// for. The file is read, not mapped, so that one which shrinks meanwhile is an error.
+  ///
+  /// - Parameter check: looks at the header before the elements are read; what it throws is thrown.
+  /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`; the path as context.
+  public static func read(
+    path: String, limits: NumPyLimits = .standard,
+    check: (NPYHeader) throws(QMError) -> Void = { (_) throws(QMError) in }
+  ) throws(QMError) -> Tensor {
+    try within(.file(path)) { () throws(QMError) -> Tensor in
+      try array(in: FileBytes(path: path), limits: limits, check: check)
+    }
+  }
+
+  /// The header of an `.npy` file; its elements are not read.
+  /// - Throws: as ``read(path:limits:check:)``.
+  public static func header(path: String) throws(QMError) -> NPYHeader {
+    try within(.file(path)) { () throws(QMError) -> NPYHeader in
+      try header(of: FileBytes(path: path))
+    }
+  }
+
+  private static func header(of file: FileBytes) throws(QMError) -> NPYHeader {
+    let prefix = try file.read(at: 0, count: min(file.count, 12))
+    let end = min(file.count, try NPYHeader.byteCount(prefix: prefix.bytes))
+    let header = try NPYHeader(parsing: try file.read(at: 0, count: end).bytes)
+    try header.checkSize(fileByteCount: file.count)
+    return header
+  }
+
+  private static func array(
+    in file: FileBytes, limits: NumPyLimits, check: (NPYHeader) throws(QMError) -> Void
+  ) throws(QMError) -> Tensor {
+    let header = try header(of: file)
+    try check(header)
+    try limits.check(arrayByteCount: header.dataByteCount)
+    let data = try file.read(at: header.dataOffset, count: header.dataByteCount)
+    return try header.tensor(of: data, at: 0)
+  }
+}
+
+extension Tensor {
+  /// The array in an `.npy` file that lies in memory, which is all of `range` (default: of the
+  /// buffer). Shares the buffer where the elements are little-endian, row-major and aligned.
+  /// - Throws: `malformed`, `unsupported` (with the offset in `range`), `outOfMemory`.
+  public init(npyBytes buffer: Buffer, in range: Range<Int>? = nil, limits: NumPyLimits = .standard)
+    throws(QMError)
+  {
+    let range = range ?? 0..<buffer.count
+    precondition(range.lowerBound >= 0 && range.upperBound <= buffer.count)
+    let header = try NPYHeader(parsing: UnsafeRawBufferPointer(rebasing: buffer.bytes[range]))
+    try header.checkSize(fileByteCount: range.count)
+    try limits.check(arrayByteCount: header.dataByteCount)
+    self = try header.tensor(of: buffer, at: range.lowerBound + header.dataOffset)
+  }
+}
+
+extension NPYHeader {
+  /// - Throws: `malformed` unless the file holds the elements and nothing behind them.
+  func checkSize(fileByteCount: Int) throws(QMError) {
+    let found = fileByteCount - dataOffset
+    guard found != dataByteCount else { return }
+    throw QMError(
+      .malformed,
+      "\(elementType)\(shape) takes \(dataByteCount) bytes, found \(found): the file is "
+        + (found < dataByteCount ? "cut short" : "longer than its array"),
+      context: [.offset(dataOffset)])
+  }
+
+  /// The elements that lie in `buffer` from `offset` on, put into row-major order and this
+  /// machine's byte order.
+  func tensor(of buffer: Buffer, at offset: Int) throws(QMError) -> Tensor {
+    let stored = try Tensor(elementType, shape, buffer: buffer, byteOffset: offset)
+    let isTransposed = order == .columnMajor && shape.count(where: { $0 > 1 }) > 1
+    let isAligned = Int(bitPattern: buffer.base + offset) % elementType.byteCount == 0
+    // Any byte but 0 is true for NumPy; a Swift Bool of another pattern than 0 and 1 is undefined.
+    let isPlain = elementType != .bool || stored.bytes.allSatisfy { $0 <= 1 }
+    if byteOrder == .little, !isTransposed, isAligned, isPlain { return stored }
+
+    let result = try Tensor(zeros: elementType, shape)
+    guard stored.byteCount > 0 else { return result }
+    let (source, destination) = (stored.bytes.baseAddress!, result.buffer.base)
+    switch elementType.byteCount {
+    case 1: copy(source, destination, isTransposed, as: UInt8.self)
+    case 2: copy(source, destination, isTransposed, as: UInt16.self)
+    case 4: copy(source, destination, isTransposed, as: UInt32.self)
+    default: copy(source, destination, isTransposed, as: UInt64.self)
+    }
+    if elementType == .bool {
+      for index in 0..<result.byteCount {
+        let byte = destination.load(fromByteOffset: index, as: UInt8.self)
+        destination.storeBytes(of: min(byte, 1), toByteOffset: index, as: UInt8.self)
+      }
+    }
+    return result
+  }
+
+  private func copy<Pattern: FixedWidthInteger & BitwiseCopyable>(
+    _ source: UnsafeRawPointer, _ destination: UnsafeMutableRawPointer, _ isTransposed: Bool,
+    as: Pattern.Type
+  ) {
+    let size = MemoryLayout<Pattern>.size
+    let isSwapped = byteOrder == .big
+    func move(from: Int, to: Int) {
+      let pattern = source.loadUnaligned(fromByteOffset: from * size, as: Pattern.self)
+      destination.storeBytes(
+        of: isSwapped ? pattern.byteSwapped : pattern, toByteOffset: to * size, as: Pattern.self)
+    }
+    let count = shape.reduce(1, *)
+    guard isTransposed else {
+      for index in 0..<count { move(from: index, to: index) }
+      return
+    }
+    // Strides of column-major order: the first axis is the innermost.
+    var strides = shape
+    var stride = 1
+    for axis in shape.indices {
+      strides[axis] = stride
+      stride *= shape[axis]
+    }
+    let last = shape.count - 1
+    var index = [Int](repeating: 0, count: shape.count)
+    var row = 0
+    for start in Swift.stride(from: 0, to: count, by: shape[last]) {
+      for column in 0..<shape[last] {
+        move(from: row + column * strides[last], to: start + column)
+      }
+      var axis = last - 1
+      while axis >= 0 {
+        index[axis] += 1
+        row += strides[axis]
+        if index[axis] < shape[axis] { break }
+        row -= index[axis] * strides[axis]
+        index[axis] = 0
+        axis -= 1
+      }
+    }
+  }
+}

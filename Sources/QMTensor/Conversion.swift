@@ -1,0 +1,273 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+extension Tensor {
+  /// The same numbers in another element type. Same extents, a buffer of its own unless the type
+  /// is the same already.
+  ///
+  /// - To a floating-point type: rounded once, to nearest, ties to even. Infinities and NaN stay
+  ///   infinities and NaN (a NaN's payload may change); a finite number beyond the type's largest
+  ///   is refused.
+  /// - To an integer type: only a number that the type holds exactly; anything else (a fraction,
+  ///   NaN, a number out of range) is refused.
+  /// - `bool` counts as 0 and 1, in both directions.
+  ///
+  /// - Throws: `invalidInput`, naming the first element that does not fit; `outOfMemory`.
+  public func converted(to target: ElementType) throws(QMError) -> Tensor {
+    if target == elementType { return self }
+    let result = try Tensor(zeros: target, shape)
+    let source = UnsafeRawPointer(buffer.base + byteOffset)
+    let destination = result.buffer.base
+    let count = elementCount
+    var refused: Int?
+    if elementType.isFloatingPoint {
+      refused = convert(source, elementType, destination, target, count)
+    } else {
+      refused = convertInteger(source, elementType, destination, target, count)
+    }
+    guard let refused else { return result }
+    throw .invalidInput(
+      "element \(index(of: refused)) is \(number(at: refused)), which \(target) cannot hold")
+  }
+
+  /// The index, axis by axis, of the element at `position` in row-major order.
+  private func index(of position: Int) -> [Int] {
+    var rest = position
+    var index = shape
+    for axis in shape.indices.reversed() {
+      index[axis] = rest % shape[axis]
+      rest /= shape[axis]
+    }
+    return index
+  }
+
+  private func number(at position: Int) -> String {
+    let source = UnsafeRawPointer(buffer.base + byteOffset)
+    switch elementType {
+    case .int64:
+      return "\(source.loadUnaligned(fromByteOffset: position * 8, as: Int64.self))"
+    case .uint64:
+      return "\(source.loadUnaligned(fromByteOffset: position * 8, as: UInt64.self))"
+    default:
+      return "\(real(source, elementType, position))"
+    }
+  }
+}
+
+/// The number at `index`; exact for every type but 64-bit integers, which are rounded to odd so
+/// that a second rounding, to at most 51 bits, gives what one rounding would.
+@inline(__always)
+private func real(_ source: UnsafeRawPointer, _ type: ElementType, _ index: Int) -> Double {
+  switch type {
+  case .float32: Double(source.loadUnaligned(fromByteOffset: index * 4, as: Float.self))
+  case .float64: source.loadUnaligned(fromByteOffset: index * 8, as: Double.self)
+  case .float16:
+    Double(float16Bits: source.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
+  case .bfloat16:
+    Double(bfloat16Bits: source.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
+  case .int8: Double(source.load(fromByteOffset: index, as: Int8.self))
+  case .uint8: Double(source.load(fromByteOffset: index, as: UInt8.self))
+  case .bool: source.load(fromByteOffset: index, as: UInt8.self) == 0 ? 0 : 1
+  case .int16: Double(source.loadUnaligned(fromByteOffset: index * 2, as: Int16.self))
+  case .uint16: Double(source.loadUnaligned(fromByteOffset: index * 2, as: UInt16.self))
+  case .int32: Double(source.loadUnaligned(fromByteOffset: index * 4, as: Int32.self))
+  case .uint32: Double(source.loadUnaligned(fromByteOffset: index * 4, as: UInt32.self))
+  case .int64:
+    roundedToOdd(source.loadUnaligned(fromByteOffset: index * 8, as: Int64.self))
+  case .uint64:
+    roundedToOdd(source.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+  }
+}
+
+private func roundedToOdd(_ value: Int64) -> Double {
+  value < 0 ? -roundedToOdd(value.magnitude) : roundedToOdd(value.magnitude)
+}
+
+private func roundedToOdd(_ value: UInt64) -> Double {
+  guard value >= 1 << 53 else { return Double(value) }
+  // 53 significant bits are left of 64; what is cut off makes the last of them 1.
+  let sticky: UInt64 = value & 0x7ff == 0 ? 0 : 1
+  return Double(value >> 11 | sticky) * 2048
+}
+
+/// - Returns: the position of the first element that does not fit.
+private func convert(
+  _ source: UnsafeRawPointer, _ sourceType: ElementType,
+  _ destination: UnsafeMutableRawPointer, _ type: ElementType, _ count: Int
+) -> Int? {
+  for index in 0..<count {
+    guard store(real(source, sourceType, index), destination, type, index) else { return index }
+  }
+  return nil
+}
+
+/// Stores `value`, rounded as ``Tensor/converted(to:)`` says.
+/// - Returns: false if the type cannot hold it.
+@inline(__always)
+private func store(
+  _ value: Double, _ destination: UnsafeMutableRawPointer, _ type: ElementType, _ index: Int
+) -> Bool {
+  @inline(__always) func integer<Element: FixedWidthInteger & BitwiseCopyable>(_: Element.Type)
+    -> Bool
+  {
+    guard let code = Element(exactly: value) else { return false }
+    destination.storeBytes(
+      of: code, toByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
+    return true
+  }
+  switch type {
+  case .float32:
+    let rounded = Float(value)
+    guard rounded.isFinite || !value.isFinite else { return false }
+    destination.storeBytes(of: rounded, toByteOffset: index * 4, as: Float.self)
+    return true
+  case .float64:
+    destination.storeBytes(of: value, toByteOffset: index * 8, as: Double.self)
+    return true
+  case .float16:
+    let bits = value.float16Bits
+    guard bits & 0x7fff != 0x7c00 || !value.isFinite else { return false }
+    destination.storeBytes(of: bits, toByteOffset: index * 2, as: UInt16.self)
+    return true
+  case .bfloat16:
+    let bits = value.bfloat16Bits
+    guard bits & 0x7fff != 0x7f80 || !value.isFinite else { return false }
+    destination.storeBytes(of: bits, toByteOffset: index * 2, as: UInt16.self)
+    return true
+  case .bool:
+    guard value == 0 || value == 1 else { return false }
+    destination.storeBytes(of: value == 0 ? 0 : 1, toByteOffset: index, as: UInt8.self)
+    return true
+  case .int8: return integer(Int8.self)
+  case .uint8: return integer(UInt8.self)
+  case .int16: return integer(Int16.self)
+  case .uint16: return integer(UInt16.self)
+  case .int32: return integer(Int32.self)
+  case .uint32: return integer(UInt32.self)
+  case .int64: return integer(Int64.self)
+  case .uint64: return integer(UInt64.self)
+  }
+}
+
+/// Integers and bool, of which two need care: 64 bits are more than a double holds exactly.
+private func convertInteger(
+  _ source: UnsafeRawPointer, _ sourceType: ElementType,
+  _ destination: UnsafeMutableRawPointer, _ type: ElementType, _ count: Int
+) -> Int? {
+  switch sourceType {
+  case .int64: convertWide(source, Int64.self, sourceType, destination, type, count)
+  case .uint64: convertWide(source, UInt64.self, sourceType, destination, type, count)
+  default: convert(source, sourceType, destination, type, count)
+  }
+}
+
+private func convertWide<Wide: FixedWidthInteger & BitwiseCopyable>(
+  _ source: UnsafeRawPointer, _: Wide.Type, _ sourceType: ElementType,
+  _ destination: UnsafeMutableRawPointer, _ type: ElementType, _ count: Int
+) -> Int? {
+  func narrow<Element: FixedWidthInteger & BitwiseCopyable>(_: Element.Type) -> Int? {
+    for index in 0..<count {
+      let value = source.loadUnaligned(fromByteOffset: index * 8, as: Wide.self)
+      guard let code = Element(exactly: value) else { return index }
+      destination.storeBytes(
+        of: code, toByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
+    }
+    return nil
+  }
+  switch type {
+  case .int8: return narrow(Int8.self)
+  case .uint8: return narrow(UInt8.self)
+  case .int16: return narrow(Int16.self)
+  case .uint16: return narrow(UInt16.self)
+  case .int32: return narrow(Int32.self)
+  case .uint32: return narrow(UInt32.self)
+  case .int64: return narrow(Int64.self)
+  case .uint64: return narrow(UInt64.self)
+  case .float64:
+    for index in 0..<count {
+      let value = source.loadUnaligned(fromByteOffset: index * 8, as: Wide.self)
+      destination.storeBytes(of: Double(value), toByteOffset: index * 8, as: Double.self)
+    }
+    return nil
+  case .float32, .float16, .bfloat16, .bool:
+    return convert(source, sourceType, destination, type, count)
+  }
+}
+
+// The 16-bit types as bit patterns: `Float16` is not there on every platform.
+extension Double {
+  /// The number that an IEEE binary16 pattern stands for, exactly.
+  public init(float16Bits bits: UInt16) {
+    let sign = UInt64(bits & 0x8000) << 48
+    let exponent = UInt64(bits >> 10 & 0x1f)
+    let fraction = UInt64(bits & 0x3ff)
+    switch exponent {
+    case 0:
+      // 2^-24 times an integer below 1024: exact.
+      let magnitude = Double(fraction) * 0x1p-24
+      self = sign == 0 ? magnitude : -magnitude
+    case 0x1f:
+      self = Double(bitPattern: sign | 0x7ff0_0000_0000_0000 | fraction << 42)
+    default:
+      self = Double(bitPattern: sign | (exponent + 1008) << 52 | fraction << 42)
+    }
+  }
+
+  /// The number that a bfloat16 pattern stands for, exactly.
+  public init(bfloat16Bits bits: UInt16) {
+    self = Double(Float(bitPattern: UInt32(bits) << 16))
+  }
+
+  /// The nearest IEEE binary16, ties to even; infinity beyond 65,519.99…
+  public var float16Bits: UInt16 {
+    rounded(fractionBits: 10, exponentBits: 5)
+  }
+
+  /// The nearest bfloat16, ties to even.
+  public var bfloat16Bits: UInt16 {
+    rounded(fractionBits: 7, exponentBits: 8)
+  }
+
+  /// Rounded to a 16-bit format with the given fields, ties to even.
+  private func rounded(fractionBits: Int, exponentBits: Int) -> UInt16 {
+    let sign = UInt16(bitPattern >> 48) & 0x8000
+    let infinity = UInt16((1 << exponentBits) - 1) << UInt16(fractionBits)
+    if isNaN { return sign | infinity | 1 << UInt16(fractionBits - 1) }
+    if isInfinite { return sign | infinity }
+    // A double below its own normal range is far below half of either type's smallest number.
+    guard isNormal else { return sign }
+    let bias = 1 << (exponentBits - 1) - 1
+    let wanted = Int(bitPattern >> 52 & 0x7ff) - 1023 + bias
+    guard wanted < 1 << exponentBits else { return sign | infinity }
+    // Below the normal range the leading 1 is a digit of the fraction and moves down with it.
+    let significand = bitPattern & 0xf_ffff_ffff_ffff | 1 << 52
+    let shift = 52 - fractionBits + (wanted > 0 ? 0 : 1 - wanted)
+    guard shift <= 53 else { return sign }
+    let kept = significand >> UInt64(shift)
+    let rest = significand & (1 << UInt64(shift) - 1)
+    let half = UInt64(1) << UInt64(shift - 1)
+    let up: UInt64 = rest > half || (rest == half && kept & 1 == 1) ? 1 : 0
+    // A carry out of the fraction moves into the exponent, which is what it should do.
+    let exponent = UInt64(wanted > 0 ? wanted - 1 : 0) << UInt64(fractionBits)
+    return sign | UInt16(min(exponent + kept + up, UInt64(infinity)))
+  }
+}
+
+extension Float {
+  /// The number that an IEEE binary16 pattern stands for, exactly.
+  public init(float16Bits bits: UInt16) { self = Float(Double(float16Bits: bits)) }
+
+  /// The number that a bfloat16 pattern stands for, exactly.
+  public init(bfloat16Bits bits: UInt16) { self = Float(bitPattern: UInt32(bits) << 16) }
+
+  /// The nearest IEEE binary16, ties to even.
+  public var float16Bits: UInt16 { Double(self).float16Bits }
+
+  /// The nearest bfloat16, ties to even.
+  public var bfloat16Bits: UInt16 { Double(self).bfloat16Bits }
+}
