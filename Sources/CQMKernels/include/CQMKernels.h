@@ -1,2 +1,3 @@
 #pragma once
 #include "qm_kernel_set.h"
+#include "qm_functions.h"
