@@ -37,3 +37,192 @@ public struct Convolution: OperationProtocol {
     self.epilogue = epilogue
   }
 }
+
+extension Convolution {
+  /// The extents of one convolution, by meaning.
+  struct Extents {
+    let samples: Int
+    let inputChannels: Int
+    let outputChannels: Int
+    let axes: [WindowAxis]
+  }
+
+  private func spatialAxes(rank: Int) -> Range<Int> {
+    order == .channelsFirst ? 2..<rank : 1..<(rank - 1)
+  }
+
+  private func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
+
+  private func window(of weights: [Int]) throws(QMError) -> Window {
+    try Window(
+      extents: Array(weights[spatialAxes(rank: weights.count)]), strides: strides,
+      dilations: dilations, padding: padding)
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let input = try required(ProductOperand.input, of: operands).type.shape
+    let weights = try required(ProductOperand.weights, of: operands).type.shape
+    guard (3...5).contains(input.rank), weights.rank == input.rank else {
+      throw .malformed(
+        "a convolution has 1 to 3 spatial axes and weights of the input's rank, found input \(input), weights \(weights)"
+      )
+    }
+    guard let extents = weights.extents else {
+      throw .unsupported("a convolution's weights have known extents, found \(weights)")
+    }
+    let channelAxis = channelAxis(rank: input.rank)
+    let outputChannels = extents[0]
+    let groupChannels = extents[channelAxis]
+    guard groups >= 1, groups <= Window.largest, groupChannels >= 1,
+      groupChannels <= Window.largest, outputChannels >= 1, outputChannels % groups == 0
+    else {
+      throw .malformed("weights \(weights) cannot be cut into \(groups) groups")
+    }
+    if let channels = input[channelAxis].extent, channels != groupChannels * groups {
+      throw .malformed(
+        "input \(input) has \(channels) channels, \(groups) groups of weights \(weights) take \(groupChannels * groups)"
+      )
+    }
+    if let samples = input[0].extent, samples < 1 {
+      throw .malformed("a convolution needs at least one sample, found input \(input)")
+    }
+    let window = try window(of: extents)
+    var output = input
+    output[channelAxis] = .fixed(outputChannels)
+    for (axis, position) in spatialAxes(rank: input.rank).enumerated() {
+      output[position] = try window.outputAxis(axis, input: input[position])
+    }
+    let rule = ProductRule(
+      operation: Self.name, channelAxis: 0, channels: .fixed(outputChannels), parameterAxes: 1,
+      takesActivationsAsWeights: false)
+    return [try rule.outputType(for: operands, shape: output, epilogue: epilogue)]
+  }
+
+  /// The extents of concrete operands that ``outputTypes(for:)`` accepts.
+  func extents(input: [Int], weights: [Int]) throws(QMError) -> Extents {
+    let window = try window(of: weights)
+    var axes: [WindowAxis] = []
+    for (axis, position) in spatialAxes(rank: input.count).enumerated() {
+      axes.append(try window.along(axis, input: input[position]))
+    }
+    return Extents(
+      samples: input[0], inputChannels: input[channelAxis(rank: input.count)],
+      outputChannels: weights[0], axes: axes)
+  }
+}
+
+// MARK: - Reference
+
+extension Convolution {
+  /// For each output element, over the taps of the window in row-major order and, within a tap,
+  /// over the channels of the group: `sum = input · weight + sum`, in float with one rounding a
+  /// step, beginning with +0. Padding is read as the number 0.
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    guard let input = inputs[ProductOperand.input], let weights = inputs[ProductOperand.weights]
+    else { throw .malformed("\(Self.name) needs two factors") }
+    let extents = try extents(input: input.shape, weights: weights.shape)
+    let end = ReferenceEpilogue(epilogue, inputs, outputs[0])
+    if end.isInteger {
+      let codes = input.elements(as: Int8.self)
+      let weightCodes = weights.elements(as: Int8.self)
+      forEachOutput(extents) { (sample, channel, index, steps) in
+        let zeroPoint = end.inputZeroPoint(row: sample)
+        var sum: Int32 = 0
+        steps { (inputIndex, weightIndex) in
+          let code = inputIndex.map { Int32(codes[$0]) } ?? zeroPoint
+          sum &+= (code - zeroPoint) &* Int32(weightCodes[weightIndex])
+        }
+        end.finish(sum, row: sample, channel: channel, at: index)
+      }
+    } else {
+      let numbers = input.elements(as: Float.self)
+      let weightNumbers = weights.elements(as: Float.self)
+      forEachOutput(extents) { (sample, channel, index, steps) in
+        var sum: Float = 0
+        steps { (inputIndex, weightIndex) in
+          sum.addProduct(inputIndex.map { numbers[$0] } ?? 0, weightNumbers[weightIndex])
+        }
+        end.finish(sum, channel: channel, at: index)
+      }
+    }
+  }
+
+  /// Calls `body` for every output element with its sample, channel and index, and a sequence of
+  /// steps: the index of an input element (nil in the padding) and of its weight.
+  private func forEachOutput(
+    _ extents: Extents,
+    _ body: (
+      _ sample: Int, _ channel: Int, _ index: Int, _ steps: ((Int?, Int) -> Void) -> Void
+    ) -> Void
+  ) {
+    let inputExtents = extents.axes.map(\.input)
+    let outputExtents = extents.axes.map(\.output)
+    let windowExtents = extents.axes.map(\.window)
+    let inputPlane = inputExtents.reduce(1, *)
+    let outputPlane = outputExtents.reduce(1, *)
+    let taps = windowExtents.reduce(1, *)
+    let groupInputs = extents.inputChannels / groups
+    let groupOutputs = extents.outputChannels / groups
+    let isFirst = order == .channelsFirst
+
+    /// Index of an element of a batch of planes.
+    func index(_ sample: Int, _ channel: Int, _ position: Int, channels: Int, plane: Int) -> Int {
+      isFirst
+        ? (sample * channels + channel) * plane + position
+        : (sample * plane + position) * channels + channel
+    }
+
+    var tapPositions = [Int?](repeating: nil, count: taps)
+    for sample in 0..<extents.samples {
+      for position in 0..<outputPlane {
+        let coordinates = Self.coordinates(of: position, in: outputExtents)
+        for tap in 0..<taps {
+          let tapCoordinates = Self.coordinates(of: tap, in: windowExtents)
+          var flat: Int? = 0
+          for axis in extents.axes.indices {
+            let place = extents.axes[axis].inputPosition(
+              coordinates[axis], tap: tapCoordinates[axis])
+            guard let above = flat, (0..<inputExtents[axis]).contains(place) else {
+              flat = nil
+              break
+            }
+            flat = above * inputExtents[axis] + place
+          }
+          tapPositions[tap] = flat
+        }
+        for channel in 0..<extents.outputChannels {
+          let firstInput = channel / groupOutputs * groupInputs
+          body(
+            sample, channel,
+            index(
+              sample, channel, position, channels: extents.outputChannels, plane: outputPlane)
+          ) { (step) in
+            for tap in 0..<taps {
+              for inputChannel in 0..<groupInputs {
+                let inputIndex = tapPositions[tap].map {
+                  index(
+                    sample, firstInput + inputChannel, $0, channels: extents.inputChannels,
+                    plane: inputPlane)
+                }
+                step(
+                  inputIndex,
+                  index(channel, inputChannel, tap, channels: groupInputs, plane: taps))
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  /// Row-major coordinates of the element with the given index.
+  private static func coordinates(of index: Int, in extents: [Int]) -> [Int] {
+    var rest = index
+    var coordinates = [Int](repeating: 0, count: extents.count)
+    for axis in extents.indices.reversed() {
+      coordinates[axis] = rest % extents[axis]
+      rest /= extents[axis]
+    }
+    return coordinates
+  }
+}

@@ -41,3 +41,248 @@ public enum ProductOperand {
   /// Optional; extents of the output: float32, or int8 codes with fixed quantization.
   public static let residual = 5
 }
+
+extension ProductOperand {
+  static let count = 6
+}
+
+/// What convolution and matrix product ask of their operands in common.
+struct ProductRule {
+  let operation: String
+  /// Axis of the weights that counts output channels.
+  let channelAxis: Int
+  /// Output channels, as the weights have them.
+  let channels: Shape.Axis
+  /// Leading axes of the input that share no parameters when its quantization is dynamic.
+  let parameterAxes: Int
+  /// Whether the weights may be activations: codes with fixed quantization.
+  let takesActivationsAsWeights: Bool
+
+  /// The output's type.
+  /// - Parameter shape: extents of the output.
+  /// - Throws: `malformed` if operands contradict each other, `unsupported` where they are
+  ///   consistent and this version does not compute them.
+  func outputType(for operands: [Operand?], shape: Shape, epilogue: Epilogue) throws(QMError)
+    -> ValueType
+  {
+    guard operands.count <= ProductOperand.count else {
+      throw .malformed(
+        "\(operation) has at most \(ProductOperand.count) inputs, found \(operands.count)")
+    }
+    let isInteger = try checkFactors(operands)
+    try checkScales(operands)
+    try checkParameters(operands)
+    try checkBias(operands, isInteger: isInteger)
+    try checkResidual(operands, shape: shape)
+    try epilogue.output.check()
+    switch epilogue.output.elementType {
+    case .float32, .int8, .int16: break
+    case let other: throw .unsupported("\(operation) stores float32, int8 or int16, found \(other)")
+    }
+    return ValueType(epilogue.output.elementType, shape, epilogue.output.quantization)
+  }
+
+  private func type(_ index: Int, of operands: [Operand?]) -> ValueType? {
+    index < operands.count ? operands[index]?.type : nil
+  }
+
+  /// - Returns: whether the product is one of integers.
+  private func checkFactors(_ operands: [Operand?]) throws(QMError) -> Bool {
+    guard let input = type(ProductOperand.input, of: operands),
+      let weights = type(ProductOperand.weights, of: operands)
+    else { throw .malformed("\(operation) needs two factors, found \(operands.count) inputs") }
+    switch (input.elementType, input.quantization, weights.elementType, weights.quantization) {
+    case (.float32, .none, .float32, .none): return false
+    case (.int8, .fixed(let scale, let zeroPoint), .int8, let right):
+      try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+      try checkWeights(right)
+      return true
+    case (.int8, .dynamic(let axes), .int8, let right):
+      guard axes == parameterAxes else {
+        throw .malformed(
+          "\(operation) takes dynamic quantization over \(parameterAxes) leading axes of \(input.shape), found \(axes)"
+        )
+      }
+      try checkWeights(right)
+      return true
+    default:
+      throw .malformed(
+        "\(operation) multiplies float32 by float32 or int8 codes by int8 codes, found \(input) and \(weights)"
+      )
+    }
+  }
+
+  private func checkWeights(_ quantization: Quantization) throws(QMError) {
+    switch quantization {
+    case .weights(_, .perTensor): break
+    case .weights(_, .perChannel(let axis)):
+      guard axis == channelAxis else {
+        throw .malformed(
+          "\(operation) takes one scale per output channel (axis \(channelAxis) of the weights), found scales along axis \(axis)"
+        )
+      }
+    case .weights(_, .perGroup):
+      throw .unsupported("\(operation) with one scale per group of weights is not computed yet")
+    case .fixed(let scale, let zeroPoint) where takesActivationsAsWeights:
+      try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+    case .none, .fixed, .dynamic:
+      throw .malformed("\(operation) of int8 codes needs weights quantization, found \(quantization)")
+    }
+  }
+
+  private func checkScales(_ operands: [Operand?]) throws(QMError) {
+    let scales = type(ProductOperand.weightScales, of: operands)
+    guard case .weights(_, let granularity) = type(ProductOperand.weights, of: operands)?.quantization
+    else {
+      guard scales == nil else {
+        throw .malformed("\(operation) has weight scales and weights without weights quantization")
+      }
+      return
+    }
+    guard let scales else {
+      throw .malformed("\(operation) of weight codes needs their scales (input 3)")
+    }
+    let expected = granularity == .perTensor ? Shape.Axis.fixed(1) : channels
+    try check(scales, "weight scales", [.float32], count: expected)
+  }
+
+  private func checkParameters(_ operands: [Operand?]) throws(QMError) {
+    let parameters = type(ProductOperand.inputParameters, of: operands)
+    guard let input = type(ProductOperand.input, of: operands), case .dynamic = input.quantization
+    else {
+      guard parameters == nil else {
+        throw .malformed("\(operation) has input parameters and no dynamic input")
+      }
+      return
+    }
+    guard let parameters else {
+      throw .malformed("\(operation) of a dynamic input needs its parameters (input 4)")
+    }
+    let expected = Shape(Array(input.shape.axes.prefix(parameterAxes)) + [2])
+    guard parameters.elementType == .float32, parameters.quantization == .none,
+      Self.agree(parameters.shape, expected)
+    else {
+      throw .malformed(
+        "\(operation) needs input parameters float32\(expected), found \(parameters)")
+    }
+  }
+
+  private func checkBias(_ operands: [Operand?], isInteger: Bool) throws(QMError) {
+    guard let bias = type(ProductOperand.bias, of: operands) else { return }
+    if bias.elementType == .int32 {
+      guard isInteger, case .fixed = type(ProductOperand.input, of: operands)?.quantization else {
+        throw .malformed(
+          "\(operation) takes an int32 bias beside an input with fixed quantization only; give float32"
+        )
+      }
+    }
+    try check(bias, "bias", [.float32, .int32], count: channels)
+  }
+
+  private func check(
+    _ type: ValueType, _ name: String, _ elementTypes: [ElementType], count: Shape.Axis
+  ) throws(QMError) {
+    guard elementTypes.contains(type.elementType), type.quantization == .none,
+      Self.agree(type.shape, Shape([count]))
+    else {
+      let types = elementTypes.map(\.description).joined(separator: " or ")
+      throw .malformed("\(operation) needs \(name) \(types)[\(count)], found \(type)")
+    }
+  }
+
+  private func checkResidual(_ operands: [Operand?], shape: Shape) throws(QMError) {
+    guard let residual = type(ProductOperand.residual, of: operands) else { return }
+    switch (residual.elementType, residual.quantization) {
+    case (.float32, .none): break
+    case (.int8, .fixed(let scale, let zeroPoint)):
+      try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+    default:
+      throw .malformed(
+        "\(operation) adds float32, or int8 codes with fixed quantization, found \(residual)")
+    }
+    guard Self.agree(residual.shape, shape) else {
+      throw .malformed("\(operation) gives \(shape) and is to add \(residual.shape)")
+    }
+  }
+
+  /// Whether the shapes can be the same: equal ranks, no two fixed extents that differ.
+  static func agree(_ left: Shape, _ right: Shape) -> Bool {
+    left.rank == right.rank
+      && zip(left.axes, right.axes).allSatisfy { (a, b) in
+        guard let a = a.extent, let b = b.extent else { return true }
+        return a == b
+      }
+  }
+}
+
+/// The epilogue in the reference loops: from an accumulator to the stored element.
+struct ReferenceEpilogue {
+  private let epilogue: Epilogue
+  private let input: TensorView
+  private let weights: TensorView
+  private let bias: TensorView?
+  private let weightScales: TensorView?
+  private let inputParameters: TensorView?
+  private let residual: TensorView?
+  private let output: TensorView
+
+  init(_ epilogue: Epilogue, _ inputs: [TensorView?], _ output: TensorView) {
+    func operand(_ index: Int) -> TensorView? { index < inputs.count ? inputs[index] : nil }
+    self.epilogue = epilogue
+    self.output = output
+    input = operand(ProductOperand.input)!
+    weights = operand(ProductOperand.weights)!
+    bias = operand(ProductOperand.bias)
+    weightScales = operand(ProductOperand.weightScales)
+    inputParameters = operand(ProductOperand.inputParameters)
+    residual = operand(ProductOperand.residual)
+  }
+
+  var isInteger: Bool { input.elementType == .int8 }
+
+  /// The code of the input that stands for 0, in row or sample `row`.
+  func inputZeroPoint(row: Int) -> Int32 {
+    switch input.quantization {
+    case .fixed(_, let zeroPoint): return zeroPoint
+    case .dynamic:
+      let code = inputParameters!.elements(as: Float.self)[2 * row + 1]
+      let above = code > -128 ? code : -128
+      return Int32(above < 127 ? above : 127)
+    case .none, .weights: return 0
+    }
+  }
+
+  /// The code of the right factor that stands for 0.
+  var weightsZeroPoint: Int32 {
+    if case .fixed(_, let zeroPoint) = weights.quantization { zeroPoint } else { 0 }
+  }
+
+  /// Input scale · weight scale, one rounding.
+  private func multiplier(row: Int, channel: Int) -> Float {
+    let inputScale: Float
+    switch input.quantization {
+    case .fixed(let scale, _): inputScale = scale
+    default: inputScale = inputParameters!.elements(as: Float.self)[2 * row]
+    }
+    if case .fixed(let scale, _) = weights.quantization { return inputScale * scale }
+    let scales = weightScales!.elements(as: Float.self)
+    return inputScale * scales[scales.count == 1 ? 0 : channel]
+  }
+
+  /// Finishes an integer accumulator. Integers are modulo 2³²: validation proves elsewhere that
+  /// nothing wraps.
+  func finish(_ accumulator: Int32, row: Int, channel: Int, at index: Int) {
+    var sum = accumulator
+    if let bias, bias.elementType == .int32 { sum &+= bias.elements(as: Int32.self)[channel] }
+    finish(Float(sum) * multiplier(row: row, channel: channel), channel: channel, at: index)
+  }
+
+  /// Finishes a real number.
+  func finish(_ number: Float, channel: Int, at index: Int) {
+    var real = number
+    if let bias, bias.elementType == .float32 { real += bias.elements(as: Float.self)[channel] }
+    if let residual { real += residual.real(at: index) }
+    if let function = epilogue.function { real = function(real) }
+    output.store(real, at: index)
+  }
+}

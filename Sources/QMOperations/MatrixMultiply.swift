@@ -21,3 +21,143 @@ public struct MatrixMultiply: OperationProtocol {
     self.epilogue = epilogue
   }
 }
+
+extension MatrixMultiply {
+  /// The extents of one product, by meaning.
+  struct Extents {
+    let rows: Int
+    let depth: Int
+    let columns: Int
+    /// For each matrix of the output, the matrices of the left and right operand it comes from.
+    let batches: [(left: Int, right: Int)]
+    let rightBatchCount: Int
+  }
+
+  private var rightDepthOffset: Int { rightLayout == .depthFirst ? 2 : 1 }
+  private var rightColumnOffset: Int { rightLayout == .depthFirst ? 1 : 2 }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let left = try required(ProductOperand.input, of: operands).type.shape
+    let right = try required(ProductOperand.weights, of: operands).type.shape
+    guard left.rank >= 2, right.rank >= 2 else {
+      throw .malformed("a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
+    }
+    for extent in (left.axes + right.axes).compactMap(\.extent) {
+      guard extent >= 1, extent <= Window.largest else {
+        throw .malformed(
+          "a matrix product needs extents within 1...\(Window.largest), found \(left) × \(right)")
+      }
+    }
+    let depth = left[left.rank - 1]
+    let rightDepth = right[right.rank - rightDepthOffset]
+    if let depth = depth.extent, let rightDepth = rightDepth.extent, depth != rightDepth {
+      throw .malformed(
+        "a matrix product sums over equal extents, found \(depth) of \(left) and \(rightDepth) of \(right)"
+      )
+    }
+    let columns = right[right.rank - rightColumnOffset]
+    var axes: [Shape.Axis] = []
+    let leadingRank = max(left.rank, right.rank) - 2
+    for index in 0..<leadingRank {
+      let leftIndex = index - leadingRank + left.rank - 2
+      let rightIndex = index - leadingRank + right.rank - 2
+      let leftAxis = leftIndex >= 0 ? left[leftIndex] : .fixed(1)
+      let rightAxis = rightIndex >= 0 ? right[rightIndex] : .fixed(1)
+      switch (leftAxis, rightAxis) {
+      case (.fixed(1), let axis), (let axis, .fixed(1)): axes.append(axis)
+      case (.fixed(let a), .fixed(let b)):
+        guard a == b else {
+          throw .malformed(
+            "leading axes of a matrix product are equal or 1, found \(left) × \(right)")
+        }
+        axes.append(.fixed(a))
+      case (.fixed(let extent), .free), (.free, .fixed(let extent)): axes.append(.fixed(extent))
+      case (.free(let a), .free(let b)): axes.append(a == b ? .free(a) : .free(""))
+      }
+    }
+    let shape = Shape(axes + [left[left.rank - 2], columns])
+    let rule = ProductRule(
+      operation: Self.name, channelAxis: right.rank - rightColumnOffset, channels: columns,
+      parameterAxes: left.rank - 1, takesActivationsAsWeights: true)
+    return [try rule.outputType(for: operands, shape: shape, epilogue: epilogue)]
+  }
+
+  /// The extents of concrete operands that ``outputTypes(for:)`` accepts.
+  func extents(left: [Int], right: [Int]) throws(QMError) -> Extents {
+    let leftLeading = Array(left.dropLast(2))
+    let rightLeading = Array(right.dropLast(2))
+    let rank = max(leftLeading.count, rightLeading.count)
+    let leftPadded = [Int](repeating: 1, count: rank - leftLeading.count) + leftLeading
+    let rightPadded = [Int](repeating: 1, count: rank - rightLeading.count) + rightLeading
+    var batches: [(left: Int, right: Int)] = [(0, 0)]
+    for axis in 0..<rank {
+      let (a, b) = (leftPadded[axis], rightPadded[axis])
+      guard a == b || a == 1 || b == 1 else {
+        throw .malformed("leading axes of a matrix product are equal or 1, found \(left) × \(right)")
+      }
+      var next: [(left: Int, right: Int)] = []
+      for batch in batches {
+        for index in 0..<max(a, b) {
+          next.append(
+            (batch.left * a + (a == 1 ? 0 : index), batch.right * b + (b == 1 ? 0 : index)))
+        }
+      }
+      batches = next
+    }
+    guard left[left.count - 1] == right[right.count - rightDepthOffset] else {
+      throw .malformed("a matrix product sums over equal extents, found \(left) × \(right)")
+    }
+    return Extents(
+      rows: left[left.count - 2], depth: left[left.count - 1],
+      columns: right[right.count - rightColumnOffset], batches: batches,
+      rightBatchCount: rightLeading.reduce(1, *))
+  }
+}
+
+// MARK: - Reference
+
+extension MatrixMultiply {
+  /// For each output element, over the depth: `sum = left · right + sum`, in float with one
+  /// rounding a step, beginning with +0.
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    guard let left = inputs[ProductOperand.input], let right = inputs[ProductOperand.weights]
+    else { throw .malformed("\(Self.name) needs two factors") }
+    let extents = try extents(left: left.shape, right: right.shape)
+    let end = ReferenceEpilogue(epilogue, inputs, outputs[0])
+    let rightZeroPoint = end.weightsZeroPoint
+    var index = 0
+    for batch in extents.batches {
+      for row in 0..<extents.rows {
+        let leftRow = batch.left * extents.rows + row
+        for column in 0..<extents.columns {
+          let first = leftRow * extents.depth
+          func rightIndex(_ step: Int) -> Int {
+            let matrix = batch.right * extents.depth * extents.columns
+            return rightLayout == .depthFirst
+              ? matrix + step * extents.columns + column : matrix + column * extents.depth + step
+          }
+          if end.isInteger {
+            let (codes, rightCodes) = (left.elements(as: Int8.self), right.elements(as: Int8.self))
+            let zeroPoint = end.inputZeroPoint(row: leftRow)
+            var sum: Int32 = 0
+            for step in 0..<extents.depth {
+              sum &+= (Int32(codes[first + step]) - zeroPoint)
+                &* (Int32(rightCodes[rightIndex(step)]) - rightZeroPoint)
+            }
+            end.finish(sum, row: leftRow, channel: column, at: index)
+          } else {
+            let (numbers, rightNumbers) = (
+              left.elements(as: Float.self), right.elements(as: Float.self)
+            )
+            var sum: Float = 0
+            for step in 0..<extents.depth {
+              sum.addProduct(numbers[first + step], rightNumbers[rightIndex(step)])
+            }
+            end.finish(sum, channel: column, at: index)
+          }
+          index += 1
+        }
+      }
+    }
+  }
+}

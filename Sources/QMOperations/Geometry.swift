@@ -1,0 +1,109 @@
+import QMTensor
+
+/// How a window slides along one spatial axis.
+struct WindowAxis: Hashable, Sendable {
+  /// Extent of the input without padding.
+  let input: Int
+  /// Number of taps.
+  let window: Int
+  let stride: Int
+  let dilation: Int
+  /// Padding in front and behind; at least 0.
+  let before: Int
+  let after: Int
+  /// Number of positions of the window; at least 1.
+  let output: Int
+
+  /// Where tap `tap` of window `position` reads; outside `0..<input` lies padding.
+  func inputPosition(_ position: Int, tap: Int) -> Int {
+    position * stride + tap * dilation - before
+  }
+}
+
+/// A window over all spatial axes: what convolution and pooling share.
+struct Window {
+  /// Extents, strides and dilations beyond this are refused, so that products of two fit in Int.
+  static let largest = Int(Int32.max)
+
+  let extents: [Int]
+  let strides: [Int]
+  let dilations: [Int]
+  let padding: Padding
+
+  /// - Throws: `malformed` if the lists do not have one entry per spatial axis, or an entry is
+  ///   out of its range.
+  init(extents: [Int], strides: [Int], dilations: [Int], padding: Padding) throws(QMError) {
+    func check(_ list: [Int], _ name: String, _ lowest: Int) throws(QMError) {
+      guard list.count == extents.count else {
+        throw .malformed(
+          "a window \(extents) has \(extents.count) spatial axes, found \(name) \(list)")
+      }
+      guard list.allSatisfy({ $0 >= lowest && $0 <= Self.largest }) else {
+        throw .malformed("\(name) are within \(lowest)...\(Self.largest), found \(list)")
+      }
+    }
+    try check(extents, "extents", 1)
+    try check(strides, "strides", 1)
+    try check(dilations, "dilations", 1)
+    if case .explicit(let before, let after) = padding {
+      try check(before, "pads before", 0)
+      try check(after, "pads after", 0)
+    }
+    self.extents = extents
+    self.strides = strides
+    self.dilations = dilations
+    self.padding = padding
+  }
+
+  /// The window along spatial axis `axis` of `input` elements.
+  /// - Parameter roundsUp: whether a last window that hangs over the end counts, as long as it
+  ///   begins inside the input or the padding in front.
+  /// - Throws: `malformed` if not one window fits.
+  func along(_ axis: Int, input: Int, roundsUp: Bool = false) throws(QMError) -> WindowAxis {
+    let stride = strides[axis]
+    guard input >= 1, input <= Self.largest else {
+      throw .malformed("spatial axis \(axis) has extent \(input), expected 1...\(Self.largest)")
+    }
+    let reach = (extents[axis] - 1) * dilations[axis] + 1
+    let before: Int
+    let after: Int
+    switch padding {
+    case .explicit(let allBefore, let allAfter):
+      before = allBefore[axis]
+      after = allAfter[axis]
+    case .sameUpper, .sameLower:
+      let output = (input + stride - 1) / stride
+      let total = max(0, (output - 1) * stride + reach - input)
+      before = padding == .sameUpper ? total / 2 : total - total / 2
+      after = total - before
+    }
+    let room = input + before + after - reach
+    guard room >= 0 else {
+      throw .malformed(
+        "a window of \(reach) elements does not fit into spatial axis \(axis): \(input) elements, padded to \(input + before + after)"
+      )
+    }
+    var output = room / stride + 1
+    if roundsUp, room % stride != 0, output * stride < input + before { output += 1 }
+    return WindowAxis(
+      input: input, window: extents[axis], stride: stride, dilation: dilations[axis],
+      before: before, after: after, output: output)
+  }
+
+  /// The output extent of spatial axis `axis`: free where the input's is, under the same name
+  /// where the window keeps every extent.
+  func outputAxis(_ axis: Int, input: Shape.Axis, roundsUp: Bool = false) throws(QMError)
+    -> Shape.Axis
+  {
+    if let extent = input.extent {
+      return .fixed(try along(axis, input: extent, roundsUp: roundsUp).output)
+    }
+    guard strides[axis] == 1 else { return .free("") }
+    switch padding {
+    case .sameUpper, .sameLower: return input
+    case .explicit(let before, let after):
+      let reach = (extents[axis] - 1) * dilations[axis]
+      return before[axis] + after[axis] == reach ? input : .free("")
+    }
+  }
+}
