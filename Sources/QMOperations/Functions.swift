@@ -10,7 +10,7 @@ import QMTensor
 //
 //     exponential 1 · logarithm 1 · tanh 1.2 · erf 1 · sigmoid 2.1 · softplus 2 · elu 1
 //     sine, cosine, tangent, power 0.51, for every argument
-//     silu, mish 3 · gelu, geluTanh: 1e-7 · max(1, |x|) absolute
+//     silu, mish 3, from x = −87 on · gelu, geluTanh: 1.5e-7 · max(1, |x|), absolute
 
 extension UnaryFunction {
   /// The number of the function in `.qm` files and in C. Never changes.
