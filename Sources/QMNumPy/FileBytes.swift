@@ -8,6 +8,38 @@ import QMTensor
   import Darwin
 #endif
 
+/// A part of a buffer. Numbers in it are little-endian.
+struct Bytes: Sendable {
+  let buffer: Buffer
+  let range: Range<Int>
+
+  var count: Int { range.count }
+
+  /// The bytes, which stay where they are until `body` returns.
+  func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    defer { withExtendedLifetime(buffer) {} }
+    return try body(UnsafeRawBufferPointer(rebasing: buffer.bytes[range]))
+  }
+
+  func part(_ part: Range<Int>) -> Bytes {
+    precondition(part.lowerBound >= 0 && part.upperBound <= count)
+    let start = range.lowerBound + part.lowerBound
+    return Bytes(buffer: buffer, range: start..<start + part.count)
+  }
+
+  func uint16(_ offset: Int) -> Int { Int(load(offset, as: UInt16.self)) }
+  func uint32(_ offset: Int) -> UInt32 { load(offset, as: UInt32.self) }
+  func uint64(_ offset: Int) -> UInt64 { load(offset, as: UInt64.self) }
+
+  private func load<Number: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as: Number.Type)
+    -> Number
+  {
+    withBytes { (bytes) in
+      bytes.loadUnaligned(fromByteOffset: offset, as: Number.self).littleEndian
+    }
+  }
+}
+
 /// A regular file that is read piece by piece.
 ///
 /// A mapping would save a copy, but a file that shrinks while it is mapped kills the process.
@@ -39,7 +71,7 @@ final class FileBytes: Sendable {
   /// `count` bytes from `offset` on, at the start of a buffer of their own.
   /// The range must lie within the file's size.
   /// - Throws: `cannotOpen` if reading fails, `malformed` if the file has become shorter.
-  func read(at offset: Int, count: Int) throws(QMError) -> Buffer {
+  func read(at offset: Int, count: Int) throws(QMError) -> Bytes {
     precondition(offset >= 0 && count >= 0 && count <= self.count - offset)
     let buffer = try Buffer.allocate(byteCount: count)
     var done = 0
@@ -58,6 +90,6 @@ final class FileBytes: Sendable {
       }
       done += read
     }
-    return buffer
+    return Bytes(buffer: buffer, range: 0..<count)
   }
 }

@@ -302,11 +302,16 @@ private struct Tokenizer {
       }
       shape.append(extent)
       if try skip(.punctuation(",")) { continue }
+      let end = try next()
+      guard end.token == .punctuation(")") else {
+        throw malformed(
+          end.offset, "behind extent \(extent) of the shape: expected ',', found \(end.token)")
+      }
       // (3) is a number in Python, not a tuple; NumPy refuses it too.
       guard shape.count > 1 else {
-        throw malformed(start + position, "shape is a number in parentheses; (\(extent),) has one axis")
+        throw malformed(
+          end.offset, "shape is a number in parentheses; (\(extent),) has one axis")
       }
-      try expect(.punctuation(")"), "a shape without an end")
       return shape
     }
   }

@@ -36,8 +36,11 @@ public enum NPY {
 
   private static func header(of file: FileBytes) throws(QMError) -> NPYHeader {
     let prefix = try file.read(at: 0, count: min(file.count, 12))
-    let end = min(file.count, try NPYHeader.byteCount(prefix: prefix.bytes))
-    let header = try NPYHeader(parsing: try file.read(at: 0, count: end).bytes)
+    let end = try prefix.withBytes { (bytes) throws(QMError) in
+      try NPYHeader.byteCount(prefix: bytes)
+    }
+    let text = try file.read(at: 0, count: min(file.count, end))
+    let header = try text.withBytes { (bytes) throws(QMError) in try NPYHeader(parsing: bytes) }
     try header.checkSize(fileByteCount: file.count)
     return header
   }
@@ -49,7 +52,7 @@ public enum NPY {
     try check(header)
     try limits.check(arrayByteCount: header.dataByteCount)
     let data = try file.read(at: header.dataOffset, count: header.dataByteCount)
-    return try header.tensor(of: data, at: 0)
+    return try header.tensor(of: data.buffer, at: 0)
   }
 }
 
@@ -62,7 +65,9 @@ extension Tensor {
   {
     let range = range ?? 0..<buffer.count
     precondition(range.lowerBound >= 0 && range.upperBound <= buffer.count)
-    let header = try NPYHeader(parsing: UnsafeRawBufferPointer(rebasing: buffer.bytes[range]))
+    let header = try Bytes(buffer: buffer, range: range).withBytes { (bytes) throws(QMError) in
+      try NPYHeader(parsing: bytes)
+    }
     try header.checkSize(fileByteCount: range.count)
     try limits.check(arrayByteCount: header.dataByteCount)
     self = try header.tensor(of: buffer, at: range.lowerBound + header.dataOffset)

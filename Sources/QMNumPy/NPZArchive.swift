@@ -1,0 +1,77 @@
+import QMTensor
+
+/// Named arrays in NumPy's `.npz` format, which is a ZIP archive with one `.npy` file per array.
+///
+/// Opening reads the table of entries and proves it: sizes, offsets, names that agree in both
+/// places, no entry inside another, nothing encrypted, only stored and deflated entries. An array
+/// is read, and its checksum compared, when it is asked for. Entries without the ending `.npy`
+/// are not arrays and are passed over.
+public struct NPZArchive: Sendable {
+  /// Names of the arrays (without `.npy`) in the order of the archive's table.
+  public let names: [String]
+  private let path: String?
+  private let bytes: ArchiveBytes
+  private let entries: [String: ZIPEntry]
+  private let limits: NumPyLimits
+
+  /// Opens an archive. The file is read piece by piece, not mapped.
+  /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`; the path as context.
+  public init(path: String, limits: NumPyLimits = .standard) throws(QMError) {
+    self = try within(.file(path)) { () throws(QMError) -> NPZArchive in
+      try NPZArchive(.file(FileBytes(path: path)), path: path, limits)
+    }
+  }
+
+  /// Opens an archive in memory. Stored arrays share the buffer where they are aligned.
+  /// - Throws: `malformed`, `unsupported`, `outOfMemory`.
+  public init(bytes: Buffer, limits: NumPyLimits = .standard) throws(QMError) {
+    try self.init(.memory(bytes), path: nil, limits)
+  }
+
+  private init(_ bytes: ArchiveBytes, path: String?, _ limits: NumPyLimits) throws(QMError) {
+    self.bytes = bytes
+    self.path = path
+    self.limits = limits
+    var names: [String] = []
+    var entries: [String: ZIPEntry] = [:]
+    for entry in try ZIPEntry.directory(of: bytes, limits) where entry.name.hasSuffix(".npy") {
+      let name = String(entry.name.dropLast(4))
+      guard !name.isEmpty else {
+        throw QMError(.malformed, "an array without a name", context: [.offset(entry.offset)])
+      }
+      names.append(name)
+      entries[name] = entry
+    }
+    guard !names.isEmpty else {
+      throw .malformed("the archive holds no array; entries named *.npy are expected")
+    }
+    self.names = names
+    self.entries = entries
+  }
+
+  /// Whether the archive holds an array of this name.
+  public func contains(_ name: String) -> Bool { entries[name] != nil }
+
+  /// One array.
+  /// - Throws: `invalidInput` if there is none of this name; `malformed`, `unsupported`,
+  ///   `outOfMemory`, with path and entry as context and byte offsets counted from the start of
+  ///   the inflated entry.
+  public func tensor(named name: String) throws(QMError) -> Tensor {
+    guard let path else { return try content(named: name) }
+    return try within(.file(path)) { () throws(QMError) -> Tensor in try content(named: name) }
+  }
+
+  private func content(named name: String) throws(QMError) -> Tensor {
+    guard let entry = entries[name] else {
+      let found = names.prefix(8).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
+      throw .invalidInput(
+        "no array '\(name.abbreviated)'; the archive holds \(found)"
+          + (names.count > 8 ? " and \(names.count - 8) more" : ""))
+    }
+    return try within(.entry(name)) { () throws(QMError) -> Tensor in
+      try limits.check(arrayByteCount: entry.byteCount)
+      let content = try entry.content(in: bytes)
+      return try Tensor(npyBytes: content.buffer, in: content.range, limits: limits)
+    }
+  }
+}

@@ -1,0 +1,202 @@
+import CZlib
+import QMTensor
+
+extension NPZArchive {
+  /// How the entries are packed: `stored` as numpy.savez does it, `deflated` as
+  /// numpy.savez_compressed.
+  public enum Compression: Hashable, Sendable { case stored, deflated }
+
+  /// The bytes of an archive. Equal arrays give equal bytes (deflated: with the same zlib).
+  /// - Throws: `invalidInput` for a name that is empty, stands twice or is over 65,531 bytes long;
+  ///   `unsupported` for bfloat16; `outOfMemory`.
+  public static func encode(_ arrays: [(String, Tensor)], compression: Compression = .stored)
+    throws(QMError) -> [UInt8]
+  {
+    var bytes: [UInt8] = []
+    try write(arrays, compression) { (part) throws(QMError) in bytes += part }
+    return bytes
+  }
+
+  /// Writes an archive, which appears whole or not at all.
+  /// - Throws: `cannotWrite` with the path as context; as ``encode(_:compression:)``.
+  public static func write(
+    _ arrays: [(String, Tensor)], to path: String, compression: Compression = .stored
+  ) throws(QMError) {
+    var file = try AtomicFile(path: path)
+    try write(arrays, compression) { (part) throws(QMError) in try file.write(part) }
+    try file.commit()
+  }
+
+  private static func write(
+    _ arrays: [(String, Tensor)], _ compression: Compression,
+    to sink: (UnsafeRawBufferPointer) throws(QMError) -> Void
+  ) throws(QMError) {
+    func put(_ bytes: [UInt8]) throws(QMError) {
+      try bytes.withUnsafeBufferPointer { (bytes) throws(QMError) in
+        try sink(UnsafeRawBufferPointer(bytes))
+      }
+    }
+    var names: Set<String> = []
+    var table: [UInt8] = []
+    var offset = 0
+    for (name, tensor) in arrays {
+      guard !name.isEmpty, !name.utf8.contains(0), name.utf8.count <= 0xffff - 4 else {
+        throw .invalidInput("'\(name.abbreviated)' cannot be the name of an array in an archive")
+      }
+      guard names.insert(name).inserted else {
+        throw .invalidInput("two arrays are named '\(name.abbreviated)'; rename one")
+      }
+      let header = try within(.value(name)) { () throws(QMError) -> [UInt8] in
+        try NPYHeader(tensor.elementType, tensor.shape).encoded()
+      }
+      var entry = EntryRecord(name: name + ".npy", offset: offset, compression)
+      entry.byteCount = header.count + tensor.byteCount
+      entry.checksum = header.withUnsafeBytes { ZIPEntry.checksum(of: $0) }
+      entry.checksum = UInt32(
+        crc32_z(
+          UInt(entry.checksum),
+          tensor.bytes.baseAddress!.assumingMemoryBound(to: UInt8.self), tensor.byteCount))
+      switch compression {
+      case .stored:
+        entry.storedByteCount = entry.byteCount
+        let local = entry.local()
+        try put(local)
+        try put(header)
+        try sink(tensor.bytes)
+        offset += local.count + entry.storedByteCount
+      case .deflated:
+        let packed = try deflated(header, tensor.bytes)
+        entry.storedByteCount = packed.count
+        let local = entry.local()
+        try put(local)
+        try packed.withBytes { (bytes) throws(QMError) in try sink(bytes) }
+        offset += local.count + packed.count
+      }
+      table += entry.central()
+    }
+    try put(table)
+    try put(EntryRecord.end(entryCount: arrays.count, tableByteCount: table.count, offset: offset))
+  }
+
+  /// The two parts as one deflate stream.
+  private static func deflated(_ header: [UInt8], _ elements: UnsafeRawBufferPointer)
+    throws(QMError) -> Bytes
+  {
+    var stream = z_stream()
+    guard
+      deflateInit2_(
+        &stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY, ZLIB_VERSION,
+        Int32(MemoryLayout<z_stream>.size)) == Z_OK
+    else { throw .outOfMemory(byteCount: 1 << 18) }
+    defer { deflateEnd(&stream) }
+    let bound = Int(deflateBound(&stream, UInt(header.count + elements.count)))
+    let result = try Buffer.allocate(byteCount: bound)
+    var given = 0
+    func pack(_ source: UnsafeRawBufferPointer, isLast: Bool) {
+      var taken = 0
+      var status = Z_OK
+      repeat {
+        // zlib counts with 32 bits.
+        let input = min(source.count - taken, 1 << 30)
+        let room = min(bound - given, 1 << 30)
+        stream.next_in = source.baseAddress.map {
+          UnsafeMutablePointer(mutating: ($0 + taken).assumingMemoryBound(to: UInt8.self))
+        }
+        stream.avail_in = UInt32(input)
+        stream.next_out = (result.base + given).assumingMemoryBound(to: UInt8.self)
+        stream.avail_out = UInt32(room)
+        let isFinal = isLast && taken + input == source.count
+        status = deflate(&stream, isFinal ? Z_FINISH : Z_NO_FLUSH)
+        taken += input - Int(stream.avail_in)
+        given += room - Int(stream.avail_out)
+      } while status == Z_OK && (isLast || taken < source.count)
+    }
+    header.withUnsafeBytes { pack($0, isLast: false) }
+    pack(elements, isLast: true)
+    return Bytes(buffer: result, range: 0..<given)
+  }
+}
+
+/// The headers of one entry as they are written. Sizes that 32 bits do not hold go into a zip64
+/// field.
+private struct EntryRecord {
+  let name: String
+  let offset: Int
+  let method: Int
+  var checksum: UInt32 = 0
+  var byteCount = 0
+  var storedByteCount = 0
+
+  init(name: String, offset: Int, _ compression: NPZArchive.Compression) {
+    self.name = name
+    self.offset = offset
+    method = compression == .stored ? ZIPEntry.Method.stored.rawValue : ZIPEntry.Method.deflated.rawValue
+  }
+
+  /// The first moment that the format's clock knows, 1 January 1980, as NumPy writes it.
+  private static let time = 0
+  private static let date = 33
+  private static let versionWide = 45
+  private static let version = 20
+  private var isWide: Bool { max(byteCount, storedByteCount) >= Int(UInt32.max) }
+  private var flags: Int { name.utf8.allSatisfy { $0 < 0x80 } ? 0 : 1 << 11 }
+
+  func local() -> [UInt8] {
+    var extra: [UInt8] = []
+    if isWide {
+      extra += little(ZIPEntry.wideExtra, 2) + little(16, 2)
+      extra += little(byteCount, 8) + little(storedByteCount, 8)
+    }
+    return little(Int(ZIPEntry.localSignature), 4)
+      + common(version: isWide ? EntryRecord.versionWide : EntryRecord.version, isWide)
+      + little(extra.count, 2) + Array(name.utf8) + extra
+  }
+
+  func central() -> [UInt8] {
+    let isFar = offset >= Int(UInt32.max)
+    var fields: [UInt8] = []
+    if isWide { fields += little(byteCount, 8) + little(storedByteCount, 8) }
+    if isFar { fields += little(offset, 8) }
+    let extra =
+      fields.isEmpty ? [] : little(ZIPEntry.wideExtra, 2) + little(fields.count, 2) + fields
+    let version = fields.isEmpty ? EntryRecord.version : EntryRecord.versionWide
+    // Made on Unix (3), a regular file that everybody may read.
+    return little(Int(ZIPEntry.centralSignature), 4) + little(3 << 8 | version, 2)
+      + common(version: version, isWide) + little(extra.count, 2) + little(0, 2) + little(0, 2)
+      + little(0, 2) + little(0o100644 << 16, 4)
+      + little(isFar ? Int(UInt32.max) : offset, 4) + Array(name.utf8) + extra
+  }
+
+  /// What both headers hold, from the version to the length of the name.
+  private func common(version: Int, _ isWide: Bool) -> [UInt8] {
+    little(version, 2) + little(flags, 2) + little(method, 2) + little(EntryRecord.time, 2)
+      + little(EntryRecord.date, 2) + little(Int(checksum), 4)
+      + little(isWide ? Int(UInt32.max) : storedByteCount, 4)
+      + little(isWide ? Int(UInt32.max) : byteCount, 4) + little(name.utf8.count, 2)
+  }
+
+  /// The end records.
+  static func end(entryCount: Int, tableByteCount: Int, offset: Int) -> [UInt8] {
+    let isWide =
+      entryCount >= 0xffff || tableByteCount >= Int(UInt32.max) || offset >= Int(UInt32.max)
+    var bytes: [UInt8] = []
+    if isWide {
+      bytes += little(Int(ZIPEntry.wideEndSignature), 4) + little(44, 8)
+      bytes += little(3 << 8 | versionWide, 2) + little(versionWide, 2) + little(0, 4)
+      bytes += little(0, 4) + little(entryCount, 8) + little(entryCount, 8)
+      bytes += little(tableByteCount, 8) + little(offset, 8)
+      bytes += little(Int(ZIPEntry.wideLocatorSignature), 4) + little(0, 4)
+      bytes += little(offset + tableByteCount, 8) + little(1, 4)
+    }
+    bytes += little(Int(ZIPEntry.endSignature), 4) + little(0, 4)
+    bytes += little(min(entryCount, 0xffff), 2) + little(min(entryCount, 0xffff), 2)
+    bytes += little(min(tableByteCount, Int(UInt32.max)), 4)
+    bytes += little(min(offset, Int(UInt32.max)), 4) + little(0, 2)
+    return bytes
+  }
+}
+
+/// `value` in `count` bytes, the lowest first.
+private func little(_ value: Int, _ count: Int) -> [UInt8] {
+  (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
+}

@@ -1,0 +1,296 @@
+import QMTensor
+
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// The part of a file name that stands for an input or output: `name` with every character but
+/// `A–Z a–z 0–9 _` replaced by `_`.
+public func sampleKey(for name: String) -> String {
+  String(
+    String.UnicodeScalarView(
+      name.unicodeScalars.map { scalar in
+        switch scalar {
+        case "A"..."Z", "a"..."z", "0"..."9", "_": scalar
+        default: "_"
+        }
+      }))
+}
+
+/// A folder of samples, loaded one at a time.
+///
+/// A sample is known by its *stem*. Its inputs lie in
+/// - `<stem>.npy` if the model has one input (`<stem>.<key>.npy` is read too),
+/// - `<stem>.<key>.npy`, one file per input, if it has several (see ``sampleKey(for:)``), or
+/// - `<stem>.npz`, whose arrays are named as the inputs or as their keys.
+///
+/// Expected outputs may lie beside them as `<stem>.<key>.npy` or in the `.npz`. Files that begin
+/// with a dot, have other endings or other keys are passed over.
+public struct SampleFolder: Sendable {
+  /// An input of the model that the samples are for.
+  public struct Input: Hashable, Sendable {
+    public let name: String
+    /// What the model takes: arrays of other extents are refused before their elements are read,
+    /// arrays of another element type are converted (``Tensor/converted(to:)``). With nil they
+    /// come as they are.
+    public let type: ValueType?
+
+    public init(_ name: String, _ type: ValueType? = nil) {
+      self.name = name
+      self.type = type
+    }
+  }
+
+  public struct Sample: Sendable {
+    public let stem: String
+    /// Every input of the model, by its name.
+    public let inputs: [String: Tensor]
+    /// The outputs that lie beside the inputs, by their names; empty if none do.
+    public let expected: [String: Tensor]
+  }
+
+  public let path: String
+  /// Every sample, in the order of the bytes of its name.
+  public let stems: [String]
+  private let inputs: [Input]
+  private let outputs: [String]
+  private let files: [String: Files]
+  private let limits: NumPyLimits
+
+  /// The files of one sample, without the folder.
+  private struct Files: Sendable {
+    var archive: String?
+    /// By key.
+    var arrays: [String: String] = [:]
+  }
+
+  /// Lists the samples of a folder; no array is read yet.
+  /// - Parameters:
+  ///   - inputs: all inputs of the model.
+  ///   - outputs: names of the outputs whose expected values are wanted.
+  /// - Throws: `cannotOpen`; `invalidInput` if there is no sample, if one lacks an input or has it
+  ///   twice; `unsupported` if the file names cannot tell two inputs or outputs apart.
+  public init(
+    path: String, inputs: [Input], outputs: [String] = [], limits: NumPyLimits = .standard
+  ) throws(QMError) {
+    self.path = path
+    self.inputs = inputs
+    self.outputs = outputs
+    self.limits = limits
+    files = try within(.file(path)) { () throws(QMError) -> [String: Files] in
+      let names = try SampleFolder.list(path)
+      let files = try SampleFolder.group(names, inputs.map(\.name), outputs)
+      guard !files.isEmpty else {
+        let expected =
+          inputs.count == 1
+          ? "<name>.npy" : inputs.map { "<name>.\(sampleKey(for: $0.name)).npy" }.joined(separator: ", ")
+        throw .invalidInput(
+          "no samples among \(names.count) files; \(expected) or <name>.npz is expected")
+      }
+      return files
+    }
+    stems = files.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+  }
+
+  /// Loads one sample.
+  /// - Parameter stem: one of ``stems``.
+  /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``; `invalidInput` if an array is
+  ///   missing in an archive, is empty, has other extents than the model takes or numbers that its
+  ///   element type cannot hold. The path of the file is the context.
+  public func sample(_ stem: String) throws(QMError) -> Sample {
+    guard let files = files[stem] else {
+      throw QMError.invalidInput("no sample of this name").within(.sample(stem)).within(.file(path))
+    }
+    var archive: NPZArchive?
+    if let name = files.archive { archive = try NPZArchive(path: filePath(name), limits: limits) }
+
+    var tensors: [String: Tensor] = [:]
+    for input in inputs {
+      tensors[input.name] = try load(input, of: files, archive)
+    }
+    var expected: [String: Tensor] = [:]
+    for output in outputs {
+      let key = sampleKey(for: output)
+      if let file = files.arrays[key] {
+        expected[output] = try NPY.read(path: filePath(file), limits: limits)
+      } else if let archive, let name = [output, key].first(where: archive.contains) {
+        expected[output] = try archive.tensor(named: name)
+      }
+    }
+    return Sample(stem: stem, inputs: tensors, expected: expected)
+  }
+
+  private func load(_ input: Input, of files: Files, _ archive: NPZArchive?) throws(QMError)
+    -> Tensor
+  {
+    let key = sampleKey(for: input.name)
+    if let archive {
+      let name = [input.name, key].first(where: archive.contains) ?? input.name
+      let tensor = try archive.tensor(named: name)
+      return try within(.file(filePath(files.archive!))) { () throws(QMError) -> Tensor in
+        try within(.entry(name)) { () throws(QMError) -> Tensor in
+          try SampleFolder.check(tensor.shape, for: input)
+          return try tensor.converted(to: input.type?.elementType ?? tensor.elementType)
+        }
+      }
+    }
+    let file = filePath(files.arrays[key]!)
+    let tensor = try NPY.read(path: file, limits: limits) { (header) throws(QMError) in
+      try SampleFolder.check(header.shape, for: input)
+    }
+    return try within(.file(file)) { () throws(QMError) -> Tensor in
+      try tensor.converted(to: input.type?.elementType ?? tensor.elementType)
+    }
+  }
+
+  private static func check(_ extents: [Int], for input: Input) throws(QMError) {
+    guard !extents.contains(0) else {
+      throw .invalidInput("extents \(extents): an array without elements is no sample")
+    }
+    guard let shape = input.type?.shape, !shape.admits(extents) else { return }
+    throw .invalidInput(
+      "extents \(extents) do not fit input '\(input.name.abbreviated)', which takes \(shape)")
+  }
+
+  private func filePath(_ name: String) -> String {
+    path.hasSuffix("/") ? path + name : path + "/" + name
+  }
+
+  // MARK: Names
+
+  /// Names of the files that may be samples.
+  private static func list(_ path: String) throws(QMError) -> [String] {
+    guard let folder = opendir(path) else {
+      throw .cannotOpen(
+        errno == ENOTDIR
+          ? "not a folder; samples are a folder of .npy or .npz files"
+          : String(cString: strerror(errno)))
+    }
+    defer { closedir(folder) }
+    var names: [String] = []
+    while true {
+      // Only errno tells the end from a failure.
+      errno = 0
+      guard let entry = readdir(folder) else { break }
+      let name: String? = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
+        pointer.withMemoryRebound(
+          to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)
+        ) { String(validatingCString: $0) }
+      }
+      guard let name else { throw .cannotOpen("a file's name is not UTF-8; rename it") }
+      if !name.hasPrefix("."), name.hasSuffix(".npy") || name.hasSuffix(".npz") {
+        names.append(name)
+      }
+    }
+    guard errno == 0 else { throw .cannotOpen(String(cString: strerror(errno))) }
+    return names
+  }
+
+  private static func group(_ names: [String], _ inputs: [String], _ outputs: [String])
+    throws(QMError) -> [String: Files]
+  {
+    let arrays = names.filter { $0.hasSuffix(".npy") }.map { String($0.dropLast(4)) }
+    if !arrays.isEmpty { try requireDistinctKeys(inputs + outputs) }
+    let inputKeys = inputs.map(sampleKey(for:))
+    let outputKeys = Set(outputs.map(sampleKey(for:)))
+    let bases = Set(names.map { String($0.dropLast(4)) })
+
+    var files: [String: Files] = [:]
+    var expected: [(stem: String, key: String, file: String)] = []
+    for base in arrays {
+      let file = base + ".npy"
+      var stem = base
+      var key = inputKeys.first ?? ""
+      if let split = splitKey(base) {
+        let isOutput =
+          outputKeys.contains(split.key)
+          && (inputKeys.count > 1 || bases.contains(split.stem)
+            || bases.contains(split.stem + "." + key))
+        if inputKeys.contains(split.key) {
+          (stem, key) = split
+        } else if isOutput {
+          expected.append((split.stem, split.key, file))
+          continue
+        } else if inputKeys.count > 1 {
+          continue
+        }
+      } else if inputKeys.count > 1 {
+        continue
+      }
+      if let other = files[stem, default: Files()].arrays.updateValue(file, forKey: key) {
+        throw .invalidInput("\(other) and \(file) are the same input of one sample; remove one")
+          .within(.sample(stem))
+      }
+    }
+    for name in names where name.hasSuffix(".npz") {
+      let stem = String(name.dropLast(4))
+      if let array = files[stem]?.arrays.values.min() {
+        throw QMError.invalidInput("\(name) and \(array) are inputs of one sample; remove one")
+          .within(.sample(stem))
+      }
+      files[stem] = Files(archive: name)
+    }
+    for (stem, found) in files.sorted(by: { $0.key < $1.key }) where found.archive == nil {
+      for (input, key) in zip(inputs, inputKeys) where found.arrays[key] == nil {
+        throw QMError.invalidInput(
+          "input '\(input.abbreviated)' is missing; expected in \(stem).\(key).npy"
+        ).within(.sample(stem))
+      }
+    }
+    for (stem, key, file) in expected where files[stem] != nil {
+      files[stem]!.arrays[key] = file
+    }
+    return files
+  }
+
+  private static func splitKey(_ base: String) -> (stem: String, key: String)? {
+    guard let dot = base.lastIndex(of: "."), dot != base.startIndex else { return nil }
+    return (String(base[..<dot]), String(base[base.index(after: dot)...]))
+  }
+
+  fileprivate static func requireDistinctKeys(_ names: [String]) throws(QMError) {
+    var known: [String: String] = [:]
+    for name in names {
+      guard let other = known.updateValue(name, forKey: sampleKey(for: name)) else { continue }
+      throw .unsupported(
+        "'\(other.abbreviated)' and '\(name.abbreviated)' share the sample key "
+          + "'\(sampleKey(for: name).abbreviated)'; use <name>.npz, whose arrays carry the full "
+          + "names, or rename one in the model")
+    }
+  }
+}
+
+/// A folder that takes the results of a run, `<stem>.<key>.npy` for every output: what
+/// ``SampleFolder`` reads as expected outputs.
+public struct ResultFolder: Sendable {
+  public let path: String
+
+  /// Makes the folder unless it is there.
+  /// - Parameter outputs: names of all outputs that will be written.
+  /// - Throws: `cannotWrite`; `unsupported` if two outputs share a key.
+  public init(path: String, outputs: [String]) throws(QMError) {
+    self.path = path
+    try within(.file(path)) { () throws(QMError) in
+      try SampleFolder.requireDistinctKeys(outputs)
+      var status = stat()
+      if mkdir(path, 0o777) == 0 { return }
+      let reason = errno
+      guard reason == EEXIST else { throw QMError.cannotWrite(String(cString: strerror(reason))) }
+      guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
+        throw QMError.cannotWrite("is not a folder")
+      }
+    }
+  }
+
+  /// Writes every output of one sample; each file appears whole or not at all.
+  public func write(_ outputs: [String: Tensor], stem: String) throws(QMError) {
+    let folder = path.hasSuffix("/") ? path : path + "/"
+    for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
+      try NPY.write(tensor, to: folder + stem + "." + sampleKey(for: name) + ".npy")
+    }
+  }
+}
