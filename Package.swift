@@ -7,7 +7,7 @@ let workshop = TargetDependencyCondition.when(traits: ["Workshop"])
 
 let package = Package(
   name: "swift-qm",
-  platforms: [.macOS(.v14), .iOS(.v17)],
+  platforms: [.macOS(.v15), .iOS(.v18)],
   products: [
     .library(name: "QMRuntime", targets: ["QMRuntime"]),
     .library(name: "QMNumPy", targets: ["QMNumPy"]),

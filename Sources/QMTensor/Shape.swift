@@ -41,6 +41,11 @@ public struct Shape: Hashable, Sendable {
     extents.count == rank && zip(axes, extents).allSatisfy { ($0.extent ?? $1) == $1 }
   }
 
+  /// Whether every run gives both shapes the same extents: fixed axes equal, free axes of one name.
+  public func isCertainlyEqual(to other: Shape) -> Bool {
+    self == other && !axes.contains(.free(""))
+  }
+
   /// Product of extents with overflow checked.
   /// - Returns: nil if an extent is negative or the product exceeds `Int.max`.
   public static func elementCount(of extents: [Int]) -> Int? {

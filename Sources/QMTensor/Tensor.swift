@@ -95,6 +95,12 @@ public struct Tensor: Sendable {
     withElements(as: type) { (elements) in Array(elements) }
   }
 
+  /// This tensor, copied if its elements are misaligned in memory, as they may be in a mapped file.
+  public func aligned() throws(QMError) -> Tensor {
+    guard Int(bitPattern: buffer.base + byteOffset) % elementType.byteCount != 0 else { return self }
+    return try Tensor(elementType, shape, buffer: Buffer.copying(bytes))
+  }
+
   /// The same bytes under other extents with the same product.
   public func reshaped(_ shape: [Int]) throws(QMError) -> Tensor {
     guard Shape.elementCount(of: shape) == elementCount else {

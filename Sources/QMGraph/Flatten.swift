@@ -1,0 +1,78 @@
+import QMFormat
+import QMOperations
+import QMTensor
+
+/// A graph as a program, and where its values went.
+public struct FlattenedGraph: Sendable {
+  public let program: Program
+  /// The program's number of each value; constants that nothing reads have none.
+  public let numbers: [Graph.ValueID: Int]
+}
+
+extension Graph {
+  /// The program that computes this graph: values numbered inputs first, then constants, then the
+  /// outputs of the nodes. Constants that nothing reads are left out; equal ones are stored once.
+  public func flattened(metadata: Program.Metadata = .init()) -> FlattenedGraph {
+    var numbers: [ValueID: Int] = [:]
+    var programValues: [Program.Value] = []
+    var constants: [Program.Constant] = []
+    for input in inputs {
+      numbers[input] = programValues.count
+      programValues.append(Program.Value(self[input].type, name: self[input].name))
+    }
+
+    var used: [ValueID] = []
+    var isUsed: Set<ValueID> = []
+    for value in nodes.flatMap(\.inputs).compactMap({ $0 }) + outputs.map(\.value)
+    where self[value].constant != nil && isUsed.insert(value).inserted {
+      used.append(value)
+    }
+    /// Numbers of constants by what they hold.
+    var known: [ConstantKey: [Int]] = [:]
+    for value in used {
+      guard let tensor = self[value].constant else { continue }
+      let constant = Program.Constant(tensor, self[value].type.quantization)
+      let key = ConstantKey(constant)
+      if let number = known[key]?.first(where: { constants[$0] == constant }) {
+        numbers[value] = inputs.count + number
+        continue
+      }
+      known[key, default: []].append(constants.count)
+      numbers[value] = programValues.count
+      programValues.append(
+        Program.Value(constant.type, name: self[value].name, constant: constants.count))
+      constants.append(constant)
+    }
+
+    var programNodes: [Program.Node] = []
+    for node in nodes {
+      for output in node.outputs {
+        numbers[output] = programValues.count
+        programValues.append(Program.Value(self[output].type, name: self[output].name))
+      }
+      programNodes.append(
+        Program.Node(
+          node.operation, name: node.name, inputs: node.inputs.map { $0.flatMap { numbers[$0] } },
+          outputs: node.outputs.compactMap { numbers[$0] }))
+    }
+    let program = Program(
+      values: programValues, constants: constants, nodes: programNodes,
+      inputs: Array(inputs.indices),
+      outputs: outputs.compactMap { output in
+        numbers[output.value].map { Program.Output(name: output.name, value: $0) }
+      },
+      metadata: metadata)
+    return FlattenedGraph(program: program, numbers: numbers)
+  }
+
+  /// Constants with equal keys may be equal.
+  private struct ConstantKey: Hashable {
+    let type: ValueType
+    let sample: [UInt8]
+
+    init(_ constant: Program.Constant) {
+      type = constant.type
+      sample = Array(constant.tensor.bytes.prefix(64))
+    }
+  }
+}

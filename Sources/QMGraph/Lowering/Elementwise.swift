@@ -1,0 +1,41 @@
+import QMOperations
+import QMTensor
+
+extension Lowering {
+  /// A table between int8 codes; else from codes to whatever the encoding is.
+  mutating func lower(_ unary: Unary, _ node: Graph.Node) throws(QMError) {
+    let input = node.inputs[0]!
+    guard let grid = grid(of: input), let codes = codes(of: input) else {
+      try lowerToFloat(node)
+      return
+    }
+    var unary = unary
+    unary.output = encoding(of: node.outputs[0])
+    guard codes.elementType == .int8,
+      case .quantized(.int8, let scale, let zeroPoint) = unary.output
+    else {
+      try emit(.unary(unary), for: node, [codes.value])
+      return
+    }
+    let entries = LookupTable.entries(
+      of: [unary.function], inputScale: grid.scale, inputZeroPoint: grid.zeroPoint,
+      outputScale: scale, outputZeroPoint: zeroPoint)
+    let table = addConstant(
+      name: source[node.outputs[0]].name + ".table", try Tensor([entries.count], entries))
+    try emit(
+      .table(Table(scale: scale, zeroPoint: zeroPoint)), for: node, [codes.value, table])
+  }
+
+  /// On codes where either operand has them; integers, as in shape arithmetic, stay as they are.
+  mutating func lower(_ binary: Binary, _ node: Graph.Node) throws(QMError) {
+    guard source[node.outputs[0]].type.elementType == .float32 else {
+      try lowerToFloat(node)
+      return
+    }
+    var binary = binary
+    binary.output = encoding(of: node.outputs[0])
+    let left = try codesOrFloat(node.inputs[0]!)
+    let right = try codesOrFloat(node.inputs[1]!)
+    try emit(.binary(binary), for: node, [left, right])
+  }
+}

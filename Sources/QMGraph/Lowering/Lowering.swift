@@ -1,0 +1,168 @@
+import QMOperations
+import QMTensor
+
+extension Graph {
+  /// The simulation as it will run: `Dequantize → operation → Quantize` becomes the operation on
+  /// codes, and what cancels goes.
+  ///
+  /// Given: a graph with Quantize → Dequantize pairs, from ``inserting(_:)``.
+  /// Result: integer operations wherever the operands of a node have codes; a Quantize or
+  /// Dequantize that stands alone only where a float node meets codes.
+  public func lowered() throws(QMError) -> Graph {
+    var lowering = try Lowering(self)
+    for index in nodes.indices { try lowering.lower(index) }
+    return try lowering.finish()
+  }
+}
+
+/// The state of one lowering. Each family says in its own file how it runs on codes.
+struct Lowering {
+  /// The codes that an old float value stands for, in the new graph.
+  struct Codes {
+    let value: Graph.ValueID
+    /// Scales of weights, or parameters of a dynamic quantization.
+    let scales: Graph.ValueID?
+    let quantization: Quantization
+    let elementType: ElementType
+  }
+
+  let source: Graph
+  let uses: Uses
+  private(set) var rewriter: Rewriter
+  private var codes: [Graph.ValueID: Codes] = [:]
+  /// Quantize nodes that went into the node before them.
+  private var absorbed: Set<Int> = []
+
+  init(_ source: Graph) throws(QMError) {
+    self.source = source
+    uses = Uses(source)
+    rewriter = try Rewriter(source)
+  }
+
+  mutating func finish() throws(QMError) -> Graph {
+    for output in source.outputs { _ = try float(output.value) }
+    return try RemoveDeadNodes().run(on: rewriter.finish())
+  }
+
+  /// The codes of an old float value, if it has any.
+  func codes(of value: Graph.ValueID?) -> Codes? { value.flatMap { codes[$0] } }
+
+  /// Scale and zero point of codes on a fixed grid.
+  func grid(of value: Graph.ValueID?) -> (scale: Float, zeroPoint: Int32)? {
+    guard case .fixed(let scale, let zeroPoint) = codes(of: value)?.quantization else {
+      return nil
+    }
+    return (scale, zeroPoint)
+  }
+
+  /// The old value as real numbers: dequantized once, when the first float reader asks.
+  mutating func float(_ value: Graph.ValueID) throws(QMError) -> Graph.ValueID {
+    if rewriter.hasValue(value) { return rewriter.value(value) }
+    guard let codes = codes[value] else {
+      throw .internalFault("value '\(source[value].name)' is read before it is lowered")
+    }
+    try rewriter.append(
+      .dequantize(Dequantize()), name: source[value].name,
+      codes.scales.map { [codes.value, $0] } ?? [codes.value], replacing: [value])
+    return rewriter.value(value)
+  }
+
+  /// An operand of an operation that takes codes and real numbers alike.
+  mutating func codesOrFloat(_ value: Graph.ValueID) throws(QMError) -> Graph.ValueID {
+    if grid(of: value) != nil, let codes = codes[value] { return codes.value }
+    return try float(value)
+  }
+
+  /// How a node's result is stored: on the grid of the one Quantize that reads it, else as float32.
+  func encoding(of value: Graph.ValueID) -> OutputEncoding {
+    guard let (quantize, _) = onlyQuantize(of: value) else { return .float32 }
+    return .quantized(quantize.elementType, scale: quantize.scale, zeroPoint: quantize.zeroPoint)
+  }
+
+  private func onlyQuantize(of value: Graph.ValueID) -> (Quantize, Int)? {
+    guard let reader = uses.onlyConsumer(of: value),
+      case .quantize(let quantize) = source.nodes[reader].operation
+    else { return nil }
+    return (quantize, reader)
+  }
+
+  /// Adds a node whose attributes hold the encoding of its one output; a Quantize that the
+  /// encoding came from is taken in.
+  mutating func emit(
+    _ operation: Operation, for node: Graph.Node, _ inputs: [Graph.ValueID?]
+  ) throws(QMError) {
+    let output = node.outputs[0]
+    guard let (_, reader) = onlyQuantize(of: output) else {
+      try rewriter.append(operation, name: node.name, inputs, replacing: node.outputs)
+      return
+    }
+    absorbed.insert(reader)
+    let new = try rewriter.append(
+      operation, name: node.name, inputs, outputNames: [source[output].name])
+    rewriter.replace(source.nodes[reader].outputs[0], by: new[0])
+  }
+
+  /// Adds a node that hands codes on: its outputs' codes are on the inputs' grid.
+  mutating func emitOnCodes(
+    _ operation: Operation, for node: Graph.Node, _ inputs: [Graph.ValueID?], like input: Codes
+  ) throws(QMError) {
+    let outputs = try rewriter.append(
+      operation, name: node.name, inputs, outputNames: node.outputs.map { source[$0].name })
+    for (old, new) in zip(node.outputs, outputs) {
+      codes[old] = Codes(
+        value: new, scales: nil, quantization: input.quantization, elementType: input.elementType)
+    }
+  }
+
+  mutating func addConstant(
+    name: String, _ tensor: Tensor, _ quantization: Quantization = .none
+  ) -> Graph.ValueID {
+    rewriter.addConstant(name: name, tensor, quantization)
+  }
+
+  mutating func lower(_ index: Int) throws(QMError) {
+    let node = source.nodes[index]
+    switch node.operation {
+    case .quantize(let quantize):
+      if absorbed.contains(index) { return }
+      let input = node.inputs[0]!
+      let quantization = Quantization.fixed(scale: quantize.scale, zeroPoint: quantize.zeroPoint)
+      if let known = codes[input], known.quantization == quantization,
+        known.elementType == quantize.elementType
+      {
+        rewriter.replace(node.outputs[0], by: known.value)
+      } else {
+        try rewriter.append(
+          node.operation, name: node.name, [float(input)], replacing: node.outputs)
+      }
+    case .dequantize:
+      let type = source[node.inputs[0]!].type
+      codes[node.outputs[0]] = Codes(
+        value: rewriter.value(node.inputs[0]!),
+        scales: node.inputs.count > 1 ? node.inputs[1].map { rewriter.value($0) } : nil,
+        quantization: type.quantization, elementType: type.elementType)
+    case .convolution(let convolution): try lower(convolution, node)
+    case .matrixMultiply(let product): try lower(product, node)
+    case .unary(let unary): try lower(unary, node)
+    case .binary(let binary): try lower(binary, node)
+    case .pooling(let pooling): try lower(pooling, node)
+    case .reduction(let reduction): try lower(reduction, node)
+    case .softmax(let softmax): try lower(softmax, node)
+    case .layerNormalization(let normalization): try lower(normalization, node)
+    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
+      .slice, .pad, .gather, .expand, .tile:
+      try lowerMove(node)
+    case .table, .cast, .batchNormalization, .shapeOf, .fill, .dynamicQuantize:
+      try lowerToFloat(node)
+    }
+  }
+
+  /// The node as it was, on real numbers.
+  mutating func lowerToFloat(_ node: Graph.Node) throws(QMError) {
+    var inputs: [Graph.ValueID?] = []
+    for input in node.inputs {
+      inputs.append(try input.map { (input) throws(QMError) in try float(input) })
+    }
+    try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
+  }
+}

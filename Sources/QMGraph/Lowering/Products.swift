@@ -1,0 +1,77 @@
+import QMOperations
+import QMTensor
+
+extension Lowering {
+  /// On integers where the input has codes, and the weights are a constant's codes.
+  mutating func lower(_ convolution: Convolution, _ node: Graph.Node) throws(QMError) {
+    guard let inputs = try productInputs(node) else {
+      try lowerToFloat(node)
+      return
+    }
+    var convolution = convolution
+    convolution.epilogue.output = encoding(of: node.outputs[0])
+    try emit(.convolution(convolution), for: node, inputs)
+  }
+
+  /// On integers where both operands have codes: an activation, and weights or an activation on a
+  /// fixed grid.
+  mutating func lower(_ product: MatrixMultiply, _ node: Graph.Node) throws(QMError) {
+    guard let inputs = try productInputs(node) else {
+      try lowerToFloat(node)
+      return
+    }
+    var product = product
+    product.epilogue.output = encoding(of: node.outputs[0])
+    try emit(.matrixMultiply(product), for: node, inputs)
+  }
+
+  /// The operands of a product on integers, by ``ProductOperand``; nil where it must run in float.
+  private mutating func productInputs(_ node: Graph.Node) throws(QMError) -> [Graph.ValueID?]? {
+    guard let input = codes(of: node.inputs[ProductOperand.input]),
+      let weights = codes(of: node.inputs[ProductOperand.weights]),
+      input.elementType == .int8, weights.elementType == .int8
+    else { return nil }
+    var inputs = [Graph.ValueID?](repeating: nil, count: ProductOperand.residual + 1)
+    inputs[ProductOperand.input] = input.value
+    inputs[ProductOperand.weights] = weights.value
+    if case .weights = input.quantization { return nil }
+    if case .dynamic = weights.quantization { return nil }
+    if case .dynamic = input.quantization { inputs[ProductOperand.inputParameters] = input.scales }
+    inputs[ProductOperand.weightScales] = weights.scales
+
+    if node.inputs.count > ProductOperand.bias, let bias = node.inputs[ProductOperand.bias] {
+      if let integers = try integerBias(bias, input, weights) {
+        inputs[ProductOperand.bias] = integers
+      } else {
+        inputs[ProductOperand.bias] = try float(bias)
+      }
+    }
+    if node.inputs.count > ProductOperand.residual,
+      let residual = node.inputs[ProductOperand.residual]
+    {
+      inputs[ProductOperand.residual] = try codesOrFloat(residual)
+    }
+    while let last = inputs.last, last == nil { inputs.removeLast() }
+    return inputs
+  }
+
+  /// A constant bias in units of the accumulator, `round(bias / (input scale · weight scale))`.
+  /// nil where the grid is not fixed, or a number would leave half the accumulator for the product.
+  private mutating func integerBias(
+    _ bias: Graph.ValueID, _ input: Codes, _ weights: Codes
+  ) throws(QMError) -> Graph.ValueID? {
+    guard case .fixed(let inputScale, _) = input.quantization, let scales = weights.scales,
+      let scaleTensor = rewriter.graph[scales].constant,
+      let numbers = source[bias].constant?.elements(as: Float.self)
+    else { return nil }
+    let scaleNumbers = scaleTensor.elements(as: Float.self)
+    var integers: [Int32] = []
+    for (channel, number) in numbers.enumerated() {
+      let unit = inputScale * scaleNumbers[scaleNumbers.count == 1 ? 0 : channel]
+      let integer = (Double(number) / Double(unit)).rounded(.toNearestOrEven)
+      guard abs(integer) < 0x1p30 else { return nil }
+      integers.append(Int32(integer))
+    }
+    return addConstant(name: source[bias].name, try Tensor([integers.count], integers))
+  }
+}

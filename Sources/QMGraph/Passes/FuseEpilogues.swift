@@ -1,0 +1,116 @@
+import QMOperations
+import QMTensor
+
+/// Given: a convolution or matrix product read only by an addition of a value of the same extents,
+/// read only by a unary function; or by either alone.
+/// Given: an element-wise operation of two operands read only by a unary function.
+/// Result: one node at the place of the last; addition and function stand in its attributes.
+///
+/// The plan then puts no rounding between them. Float outputs stay equal bit for bit.
+public struct FuseEpilogues: Pass {
+  public static let name = "fuse-epilogues"
+
+  public init() {}
+
+  public func run(on graph: Graph) throws(QMError) -> Graph {
+    let uses = Uses(graph)
+    var rewriter = try Rewriter(graph)
+    /// The product that is emitted in the place of the node, by that node's index.
+    var fusions: [Int: Fusion] = [:]
+    var absorbed: Set<Int> = []
+    for (index, node) in graph.nodes.enumerated() {
+      if let fusion = fusions[index] {
+        let inputs = fusion.inputs.map { input in input.map { rewriter.value($0) } }
+        try rewriter.append(
+          fusion.operation, name: fusion.name, inputs, replacing: node.outputs)
+        continue
+      }
+      if absorbed.contains(index) { continue }
+      guard var fusion = Fusion(node) else {
+        try rewriter.copy(node)
+        continue
+      }
+      var last = index
+      while let reader = uses.onlyConsumer(of: graph.nodes[last].outputs[0]),
+        !absorbed.contains(reader), fusions[reader] == nil,
+        fusion.absorb(graph.nodes[reader], reading: graph.nodes[last].outputs[0], in: graph)
+      {
+        absorbed.insert(last)
+        last = reader
+      }
+      if last == index {
+        try rewriter.copy(node)
+      } else {
+        fusions[last] = fusion
+      }
+    }
+    return try rewriter.finish()
+  }
+
+  /// A node with what it has taken in so far.
+  private struct Fusion {
+    var operation: Operation
+    let name: String
+    var inputs: [Graph.ValueID?]
+    private var hasFunction = false
+
+    init?(_ node: Graph.Node) {
+      switch node.operation {
+      case .convolution(let convolution): hasFunction = convolution.epilogue.function != nil
+      case .matrixMultiply(let product): hasFunction = product.epilogue.function != nil
+      case .binary(let binary): hasFunction = binary.then != nil
+      default: return nil
+      }
+      operation = node.operation
+      name = node.name
+      inputs = node.inputs
+    }
+
+    mutating func absorb(
+      _ node: Graph.Node, reading value: Graph.ValueID, in graph: Graph
+    ) -> Bool {
+      guard !hasFunction, graph[value].type.elementType == .float32 else { return false }
+      switch node.operation {
+      case .unary(let unary) where unary.output == .float32:
+        setFunction(unary.function)
+        return true
+      case .binary(let binary)
+      where binary.function == .add && binary.then == nil && binary.output == .float32:
+        return absorbResidual(node, value, in: graph)
+      default:
+        return false
+      }
+    }
+
+    private mutating func setFunction(_ function: UnaryFunction) {
+      hasFunction = true
+      switch operation {
+      case .convolution(var convolution):
+        convolution.epilogue.function = function
+        operation = .convolution(convolution)
+      case .matrixMultiply(var product):
+        product.epilogue.function = function
+        operation = .matrixMultiply(product)
+      case .binary(var binary):
+        binary.then = function
+        operation = .binary(binary)
+      default:
+        break
+      }
+    }
+
+    private mutating func absorbResidual(
+      _ node: Graph.Node, _ value: Graph.ValueID, in graph: Graph
+    ) -> Bool {
+      if case .binary = operation { return false }
+      let other = node.inputs[0] == value ? node.inputs[1] : node.inputs[0]
+      guard let other, other != value, graph[other].constant == nil,
+        graph[other].type.shape.isCertainlyEqual(to: graph[value].type.shape),
+        inputs.count <= ProductOperand.residual || inputs[ProductOperand.residual] == nil
+      else { return false }
+      while inputs.count <= ProductOperand.residual { inputs.append(nil) }
+      inputs[ProductOperand.residual] = other
+      return true
+    }
+  }
+}

@@ -1,0 +1,24 @@
+import QMOperations
+import QMTensor
+
+/// Given: a node none of whose outputs is read or leaves the graph.
+/// Result: nothing. Inputs of the graph stay, read or not.
+public struct RemoveDeadNodes: Pass {
+  public static let name = "remove-dead-nodes"
+
+  public init() {}
+
+  public func run(on graph: Graph) throws(QMError) -> Graph {
+    var needed = Set(graph.outputs.map(\.value))
+    var isKept = [Bool](repeating: false, count: graph.nodes.count)
+    for index in graph.nodes.indices.reversed() {
+      let node = graph.nodes[index]
+      guard node.outputs.contains(where: needed.contains) else { continue }
+      isKept[index] = true
+      for case .some(let input) in node.inputs { needed.insert(input) }
+    }
+    var rewriter = try Rewriter(graph)
+    for (index, node) in graph.nodes.enumerated() where isKept[index] { try rewriter.copy(node) }
+    return try rewriter.finish()
+  }
+}

@@ -1,0 +1,66 @@
+import QMOperations
+import QMTensor
+
+/// What quantization decided: for each weight the very codes that go into the file, for each
+/// activation its grid, and why. Keys are values of the float graph that the plan was made for.
+public struct Plan: Sendable {
+  /// A constant as codes.
+  public struct Weights: Sendable {
+    /// int8, the constant's extents.
+    public var codes: Tensor
+    /// float32: one per index of the granularity's axis, or one in all.
+    public var scales: Tensor
+    public var bits: BitWidth
+    public var granularity: Granularity
+
+    public init(codes: Tensor, scales: Tensor, bits: BitWidth, granularity: Granularity) {
+      self.codes = codes
+      self.scales = scales
+      self.bits = bits
+      self.granularity = granularity
+    }
+  }
+
+  /// The affine grid of an activation, fixed for all runs.
+  public struct Grid: Hashable, Sendable {
+    public var elementType: ElementType
+    public var scale: Float
+    public var zeroPoint: Int32
+
+    public init(_ elementType: ElementType = .int8, scale: Float, zeroPoint: Int32) {
+      self.elementType = elementType
+      self.scale = scale
+      self.zeroPoint = zeroPoint
+    }
+
+    /// The finest grid that covers the range and holds the number 0 exactly.
+    /// - Parameters: bounds of the range, in real units; 0 is always inside.
+    public init(_ elementType: ElementType = .int8, covering minimum: Float, _ maximum: Float) {
+      let (low, high) = (Double(min(minimum, 0)), Double(max(maximum, 0)))
+      let lowest: Double = elementType == .int16 ? -32768 : -128
+      let highest: Double = elementType == .int16 ? 32767 : 127
+      var scale = Float((high - low) / (highest - lowest))
+      // An empty or denormal range: any grid holds its one number.
+      if !scale.isNormal { scale = 1 }
+      let zero = (lowest - low / Double(scale)).rounded(.toNearestOrEven)
+      self.init(
+        elementType, scale: scale, zeroPoint: Int32(Swift.min(Swift.max(zero, lowest), highest)))
+    }
+  }
+
+  /// How the value feeds its readers.
+  public enum Activation: Hashable, Sendable {
+    /// Codes on one grid in every run.
+    case fixed(Grid)
+    /// Quantized before each product that reads it, on grids found in the run.
+    case dynamic
+  }
+
+  public var weights: [Graph.ValueID: Weights] = [:]
+  /// Values that are not named stay float.
+  public var activations: [Graph.ValueID: Activation] = [:]
+  /// Why a node runs as it does, by index in the float graph; for people.
+  public var reasons: [Int: String] = [:]
+
+  public init() {}
+}

@@ -1,0 +1,114 @@
+import QMOperations
+import QMTensor
+
+extension Graph {
+  /// This float graph with the plan in it as Quantize → Dequantize pairs: the simulation of what
+  /// ``Lowering`` will make. Run in float it says what quantization costs.
+  ///
+  /// - A weight becomes its codes and a Dequantize.
+  /// - A fixed activation is rounded to its grid where it is made; every node reads it rounded,
+  ///   and only outputs of the graph leave unrounded.
+  /// - A dynamic activation is rounded in front of the products that read it: per row of a matrix
+  ///   product, per sample of a convolution.
+  public func inserting(_ plan: Plan) throws(QMError) -> Graph {
+    var insertion = PlanInsertion(rewriter: try Rewriter(self), plan: plan)
+    for input in inputs { try insertion.round(input) }
+    for node in nodes { try insertion.rewrite(node) }
+    return try insertion.rewriter.finish()
+  }
+}
+
+private struct PlanInsertion {
+  var rewriter: Rewriter
+  let plan: Plan
+  /// What the readers of an old value read instead of it.
+  private var rounded: [Graph.ValueID: Graph.ValueID] = [:]
+  private var roundedDynamically: [DynamicKey: Graph.ValueID] = [:]
+
+  private struct DynamicKey: Hashable {
+    let value: Graph.ValueID
+    let axes: Int
+  }
+
+  init(rewriter: Rewriter, plan: Plan) {
+    self.rewriter = rewriter
+    self.plan = plan
+  }
+
+  /// Adds the Quantize → Dequantize pair of a value that has a fixed grid.
+  mutating func round(_ value: Graph.ValueID) throws(QMError) {
+    guard case .fixed(let grid) = plan.activations[value] else { return }
+    let name = rewriter.source[value].name
+    let codes = try rewriter.append(
+      .quantize(Quantize(grid.elementType, scale: grid.scale, zeroPoint: grid.zeroPoint)),
+      name: name + ".codes", [rewriter.value(value)])
+    rounded[value] = try rewriter.append(
+      .dequantize(Dequantize()), name: name + ".rounded", [codes[0]])[0]
+  }
+
+  mutating func rewrite(_ node: Graph.Node) throws(QMError) {
+    var inputs: [Graph.ValueID?] = []
+    for (position, input) in node.inputs.enumerated() {
+      guard let input else {
+        inputs.append(nil)
+        continue
+      }
+      if plan.weights[input] != nil {
+        inputs.append(try dequantizedWeights(input))
+      } else if position == ProductOperand.input, plan.activations[input] == .dynamic,
+        let axes = dynamicAxes(node)
+      {
+        inputs.append(try roundedDynamically(input, axes: axes))
+      } else {
+        inputs.append(rounded[input] ?? rewriter.value(input))
+      }
+    }
+    try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
+    for output in node.outputs { try round(output) }
+  }
+
+  /// Leading axes whose every index has a grid of its own; nil for what is no product with
+  /// quantized weights.
+  private func dynamicAxes(_ node: Graph.Node) -> Int? {
+    guard node.inputs.count > ProductOperand.weights,
+      let weights = node.inputs[ProductOperand.weights], plan.weights[weights] != nil
+    else { return nil }
+    switch node.operation {
+    case .convolution: return 1
+    case .matrixMultiply: return rewriter.source[node.inputs[0]!].type.shape.rank - 1
+    default: return nil
+    }
+  }
+
+  private mutating func dequantizedWeights(
+    _ value: Graph.ValueID
+  ) throws(QMError) -> Graph.ValueID {
+    if let known = rounded[value] { return known }
+    guard let weights = plan.weights[value] else { return rewriter.value(value) }
+    let name = rewriter.source[value].name
+    let codes = rewriter.addConstant(
+      name: name, weights.codes,
+      .weights(bits: weights.bits, granularity: weights.granularity))
+    let scales = rewriter.addConstant(name: name + ".scales", weights.scales)
+    let new = try rewriter.append(
+      .dequantize(Dequantize()), name: name + ".dequantized", [codes, scales])[0]
+    rounded[value] = new
+    return new
+  }
+
+  private mutating func roundedDynamically(
+    _ value: Graph.ValueID, axes: Int
+  ) throws(QMError) -> Graph.ValueID {
+    let key = DynamicKey(value: value, axes: axes)
+    if let known = roundedDynamically[key] { return known }
+    let name = rewriter.source[value].name
+    let codes = try rewriter.append(
+      .dynamicQuantize(DynamicQuantize(axes: axes)), name: name + ".codes",
+      [rewriter.value(value)],
+      outputNames: [name + ".codes", name + ".parameters"])
+    let new = try rewriter.append(
+      .dequantize(Dequantize()), name: name + ".rounded", [codes[0], codes[1]])[0]
+    roundedDynamically[key] = new
+    return new
+  }
+}

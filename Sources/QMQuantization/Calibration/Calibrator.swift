@@ -1,0 +1,76 @@
+import QMFormat
+import QMGraph
+import QMOperations
+import QMRuntime
+import QMTensor
+
+/// What a step wants to be observed. One run over the samples serves all observations together.
+public enum Observation: Hashable, Sendable {
+  /// Smallest and largest element.
+  case range(Graph.ValueID)
+  /// Range and histogram.
+  case histogram(Graph.ValueID)
+}
+
+/// Samples that can be gone through once, one at a time.
+public protocol SampleSource {
+  var count: Int { get }
+  /// Input tensors by name, of sample `index`.
+  func inputs(of index: Int) throws(QMError) -> [String: Tensor]
+  /// What the user calls it.
+  func name(of index: Int) -> String
+}
+
+/// Runs a float graph over samples and collects what was asked for. Memory does not grow with the
+/// number of samples.
+public struct Calibrator {
+  private let session: Session
+  /// Value of the graph, and whether its histogram is wanted, by number in the program.
+  private let observed: [Int: (value: Graph.ValueID, histogram: Bool)]
+
+  public init(
+    _ graph: Graph, observing observations: Set<Observation>,
+    options: Model.Options = Model.Options()
+  ) throws(QMError) {
+    let flattened = graph.flattened()
+    session = Session(try Model(flattened.program, options: options))
+    var observed: [Int: (value: Graph.ValueID, histogram: Bool)] = [:]
+    for observation in observations {
+      switch observation {
+      case .range(let value):
+        if let number = flattened.numbers[value], observed[number] == nil {
+          observed[number] = (value, false)
+        }
+      case .histogram(let value):
+        if let number = flattened.numbers[value] { observed[number] = (value, true) }
+      }
+    }
+    self.observed = observed
+  }
+
+  /// One pass over the samples.
+  /// - Parameter progress: called after each sample with how many are done.
+  /// - Throws: what loading or running a sample throws, with the sample as context.
+  public func run(
+    over samples: some SampleSource, progress: (_ done: Int) -> Void = { _ in }
+  ) throws(QMError) -> Statistics {
+    var statistics = Statistics()
+    for index in 0..<samples.count {
+      try within(.sample(samples.name(of: index))) { () throws(QMError) in
+        let inputs = try samples.inputs(of: index)
+        _ = try session.run(
+          inputs,
+          observing: { (number, view) throws(QMError) in
+            guard view.elementType == .float32, let (value, histogram) = observed[number] else {
+              return
+            }
+            statistics.values[value, default: ValueStatistics(withHistogram: histogram)]
+              .add(UnsafeBufferPointer(view.elements(as: Float.self)))
+          })
+      }
+      statistics.sampleCount += 1
+      progress(index + 1)
+    }
+    return statistics
+  }
+}

@@ -1,0 +1,105 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+import QMTensor
+
+/// How far one tensor is from another that says what is right, summed over any number of samples.
+public struct Comparison: Sendable, Hashable {
+  public private(set) var elementCount = 0
+  public private(set) var sampleCount = 0
+  public private(set) var largestDifference: Double = 0
+  private var signal = 0.0
+  private var noise = 0.0
+  private var product = 0.0
+  private var measuredPower = 0.0
+  private var rowCount = 0
+  private var agreeingRowCount = 0
+  private var rowLength = 0
+
+  public init() {}
+
+  /// Signal to quantization noise in dB, `10·log10(Σ r² / Σ (r − m)²)`; infinite where nothing
+  /// differs.
+  public var signalToNoise: Double {
+    guard noise > 0 else { return .infinity }
+    guard signal > 0 else { return -.infinity }
+    return 10 * log10(signal / noise)
+  }
+
+  /// Cosine of the angle between the two; 1 where both are zero.
+  public var cosine: Double {
+    guard signal > 0, measuredPower > 0 else { return signal == measuredPower ? 1 : 0 }
+    return product / (signal * measuredPower).squareRoot()
+  }
+
+  /// Share of the rows, along the last axis, whose largest element is at the same place; nil where
+  /// rows have fewer than two elements.
+  public var topOneAgreement: Double? {
+    rowLength > 1 && rowCount > 0 ? Double(agreeingRowCount) / Double(rowCount) : nil
+  }
+
+  /// Adds one sample.
+  /// - Parameters: two float32 tensors.
+  /// - Throws: `invalidInput` if the extents or types differ.
+  public mutating func add(reference: Tensor, measured: Tensor) throws(QMError) {
+    guard reference.shape == measured.shape, reference.elementType == measured.elementType else {
+      throw .invalidInput("found \(measured), expected \(reference)")
+    }
+    guard reference.elementType == .float32 else {
+      try addCodes(reference: reference, measured: measured)
+      return
+    }
+    let (reference, measured, shape) = (
+      reference.elements(as: Float.self), measured.elements(as: Float.self), reference.shape
+    )
+    add(reference, measured, rowLength: shape.last ?? 1)
+  }
+
+  private mutating func addCodes(reference: Tensor, measured: Tensor) throws(QMError) {
+    let left = try reference.converted(to: .float32)
+    let right = try measured.converted(to: .float32)
+    add(left.elements(), right.elements(), rowLength: reference.shape.last ?? 1)
+  }
+
+  public mutating func add(_ reference: [Float], _ measured: [Float], rowLength length: Int) {
+    sampleCount += 1
+    elementCount += reference.count
+    rowLength = max(rowLength, length)
+    for (r, m) in zip(reference, measured) {
+      let (r, m) = (Double(r), Double(m))
+      if r == m || (r.isNaN && m.isNaN) {
+        if r.isFinite {
+          signal += r * r
+          product += r * r
+          measuredPower += r * r
+        }
+        continue
+      }
+      let difference = abs(r - m)
+      largestDifference = difference.isNaN ? .infinity : max(largestDifference, difference)
+      noise += difference.isNaN ? .infinity : difference * difference
+      signal += r * r
+      product += r * m
+      measuredPower += m * m
+    }
+    guard length > 1 else { return }
+    for start in stride(from: 0, to: reference.count - length + 1, by: length) {
+      rowCount += 1
+      let range = start..<(start + length)
+      if Comparison.largest(reference[range]) == Comparison.largest(measured[range]) {
+        agreeingRowCount += 1
+      }
+    }
+  }
+
+  private static func largest(_ row: ArraySlice<Float>) -> Int {
+    var best = row.startIndex
+    for index in row.indices where row[index] > row[best] { best = index }
+    return best - row.startIndex
+  }
+}

@@ -1,0 +1,118 @@
+import QMFormat
+import QMGraph
+import QMOperations
+import QMRuntime
+import QMTensor
+
+/// A float network made small: the program for the file, and what is known of how it came about.
+public struct Conversion: Sendable {
+  /// The float graph after the passes; the plan speaks of its values.
+  public let graph: Graph
+  public let plan: Plan
+  /// The float graph with the plan's rounding in it.
+  public let simulation: Graph
+  /// What goes into the file.
+  public let program: Program
+  /// The program against the float graph, by output name; empty where there were no samples.
+  public let comparisons: [String: Comparison]
+
+  /// What a conversion is doing.
+  public enum Phase: Hashable, Sendable {
+    case simplifying
+    case calibrating(done: Int, of: Int)
+    case rounding
+    case measuring(done: Int, of: Int)
+  }
+
+  /// Samples that the result is measured on, at most.
+  public static let measuredSampleLimit = 32
+
+  /// Converts a graph as it was read.
+  /// - Parameters:
+  ///   - samples: needed where the recipe fixes the grids of activations.
+  ///   - options: of the runs over samples.
+  /// - Throws: `usage` if samples are needed and missing; what passes and runs throw.
+  public init(
+    _ source: Graph, recipe: Recipe, samples: (any SampleSource)?,
+    metadata: Program.Metadata = .init(), options: Model.Options = Model.Options(),
+    progress: (Phase) -> Void = { _ in }
+  ) throws(QMError) {
+    progress(.simplifying)
+    graph = try DefaultPasses.run(on: source)
+
+    let planner = Planner(graph, recipe)
+    var statistics = Statistics()
+    let observations = planner.observations
+    if !observations.isEmpty {
+      guard let samples, samples.count > 0 else {
+        throw .usage(
+          "fixed activation ranges need samples; give --samples, or --activations dynamic")
+      }
+      let calibrator = try Calibrator(graph, observing: observations, options: options)
+      statistics = try calibrator.run(over: samples) { done in
+        progress(.calibrating(done: done, of: samples.count))
+      }
+    }
+    progress(.rounding)
+    plan = try planner.plan(with: statistics)
+    simulation = try graph.inserting(plan)
+    var program = try simulation.lowered().flattened(metadata: metadata).program
+
+    var comparisons: [String: Comparison] = [:]
+    if let samples, samples.count > 0 {
+      comparisons = try Conversion.measure(
+        program, against: graph.flattened().program, on: samples, options: options,
+        progress: progress)
+      for (index, output) in program.outputs.enumerated() {
+        guard let comparison = comparisons[output.name] else { continue }
+        program.metadata.measurements += comparison.measurements(output: index)
+      }
+    }
+    self.program = program
+    self.comparisons = comparisons
+  }
+
+  private static func measure(
+    _ program: Program, against reference: Program, on samples: any SampleSource,
+    options: Model.Options, progress: (Phase) -> Void
+  ) throws(QMError) -> [String: Comparison] {
+    let measured = Session(try Model(program, options: options))
+    let float = Session(try Model(reference, options: options))
+    var comparisons: [String: Comparison] = [:]
+    // Evenly over the samples, the first included.
+    let count = min(samples.count, measuredSampleLimit)
+    for step in 0..<count {
+      let index = step * samples.count / count
+      try within(.sample(samples.name(of: index))) { () throws(QMError) in
+        let inputs = try samples.inputs(of: index)
+        let expected = try float.run(inputs)
+        let found = try measured.run(inputs)
+        for (name, tensor) in expected {
+          guard let other = found[name] else { continue }
+          try comparisons[name, default: Comparison()].add(reference: tensor, measured: other)
+        }
+      }
+      progress(.measuring(done: step + 1, of: count))
+    }
+    return comparisons
+  }
+}
+
+extension Comparison {
+  /// The figures as a file keeps them.
+  func measurements(output: Int) -> [Program.Metadata.Measurement] {
+    var measurements: [Program.Metadata.Measurement] = [
+      .init(
+        output: output, .signalToNoise, Float(signalToNoise), sampleCount: sampleCount),
+      .init(
+        output: output, .largestDifference, Float(largestDifference), sampleCount: sampleCount),
+      .init(output: output, .cosine, Float(cosine), sampleCount: sampleCount),
+    ]
+    if let topOneAgreement {
+      measurements.append(
+        .init(
+          output: output, .topOneAgreement, Float(topOneAgreement), sampleCount: sampleCount))
+    }
+    return measurements
+  }
+}

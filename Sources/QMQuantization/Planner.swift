@@ -1,0 +1,225 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// Decides, for a float graph after its passes, what becomes codes.
+public struct Planner {
+  public let graph: Graph
+  public let recipe: Recipe
+  /// Values that hold the same elements in another arrangement share a grid: the group of each.
+  private let groups: GridGroups
+
+  public init(_ graph: Graph, _ recipe: Recipe) {
+    self.graph = graph
+    self.recipe = recipe
+    groups = GridGroups(graph)
+  }
+
+  /// What must be seen of the samples before ``plan(with:)``; empty where no grid is fixed.
+  public var observations: Set<Observation> {
+    guard case .codes = recipe.weights, recipe.activations == .int8 else { return [] }
+    var observations: Set<Observation> = []
+    for value in quantizableActivations where analyticRange(of: value) == nil {
+      observations.insert(
+        recipe.rangeEstimator == .minMax ? .range(value) : .histogram(value))
+    }
+    return observations
+  }
+
+  /// The plan.
+  /// - Parameter statistics: of ``observations``.
+  public func plan(with statistics: Statistics = Statistics()) throws(QMError) -> Plan {
+    var plan = Plan()
+    guard case .codes(let bits) = recipe.weights else { return plan }
+    let rounding = NearestRounding(bits: bits, granularity: recipe.granularity)
+    for (index, node) in graph.nodes.enumerated() {
+      guard let weights = constantWeights(of: node) else { continue }
+      if plan.weights[weights] == nil, let constant = graph[weights].constant {
+        plan.weights[weights] = try within(
+          .node(name: node.name, operation: node.operation.name)
+        ) { () throws(QMError) in try rounding.quantize(constant) }
+      }
+      if recipe.activations == .dynamic, let input = node.inputs[ProductOperand.input] {
+        plan.activations[input] = .dynamic
+      }
+      plan.reasons[index] = "weights in \(bits.bits) bits"
+    }
+    guard recipe.activations == .int8 else { return plan }
+
+    var ranges: [Int: (low: Float, high: Float)] = [:]
+    let activations = quantizableActivations
+    for value in activations {
+      let range: ClosedRange<Float>
+      if let analytic = analyticRange(of: value) {
+        range = analytic
+      } else if let seen = statistics[value] {
+        guard seen.nonFiniteCount == 0 else {
+          throw QMError.invalidInput(
+            "\(seen.nonFiniteCount) of its elements are NaN or infinite over the samples; remove the samples that cause it"
+          ).within(.value(graph[value].name))
+        }
+        range = recipe.rangeEstimator.range(of: seen)
+      } else {
+        throw QMError.internalFault("it was not observed").within(.value(graph[value].name))
+      }
+      let group = groups.group(of: value)
+      let known = ranges[group] ?? (0, 0)
+      ranges[group] = (min(known.low, range.lowerBound), max(known.high, range.upperBound))
+    }
+    for value in activations {
+      guard let range = ranges[groups.group(of: value)] else { continue }
+      plan.activations[value] = .fixed(Plan.Grid(covering: range.low, range.high))
+    }
+    return plan
+  }
+
+  /// float32 activations that a node with an integer form reads.
+  private var quantizableActivations: [Graph.ValueID] {
+    var seen: Set<Graph.ValueID> = []
+    var activations: [Graph.ValueID] = []
+    for node in graph.nodes {
+      for value in integerOperands(of: node)
+      where graph[value].constant == nil && graph[value].type.elementType == .float32
+        && seen.insert(value).inserted
+      {
+        activations.append(value)
+      }
+    }
+    // A value that moves on as codes arrives as codes.
+    for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
+      guard let input = node.inputs[0], seen.contains(input) else { continue }
+      for output in node.outputs where graph[output].type.elementType == .float32 {
+        if seen.insert(output).inserted { activations.append(output) }
+      }
+    }
+    return activations
+  }
+
+  /// The operands that the node reads as codes, if it has a form on integers.
+  private func integerOperands(of node: Graph.Node) -> [Graph.ValueID] {
+    switch node.operation {
+    case .convolution, .matrixMultiply:
+      guard let right = node.inputs[ProductOperand.weights],
+        constantWeights(of: node) != nil || graph[right].constant == nil
+      else { return [] }
+      var operands = [node.inputs[ProductOperand.input], right].compactMap { $0 }
+      if node.inputs.count > ProductOperand.residual,
+        let residual = node.inputs[ProductOperand.residual]
+      {
+        operands.append(residual)
+      }
+      return operands
+    case .unary, .pooling, .softmax, .layerNormalization:
+      return node.inputs.prefix(1).compactMap { $0 }
+    case .reduction(let reduction):
+      let hasIntegerForm: Bool
+      switch reduction.kind {
+      case .mean, .sum, .maximum, .minimum: hasIntegerForm = true
+      default: hasIntegerForm = false
+      }
+      return hasIntegerForm ? node.inputs.compactMap { $0 } : []
+    case .binary(let binary):
+      let hasIntegerForm: Bool
+      switch binary.function {
+      case .add, .subtract, .multiply, .minimum, .maximum: hasIntegerForm = true
+      case .divide, .power, .remainder: hasIntegerForm = false
+      }
+      return hasIntegerForm ? node.inputs.compactMap { $0 } : []
+    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
+      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .cast, .table,
+      .batchNormalization, .quantize, .dynamicQuantize, .dequantize:
+      return []
+    }
+  }
+
+  /// The constant float weights of a product.
+  private func constantWeights(of node: Graph.Node) -> Graph.ValueID? {
+    switch node.operation {
+    case .convolution:
+      break
+    case .matrixMultiply(let product):
+      guard product.rightLayout == .channelsFirst,
+        let right = node.inputs[ProductOperand.weights], graph[right].type.shape.rank == 2
+      else { return nil }
+    default:
+      return nil
+    }
+    guard let weights = node.inputs[ProductOperand.weights],
+      graph[weights].constant?.elementType == .float32
+    else { return nil }
+    return weights
+  }
+
+  /// The range that the function behind a value cannot leave.
+  private func analyticRange(of value: Graph.ValueID) -> ClosedRange<Float>? {
+    guard let node = groups.producer(of: value) else { return nil }
+    let function: UnaryFunction?
+    switch node.operation {
+    case .unary(let unary): function = unary.function
+    case .convolution(let convolution): function = convolution.epilogue.function
+    case .matrixMultiply(let product): function = product.epilogue.function
+    case .binary(let binary): function = binary.then
+    case .softmax(let softmax) where softmax.kind == .softmax: return 0...1
+    default: function = nil
+    }
+    switch function {
+    case .sigmoid, .hardSigmoid: return 0...1
+    case .tanh, .erf: return -1...1
+    default: return nil
+    }
+  }
+}
+
+/// Values whose elements are the same numbers: what moves elements, or picks some, makes its
+/// output one of its input's group, and a concatenation joins the groups of its inputs.
+private struct GridGroups {
+  private var parents: [Int]
+  private let graph: Graph
+  private let producers: [Graph.ValueID: Int]
+
+  static func keepsGrid(_ operation: Operation) -> Bool {
+    switch operation {
+    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
+      .slice, .pad, .gather, .expand, .tile:
+      true
+    case .pooling(let pooling): pooling.kind == .maximum
+    case .reduction(let reduction): reduction.kind == .maximum || reduction.kind == .minimum
+    default: false
+    }
+  }
+
+  init(_ graph: Graph) {
+    self.graph = graph
+    parents = Array(graph.values.indices)
+    var producers: [Graph.ValueID: Int] = [:]
+    for (index, node) in graph.nodes.enumerated() {
+      for output in node.outputs { producers[output] = index }
+    }
+    self.producers = producers
+    for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
+      guard let first = node.inputs[0] else { continue }
+      for output in node.outputs { join(first.index, output.index) }
+      if case .concatenate = node.operation {
+        for case .some(let input) in node.inputs.dropFirst() { join(first.index, input.index) }
+      }
+    }
+  }
+
+  func group(of value: Graph.ValueID) -> Int { root(value.index) }
+
+  /// The node that computes a value, or the numbers that it holds in another arrangement.
+  func producer(of value: Graph.ValueID) -> Graph.Node? {
+    producers[value].map { graph.nodes[$0] }
+  }
+
+  private func root(_ index: Int) -> Int {
+    var index = index
+    while parents[index] != index { index = parents[index] }
+    return index
+  }
+
+  private mutating func join(_ left: Int, _ right: Int) {
+    let (low, high) = (min(root(left), root(right)), max(root(left), root(right)))
+    parents[high] = low
+  }
+}

@@ -1,0 +1,37 @@
+import QMGraph
+import QMTensor
+
+/// What a conversion is asked for.
+public struct Recipe: Hashable, Sendable {
+  /// How activations feed the integer products.
+  public enum Activations: String, Hashable, Sendable, CaseIterable {
+    /// int8 on grids fixed by calibration; needs samples.
+    case int8
+    /// int8 on grids found in each run.
+    case dynamic
+    /// float32; the weights alone are codes.
+    case float
+  }
+
+  /// How the weights are stored: as codes, or as the numbers they are.
+  public enum WeightWidth: Hashable, Sendable {
+    case codes(BitWidth)
+    /// No quantization at all: a float program.
+    case float32
+  }
+
+  public var weights: WeightWidth
+  public var activations: Activations
+  public var granularity: Granularity
+  public var rangeEstimator: RangeEstimator
+
+  public init(
+    weights: WeightWidth, activations: Activations,
+    granularity: Granularity = .perChannel(axis: 0), rangeEstimator: RangeEstimator = .minMax
+  ) {
+    self.weights = weights
+    self.activations = activations
+    self.granularity = granularity
+    self.rangeEstimator = rangeEstimator
+  }
+}

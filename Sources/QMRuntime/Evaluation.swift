@@ -1,0 +1,118 @@
+import QMOperations
+import QMTensor
+
+extension Operation {
+  /// The outputs of this operation for inputs that are all known.
+  /// - Parameters:
+  ///   - quantizations: of the inputs, in their order; `.none` for all where left out.
+  /// - Throws: what the type rule or the operation throws; `malformed` if an output's extents
+  ///   stay unknown.
+  public func evaluate(
+    _ inputs: [Tensor?], quantizations: [Quantization] = [], kernels: KernelSet = .best,
+    threads: ThreadPool = ThreadPool(threadCount: 1)
+  ) throws(QMError) -> [Tensor] {
+    var operands: [Operand?] = []
+    for (index, input) in inputs.enumerated() {
+      let quantization = index < quantizations.count ? quantizations[index] : .none
+      operands.append(
+        input.map {
+          Operand(ValueType($0.elementType, Shape($0.shape), quantization), constant: $0)
+        })
+    }
+    let types = try body.outputTypes(for: operands)
+    var outputs: [Tensor] = []
+    for type in types {
+      guard let extents = type.shape.extents else {
+        throw .malformed("the extents \(type.shape) of an output depend on more than the inputs")
+      }
+      outputs.append(try Tensor(zeros: type.elementType, extents))
+    }
+    let step = try PreparedNode(
+      self, operands: operands, outputs: types, packed: try body.pack(operands, for: kernels),
+      kernels: kernels)
+    let scratch = try Buffer.allocate(byteCount: step.kernel.scratchByteCount(threads.threadCount))
+    var aligned: [Tensor?] = []
+    for input in inputs {
+      aligned.append(try input.map { (tensor) throws(QMError) in try tensor.aligned() })
+    }
+    let inputPointers = aligned.map { $0.map { $0.buffer.base + $0.byteOffset } }
+    defer { withExtendedLifetime((aligned, outputs)) {} }
+    let outputPointers = outputs.map { Optional($0.buffer.base + $0.byteOffset) }
+    try inputPointers.withUnsafeBufferPointer { (inputPointers) throws(QMError) in
+      try outputPointers.withUnsafeBufferPointer { (outputPointers) throws(QMError) in
+        try step.kernel.run(
+          Kernel.Memory(
+            inputs: inputPointers, outputs: outputPointers, scratch: scratch.base,
+            threads: threads))
+      }
+    }
+    return outputs
+  }
+}
+
+/// A node with the kernel that runs it on concrete shapes: a fast one, or its reference loops.
+struct PreparedNode {
+  let kernel: Kernel
+
+  init(
+    _ operation: Operation, operands: [Operand?], outputs: [ValueType], packed: Buffer?,
+    kernels: KernelSet
+  ) throws(QMError) {
+    if kernels != .reference,
+      let fast = try operation.body.kernel(
+        for: operands, outputs: outputs, packed: packed, kernels: kernels)
+    {
+      kernel = fast
+    } else {
+      kernel = try PreparedNode.reference(operation, operands: operands, outputs: outputs)
+    }
+  }
+
+  private static func reference(
+    _ operation: Operation, operands: [Operand?], outputs: [ValueType]
+  ) throws(QMError) -> Kernel {
+    struct Description {
+      let elementType: ElementType
+      let extents: [Int]
+      let quantization: Quantization
+
+      init(_ type: ValueType) throws(QMError) {
+        guard let extents = type.shape.extents else {
+          throw .internalFault("a kernel for the unknown extents \(type.shape)")
+        }
+        elementType = type.elementType
+        self.extents = extents
+        quantization = type.quantization
+      }
+
+      func view(_ base: UnsafeMutableRawPointer) -> TensorView {
+        TensorView(elementType, extents, quantization, base: base)
+      }
+    }
+    var inputDescriptions: [Description?] = []
+    for operand in operands {
+      inputDescriptions.append(try operand.map { (operand) throws(QMError) -> Description in try Description(operand.type) })
+    }
+    var outputDescriptions: [Description] = []
+    for type in outputs { outputDescriptions.append(try Description(type)) }
+    let (inputs, results) = (inputDescriptions, outputDescriptions)
+    return Kernel(name: "\(operation.name) reference") { (memory) throws(QMError) in
+      var inputViews: [TensorView?] = []
+      for (index, description) in inputs.enumerated() {
+        if let description, let base = memory.inputs[index] {
+          inputViews.append(description.view(base))
+        } else {
+          inputViews.append(nil)
+        }
+      }
+      var outputViews: [TensorView] = []
+      for (index, description) in results.enumerated() {
+        guard let base = memory.outputs[index] else {
+          throw .internalFault("an output has no memory")
+        }
+        outputViews.append(description.view(base))
+      }
+      try operation.body.reference(inputViews, outputViews)
+    }
+  }
+}

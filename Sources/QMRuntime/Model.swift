@@ -1,0 +1,107 @@
+import QMFormat
+import QMOperations
+import QMTensor
+import Synchronization
+
+/// A network ready to run: a program, with its weights rearranged for this machine.
+///
+/// Immutable and safe to share; several runs may go on at once. One model serves inputs of any
+/// extents that its types admit.
+public final class Model: Sendable {
+  /// A value that goes into a model or comes out of it.
+  public struct Port: Sendable, Hashable {
+    public let name: String
+    public let type: ValueType
+  }
+
+  public struct Options: Sendable {
+    /// Threads of one run. With 1 a run stays on the thread that calls it.
+    public var threadCount: Int
+    /// The kernels; every choice gives the same bits.
+    public var kernels: KernelSet
+    /// How many sets of input extents keep their memory plan.
+    public var cachedPlanCount: Int
+
+    public init(threadCount: Int = 1, kernels: KernelSet = .best, cachedPlanCount: Int = 4) {
+      self.threadCount = max(1, threadCount)
+      self.kernels = kernels
+      self.cachedPlanCount = max(1, cachedPlanCount)
+    }
+  }
+
+  public let program: Program
+  public let options: Options
+  public let inputs: [Port]
+  public let outputs: [Port]
+
+  var kernels: KernelSet { options.kernels }
+  /// Elements of the values that are known before a run.
+  let constants: [Int: Tensor]
+  /// Rearranged constants, by node.
+  let packed: [Int: Buffer]
+  /// By node: whether its outputs are among `constants`.
+  let isComputedAtLoad: [Bool]
+  private let idleSessions = Mutex<[Session]>([])
+
+  /// Reads and prepares a `.qm` file.
+  /// - Throws: `cannotOpen`; `malformed` or `unsupported` with the path as context; `outOfMemory`.
+  public convenience init(contentsOf path: String, options: Options = Options()) throws(QMError) {
+    let file = try Buffer.mapping(path: path)
+    let program = try within(.file(path)) { () throws(QMError) in try Program(decoding: file) }
+    try self.init(program, options: options)
+  }
+
+  /// Prepares a program.
+  /// - Throws: `malformed` if the program contradicts itself; `outOfMemory`.
+  public init(_ program: Program, options: Options = Options()) throws(QMError) {
+    try program.validate()
+    self.program = program
+    self.options = options
+    inputs = program.inputs.map {
+      Port(name: program.values[$0].name, type: program.values[$0].type)
+    }
+    outputs = program.outputs.map { Port(name: $0.name, type: program.values[$0.value].type) }
+
+    var constants: [Int: Tensor] = [:]
+    for (index, value) in program.values.enumerated() {
+      if let constant = value.constant {
+        constants[index] = try program.constants[constant].tensor.aligned()
+      }
+    }
+    var packed: [Int: Buffer] = [:]
+    var isComputedAtLoad = [Bool](repeating: false, count: program.nodes.count)
+    for (index, node) in program.nodes.enumerated() {
+      try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
+        let known = node.inputs.map { $0.flatMap { constants[$0] } }
+        let quantizations = node.inputs.map { input in
+          input.map { program.values[$0].type.quantization } ?? .none
+        }
+        if zip(node.inputs, known).allSatisfy({ ($0 == nil) == ($1 == nil) }) {
+          let results = try node.operation.evaluate(
+            known, quantizations: quantizations, kernels: options.kernels)
+          for (output, tensor) in zip(node.outputs, results) { constants[output] = tensor }
+          isComputedAtLoad[index] = true
+          return
+        }
+        let operands = zip(node.inputs, known).map { input, constant in
+          input.map { Operand(program.values[$0].type, constant: constant) }
+        }
+        packed[index] = try node.operation.body.pack(operands, for: options.kernels)
+      }
+    }
+    self.constants = constants
+    self.packed = packed
+    self.isComputedAtLoad = isComputedAtLoad
+  }
+
+  /// Runs the model.
+  /// - Parameter inputs: one tensor per input name, of the input's element type, with extents that
+  ///   its type admits.
+  /// - Returns: one tensor per output name.
+  /// - Throws: `invalidInput` if a tensor is missing, unknown or does not fit; `outOfMemory`.
+  public func run(_ inputs: [String: Tensor]) throws(QMError) -> [String: Tensor] {
+    let session = idleSessions.withLock { $0.popLast() } ?? Session(self)
+    defer { idleSessions.withLock { $0.append(session) } }
+    return try session.run(inputs)
+  }
+}

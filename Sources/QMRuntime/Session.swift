@@ -1,0 +1,137 @@
+import QMFormat
+import QMOperations
+import QMTensor
+
+/// One run at a time of a ``Model``: its memory, its threads, and a plan per set of extents.
+///
+/// A session belongs to one task at a time: it may move between threads, and must not be shared.
+public final class Session: @unchecked Sendable {
+  /// What happens to a value as it is computed: its index in the program, and its bytes, valid
+  /// during the call.
+  public typealias Observer = (_ value: Int, _ view: TensorView) throws(QMError) -> Void
+
+  public let model: Model
+  private let threads: ThreadPool
+  /// The most recently used last.
+  private var plans: [(extents: [[Int]], plan: ExecutionPlan)] = []
+
+  public init(_ model: Model) {
+    self.model = model
+    threads = ThreadPool(threadCount: model.options.threadCount)
+  }
+
+  /// Memory that values and scratch take for the extents of the last run, in bytes.
+  public var arenaByteCount: Int { plans.last?.plan.byteCount ?? 0 }
+
+  /// Runs the model once. See ``Model/run(_:)``.
+  public func run(_ inputs: [String: Tensor]) throws(QMError) -> [String: Tensor] {
+    try run(inputs, observer: nil, timer: nil)
+  }
+
+  /// Runs the model once and shows every value to `observer`: inputs first, then each node's
+  /// outputs as they are computed.
+  public func run(_ inputs: [String: Tensor], observing observer: Observer) throws(QMError)
+    -> [String: Tensor]
+  {
+    try withoutActuallyEscaping(observer) { (observer) throws(QMError) in
+      try run(inputs, observer: observer, timer: nil)
+    }
+  }
+
+  /// Runs the model once and tells `timer` the node and kernel before each step; nil at the end.
+  public func run(
+    _ inputs: [String: Tensor], timing timer: (_ step: (node: Int, kernel: String)?) -> Void
+  ) throws(QMError) -> [String: Tensor] {
+    try withoutActuallyEscaping(timer) { (timer) throws(QMError) in
+      try run(inputs, observer: nil, timer: timer)
+    }
+  }
+
+  private func run(
+    _ inputs: [String: Tensor], observer: Observer?,
+    timer: ((_ step: (node: Int, kernel: String)?) -> Void)?
+  ) throws(QMError) -> [String: Tensor] {
+    let tensors = try ordered(inputs)
+    let plan = try plan(for: tensors.map(\.shape))
+    let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
+    plan.bind(addresses)
+    defer { withExtendedLifetime(tensors) {} }
+
+    if let observer {
+      for value in model.program.inputs {
+        if let view = plan.view(of: value, inputs: addresses) { try observer(value, view) }
+      }
+    }
+    threads.beginRun()
+    defer { threads.endRun() }
+    for step in plan.steps {
+      timer?((step.node, step.kernel.name))
+      do { try plan.run(step, threads: threads) } catch {
+        let node = model.program.nodes[step.node]
+        throw error.within(.node(name: node.name, operation: node.operation.name))
+      }
+      if let observer {
+        for value in step.values {
+          if let view = plan.view(of: value, inputs: addresses) { try observer(value, view) }
+        }
+      }
+    }
+    timer?(nil)
+
+    var outputs: [String: Tensor] = [:]
+    for output in model.program.outputs {
+      guard let view = plan.view(of: output.value, inputs: addresses) else {
+        throw .internalFault("output '\(output.name)' was not computed")
+      }
+      let bytes = UnsafeRawBufferPointer(start: view.base, count: view.byteCount)
+      outputs[output.name] = try Tensor(
+        view.elementType, view.shape, buffer: Buffer.copying(bytes))
+    }
+    return outputs
+  }
+
+  /// The inputs in the program's order.
+  private func ordered(_ inputs: [String: Tensor]) throws(QMError) -> [Tensor] {
+    var tensors: [Tensor] = []
+    for port in model.inputs {
+      guard let tensor = inputs[port.name] else {
+        throw QMError.invalidInput(
+          "missing; given are \(inputs.keys.sorted().map { "'\($0.abbreviated)'" }.joined(separator: ", "))"
+        ).within(.value(port.name))
+      }
+      guard tensor.elementType == port.type.elementType else {
+        throw QMError.invalidInput(
+          "found \(tensor.elementType), expected \(port.type.elementType)"
+        ).within(.value(port.name))
+      }
+      guard port.type.shape.admits(tensor.shape) else {
+        throw QMError.invalidInput(
+          "found extents \(tensor.shape), expected \(port.type.shape)"
+        ).within(.value(port.name))
+      }
+      guard tensor.elementCount > 0 else {
+        throw QMError.invalidInput("extents \(tensor.shape) hold no element")
+          .within(.value(port.name))
+      }
+      tensors.append(try tensor.aligned())
+    }
+    if inputs.count > model.inputs.count {
+      let known = Set(model.inputs.map(\.name))
+      let unknown = inputs.keys.filter { !known.contains($0) }.sorted()
+      throw .invalidInput(
+        "no input is named '\((unknown.first ?? "").abbreviated)'; inputs are \(model.inputs.map { "'\($0.name.abbreviated)'" }.joined(separator: ", "))")
+    }
+    return tensors
+  }
+
+  private func plan(for extents: [[Int]]) throws(QMError) -> ExecutionPlan {
+    if let index = plans.firstIndex(where: { $0.extents == extents }) {
+      if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
+      return plans[plans.count - 1].plan
+    }
+    let plan = try ExecutionPlan(model, extents: extents, threadCount: threads.threadCount)
+    if plans.count == model.options.cachedPlanCount { plans.removeFirst() }
+    plans.append((extents, plan))
+    return plan
+  }
+}
