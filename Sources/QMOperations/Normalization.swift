@@ -1,7 +1,11 @@
 import QMTensor
 
 /// `scale · (x − mean) / √(variance + ε) + bias` per channel, with statistics from training.
-/// Inputs: x, scale, bias, mean, variance; the last four float32 `[C]`.
+/// Inputs: x, scale, bias, mean, variance; all float32, the last four `[C]`.
+/// Each step is one float32 operation:
+///
+///     s[c] = scale[c] / √(variance[c] + ε)        t[c] = bias[c] − mean[c] · s[c]
+///     y = x · s[c] + t[c]                         two roundings
 public struct BatchNormalization: OperationProtocol {
   public static let name = "BatchNormalization"
   public var order: ChannelOrder
@@ -11,10 +15,40 @@ public struct BatchNormalization: OperationProtocol {
     self.order = order
     self.epsilon = epsilon
   }
+
+  /// Place of the channels in a tensor of this rank.
+  func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(5...5, operands)
+    var type = try required(0, of: operands).type.checked()
+    guard type.elementType == .float32, type.quantization == .none, type.shape.rank >= 2 else {
+      throw .unsupported("\(Self.name) of \(type); expected float32 of rank 2 or more")
+    }
+    let axis = channelAxis(rank: type.shape.rank)
+    for (index, meaning) in ["scale", "bias", "mean", "variance"].enumerated() {
+      let parameter = try required(index + 1, of: operands).type
+      guard parameter.elementType == .float32, parameter.quantization == .none,
+        parameter.shape.rank == 1
+      else { throw .malformed("\(meaning) of type \(parameter); expected float32[channels]") }
+      type.shape[axis] = try unified(
+        type.shape[axis], parameter.shape[0], "the channels of \(type) and its \(meaning)")
+    }
+    return [type]
+  }
 }
 
 /// `scale · (x − mean(x)) / √(variance(x) + ε) + bias` over the axes from `axis` on.
-/// Inputs: x, scale (optional), bias (optional), both with the extents from `axis` on.
+/// Inputs: x, scale (optional), bias (optional). x is float32, or int8, uint8 or int16 codes with
+/// fixed quantization, each dequantized first; scale and bias are float32 with the extents from
+/// `axis` on.
+/// With n elements in a row, each step one float32 operation (*the tree*: see ``Reduction``):
+///
+///     mean = (the tree's sum of x) / Float(n)               d[i] = x[i] − mean
+///     variance = (the tree's sum of d[i] · d[i]) / Float(n)  r = 1 / √(variance + ε)
+///     y[i] = ((d[i] · r) · scale[i]) + bias[i]
+///
+/// An absent scale or bias leaves its step out. The result is encoded by `output`.
 public struct LayerNormalization: OperationProtocol {
   public static let name = "LayerNormalization"
   /// Counted from the front.
@@ -26,5 +60,27 @@ public struct LayerNormalization: OperationProtocol {
     self.axis = axis
     self.epsilon = epsilon
     self.output = output
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...3, operands)
+    var type = try required(0, of: operands).type.checked()
+    try expectAxis(axis, rank: type.shape.rank)
+    try expectReal(type)
+    for (index, meaning) in ["scale", "bias"].enumerated() {
+      guard let parameter = optional(index + 1, of: operands)?.type else { continue }
+      guard parameter.elementType == .float32, parameter.quantization == .none,
+        parameter.shape.rank == type.shape.rank - axis
+      else { throw .malformed("\(meaning) of type \(parameter) for \(type) from axis \(axis) on") }
+      for position in parameter.shape.axes.indices {
+        type.shape[axis + position] = try unified(
+          type.shape[axis + position], parameter.shape[position],
+          "axis \(axis + position) of \(type) and its \(meaning)")
+      }
+    }
+    try output.check()
+    type.elementType = output.elementType
+    type.quantization = output.quantization
+    return [try type.checked()]
   }
 }

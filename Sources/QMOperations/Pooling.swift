@@ -37,4 +37,35 @@ public struct Pooling: OperationProtocol {
     self.roundsUp = roundsUp
     self.output = output
   }
+
+  /// The window; its rank is that of the spatial axes.
+  /// - Throws: `malformed` if the attributes contradict each other or `shape`.
+  func window(for shape: Shape) throws(QMError) -> Window {
+    guard shape.rank == window.count + 2, !window.isEmpty else {
+      throw .malformed("a window of extents \(window) on \(shape); expected a batch, channels and \(window.count) more axes")
+    }
+    return try Window(
+      extents: window, strides: strides, dilations: dilations, padding: padding)
+  }
+
+  /// Place of spatial axis `axis` in the tensor.
+  func place(of axis: Int) -> Int { order == .channelsFirst ? axis + 2 : axis + 1 }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    let input = try required(0, of: operands).type.checked()
+    let window = try window(for: input.shape)
+    var result = input
+    for axis in self.window.indices {
+      result.shape[place(of: axis)] = try window.outputAxis(
+        axis, input: input.shape[place(of: axis)], roundsUp: roundsUp)
+    }
+    try expectReal(input)
+    if kind != .maximum {
+      try output.check()
+      result.elementType = output.elementType
+      result.quantization = output.quantization
+    }
+    return [try result.checked()]
+  }
 }

@@ -1,6 +1,28 @@
 import QMTensor
 
 /// Elements along some axes made one.
+///
+/// Input: float32; or int8, uint8 or int16 codes with fixed quantization; or int32 or int64 (mean,
+/// sum, product, maximum and minimum, with two's complement wrapping; a mean is truncated toward
+/// zero), which ignore `output`.
+///
+/// With `n` elements, enumerated in row-major order of the reduced axes, *the tree* of an operation
+/// is: 16 lanes, each begun with the operation's neutral element; lane i takes the elements i,
+/// i + 16, i + 32, … in order; then lane i takes lane i + 8 for i < 8, lane i + 4 for i < 4,
+/// lane i + 2 for i < 2, and lane 1. The result is lane 0. Each step is one float32 operation:
+///
+/// - sum: `lane + x`, begun with +0; sum of magnitudes: of |x|; sum of squares: of x · x, rounded;
+/// - mean: sum / Float(n); norm: √(sum of squares); logarithm of sum: log(sum);
+/// - maximum: `x > lane ? x : lane`, begun with −∞, so that NaN is passed over; minimum: with <
+///   and +∞;
+/// - product: `lane · x`, begun with 1;
+/// - logarithm of sum of exponentials: log(sum of exp(x − m)) + m, where m is the maximum if that
+///   is finite, else 0.
+///
+/// On codes, maximum and minimum are those of the codes, and the output has the input's
+/// quantization and ignores `output`. Sum and mean add `code − zeroPoint` exactly in integers and
+/// give `Float(sum) · scale` and `Float(sum) · (scale / Float(n))`. Every other kind is that of
+/// the numbers that the codes stand for.
 public struct Reduction: OperationProtocol {
   public static let name = "Reduction"
 
@@ -31,5 +53,39 @@ public struct Reduction: OperationProtocol {
     self.axes = axes
     self.keepsAxes = keepsAxes
     self.output = output
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    let input = try required(0, of: operands).type.checked()
+    try expectAxes(axes, rank: input.shape.rank)
+    var result = input
+    if keepsAxes {
+      for axis in axes { result.shape[axis] = 1 }
+    } else {
+      let kept = input.shape.axes.indices.filter { !axes.contains($0) }
+      result.shape = Shape(kept.map { input.shape[$0] })
+    }
+    if input.elementType == .int32 || input.elementType == .int64 {
+      switch kind {
+      case .mean:
+        if axes.contains(where: { input.shape[$0] == 0 }) {
+          throw .malformed("the mean of no elements: axes \(axes) of \(input)")
+        }
+      case .sum, .product, .maximum, .minimum: break
+      default: throw .unsupported("\(kind) of \(input); cast it to float32 first")
+      }
+      guard input.quantization == .none else {
+        throw .unsupported("\(kind) of \(input)")
+      }
+      return [result]
+    }
+    try expectReal(input)
+    if input.quantization == .none || (kind != .maximum && kind != .minimum) {
+      try output.check()
+      result.elementType = output.elementType
+      result.quantization = output.quantization
+    }
+    return [try result.checked()]
   }
 }

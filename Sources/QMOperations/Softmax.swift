@@ -1,6 +1,14 @@
 import QMTensor
 
 /// `exp(x − max) / Σ exp(x − max)` along one axis, or its logarithm.
+///
+/// Input: float32, or int8, uint8 or int16 codes with fixed quantization, each dequantized first.
+/// Along a row, each step one float32 operation (*the tree*: see ``Reduction``):
+///
+///     m = the tree's maximum of x          e[i] = exp(x[i] − m)          s = the tree's sum of e
+///     softmax[i] = e[i] / s                logSoftmax[i] = (x[i] − m) − log(s)
+///
+/// `exp` and `log` are those of ``UnaryFunction``. The result is encoded by `output`.
 public struct Softmax: OperationProtocol {
   public static let name = "Softmax"
 
@@ -18,5 +26,16 @@ public struct Softmax: OperationProtocol {
     self.kind = kind
     self.axis = axis
     self.output = output
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    var type = try required(0, of: operands).type.checked()
+    try expectAxis(axis, rank: type.shape.rank)
+    try expectReal(type)
+    try output.check()
+    type.elementType = output.elementType
+    type.quantization = output.quantization
+    return [try type.checked()]
   }
 }

@@ -36,6 +36,38 @@ public struct Concatenate: OperationProtocol {
     guard let left = left.extent, let right = right.extent else { return .free("") }
     return .fixed(left + right)
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    var start = 0
+    for input in inputs.compactMap({ $0 }) {
+      try forEachIndex(of: input.shape) { (index) throws(QMError) in
+        var place = index
+        place[axis] += start
+        outputs[0].copyElement(at: place, from: input, at: index)
+      }
+      start += input.shape[axis]
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let size = outputs[0].elementType.byteCount
+    let outStrides = StridedCopy.strides(
+      of: try outputs[0].concreteExtents(), elementByteCount: size)
+    var steps: [(source: Kernel.MoveSource, copy: StridedCopy)] = []
+    var start = 0
+    for index in operands.indices {
+      let extents = try required(index, of: operands).type.concreteExtents()
+      let copy = StridedCopy(
+        elementByteCount: size, extents: extents, outStrides: outStrides,
+        inStrides: StridedCopy.strides(of: extents, elementByteCount: size),
+        outOffset: start * outStrides[axis])
+      start += extents[axis]
+      if !copy.isEmpty { steps.append((.input(index), copy)) }
+    }
+    return .moving(Self.name, kernels, steps)
+  }
 }
 
 /// Consecutive parts along `axis`, one output per size.
@@ -99,6 +131,43 @@ public struct Split: OperationProtocol {
         throw .malformed("\(extent) elements do not fill \(parts) parts of \(size)")
       }
       return Array(repeating: .fixed(size), count: parts - 1) + [.fixed(last)]
+    }
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    var start = 0
+    for output in outputs {
+      try forEachIndex(of: output.shape) { (index) throws(QMError) in
+        var place = index
+        place[axis] += start
+        output.copyElement(at: index, from: inputs[0]!, at: place)
+      }
+      start += output.shape[axis]
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let input = try required(0, of: operands).type
+    let size = input.elementType.byteCount
+    let inStrides = StridedCopy.strides(of: try input.concreteExtents(), elementByteCount: size)
+    var copies: [StridedCopy] = []
+    var start = 0
+    for output in outputs {
+      let extents = try output.concreteExtents()
+      copies.append(
+        StridedCopy(
+          elementByteCount: size, extents: extents,
+          outStrides: StridedCopy.strides(of: extents, elementByteCount: size),
+          inStrides: inStrides, inOffset: start &* inStrides[axis]))
+      start += extents[axis]
+    }
+    return Kernel(name: "\(Self.name) \(kernels.rawValue)") { [copies] (memory) throws(QMError) in
+      for (index, copy) in copies.enumerated() {
+        copy.run(from: memory.inputs[0]!, to: memory.outputs[index]!, set, memory.threads)
+      }
     }
   }
 }

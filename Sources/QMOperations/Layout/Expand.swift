@@ -29,6 +29,31 @@ public struct Expand: OperationProtocol {
     type.shape = Shape(axes)
     return [try type.checked()]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let added = outputs[0].shape.count - input.shape.count
+    try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
+      let place = zip(index.dropFirst(added), input.shape).map { $1 == 1 ? 0 : $0 }
+      outputs[0].copyElement(at: index, from: input, at: place)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(0, of: operands).type
+    let size = input.elementType.byteCount
+    let inExtents = try input.concreteExtents()
+    let outExtents = try outputs[0].concreteExtents()
+    var inStrides = StridedCopy.strides(of: inExtents, elementByteCount: size)
+    for axis in inExtents.indices where inExtents[axis] == 1 { inStrides[axis] = 0 }
+    let copy = StridedCopy(
+      elementByteCount: size, extents: outExtents,
+      outStrides: StridedCopy.strides(of: outExtents, elementByteCount: size),
+      inStrides: Array(repeating: 0, count: outExtents.count - inExtents.count) + inStrides)
+    return .moving(Self.name, kernels, [(.input(0), copy)])
+  }
 }
 
 /// Inputs: data; int64 repeats, one per axis.
@@ -60,5 +85,30 @@ public struct Tile: OperationProtocol {
       }
     }
     return [try type.checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
+      let place = zip(index, input.shape).map { $0 % $1 }
+      outputs[0].copyElement(at: index, from: input, at: place)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(0, of: operands).type
+    let size = input.elementType.byteCount
+    let inExtents = try input.concreteExtents()
+    let outExtents = try outputs[0].concreteExtents()
+    let inStrides = StridedCopy.strides(of: inExtents, elementByteCount: size)
+    // Each axis twice: which repeat, and which element of the input.
+    let pairs = zip(inExtents, outExtents).flatMap { $0 == 0 ? [0, 0] : [$1 / $0, $0] }
+    let copy = StridedCopy(
+      elementByteCount: size, extents: pairs,
+      outStrides: StridedCopy.strides(of: pairs, elementByteCount: size),
+      inStrides: inStrides.flatMap { [0, $0] })
+    return .moving(Self.name, kernels, [(.input(0), copy)])
   }
 }

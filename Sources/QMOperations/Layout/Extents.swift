@@ -35,6 +35,25 @@ public struct ShapeOf: OperationProtocol {
     guard let extents = Shape(Array(selected(shape.axes))).extents else { return nil }
     return try Tensor([extents.count], extents.map { Int64($0) })
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    for (index, extent) in selected(inputs[0]!.shape).enumerated() {
+      outputs[0].elements(as: Int64.self)[index] = Int64(extent)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard kernels != .reference else { return nil }
+    let extents = selected(try required(0, of: operands).type.concreteExtents()).map { Int64($0) }
+    return Kernel(name: Self.name) { (memory) throws(QMError) in
+      let output = memory.outputs[0]!
+      for (index, extent) in extents.enumerated() {
+        output.storeBytes(of: extent, toByteOffset: 8 * index, as: Int64.self)
+      }
+    }
+  }
 }
 
 /// Inputs: int64 extents; a scalar that fills them.
@@ -56,5 +75,24 @@ public struct Fill: OperationProtocol {
       type.shape = .unknown(rank: rank)
     }
     return [try type.checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let element = inputs[1]!
+    try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
+      outputs[0].copyElement(at: index, from: element, at: element.shape.map { _ in 0 })
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let extents = try outputs[0].concreteExtents()
+    let size = outputs[0].elementType.byteCount
+    let copy = StridedCopy(
+      elementByteCount: size, extents: extents,
+      outStrides: StridedCopy.strides(of: extents, elementByteCount: size),
+      inStrides: extents.map { _ in 0 })
+    return .moving(Self.name, kernels, [(.input(1), copy)])
   }
 }

@@ -16,7 +16,68 @@ public struct Gather: OperationProtocol {
       indices.quantization == .none
     else { throw .malformed("indices of type \(indices); expected int32 or int64") }
     try expectAxis(axis, rank: type.shape.rank)
+    if let extent = type.shape[axis].extent,
+      let values = try required(1, of: operands).constant?.integers()
+    {
+      do { _ = try Self.places(values, extent: extent) } catch { throw .malformed(error.message) }
+    }
     type.shape.axes.replaceSubrange(axis...axis, with: indices.shape.axes)
     return [try type.checked()]
+  }
+
+  /// The places that `indices` name in an axis of `extent` elements.
+  /// - Throws: `invalidInput` if one is outside.
+  private static func places(_ indices: [Int], extent: Int) throws(QMError) -> [Int] {
+    var places: [Int] = []
+    places.reserveCapacity(indices.count)
+    for index in indices {
+      guard (-extent..<extent).contains(index) else {
+        throw .invalidInput("index \(index) into an axis of \(extent) elements")
+      }
+      places.append(index < 0 ? index + extent : index)
+    }
+    return places
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let (data, indices) = (inputs[0]!, inputs[1]!)
+    let places = try Self.places(indices.integers(), extent: data.shape[axis])
+    let rank = indices.shape.count
+    try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
+      let position = zip(index[axis..<axis + rank], indices.shape).reduce(0) { $0 * $1.1 + $1.0 }
+      var place = index
+      place.replaceSubrange(axis..<axis + rank, with: [places[position]])
+      outputs[0].copyElement(at: index, from: data, at: place)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard kernels != .reference else { return nil }
+    let data = try required(0, of: operands).type
+    let indices = try required(1, of: operands).type
+    let extents = try data.concreteExtents()
+    let indexShape = try indices.concreteExtents()
+    let blockByteCount = extents[(axis + 1)...].reduce(data.elementType.byteCount, &*)
+    let outerCount = extents[..<axis].reduce(1, &*)
+    let extent = extents[axis]
+    let outputCount = Shape.elementCount(of: try outputs[0].concreteExtents()) ?? 0
+    return Kernel(name: "\(Self.name) \(kernels.rawValue)") { (memory) throws(QMError) in
+      let view = TensorView(indices.elementType, indexShape, base: memory.inputs[1]!)
+      let places = try Self.places(view.integers(), extent: extent)
+      guard outputCount > 0 else { return }
+      let input = UnsafeRawPointer(memory.inputs[0]!)
+      let output = memory.outputs[0]!
+      let blockCount = outerCount * places.count
+      memory.threads.run(forRangesOf: blockCount, byteCount: blockByteCount) { range, _ in
+        for block in range {
+          let (outer, position) = block.quotientAndRemainder(dividingBy: places.count)
+          (output + block * blockByteCount).copyMemory(
+            from: input + (outer * extent + places[position]) * blockByteCount,
+            byteCount: blockByteCount)
+        }
+      }
+    }
   }
 }

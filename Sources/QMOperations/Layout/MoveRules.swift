@@ -57,6 +57,19 @@ extension OperationProtocol {
     }
   }
 
+  /// - Throws: `unsupported` unless the type holds real numbers: float32, or codes with fixed
+  ///   quantization.
+  func expectReal(_ type: ValueType) throws(QMError) {
+    switch (type.elementType, type.quantization) {
+    case (.float32, .none): break
+    case (_, .fixed(let scale, let zeroPoint)):
+      try checkGrid(type.elementType, scale: scale, zeroPoint: zeroPoint)
+    default:
+      throw .unsupported(
+        "\(Self.name) of \(type); expected float32, or codes with fixed quantization")
+    }
+  }
+
   /// Extents, positions or counts: an operand of integers.
   func integers(
     _ index: Int, of operands: [Operand?], _ meaning: String
@@ -66,11 +79,7 @@ extension OperationProtocol {
     guard type.elementType == .int64 || type.elementType == .int32, type.quantization == .none,
       type.shape.rank <= 1
     else { throw .malformed("\(meaning) of type \(type); expected int64[k]") }
-    let values = operand.constant.map { constant in
-      constant.elementType == .int64
-        ? constant.elements(as: Int64.self).map { Int($0) }
-        : constant.elements(as: Int32.self).map { Int($0) }
-    }
+    let values = operand.constant.map { $0.integers() }
     let count = values?.count ?? (type.shape.rank == 0 ? 1 : type.shape[0].extent)
     return IntegerOperand(values: values, count: count)
   }

@@ -46,6 +46,21 @@ public struct Pad: OperationProtocol {
       }
       return kept + max(before, 0) + max(after, 0)
     }
+
+    /// Where the output's index `position` reads an axis of `extent` elements; nil: the constant.
+    /// The amount must have passed ``extent(of:mode:)``.
+    func source(of position: Int, extent: Int, mode: Mode) -> Int? {
+      let first = max(-before, 0)
+      let kept = extent - first - max(-after, 0)
+      let index = position - max(before, 0)
+      if (0..<kept).contains(index) { return first + index }
+      switch mode {
+      case .constant: return nil
+      case .reflect: return first + (index < 0 ? -index : 2 * (kept - 1) - index)
+      case .edge: return first + (index < 0 ? 0 : kept - 1)
+      case .wrap: return first + ((index % kept) + kept) % kept
+      }
+    }
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -89,5 +104,141 @@ public struct Pad: OperationProtocol {
     guard constant.elementType == expected, constant.quantization == .none,
       Shape.product(of: constant.shape.axes).extent ?? 1 == 1
     else { throw .malformed("\(data) padded with \(constant); expected one \(expected)") }
+  }
+
+  /// The amount of every axis of an input of these extents.
+  private func allAmounts(
+    _ pads: [Int], axes: [Int]?, extents: [Int]
+  ) throws(QMError) -> [Amount] {
+    var all = extents.map { _ in Amount(before: 0, after: 0) }
+    for (axis, amount) in try Self.amounts(pads, axes: axes, rank: extents.count) {
+      all[axis] = amount
+    }
+    return all
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let output = outputs[0]
+    func optional(_ index: Int) -> TensorView? { index < inputs.count ? inputs[index] : nil }
+    let amounts = try allAmounts(
+      inputs[1]!.integers(), axes: optional(3)?.integers(), extents: input.shape)
+    var extents: [Int] = []
+    for (axis, amount) in amounts.enumerated() {
+      extents.append(try amount.extent(of: input.shape[axis], mode: mode))
+    }
+    try expectExtents(extents, of: output)
+    let filling = Self.fillingElement(output, optional(2)?.base)
+    try forEachIndex(of: output.shape) { (index) throws(QMError) in
+      var place: [Int] = []
+      for (axis, amount) in amounts.enumerated() {
+        guard let source = amount.source(of: index[axis], extent: input.shape[axis], mode: mode)
+        else { break }
+        place.append(source)
+      }
+      if place.count == index.count {
+        output.copyElement(at: index, from: input, at: place)
+      } else {
+        let offset = output.byteOffset(at: index)
+        for (byte, value) in filling.enumerated() {
+          output.base.storeBytes(of: value, toByteOffset: offset + byte, as: UInt8.self)
+        }
+      }
+    }
+  }
+
+  /// The bytes of the element that a `constant` padding repeats.
+  private static func fillingElement(
+    _ output: TensorView, _ constant: UnsafeMutableRawPointer?
+  ) -> [UInt8] {
+    let size = output.elementType.byteCount
+    guard case .fixed = output.quantization else {
+      guard let constant else { return Array(repeating: 0, count: size) }
+      return Array(UnsafeRawBufferPointer(start: constant, count: size))
+    }
+    return withUnsafeTemporaryAllocation(byteCount: size, alignment: 8) { bytes in
+      let element = TensorView(
+        output.elementType, [], output.quantization, base: bytes.baseAddress!)
+      element.store(constant?.loadUnaligned(as: Float.self) ?? 0, at: 0)
+      return Array(bytes)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let input = try required(0, of: operands).type
+    let axes = try optional(3, of: operands) == nil ? nil : integers(3, of: operands, "axes")
+    // Where an amount is computed by the run, the reference loops read it.
+    guard let pads = try integers(1, of: operands, "pads").values,
+      axes == nil || axes?.values != nil
+    else { return nil }
+    let inExtents = try input.concreteExtents()
+    let outExtents = try outputs[0].concreteExtents()
+    let amounts = try allAmounts(pads, axes: axes?.values, extents: inExtents)
+    let steps = steps(amounts, inExtents: inExtents, outExtents: outExtents, outputs[0].elementType)
+
+    guard mode == .constant else { return .moving(Self.name, kernels, steps) }
+    let type = outputs[0]
+    let zeros = outExtents.map { _ in 0 }
+    let fill = StridedCopy(
+      elementByteCount: type.elementType.byteCount, extents: outExtents,
+      outStrides: StridedCopy.strides(
+        of: outExtents, elementByteCount: type.elementType.byteCount),
+      inStrides: zeros)
+    return Kernel(name: "\(Self.name) \(kernels.rawValue)") { (memory) throws(QMError) in
+      let output = memory.outputs[0]!
+      let view = TensorView(type.elementType, outExtents, type.quantization, base: output)
+      let constant = memory.inputs.count > 2 ? memory.inputs[2] : nil
+      Self.fillingElement(view, constant).withUnsafeBytes { element in
+        fill.run(from: element.baseAddress!, to: output, set, memory.threads)
+      }
+      for step in steps {
+        step.copy.run(from: memory.inputs[0]!, to: output, set, memory.threads)
+      }
+    }
+  }
+
+  /// The elements of the input to their place; then, axis by axis from the last, each added index
+  /// from the index of the output that it repeats.
+  private func steps(
+    _ amounts: [Amount], inExtents: [Int], outExtents: [Int], _ elementType: ElementType
+  ) -> [(source: Kernel.MoveSource, copy: StridedCopy)] {
+    let size = elementType.byteCount
+    let inStrides = StridedCopy.strides(of: inExtents, elementByteCount: size)
+    let outStrides = StridedCopy.strides(of: outExtents, elementByteCount: size)
+    var extents = zip(inExtents, amounts).map { $0 + min($1.before, 0) + min($1.after, 0) }
+    // Offset of the part of the output that is complete.
+    var start = zip(amounts, outStrides).reduce(0) { $0 &+ max($1.0.before, 0) &* $1.1 }
+    let interior = StridedCopy(
+      elementByteCount: size, extents: extents, outStrides: outStrides, inStrides: inStrides,
+      outOffset: start,
+      inOffset: zip(amounts, inStrides).reduce(0) { $0 &+ max(-$1.0.before, 0) &* $1.1 })
+    var steps: [(source: Kernel.MoveSource, copy: StridedCopy)] = []
+    if !interior.isEmpty { steps.append((.input(0), interior)) }
+    guard mode != .constant, !outExtents.contains(0) else { return steps }
+    for axis in amounts.indices.reversed() {
+      let amount = amounts[axis]
+      let before = max(amount.before, 0)
+      let kept = extents[axis]
+      start -= before * outStrides[axis]
+      extents[axis] = 1
+      for position in 0..<outExtents[axis] where position < before || position >= before + kept {
+        let source =
+          amount.source(of: position, extent: inExtents[axis], mode: mode)!
+          - max(-amount.before, 0) + before
+        steps.append(
+          (
+            .output,
+            StridedCopy(
+              elementByteCount: size, extents: extents, outStrides: outStrides,
+              inStrides: outStrides, outOffset: start + position * outStrides[axis],
+              inOffset: start + source * outStrides[axis])
+          ))
+      }
+      extents[axis] = outExtents[axis]
+    }
+    return steps
   }
 }

@@ -13,6 +13,16 @@ public struct Identity: OperationProtocol {
     try expect(1...1, operands)
     return [try required(0, of: operands).type.checked()]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    try outputs[0].copyBytes(from: inputs[0]!)
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    try .copyingBytes(of: outputs[0], Self.name, kernels)
+  }
 }
 
 /// Inputs: data; int64 extents, where −1 stands for what is left and 0 for the input's extent
@@ -88,6 +98,16 @@ public struct Reshape: OperationProtocol {
     }
     return Shape(axes)
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    try outputs[0].copyBytes(from: inputs[0]!)
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    try .copyingBytes(of: outputs[0], Self.name, kernels)
+  }
 }
 
 extension Shape {
@@ -122,6 +142,16 @@ public struct Flatten: OperationProtocol {
     type.shape = Shape([Shape.product(of: axes[..<axis]), Shape.product(of: axes[axis...])])
     return [try type.checked()]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    try outputs[0].copyBytes(from: inputs[0]!)
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    try .copyingBytes(of: outputs[0], Self.name, kernels)
+  }
 }
 
 /// Drops axes of extent 1; nil: all of them.
@@ -154,6 +184,16 @@ public struct Squeeze: OperationProtocol {
     type.shape = Shape(kept.map { type.shape[$0] })
     return [type]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    try outputs[0].copyBytes(from: inputs[0]!)
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    try .copyingBytes(of: outputs[0], Self.name, kernels)
+  }
 }
 
 /// Adds axes of extent 1 at these places of the result, ascending.
@@ -170,5 +210,15 @@ public struct Unsqueeze: OperationProtocol {
     // Ascending places: each is final when it is inserted.
     for axis in axes { type.shape.axes.insert(1, at: axis) }
     return [try type.checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    try outputs[0].copyBytes(from: inputs[0]!)
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    try .copyingBytes(of: outputs[0], Self.name, kernels)
   }
 }

@@ -102,4 +102,62 @@ public struct Slice: OperationProtocol {
     // ONNX writes "to the end" as a number beyond every extent, of 32 bits or of 64.
     return start == 0 && end >= Int(Int32.max) && step == 1 ? axis : .free("")
   }
+
+  /// What stays of every axis of an input of these extents.
+  private func ranges(
+    of extents: [Int], starts: [Int], ends: [Int], axes: [Int]?, steps: [Int]?
+  ) throws(QMError) -> [Range] {
+    var ranges = extents.map { Range(extent: $0) }
+    let places = try Self.places(axes ?? Array(starts.indices), rank: extents.count)
+    guard ends.count == starts.count, places.count == starts.count,
+      steps?.count ?? starts.count == starts.count
+    else { throw .invalidInput("starts, ends, axes and steps of different counts") }
+    for (position, axis) in places.enumerated() {
+      ranges[axis] = try Range(
+        start: starts[position], end: ends[position], step: steps?[position] ?? 1,
+        extent: extents[axis])
+    }
+    return ranges
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    func values(_ index: Int) -> [Int]? { index < inputs.count ? inputs[index]?.integers() : nil }
+    let ranges = try ranges(
+      of: input.shape, starts: values(1)!, ends: values(2)!, axes: values(3), steps: values(4))
+    try expectExtents(ranges.map(\.count), of: outputs[0])
+    try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
+      let place = zip(index, ranges).map { $1.start + $0 * $1.step }
+      outputs[0].copyElement(at: index, from: input, at: place)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(0, of: operands).type
+    var values: [[Int]?] = []
+    for index in 1...4 {
+      guard optional(index, of: operands) != nil else {
+        values.append(nil)
+        continue
+      }
+      // Where a bound is computed by the run, the reference loops read it.
+      guard let known = try integers(index, of: operands, "bounds").values else { return nil }
+      values.append(known)
+    }
+    guard let starts = values[0], let ends = values[1] else { return nil }
+    let extents = try input.concreteExtents()
+    let ranges = try ranges(
+      of: extents, starts: starts, ends: ends, axes: values[2], steps: values[3])
+    let size = input.elementType.byteCount
+    let inStrides = StridedCopy.strides(of: extents, elementByteCount: size)
+    let counts = ranges.map(\.count)
+    let offset = zip(ranges, inStrides).reduce(0) { $0 &+ $1.0.start &* $1.1 }
+    let copy = StridedCopy(
+      elementByteCount: size, extents: counts,
+      outStrides: StridedCopy.strides(of: counts, elementByteCount: size),
+      inStrides: zip(ranges, inStrides).map { $0.step &* $1 }, inOffset: offset)
+    return .moving(Self.name, kernels, [(.input(0), copy)])
+  }
 }

@@ -15,4 +15,22 @@ public struct Transpose: OperationProtocol {
     type.shape = Shape(permutation.map { type.shape[$0] })
     return [type]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
+      var place = index
+      for (axis, source) in permutation.enumerated() { place[source] = index[axis] }
+      outputs[0].copyElement(at: index, from: input, at: place)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(0, of: operands).type
+    let copy = StridedCopy.transposing(
+      try input.concreteExtents(), permutation, elementByteCount: input.elementType.byteCount)
+    return .moving(Self.name, kernels, [(.input(0), copy)])
+  }
 }
