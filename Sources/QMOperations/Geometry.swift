@@ -90,20 +90,30 @@ struct Window {
       before: before, after: after, output: output)
   }
 
-  /// The output extent of spatial axis `axis`: free where the input's is, under the same name
-  /// where the window keeps every extent.
+  /// The output extent of spatial axis `axis`: free where the input's is, under a name that
+  /// follows from the input's, the same name where the window keeps every extent.
   func outputAxis(_ axis: Int, input: Shape.Axis, roundsUp: Bool = false) throws(QMError)
     -> Shape.Axis
   {
     if let extent = input.extent {
       return .fixed(try along(axis, input: extent, roundsUp: roundsUp).output)
     }
-    guard strides[axis] == 1 else { return .free("") }
+    guard case .free(let name) = input, !name.isEmpty else { return input }
+    let (stride, reach) = (strides[axis], (extents[axis] - 1) * dilations[axis] + 1)
+    // The name says how the extent follows from the input's, so that values whose windows slid
+    // alike stay known to be equal.
+    let derived: String
     switch padding {
-    case .sameUpper, .sameLower: return input
+    case .sameUpper, .sameLower:
+      if stride == 1 { return input }
+      derived = "ceil(\(name)/\(stride))"
     case .explicit(let before, let after):
-      let reach = (extents[axis] - 1) * dilations[axis]
-      return before[axis] + after[axis] == reach ? input : .free("")
+      let slack = before[axis] + after[axis] - reach
+      if stride == 1, slack == -1 { return input }
+      // Which last window counts depends on more than this name could say.
+      if roundsUp { return .free("") }
+      derived = "floor((\(name)\(slack < 0 ? "" : "+")\(slack))/\(stride)+1)"
     }
+    return .free(derived.utf8.count <= Shape.nameLimit ? derived : "")
   }
 }

@@ -235,8 +235,10 @@ final class ExecutionPlan {
   private static func evaluate(
     _ operation: Operation, _ operands: [Operand?], _ kernels: KernelSet
   ) throws(QMError) -> [Tensor]? {
-    if case .shapeOf(let shapeOf) = operation, let extents = operands[0]?.type.shape.extents {
-      return [try shapeOf.evaluate(extents)]
+    if case .shapeOf(let shapeOf) = operation, let shape = operands[0]?.type.shape,
+      let extents = try shapeOf.value(for: shape)
+    {
+      return [extents]
     }
     guard operands.allSatisfy({ $0 == nil || $0?.constant != nil }) else { return nil }
     return try operation.evaluate(

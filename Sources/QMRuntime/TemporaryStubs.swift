@@ -5,4 +5,3 @@ extension Program {
   func validate() throws(QMError) {}
   init(decoding: Buffer) throws(QMError) { throw .unsupported("") }
 }
-extension ShapeOf { public func evaluate(_ extents: [Int]) throws(QMError) -> Tensor { throw .unsupported("") } }

@@ -12,6 +12,9 @@ public struct Shape: Hashable, Sendable {
     }
   }
 
+  /// Bytes of a free axis's name, at most; one that would be longer is left out.
+  public static let nameLimit = 120
+
   public var axes: [Axis]
 
   public init(_ axes: [Axis]) { self.axes = axes }

@@ -37,9 +37,9 @@ public struct FoldConstants: Pass {
     _ operation: Operation, _ inputs: [Graph.ValueID?], in graph: Graph
   ) throws(QMError) -> [Tensor]? {
     if case .shapeOf(let shapeOf) = operation, let input = inputs[0],
-      let extents = graph[input].type.shape.extents
+      let extents = try shapeOf.value(for: graph[input].type.shape)
     {
-      return [try shapeOf.evaluate(extents)]
+      return [extents]
     }
     var constants: [Tensor?] = []
     for input in inputs {
