@@ -1,0 +1,328 @@
+import QMTensor
+
+/// The outer layer of a `.qm` file: sections of bytes, each deflated on its own, under checksums.
+///
+/// Opening reads the header and the table of sections and checks both; a section is read and
+/// checked when it is asked for.
+public struct Container: Sendable {
+  /// What a section holds. From 128 on a reader may leave a section out without changing what the
+  /// program computes, so unknown numbers are passed over there and refused below.
+  public struct Kind: RawRepresentable, Hashable, Sendable {
+    public var rawValue: UInt8
+    public init(rawValue: UInt8) { self.rawValue = rawValue }
+
+    /// Inputs, types, nodes, outputs: the structure.
+    public static let program = Kind(rawValue: 1)
+    /// Elements of one or more constants.
+    public static let data = Kind(rawValue: 2)
+    /// Names of inner values and nodes.
+    public static let names = Kind(rawValue: 128)
+    public static let metadata = Kind(rawValue: 129)
+
+    var isAncillary: Bool { rawValue >= 128 }
+    var isKnown: Bool { [.program, .data, .names, .metadata].contains(self) }
+  }
+
+  public enum Encoding: UInt8, Hashable, Sendable {
+    case stored = 0
+    /// RFC 1951, without a wrapper.
+    case deflated = 1
+  }
+
+  public struct Section: Sendable, Hashable {
+    public let kind: Kind
+    public let encoding: Encoding
+    /// In the file.
+    public let offset: Int
+    public let storedByteCount: Int
+    public let inflatedByteCount: Int
+    /// CRC-32 of the stored bytes.
+    public let checksum: UInt32
+  }
+
+  /// Two letters; a byte over 127 that a transfer in 7 bits destroys; a line end of each kind and
+  /// an end-of-file mark, which a transfer as text alters; and a zero.
+  static let magic: [UInt8] = [0x51, 0x4D, 0x89, 0x0D, 0x0A, 0x1A, 0x0A, 0x00]
+  /// The version whose rules the writer follows.
+  static let writeVersion: UInt16 = 0
+  /// The least version of a reader that understands every file that the writer makes.
+  static let readVersion: UInt16 = 0
+  /// Of the header; the table follows.
+  package static let headerByteCount = 68
+  /// Offset of the CRC-32 over the rest of the header and the table.
+  static let checksumOffset = 64
+  static let digestOffset = 32
+  /// Kind, encoding, one byte for each length, checksum.
+  static let smallestRowByteCount = 8
+
+  /// The version whose rules the writer of the file followed.
+  public let writeVersion: Int
+  public let sections: [Section]
+  /// SHA-256 over kind, length and SHA-256 of every inflated section: the same for the same
+  /// content, whatever zlib made of it.
+  public let digest: [UInt8]
+  let bytes: Buffer
+
+  public var byteCount: Int { bytes.count }
+
+  /// - Throws: `malformed` with the offset; `unsupported` for a later version of the format.
+  public init(_ bytes: Buffer, limits: DecodingLimits = .standard) throws(QMError) {
+    self.bytes = bytes
+    var reader = ByteReader(bytes.bytes, limits: limits)
+    let size = Container.headerByteCount
+    guard bytes.count >= Container.magic.count,
+      try reader.take(Container.magic.count).elementsEqual(Container.magic)
+    else {
+      throw Container.wrongMagic(bytes.bytes)
+    }
+    guard bytes.count >= size else {
+      throw reader.malformed("the file is cut off: a header of \(size) bytes expected")
+    }
+    let writeVersion = try reader.integer(as: UInt16.self)
+    let readVersion = try reader.integer(as: UInt16.self)
+    let tableByteCount = Int(try reader.integer(as: UInt32.self))
+    let sectionCount = Int(try reader.integer(as: UInt32.self))
+    let reserved = try reader.integer(as: UInt32.self)
+    let fileByteCount = try reader.integer(as: UInt64.self)
+    digest = Array(try reader.take(32))
+    let checksum = try reader.integer(as: UInt32.self)
+    guard fileByteCount == UInt64(bytes.count) else {
+      throw QMError(
+        .malformed, "the file has \(bytes.count) bytes and its header says \(fileByteCount); "
+          + "copy it again", context: [.offset(24)])
+    }
+    let table = try reader.take(tableByteCount)
+    let found = Deflate.crc32(
+      table, from: Deflate.crc32(UnsafeRawBufferPointer(rebasing: bytes.bytes[..<(size - 4)])))
+    guard checksum == found else {
+      throw QMError(
+        .malformed, "the checksum of header and table is wrong; copy the file again",
+        context: [.offset(Container.checksumOffset)])
+    }
+    guard readVersion <= Container.readVersion else {
+      throw .unsupported(
+        "the file needs a reader of version \(readVersion) of the format, this is version "
+          + "\(Container.readVersion)")
+    }
+    guard readVersion <= writeVersion, reserved == 0 else {
+      throw QMError(.malformed, "a reserved field of the header is set", context: [.offset(8)])
+    }
+    self.writeVersion = Int(writeVersion)
+    sections = try Container.sections(
+      table, count: sectionCount, fileByteCount: bytes.count, limits: limits)
+  }
+
+  /// Opens a file without reading its sections.
+  /// - Throws: also `cannotOpen`. The path is in the error's context.
+  public init(path: String, limits: DecodingLimits = .standard) throws(QMError) {
+    let bytes = try Buffer.mapping(path: path)
+    self = try within(.file(path)) { () throws(QMError) in
+      try Container(bytes, limits: limits)
+    }
+  }
+
+  private static func wrongMagic(_ bytes: UnsafeRawBufferPointer) -> QMError {
+    let isDamaged = bytes.count >= 2 && bytes[0] == magic[0] && bytes[1] == magic[1]
+    let message =
+      isDamaged
+      ? "the first bytes are damaged, as when a file is transferred as text or cut off; copy it "
+        + "again in binary"
+      : "not a .qm file: it begins otherwise"
+    return QMError(.malformed, message, context: [.offset(0)])
+  }
+
+  /// The rows of the table. Offsets in errors count from the start of the table.
+  private static func sections(
+    _ table: UnsafeRawBufferPointer, count: Int, fileByteCount: Int, limits: DecodingLimits
+  ) throws(QMError) -> [Section] {
+    try within(.entry("table of sections")) { () throws(QMError) in
+      var reader = ByteReader(table, limits: limits)
+      guard count <= table.count / smallestRowByteCount else {
+        throw reader.malformed("\(count) rows do not fit into \(table.count) bytes")
+      }
+      var sections: [Section] = []
+      sections.reserveCapacity(count)
+      var offset = headerByteCount + table.count
+      for _ in 0..<count {
+        let kind = Kind(rawValue: try reader.byte())
+        guard kind.isKnown || kind.isAncillary else {
+          throw reader.malformed("section kind \(kind.rawValue) is unknown")
+        }
+        let encoding = try reader.code("encoding", as: Encoding.self)
+        let stored = try reader.varint()
+        let inflated = try reader.varint()
+        guard stored <= fileByteCount - offset else {
+          throw reader.malformed(
+            "a section of \(stored) bytes does not fit into \(fileByteCount - offset)")
+        }
+        // The quotient, because the product may overflow.
+        guard
+          encoding == .stored
+            ? inflated == stored : inflated / Deflate.largestRatio <= stored
+        else {
+          throw reader.malformed("\(stored) bytes cannot inflate to \(inflated)")
+        }
+        sections.append(
+          Section(
+            kind: kind, encoding: encoding, offset: offset, storedByteCount: stored,
+            inflatedByteCount: inflated, checksum: try reader.integer(as: UInt32.self)))
+        offset += stored
+      }
+      try reader.finish()
+      guard offset == fileByteCount else {
+        throw reader.malformed("\(fileByteCount - offset) bytes after the last section")
+      }
+      return sections
+    }
+  }
+
+  /// The stored bytes of a section, checked.
+  private func storedBytes(_ section: Section) throws(QMError) -> UnsafeRawBufferPointer {
+    let stored = UnsafeRawBufferPointer(
+      rebasing: bytes.bytes[section.offset..<section.offset + section.storedByteCount])
+    guard Deflate.crc32(stored) == section.checksum else {
+      throw QMError(
+        .malformed, "the checksum of a section is wrong; copy the file again",
+        context: [.offset(section.offset)])
+    }
+    return stored
+  }
+
+  /// Checks the stored bytes of a section without inflating them.
+  /// - Throws: `malformed`.
+  public func check(_ section: Section) throws(QMError) { _ = try storedBytes(section) }
+
+  /// The bytes of a section, in memory of its own: a mapped file may change after it was checked.
+  /// - Throws: `malformed`, `outOfMemory`.
+  public func inflated(_ section: Section) throws(QMError) -> Buffer {
+    let stored = try storedBytes(section)
+    switch section.encoding {
+    case .stored: return try Buffer.copying(stored)
+    case .deflated:
+      let buffer = try Buffer.allocate(byteCount: section.inflatedByteCount)
+      let output = UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count)
+      try within(.offset(section.offset)) { () throws(QMError) in
+        try Deflate.inflate(stored, into: output)
+      }
+      return buffer
+    }
+  }
+
+  /// Inflates every section and compares with the content digest.
+  /// - Throws: `malformed`, `outOfMemory`.
+  public func checkDigest() throws(QMError) {
+    guard try contentDigest() == digest else {
+      throw QMError(
+        .malformed, "the content digest is wrong", context: [.offset(Container.digestOffset)])
+    }
+  }
+
+  private func contentDigest() throws(QMError) -> [UInt8] {
+    var content = ContentDigest()
+    for section in sections {
+      let inflated = try inflated(section)
+      content.append(section.kind, inflated.bytes)
+    }
+    return content.finished()
+  }
+}
+
+/// Identifies the content of a container by what its sections inflate to.
+struct ContentDigest {
+  private var digest = Digest()
+
+  mutating func append(_ kind: Container.Kind, _ inflated: UnsafeRawBufferPointer) {
+    var section = Digest()
+    section.update(inflated)
+    var writer = ByteWriter()
+    writer.byte(kind.rawValue)
+    writer.integer(UInt64(inflated.count))
+    writer.append(section.finished())
+    writer.bytes.withUnsafeBytes { digest.update($0) }
+  }
+
+  func finished() -> [UInt8] { digest.finished() }
+}
+
+extension Container {
+  /// A file of sections in the given order.
+  /// - Throws: `outOfMemory`.
+  package static func file(of contents: [(kind: Kind, bytes: [UInt8])]) throws(QMError) -> [UInt8]
+  {
+    var table = ByteWriter()
+    var stored: [[UInt8]] = []
+    var digest = ContentDigest()
+    for (kind, bytes) in contents {
+      let smallest = bytes.withUnsafeBytes { raw in
+        digest.append(kind, raw)
+        return Result { () throws(QMError) in try Deflate.smallest(raw) }
+      }
+      let deflated = try smallest.get()
+      let isSmaller = deflated.count < bytes.count
+      let section = isSmaller ? deflated : bytes
+      stored.append(section)
+      table.byte(kind.rawValue)
+      table.code(isSmaller ? Encoding.deflated : Encoding.stored)
+      table.varint(section.count)
+      table.varint(bytes.count)
+      table.integer(section.withUnsafeBytes { Deflate.crc32($0) })
+    }
+    var file = ByteWriter()
+    file.append(magic)
+    file.integer(writeVersion)
+    file.integer(readVersion)
+    file.integer(UInt32(table.bytes.count))
+    file.integer(UInt32(contents.count))
+    file.integer(UInt32(0))
+    file.integer(
+      UInt64(stored.reduce(headerByteCount + table.bytes.count) { $0 + $1.count }))
+    file.append(digest.finished())
+    let checksum = file.bytes.withUnsafeBytes { Deflate.crc32($0) }
+    file.integer(table.bytes.withUnsafeBytes { Deflate.crc32($0, from: checksum) })
+    file.append(table.bytes)
+    for section in stored { file.append(section) }
+    return file.bytes
+  }
+
+  /// Repairs every checksum of a damaged file, as far as its table can be followed: what stands
+  /// behind the checksums must withstand damage too, and tests reach it so.
+  package static func reseal(_ damaged: [UInt8]) -> [UInt8] {
+    var bytes = damaged
+    guard bytes.count >= headerByteCount else { return bytes }
+    func crc32(_ range: Range<Int>, from start: UInt32 = 0) -> UInt32 {
+      bytes.withUnsafeBytes {
+        Deflate.crc32(UnsafeRawBufferPointer(rebasing: $0[range]), from: start)
+      }
+    }
+    func store(_ checksum: UInt32, at offset: Int) {
+      withUnsafeBytes(of: checksum.littleEndian) {
+        bytes.replaceSubrange(offset..<offset + 4, with: $0)
+      }
+    }
+    let claimed = bytes.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 12, as: UInt32.self) }
+    let tableEnd = min(headerByteCount + Int(UInt32(littleEndian: claimed)), bytes.count)
+    let table = Array(bytes[headerByteCount..<tableEnd])
+    table.withUnsafeBytes { table in
+      var reader = ByteReader(table, limits: .standard)
+      var offset = tableEnd
+      while reader.remaining >= smallestRowByteCount,
+        (try? reader.take(2)) != nil, let stored = try? reader.varint(),
+        (try? reader.varint()) != nil, reader.remaining >= 4, stored <= bytes.count - offset
+      {
+        store(crc32(offset..<offset + stored), at: headerByteCount + reader.offset)
+        _ = try? reader.take(4)
+        offset += stored
+      }
+    }
+    func sealHeader() {
+      let header = crc32(0..<checksumOffset)
+      store(crc32(headerByteCount..<tableEnd, from: header), at: checksumOffset)
+    }
+    sealHeader()
+    if let digest = try? Container(bytes.withUnsafeBytes(Buffer.copying)).contentDigest() {
+      bytes.replaceSubrange(digestOffset..<digestOffset + digest.count, with: digest)
+      sealHeader()
+    }
+    return bytes
+  }
+}

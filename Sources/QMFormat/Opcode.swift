@@ -1,0 +1,424 @@
+import QMOperations
+import QMTensor
+
+/// The number of an operation in a file. Raw values never change and are never used again.
+enum Opcode: UInt8, CaseIterable {
+  // Products, from 1.
+  case convolution = 1
+  case matrixMultiply = 2
+  // Element-wise, from 16.
+  case unary = 16
+  case binary = 17
+  case table = 18
+  case cast = 19
+  // Over windows and axes, from 32.
+  case pooling = 32
+  case reduction = 33
+  case softmax = 34
+  case batchNormalization = 35
+  case layerNormalization = 36
+  // Moving elements, from 64.
+  case identity = 64
+  case reshape = 65
+  case flatten = 66
+  case squeeze = 67
+  case unsqueeze = 68
+  case transpose = 69
+  case concatenate = 70
+  case split = 71
+  case slice = 72
+  case pad = 73
+  case gather = 74
+  case expand = 75
+  case tile = 76
+  case shapeOf = 77
+  case fill = 78
+  // Between real numbers and codes, from 96.
+  case quantize = 96
+  case dynamicQuantize = 97
+  case dequantize = 98
+}
+
+extension Operation {
+  var opcode: Opcode {
+    switch self {
+    case .convolution: .convolution
+    case .matrixMultiply: .matrixMultiply
+    case .unary: .unary
+    case .binary: .binary
+    case .table: .table
+    case .cast: .cast
+    case .pooling: .pooling
+    case .reduction: .reduction
+    case .softmax: .softmax
+    case .batchNormalization: .batchNormalization
+    case .layerNormalization: .layerNormalization
+    case .identity: .identity
+    case .reshape: .reshape
+    case .flatten: .flatten
+    case .squeeze: .squeeze
+    case .unsqueeze: .unsqueeze
+    case .transpose: .transpose
+    case .concatenate: .concatenate
+    case .split: .split
+    case .slice: .slice
+    case .pad: .pad
+    case .gather: .gather
+    case .expand: .expand
+    case .tile: .tile
+    case .shapeOf: .shapeOf
+    case .fill: .fill
+    case .quantize: .quantize
+    case .dynamicQuantize: .dynamicQuantize
+    case .dequantize: .dequantize
+    }
+  }
+
+  /// Writes the attributes; ``init(_:from:)`` reads them in the same order.
+  func encodeAttributes(to writer: inout ByteWriter) {
+    switch self {
+    case .convolution(let operation):
+      writer.code(operation.order)
+      writer.list(operation.strides)
+      writer.list(operation.dilations)
+      writer.padding(operation.padding)
+      writer.signed(operation.groups)
+      writer.epilogue(operation.epilogue)
+    case .matrixMultiply(let operation):
+      writer.code(operation.rightLayout)
+      writer.epilogue(operation.epilogue)
+    case .unary(let operation):
+      writer.function(operation.function)
+      writer.output(operation.output)
+    case .binary(let operation):
+      writer.code(operation.function)
+      writer.function(operation.then)
+      writer.output(operation.output)
+    case .table(let operation):
+      writer.float(operation.scale)
+      writer.signed(Int(operation.zeroPoint))
+    case .cast(let operation):
+      writer.code(operation.elementType)
+    case .pooling(let operation):
+      writer.code(operation.kind)
+      writer.code(operation.order)
+      writer.list(operation.window)
+      writer.list(operation.strides)
+      writer.list(operation.dilations)
+      writer.padding(operation.padding)
+      writer.flag(operation.roundsUp)
+      writer.output(operation.output)
+    case .reduction(let operation):
+      writer.code(operation.kind)
+      writer.list(operation.axes)
+      writer.flag(operation.keepsAxes)
+      writer.output(operation.output)
+    case .softmax(let operation):
+      writer.code(operation.kind)
+      writer.signed(operation.axis)
+      writer.output(operation.output)
+    case .batchNormalization(let operation):
+      writer.code(operation.order)
+      writer.float(operation.epsilon)
+    case .layerNormalization(let operation):
+      writer.signed(operation.axis)
+      writer.float(operation.epsilon)
+      writer.output(operation.output)
+    case .reshape(let operation):
+      writer.flag(operation.zeroIsZero)
+    case .flatten(let operation):
+      writer.signed(operation.axis)
+    case .squeeze(let operation):
+      writer.flag(operation.axes != nil)
+      if let axes = operation.axes { writer.list(axes) }
+    case .unsqueeze(let operation):
+      writer.list(operation.axes)
+    case .transpose(let operation):
+      writer.list(operation.permutation)
+    case .concatenate(let operation):
+      writer.signed(operation.axis)
+    case .split(let operation):
+      writer.signed(operation.axis)
+      switch operation.sizes {
+      case .explicit(let sizes):
+        writer.byte(0)
+        writer.list(sizes)
+      case .equal(let parts):
+        writer.byte(1)
+        writer.signed(parts)
+      }
+    case .pad(let operation):
+      writer.code(operation.mode)
+    case .gather(let operation):
+      writer.signed(operation.axis)
+    case .shapeOf(let operation):
+      writer.signed(operation.start)
+      writer.flag(operation.end != nil)
+      if let end = operation.end { writer.signed(end) }
+    case .quantize(let operation):
+      writer.code(operation.elementType)
+      writer.float(operation.scale)
+      writer.signed(Int(operation.zeroPoint))
+    case .dynamicQuantize(let operation):
+      writer.signed(operation.axes)
+    case .identity, .slice, .expand, .tile, .fill, .dequantize:
+      break
+    }
+  }
+
+  /// The operation with a number and the attributes that follow in the file.
+  init(_ opcode: Opcode, from reader: inout ByteReader) throws(QMError) {
+    switch opcode {
+    case .convolution:
+      self = .convolution(
+        Convolution(
+          order: try reader.code("channel order", as: ChannelOrder.self),
+          strides: try reader.list(), dilations: try reader.list(),
+          padding: try reader.padding(), groups: try reader.signed(),
+          epilogue: try reader.epilogue()))
+    case .matrixMultiply:
+      self = .matrixMultiply(
+        MatrixMultiply(
+          rightLayout: try reader.code("layout", as: RightLayout.self),
+          epilogue: try reader.epilogue()))
+    case .unary:
+      self = .unary(Unary(try reader.function(), output: try reader.output()))
+    case .binary:
+      self = .binary(
+        Binary(
+          try reader.code("function", as: BinaryFunction.self),
+          then: try reader.optionalFunction(), output: try reader.output()))
+    case .table:
+      self = .table(Table(scale: try reader.float(), zeroPoint: try reader.zeroPoint()))
+    case .cast:
+      self = .cast(Cast(to: try reader.code("element type", as: ElementType.self)))
+    case .pooling:
+      self = .pooling(
+        Pooling(
+          kind: try reader.code("kind", as: Pooling.Kind.self),
+          order: try reader.code("channel order", as: ChannelOrder.self),
+          window: try reader.list(), strides: try reader.list(), dilations: try reader.list(),
+          padding: try reader.padding(), roundsUp: try reader.flag(),
+          output: try reader.output()))
+    case .reduction:
+      self = .reduction(
+        Reduction(
+          try reader.code("kind", as: Reduction.Kind.self), axes: try reader.list(),
+          keepsAxes: try reader.flag(), output: try reader.output()))
+    case .softmax:
+      self = .softmax(
+        Softmax(
+          try reader.code("kind", as: Softmax.Kind.self), axis: try reader.signed(),
+          output: try reader.output()))
+    case .batchNormalization:
+      self = .batchNormalization(
+        BatchNormalization(
+          order: try reader.code("channel order", as: ChannelOrder.self),
+          epsilon: try reader.float()))
+    case .layerNormalization:
+      self = .layerNormalization(
+        LayerNormalization(
+          axis: try reader.signed(), epsilon: try reader.float(), output: try reader.output()))
+    case .identity: self = .identity(Identity())
+    case .reshape: self = .reshape(Reshape(zeroIsZero: try reader.flag()))
+    case .flatten: self = .flatten(Flatten(axis: try reader.signed()))
+    case .squeeze: self = .squeeze(Squeeze(axes: try reader.flag() ? try reader.list() : nil))
+    case .unsqueeze: self = .unsqueeze(Unsqueeze(axes: try reader.list()))
+    case .transpose: self = .transpose(Transpose(permutation: try reader.list()))
+    case .concatenate: self = .concatenate(Concatenate(axis: try reader.signed()))
+    case .split:
+      let axis = try reader.signed()
+      let sizes: Split.Sizes =
+        try reader.flag() ? .equal(parts: try reader.signed()) : .explicit(try reader.list())
+      self = .split(Split(axis: axis, sizes: sizes))
+    case .slice: self = .slice(Slice())
+    case .pad: self = .pad(Pad(try reader.code("mode", as: Pad.Mode.self)))
+    case .gather: self = .gather(Gather(axis: try reader.signed()))
+    case .expand: self = .expand(Expand())
+    case .tile: self = .tile(Tile())
+    case .shapeOf:
+      let start = try reader.signed()
+      self = .shapeOf(ShapeOf(start: start, end: try reader.flag() ? try reader.signed() : nil))
+    case .fill: self = .fill(Fill())
+    case .quantize:
+      self = .quantize(
+        Quantize(
+          try reader.code("element type", as: ElementType.self), scale: try reader.float(),
+          zeroPoint: try reader.zeroPoint()))
+    case .dynamicQuantize: self = .dynamicQuantize(DynamicQuantize(axes: try reader.signed()))
+    case .dequantize: self = .dequantize(Dequantize())
+    }
+  }
+
+  /// Every integer among the attributes: what a file may hold of them is bounded before an
+  /// operation computes with them.
+  var attributeIntegers: [Int] {
+    switch self {
+    case .convolution(let operation):
+      operation.strides + operation.dilations + operation.padding.integers + [operation.groups]
+    case .pooling(let operation):
+      operation.window + operation.strides + operation.dilations + operation.padding.integers
+    case .reduction(let operation): operation.axes
+    case .softmax(let operation): [operation.axis]
+    case .layerNormalization(let operation): [operation.axis]
+    case .flatten(let operation): [operation.axis]
+    case .squeeze(let operation): operation.axes ?? []
+    case .unsqueeze(let operation): operation.axes
+    case .transpose(let operation): operation.permutation
+    case .concatenate(let operation): [operation.axis]
+    case .split(let operation):
+      switch operation.sizes {
+      case .explicit(let sizes): sizes + [operation.axis]
+      case .equal(let parts): [operation.axis, parts]
+      }
+    case .gather(let operation): [operation.axis]
+    case .shapeOf(let operation): [operation.start, operation.end ?? 0]
+    case .dynamicQuantize(let operation): [operation.axes]
+    case .matrixMultiply, .unary, .binary, .table, .cast, .batchNormalization, .identity,
+      .reshape, .slice, .pad, .expand, .tile, .fill, .quantize, .dequantize:
+      []
+    }
+  }
+
+  /// Every real number among the attributes that is not the scale of a grid.
+  var attributeFloats: [Float] {
+    switch self {
+    case .convolution(let operation): operation.epilogue.function?.parameters ?? []
+    case .matrixMultiply(let operation): operation.epilogue.function?.parameters ?? []
+    case .unary(let operation): operation.function.parameters
+    case .binary(let operation): operation.then?.parameters ?? []
+    case .batchNormalization(let operation): [operation.epsilon]
+    case .layerNormalization(let operation): [operation.epsilon]
+    case .table, .cast, .pooling, .reduction, .softmax, .identity, .reshape, .flatten, .squeeze,
+      .unsqueeze, .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile,
+      .shapeOf, .fill, .quantize, .dynamicQuantize, .dequantize:
+      []
+    }
+  }
+
+  /// The grid on which the operation stores what it computes, where it has one.
+  var outputGrid: OutputEncoding {
+    switch self {
+    case .convolution(let operation): operation.epilogue.output
+    case .matrixMultiply(let operation): operation.epilogue.output
+    case .unary(let operation): operation.output
+    case .binary(let operation): operation.output
+    case .table(let operation):
+      .quantized(.int8, scale: operation.scale, zeroPoint: operation.zeroPoint)
+    case .pooling(let operation): operation.output
+    case .reduction(let operation): operation.output
+    case .softmax(let operation): operation.output
+    case .layerNormalization(let operation): operation.output
+    case .quantize(let operation):
+      .quantized(operation.elementType, scale: operation.scale, zeroPoint: operation.zeroPoint)
+    case .cast, .batchNormalization, .identity, .reshape, .flatten, .squeeze, .unsqueeze,
+      .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill,
+      .dynamicQuantize, .dequantize:
+      .float32
+    }
+  }
+}
+
+extension Padding {
+  fileprivate var integers: [Int] {
+    switch self {
+    case .explicit(let before, let after): before + after
+    case .sameUpper, .sameLower: []
+    }
+  }
+}
+
+extension ByteWriter {
+  fileprivate mutating func list(_ numbers: [Int]) {
+    varint(numbers.count)
+    for number in numbers { signed(number) }
+  }
+
+  fileprivate mutating func padding(_ padding: Padding) {
+    switch padding {
+    case .explicit(let before, let after):
+      byte(0)
+      list(before)
+      list(after)
+    case .sameUpper: byte(1)
+    case .sameLower: byte(2)
+    }
+  }
+
+  /// 0 says that there is none, another number is one more than the function's code.
+  fileprivate mutating func function(_ function: UnaryFunction?) {
+    guard let function else { return byte(0) }
+    byte(function.code + 1)
+    let parameters = function.parameters
+    byte(UInt8(parameters.count))
+    for parameter in parameters { float(parameter) }
+  }
+
+  fileprivate mutating func output(_ output: OutputEncoding) {
+    switch output {
+    case .float32: byte(0)
+    case .quantized(let elementType, let scale, let zeroPoint):
+      code(elementType)
+      float(scale)
+      signed(Int(zeroPoint))
+    }
+  }
+
+  fileprivate mutating func epilogue(_ epilogue: Epilogue) {
+    function(epilogue.function)
+    output(epilogue.output)
+  }
+}
+
+extension ByteReader {
+  fileprivate mutating func list() throws(QMError) -> [Int] {
+    let count = try count(of: "numbers", limit: .max)
+    var numbers: [Int] = []
+    numbers.reserveCapacity(count)
+    for _ in 0..<count { numbers.append(try signed()) }
+    return numbers
+  }
+
+  fileprivate mutating func padding() throws(QMError) -> Padding {
+    switch try byte() {
+    case 0: return .explicit(before: try list(), after: try list())
+    case 1: return .sameUpper
+    case 2: return .sameLower
+    case let kind: throw malformed("padding \(kind) is unknown")
+    }
+  }
+
+  mutating func zeroPoint() throws(QMError) -> Int32 { Int32(try signed()) }
+
+  fileprivate mutating func optionalFunction() throws(QMError) -> UnaryFunction? {
+    let code = try byte()
+    guard code > 0 else { return nil }
+    let count = try byte()
+    var parameters: [Float] = []
+    for _ in 0..<count { parameters.append(try float()) }
+    guard let function = UnaryFunction(code: code - 1, parameters: parameters) else {
+      throw malformed("function \(code - 1) with \(count) parameters is unknown")
+    }
+    return function
+  }
+
+  fileprivate mutating func function() throws(QMError) -> UnaryFunction {
+    guard let function = try optionalFunction() else {
+      throw malformed("a function is missing")
+    }
+    return function
+  }
+
+  fileprivate mutating func output() throws(QMError) -> OutputEncoding {
+    let code = try byte()
+    guard code > 0 else { return .float32 }
+    guard let elementType = ElementType(rawValue: code) else {
+      throw malformed("element type \(code) is unknown")
+    }
+    return .quantized(elementType, scale: try float(), zeroPoint: try zeroPoint())
+  }
+
+  fileprivate mutating func epilogue() throws(QMError) -> Epilogue {
+    Epilogue(function: try optionalFunction(), output: try output())
+  }
+}

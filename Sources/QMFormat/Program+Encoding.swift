@@ -1,0 +1,240 @@
+import QMOperations
+import QMTensor
+
+extension Program {
+  /// The bytes of a `.qm` file. The same program gives the same content digest everywhere, and the
+  /// same bytes with the same zlib.
+  /// - Throws: what ``validate(limits:)`` throws; `unsupported` if a reader with the standard
+  ///   limits would refuse the file for its size; `outOfMemory`.
+  public func encoded() throws(QMError) -> [UInt8] {
+    try validate()
+    var sections: [(kind: Container.Kind, bytes: [UInt8])] = []
+    let groups = dataGroups()
+    var dataSections: [Outline.DataSection] = []
+    for group in groups {
+      let first = constants[group[0]]
+      var elements: [UInt8] = []
+      for constant in group { elements.append(contentsOf: constants[constant].tensor.bytes) }
+      let best = DataLayout.best(
+        for: elements, first.tensor.elementType, width: first.quantization.width)
+      dataSections.append(Outline.DataSection(layout: best.layout, constants: group))
+      sections.append((.data, best.bytes))
+    }
+    var ancillary: [(kind: Container.Kind, bytes: [UInt8])] = []
+    if let names = encodedNames() { ancillary.append((.names, names)) }
+    if metadata != Metadata() { ancillary.append((.metadata, metadata.encoded())) }
+    for (_, bytes) in ancillary + [(.program, encodedStructure(dataSections))]
+    where bytes.count > DecodingLimits.standard.payloadByteCount {
+      throw .unsupported(
+        "structure, names and metadata may have \(DecodingLimits.standard.payloadByteCount) bytes "
+          + "each, found \(bytes.count)")
+    }
+    let file = try Container.file(
+      of: [(.program, encodedStructure(dataSections))] + ancillary + sections)
+    try DecodingLimits.standard.check(
+      tensorByteCount: constants.map(\.tensor.byteCount), fileByteCount: file.count)
+    return file
+  }
+
+  /// Constants of at most this many elements share sections: a row of the table and a Huffman code
+  /// of their own would cost more than they gain.
+  private static let smallElementCount = 1024
+  /// Elements after which a shared section is full, so that a reader of one small constant need
+  /// not inflate many.
+  private static let sharedElementCount = 1 << 16
+
+  /// The constants of each data section, in the order of their first.
+  private func dataGroups() -> [[Int]] {
+    struct Likeness: Hashable {
+      let elementType: ElementType
+      let width: BitWidth?
+    }
+    var groups: [[Int]] = []
+    var shared: [Likeness: (group: Int, elementCount: Int)] = [:]
+    for (index, constant) in constants.enumerated() {
+      let likeness = Likeness(
+        elementType: constant.tensor.elementType, width: constant.quantization.width)
+      let count = constant.tensor.elementCount
+      guard count <= Program.smallElementCount else {
+        groups.append([index])
+        continue
+      }
+      if let open = shared[likeness], open.elementCount + count <= Program.sharedElementCount {
+        groups[open.group].append(index)
+        shared[likeness]!.elementCount += count
+      } else {
+        shared[likeness] = (groups.count, count)
+        groups.append([index])
+      }
+    }
+    return groups
+  }
+
+  private func encodedStructure(_ dataSections: [Outline.DataSection]) -> [UInt8] {
+    var writer = ByteWriter()
+    let axisNames = freeAxisNames()
+    let axisNumbers = Dictionary(uniqueKeysWithValues: zip(axisNames, 1...))
+    writer.varint(axisNames.count)
+    for name in axisNames { writer.string(name) }
+
+    writer.varint(inputs.count)
+    for input in inputs {
+      writer.string(values[input].name)
+      writer.type(values[input].type, axisNumbers)
+    }
+
+    writer.varint(constants.count)
+    for constant in constants { writer.type(constant.type, axisNumbers) }
+    writer.varint(dataSections.count)
+    for section in dataSections {
+      writer.layout(section.layout)
+      writer.varint(section.constants.count)
+      var next = 0
+      for constant in section.constants {
+        writer.varint(constant - next)
+        next = constant + 1
+      }
+    }
+
+    writer.varint(nodes.count)
+    var nextConstant = inputs.count
+    var nextValue = inputs.count + constants.count
+    for node in nodes {
+      writer.code(node.operation.opcode)
+      node.operation.encodeAttributes(to: &writer)
+      writer.varint(node.inputs.count)
+      for input in node.inputs {
+        if input == nil {
+          writer.varint(0)
+        } else if input == nextConstant, nextConstant < inputs.count + constants.count {
+          writer.varint(1)
+          nextConstant += 1
+        } else {
+          writer.varint(nextValue - input! + 1)
+        }
+      }
+      writer.varint(node.outputs.count)
+      for output in node.outputs { writer.type(values[output].type, axisNumbers) }
+      nextValue += node.outputs.count
+    }
+
+    writer.varint(outputs.count)
+    for output in outputs {
+      writer.string(output.name)
+      writer.varint(output.value)
+    }
+    return writer.bytes
+  }
+
+  /// Each once, in the order in which they first occur.
+  private func freeAxisNames() -> [String] {
+    var names: [String] = []
+    var known: Set<String> = [""]
+    for value in values {
+      for case .free(let name) in value.type.shape.axes where known.insert(name).inserted {
+        names.append(name)
+      }
+    }
+    return names
+  }
+
+  /// nil where nothing has a name.
+  private func encodedNames() -> [UInt8]? {
+    let names = values.dropFirst(inputs.count).map(\.name) + nodes.map(\.name)
+    guard names.contains(where: { !$0.isEmpty }) else { return nil }
+    var writer = ByteWriter()
+    for name in names { writer.string(name) }
+    return writer.bytes
+  }
+}
+
+extension Program.Metadata {
+  fileprivate func encoded() -> [UInt8] {
+    var writer = ByteWriter()
+    writer.string(producer)
+    writer.string(sourceName)
+    writer.varint(sourceDigest.count)
+    writer.append(sourceDigest)
+    writer.entries(recipe)
+    writer.varint(measurements.count)
+    for measurement in measurements {
+      writer.varint(measurement.output)
+      writer.code(measurement.measure)
+      writer.float(measurement.value)
+      writer.varint(measurement.sampleCount)
+    }
+    for keys in [inputKeys, outputKeys] {
+      writer.varint(keys.count)
+      for key in keys { writer.string(key) }
+    }
+    writer.varint(notes.count)
+    for note in notes {
+      writer.code(note.way)
+      writer.string(note.reason)
+    }
+    writer.entries(entries)
+    return writer.bytes
+  }
+}
+
+extension Quantization {
+  /// Of codes of weights.
+  var width: BitWidth? {
+    if case .weights(let bits, _) = self { bits } else { nil }
+  }
+}
+
+extension ByteWriter {
+  fileprivate mutating func entries(_ entries: [Program.Metadata.Entry]) {
+    varint(entries.count)
+    for entry in entries {
+      string(entry.key)
+      string(entry.value)
+    }
+  }
+
+  fileprivate mutating func type(_ type: ValueType, _ axisNumbers: [String: Int]) {
+    code(type.elementType)
+    switch type.quantization {
+    case .none: byte(0)
+    case .fixed(let scale, let zeroPoint):
+      byte(1)
+      float(scale)
+      signed(Int(zeroPoint))
+    case .dynamic(let axes):
+      byte(2)
+      varint(axes)
+    case .weights(let bits, let granularity):
+      byte(3)
+      byte(UInt8(bits.bits))
+      switch granularity {
+      case .perTensor: byte(0)
+      case .perChannel(let axis):
+        byte(1)
+        varint(axis)
+      case .perGroup(let axis, let size):
+        byte(2)
+        varint(axis)
+        varint(size)
+      }
+    }
+    varint(type.shape.rank)
+    for axis in type.shape.axes {
+      switch axis {
+      case .fixed(let extent): varint(2 * extent)
+      case .free(let name): varint(2 * (axisNumbers[name] ?? 0) + 1)
+      }
+    }
+  }
+
+  fileprivate mutating func layout(_ layout: DataLayout) {
+    byte(layout.number)
+    switch layout {
+    case .plain, .planes, .planeDifferences: break
+    case .bits(let width): byte(UInt8(width.bits))
+    case .digits(let radix, let minimum):
+      byte(UInt8(radix))
+      signed(minimum)
+    }
+  }
+}
