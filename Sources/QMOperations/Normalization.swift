@@ -36,6 +36,20 @@ public struct BatchNormalization: OperationProtocol {
     }
     return [type]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    func parameter(_ index: Int, _ channel: Int) -> Float { inputs[index]!.real(at: channel) }
+    let axis = channelAxis(rank: input.shape.count)
+    let inner = input.shape[(axis + 1)...].reduce(1, *)
+    for index in 0..<input.elementCount {
+      let channel = index / inner % input.shape[axis]
+      let scale = parameter(1, channel) / (parameter(4, channel) + epsilon).squareRoot()
+      let offset = parameter(2, channel) - parameter(3, channel) * scale
+      let scaled = input.real(at: index) * scale
+      outputs[0].store(canonical(scaled + offset), at: index)
+    }
+  }
 }
 
 /// `scale · (x − mean(x)) / √(variance(x) + ε) + bias` over the axes from `axis` on.
@@ -82,5 +96,24 @@ public struct LayerNormalization: OperationProtocol {
     type.elementType = output.elementType
     type.quantization = output.quantization
     return [try type.checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    func optional(_ index: Int) -> TensorView? { index < inputs.count ? inputs[index] : nil }
+    let count = input.shape[axis...].reduce(1, *)
+    for row in 0..<input.shape[..<axis].reduce(1, *) {
+      let start = row * count
+      let mean = Lanes.sum(count) { input.real(at: start + $0) } / Float(count)
+      let centred = (0..<count).map { input.real(at: start + $0) - mean }
+      let variance = Lanes.sum(count) { centred[$0] * centred[$0] } / Float(count)
+      let inverse = 1 / (variance + epsilon).squareRoot()
+      for index in 0..<count {
+        var value = centred[index] * inverse
+        if let scale = optional(1) { value = value * scale.real(at: index) }
+        if let bias = optional(2) { value = value + bias.real(at: index) }
+        outputs[0].store(canonical(value), at: start + index)
+      }
+    }
   }
 }

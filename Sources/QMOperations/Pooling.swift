@@ -1,6 +1,15 @@
 import QMTensor
 
 /// The largest or the mean element of each window.
+///
+/// Input `[N, C, …]` or `[N, …, C]` by `order`: float32, or int8, uint8 or int16 codes with fixed
+/// quantization. The elements of a window that lie inside the input, in row-major order of its
+/// taps, are taken one after the other:
+///
+/// - maximum: `x > best ? x : best`, begun with −∞, so that NaN is passed over. On codes the
+///   largest code; a window without elements gives the lowest;
+/// - average: `sum + x` in float32, begun with +0, then `sum / Float(count)`; on codes the exact
+///   sum of `code − zeroPoint`, then `Float(sum) · (scale / Float(count))`. A count of 0 is 1.
 public struct Pooling: OperationProtocol {
   public static let name = "Pooling"
 
@@ -51,6 +60,17 @@ public struct Pooling: OperationProtocol {
   /// Place of spatial axis `axis` in the tensor.
   func place(of axis: Int) -> Int { order == .channelsFirst ? axis + 2 : axis + 1 }
 
+  /// How the window slides along each spatial axis of an input of these extents.
+  private func windowAxes(for extents: [Int]) throws(QMError) -> [WindowAxis] {
+    let window = try window(for: Shape(extents))
+    var axes: [WindowAxis] = []
+    for axis in self.window.indices {
+      axes.append(
+        try window.along(axis, input: extents[place(of: axis)], roundsUp: roundsUp))
+    }
+    return axes
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     let input = try required(0, of: operands).type.checked()
@@ -67,5 +87,61 @@ public struct Pooling: OperationProtocol {
       result.quantization = output.quantization
     }
     return [try result.checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let output = outputs[0]
+    let axes = try windowAxes(for: input.shape)
+    func offset(_ index: [Int]) -> Int { zip(index, input.shape).reduce(0) { $0 * $1.1 + $1.0 } }
+    var position = 0
+    try forEachIndex(of: output.shape) { (index) throws(QMError) in
+      // Elements of the window in row-major order of its taps.
+      var elements: [Int] = []
+      var paddedCount = 0
+      try forEachIndex(of: window) { (tap) throws(QMError) in
+        var place = index
+        var isInside = true
+        var isPadded = true
+        for (axis, along) in axes.enumerated() {
+          let at = along.inputPosition(index[self.place(of: axis)], tap: tap[axis])
+          place[self.place(of: axis)] = at
+          isInside = isInside && (0..<along.input).contains(at)
+          isPadded = isPadded && at < along.input + along.after
+        }
+        if isInside { elements.append(offset(place)) }
+        if isPadded { paddedCount += 1 }
+      }
+      pool(input, elements, paddedCount, to: output, position)
+      position += 1
+    }
+  }
+
+  /// The maximum or mean of the elements at these places.
+  private func pool(
+    _ input: TensorView, _ elements: [Int], _ paddedCount: Int, to output: TensorView,
+    _ position: Int
+  ) {
+    if kind == .maximum {
+      if case .fixed = input.quantization {
+        let codes = elements.lazy.map { input.code(at: $0) }
+        output.setCode(codes.max() ?? input.elementType.codes!.lowerBound, at: position)
+      } else {
+        let best = elements.reduce(-Float.infinity) { (best, element) in
+          let value = input.real(at: element)
+          return value > best ? value : best
+        }
+        output.store(best, at: position)
+      }
+      return
+    }
+    let count = max(kind == .averageOfPadded ? paddedCount : elements.count, 1)
+    if case .fixed(let scale, let zeroPoint) = input.quantization {
+      let sum = elements.reduce(0) { $0 + Int(input.code(at: $1) - zeroPoint) }
+      output.store(Float(sum) * (scale / Float(count)), at: position)
+    } else {
+      let sum = elements.reduce(Float(0)) { $0 + input.real(at: $1) }
+      output.store(canonical(sum / Float(count)), at: position)
+    }
   }
 }

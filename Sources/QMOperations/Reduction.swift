@@ -88,4 +88,94 @@ public struct Reduction: OperationProtocol {
     }
     return [try result.checked()]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    var strides = Array(repeating: 1, count: input.shape.count)
+    for axis in strides.indices.dropLast().reversed() {
+      strides[axis] = strides[axis + 1] &* input.shape[axis + 1]
+    }
+    func offset(_ index: [Int], _ axes: [Int]) -> Int {
+      zip(index, axes).reduce(0) { $0 + $1.0 * strides[$1.1] }
+    }
+    // Where the elements of one reduction lie, from its first.
+    var elements: [Int] = []
+    try forEachIndex(of: axes.map { input.shape[$0] }) { (index) throws(QMError) in
+      elements.append(offset(index, axes))
+    }
+    let kept = input.shape.indices.filter { !axes.contains($0) }
+    var position = 0
+    try forEachIndex(of: kept.map { input.shape[$0] }) { (index) throws(QMError) in
+      let start = offset(index, kept)
+      reduce(input, start, elements, to: outputs[0], position)
+      position += 1
+    }
+  }
+
+  /// Reduces the elements at `start + elements[…]`.
+  private func reduce(
+    _ input: TensorView, _ start: Int, _ elements: [Int], to output: TensorView, _ position: Int
+  ) {
+    func storeReal() {
+      let value = real(elements.count) { input.real(at: start + elements[$0]) }
+      output.store(canonical(value), at: position)
+    }
+    switch (input.elementType, input.quantization) {
+    case (.int32, _):
+      let values = elements.map { input.elements(as: Int32.self)[start + $0] }
+      output.elements(as: Int32.self)[position] = integer(values)
+    case (.int64, _):
+      let values = elements.map { input.elements(as: Int64.self)[start + $0] }
+      output.elements(as: Int64.self)[position] = integer(values)
+    case (_, .fixed(let scale, let zeroPoint)):
+      let codes = elements.lazy.map { input.code(at: start + $0) }
+      switch kind {
+      case .maximum, .minimum:
+        let range = input.elementType.codes!
+        let best =
+          kind == .maximum ? codes.max() ?? range.lowerBound : codes.min() ?? range.upperBound
+        output.setCode(best, at: position)
+      case .sum, .mean:
+        let sum = codes.reduce(0) { $0 + Int($1 - zeroPoint) }
+        output.store(
+          canonical(Self.real(sum: sum, count: elements.count, scale: scale, kind)), at: position)
+      default: storeReal()
+      }
+    default: storeReal()
+    }
+  }
+
+  /// The number that an exact sum of `code − zeroPoint` stands for, or its mean.
+  static func real(sum: Int, count: Int, scale: Float, _ kind: Kind) -> Float {
+    Float(sum) * (kind == .mean ? scale / Float(count) : scale)
+  }
+
+  private func integer<Element: FixedWidthInteger>(_ values: [Element]) -> Element {
+    switch kind {
+    case .maximum: values.max() ?? .min
+    case .minimum: values.min() ?? .max
+    case .product: values.reduce(1, &*)
+    case .mean: Element(truncatingIfNeeded: Int(values.reduce(0, &+)) / values.count)
+    default: values.reduce(0, &+)
+    }
+  }
+
+  private func real(_ count: Int, of element: (_ index: Int) -> Float) -> Float {
+    switch kind {
+    case .sum: return Lanes.sum(count, of: element)
+    case .mean: return Lanes.sum(count, of: element) / Float(count)
+    case .maximum: return Lanes.maximum(count, of: element)
+    case .minimum: return Lanes.minimum(count, of: element)
+    case .product: return Lanes.product(count, of: element)
+    case .sumOfMagnitudes: return Lanes.sum(count) { element($0).magnitude }
+    case .sumOfSquares: return Lanes.sum(count) { element($0) * element($0) }
+    case .norm: return Lanes.sum(count) { element($0) * element($0) }.squareRoot()
+    case .logarithmOfSum: return UnaryFunction.logarithm(Lanes.sum(count, of: element))
+    case .logarithmOfSumOfExponentials:
+      let maximum = Lanes.maximum(count, of: element)
+      let shift = maximum.isFinite ? maximum : 0
+      let sum = Lanes.sum(count) { UnaryFunction.exponential(element($0) - shift) }
+      return UnaryFunction.logarithm(sum) + shift
+    }
+  }
 }

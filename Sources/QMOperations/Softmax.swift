@@ -38,4 +38,31 @@ public struct Softmax: OperationProtocol {
     type.quantization = output.quantization
     return [try type.checked()]
   }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let count = input.shape[axis]
+    let inner = input.shape[(axis + 1)...].reduce(1, *)
+    for outer in 0..<input.shape[..<axis].reduce(1, *) {
+      for column in 0..<inner {
+        let start = outer * count * inner + column
+        let row = (0..<count).map { input.real(at: start + $0 * inner) }
+        for (index, value) in normalized(row).enumerated() {
+          outputs[0].store(canonical(value), at: start + index * inner)
+        }
+      }
+    }
+  }
+
+  private func normalized(_ row: [Float]) -> [Float] {
+    let maximum = Lanes.maximum(row.count) { row[$0] }
+    let exponentials = row.map { UnaryFunction.exponential($0 - maximum) }
+    let sum = Lanes.sum(row.count) { exponentials[$0] }
+    switch kind {
+    case .softmax: return exponentials.map { $0 / sum }
+    case .logSoftmax:
+      let logarithm = UnaryFunction.logarithm(sum)
+      return row.map { ($0 - maximum) - logarithm }
+    }
+  }
 }
