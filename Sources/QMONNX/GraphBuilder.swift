@@ -1,0 +1,301 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// Turns the nodes of one ONNX graph into operations, in an order in which they can run.
+///
+/// float16, bfloat16 and float64 values are computed in float32: they are converted where they
+/// enter an operation, and back where they leave the graph. Nodes whose inputs are all constants
+/// are computed at once, so that shapes and weights are known however they are spelled; a constant
+/// enters the graph when a node needs it.
+final class GraphBuilder {
+  /// A value under the name that the file gives it.
+  struct Value: Hashable {
+    enum Place: Hashable {
+      case graph(Graph.ValueID)
+      /// Index in the builder's constants.
+      case constant(Int)
+    }
+    let place: Place
+    /// ONNX's element type. The value in the graph may be float32 in its place.
+    let type: ElementType
+  }
+
+  private struct Constant {
+    let name: String
+    let tensor: Tensor
+    /// Set once a node of the graph reads it.
+    var id: Graph.ValueID?
+  }
+
+  private struct FoldKey: Hashable {
+    let operation: Operation
+    let inputs: [Value.Place?]
+  }
+
+  private(set) var graph = Graph()
+  let opset: Int
+  /// "domain.name" of the functions that the file defines.
+  let functions: Set<String>
+  let files: TensorFiles
+  let limits: ONNXLimits
+  private var values: [String: Value] = [:]
+  private var constants: [Constant] = []
+  /// Each, or why it cannot be read: that matters once a node reads it.
+  private var initializers: [String: Result<Tensor, QMError>] = [:]
+  private var usedNames: Set<String> = []
+  private var folded: [FoldKey: [Value.Place]] = [:]
+
+  init(opset: Int, functions: Set<String>, files: TensorFiles, limits: ONNXLimits) {
+    self.opset = opset
+    self.functions = functions
+    self.files = files
+    self.limits = limits
+  }
+
+  /// Reads inputs, nodes and outputs.
+  /// - Returns: names of the inputs that have a default and became constants.
+  func build(_ source: ONNXGraph) throws(QMError) -> [String] {
+    guard source.sparseInitializerCount == 0 else {
+      throw .unsupported("sparse initializers; store the weights densely")
+    }
+    guard !source.outputs.isEmpty else { throw .malformed("the graph has no outputs") }
+    var defined: Set<String> = []
+    for tensor in source.initializers {
+      guard defined.insert(tensor.name).inserted else {
+        throw .malformed("two initializers are named '\(tensor.name.abbreviated)'")
+      }
+      initializers[tensor.name] = try elements(of: tensor)
+    }
+    var defaulted: [String] = []
+    var inputNames: Set<String> = []
+    for input in source.inputs {
+      guard inputNames.insert(input.name).inserted else {
+        throw .malformed("two inputs are named '\(input.name.abbreviated)'")
+      }
+      if defined.contains(input.name) {
+        defaulted.append(input.name)
+        continue
+      }
+      defined.insert(input.name)
+      try addInput(input)
+    }
+    let nodes = try NodeOrder.sorted(source.nodes, defined: defined)
+    for node in source.nodes { usedNames.formUnion(node.inputs) }
+    for output in source.outputs { usedNames.insert(output.name) }
+    for node in nodes { try read(node) }
+    for output in source.outputs { try addOutput(output) }
+    return defaulted
+  }
+
+  /// A tensor that contradicts itself is an error at once; one of a type that is not read only
+  /// where it is used.
+  private func elements(of tensor: ONNXTensor) throws(QMError) -> Result<Tensor, QMError> {
+    do { return .success(try files.tensor(tensor)) } catch {
+      guard error.code == .unsupported else { throw error }
+      return .failure(error)
+    }
+  }
+
+  private func addInput(_ input: ONNXValueInfo) throws(QMError) {
+    try within(.value(input.name)) { () throws(QMError) in
+      guard let type = input.type else {
+        throw .unsupported("the input is not a tensor")
+      }
+      let elementType = try ElementType(onnx: type.dataType)
+      guard let axes = type.axes else {
+        throw .unsupported("the input has no shape; its number of axes must be known")
+      }
+      guard axes.count <= limits.axes else {
+        throw .unsupported("\(axes.count) axes; at most \(limits.axes) can be read")
+      }
+      let valueType = ValueType(elementType, Shape(axes))
+      try checkSize(valueType)
+      let id = try graph.addInput(name: input.name, valueType)
+      values[input.name] = Value(place: .graph(id), type: elementType)
+    }
+  }
+
+  private func addOutput(_ output: ONNXValueInfo) throws(QMError) {
+    try within(.value(output.name)) { () throws(QMError) in
+      guard let value = try value(named: output.name) else {
+        throw .malformed("the output is produced by no node")
+      }
+      guard let type = output.type else {
+        return try graph.addOutput(name: output.name, id(of: value))
+      }
+      let elementType = try ElementType(onnx: type.dataType)
+      guard elementType == value.type else {
+        throw .malformed("the output is declared \(elementType) and computed as \(value.type)")
+      }
+      var place = value.place
+      if self.type(of: value).elementType != elementType {
+        guard elementType.isFloatingPoint else {
+          throw .unsupported("codes of QuantizeLinear leave the graph; cut it before with --output")
+        }
+        place = try append(
+          .cast(Cast(to: elementType)), name: output.name, [value], outputNames: [output.name])[0]
+      }
+      try graph.addOutput(name: output.name, id(of: Value(place: place, type: elementType)))
+    }
+  }
+
+  private func read(_ node: ONNXNode) throws(QMError) {
+    do {
+      try NodeReader(node: node, builder: self).read()
+    } catch {
+      // The graph names its own operation; the user knows ONNX's.
+      let inner = error.context.filter { if case .node = $0 { false } else { true } }
+      throw QMError(error.code, error.message, context: inner).within(
+        .node(name: node.label, operation: "\(node.operation.abbreviated), opset \(opset)"))
+    }
+  }
+
+  // MARK: For the operators
+
+  /// Type in the graph.
+  func type(of value: Value) -> ValueType {
+    switch value.place {
+    case .graph(let id): graph[id].type
+    case .constant(let index): constants[index].tensor.type
+    }
+  }
+
+  /// The elements, where the value is a constant.
+  func constant(of value: Value) -> Tensor? {
+    if case .constant(let index) = value.place { constants[index].tensor } else { nil }
+  }
+
+  func name(of value: Value) -> String {
+    switch value.place {
+    case .graph(let id): graph[id].name
+    case .constant(let index): constants[index].name
+    }
+  }
+
+  /// The value that the file calls `name`; nil if nothing defines it.
+  func value(named name: String) throws(QMError) -> Value? {
+    if let value = values[name] { return value }
+    guard let initializer = initializers[name] else { return nil }
+    let value = addConstant(name: name, try initializer.get())
+    values[name] = value
+    return value
+  }
+
+  func define(_ name: String, _ value: Value) { values[name] = value }
+
+  /// Whether a node or the caller reads the value.
+  func isUsed(_ name: String) -> Bool { !name.isEmpty && usedNames.contains(name) }
+
+  func addConstant(name: String, _ tensor: Tensor) -> Value {
+    constants.append(Constant(name: name, tensor: tensor))
+    return Value(place: .constant(constants.count - 1), type: tensor.elementType)
+  }
+
+  /// Adds a node, or its results where all inputs are constants.
+  func append(
+    _ operation: Operation, name: String, _ inputs: [Value?], outputNames: [String]
+  ) throws(QMError) -> [Value.Place] {
+    let operands = inputs.map { $0.map { Operand(type(of: $0), constant: constant(of: $0)) } }
+    let types = try operation.body.outputTypes(for: operands)
+    for type in types { try checkSize(type) }
+    if let places = try fold(operation, inputs, operands, types, name: name, outputNames) {
+      return places
+    }
+    let ids = inputs.map { $0.map(id) }
+    return try graph.append(operation, name: name, ids, outputNames: outputNames)
+      .map(Value.Place.graph)
+  }
+
+  private func id(of value: Value) -> Graph.ValueID {
+    switch value.place {
+    case .graph(let id): return id
+    case .constant(let index):
+      if let id = constants[index].id { return id }
+      let id = graph.addConstant(name: constants[index].name, constants[index].tensor)
+      constants[index].id = id
+      return id
+    }
+  }
+
+  /// The results of an operation on constants; nil where an input is none, or the results are big
+  /// and nothing but a pattern.
+  private func fold(
+    _ operation: Operation, _ inputs: [Value?], _ operands: [Operand?], _ types: [ValueType],
+    name: String, _ outputNames: [String]
+  ) throws(QMError) -> [Value.Place]? {
+    var byteCount = 0
+    var tensors: [Tensor?] = []
+    for operand in operands {
+      guard let operand else {
+        tensors.append(nil)
+        continue
+      }
+      guard let tensor = operand.constant else { return nil }
+      tensors.append(tensor)
+      byteCount += tensor.byteCount
+    }
+    let key = FoldKey(operation: operation, inputs: inputs.map { $0?.place })
+    if let known = folded[key] { return known }
+    var results: [Tensor] = []
+    for type in types {
+      guard let extents = type.shape.extents, type.quantization == .none else { return nil }
+      guard try Tensor.byteCount(of: type.elementType, extents) <= max(1 << 20, 8 * byteCount)
+      else { return nil }
+      results.append(try Tensor(zeros: type.elementType, extents))
+    }
+    for index in tensors.indices { tensors[index] = try tensors[index]?.aligned() }
+    try withExtendedLifetime(tensors) { () throws(QMError) in
+      try operation.body.reference(
+        tensors.map { $0.map { TensorView($0) } }, results.map { TensorView($0) })
+    }
+    var places: [Value.Place] = []
+    for (index, tensor) in results.enumerated() {
+      let given = index < outputNames.count ? outputNames[index] : name
+      let kept = operation.keepsName ? inputs.first?.map { self.name(of: $0) } : nil
+      places.append(addConstant(name: kept ?? given, tensor).place)
+    }
+    folded[key] = places
+    return places
+  }
+
+  private func checkSize(_ type: ValueType) throws(QMError) {
+    let extents = type.shape.axes.map { $0.extent ?? 1 }
+    guard let count = Shape.elementCount(of: extents),
+      count <= limits.valueBytes / type.elementType.byteCount
+    else { throw .unsupported("a value of type \(type) takes more than \(limits.valueBytes) bytes") }
+  }
+}
+
+extension Operation {
+  /// Whether the result on a constant is that constant in another form, to be called as before.
+  fileprivate var keepsName: Bool {
+    switch self {
+    case .cast, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .expand, .identity, .unary:
+      true
+    default: false
+    }
+  }
+}
+
+extension ONNXNode {
+  /// The name, or what it produces: exporters leave names out.
+  var label: String {
+    name.isEmpty ? outputs.first { !$0.isEmpty } ?? operation : name
+  }
+}
+
+extension Tensor {
+  /// The same tensor, copied where its elements are misaligned in memory.
+  fileprivate func aligned() throws(QMError) -> Tensor {
+    let address = Int(bitPattern: buffer.base) + byteOffset
+    guard address % elementType.byteCount != 0 else { return self }
+    return try Tensor(elementType, shape, buffer: Buffer.copying(bytes))
+  }
+}
+
+extension TensorView {
+  fileprivate init(_ tensor: Tensor) {
+    self.init(tensor.elementType, tensor.shape, base: tensor.buffer.base + tensor.byteOffset)
+  }
+}

@@ -1,0 +1,56 @@
+import QMTensor
+
+/// Puts nodes into an order in which they can run. ONNX demands one; some writers do not care.
+enum NodeOrder {
+  /// `nodes` as they are where each reads only what stands before it; else sorted.
+  /// - Parameter defined: names of inputs and initializers.
+  /// - Throws: `malformed` if two nodes produce one value, a node reads a value that nothing
+  ///   produces, or nodes wait for each other.
+  static func sorted(
+    _ nodes: [ONNXNode], defined: Set<String>
+  ) throws(QMError) -> [ONNXNode] {
+    var producers: [String: Int] = [:]
+    for (index, node) in nodes.enumerated() {
+      for output in node.outputs where !output.isEmpty {
+        guard !defined.contains(output), producers.updateValue(index, forKey: output) == nil else {
+          throw .malformed("the value '\(output.abbreviated)' is defined twice").within(node.context)
+        }
+      }
+    }
+    var isOrdered = true
+    // Of each node: how many of its inputs are still to come, and who waits for it.
+    var pending = [Int](repeating: 0, count: nodes.count)
+    var waiting = [[Int]](repeating: [], count: nodes.count)
+    for (index, node) in nodes.enumerated() {
+      for input in node.inputs where !input.isEmpty && !defined.contains(input) {
+        guard let producer = producers[input] else {
+          throw .malformed("it reads '\(input.abbreviated)', which nothing produces").within(node.context)
+        }
+        pending[index] += 1
+        waiting[producer].append(index)
+        if producer >= index { isOrdered = false }
+      }
+    }
+    guard !isOrdered else { return nodes }
+    var order = nodes.indices.filter { pending[$0] == 0 }
+    var next = 0
+    while next < order.count {
+      for index in waiting[order[next]] {
+        pending[index] -= 1
+        if pending[index] == 0 { order.append(index) }
+      }
+      next += 1
+    }
+    guard order.count == nodes.count else {
+      let stuck = nodes[pending.firstIndex { $0 > 0 }!]
+      throw .malformed("it waits for its own result: the nodes form a cycle").within(stuck.context)
+    }
+    return order.map { nodes[$0] }
+  }
+}
+
+extension ONNXNode {
+  fileprivate var context: QMError.Context {
+    .node(name: label, operation: operation.abbreviated)
+  }
+}

@@ -1,0 +1,242 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// One ONNX node while it becomes operations: its inputs, its attributes, and ways to add to the
+/// graph. The functions in `Operators/` extend it.
+struct NodeReader {
+  typealias Value = GraphBuilder.Value
+
+  let node: ONNXNode
+  let builder: GraphBuilder
+
+  var opset: Int { builder.opset }
+
+  func read() throws(QMError) {
+    guard node.domain.isEmpty else {
+      let name = "\(node.domain).\(node.operation)"
+      throw .unsupported(
+        builder.functions.contains(name)
+          ? "'\(name.abbreviated)' is a function of the file; inline it (onnx.inliner) or cut the graph before it with --output"
+          : "operators of domain '\(node.domain.abbreviated)' cannot be read; cut the graph before it with --output")
+    }
+    guard let entry = OperatorTable.entries[node.operation] else {
+      throw .unsupported("unsupported operator; cut the graph before it with --output")
+    }
+    guard entry.opsets.contains(opset) else {
+      throw .unsupported("the operator is read in opsets \(entry.opsets.lowerBound) to \(entry.opsets.upperBound)")
+    }
+    guard entry.inputs.contains(node.inputs.count) else {
+      throw .malformed("\(node.inputs.count) inputs, expected \(entry.inputs.lowerBound) to \(entry.inputs.upperBound)")
+    }
+    for attribute in node.attributes {
+      if case .reference = attribute.value {
+        throw .malformed("attribute '\(attribute.name.abbreviated)' refers to a function's attribute, outside of any function")
+      }
+    }
+    try entry.read(self)
+  }
+
+  // MARK: Inputs
+
+  func hasInput(_ index: Int) -> Bool {
+    index < node.inputs.count && !node.inputs[index].isEmpty
+  }
+
+  /// Input `index` as it is; nil if it is left out.
+  func optional(_ index: Int) throws(QMError) -> Value? {
+    guard hasInput(index) else { return nil }
+    guard let value = try builder.value(named: node.inputs[index]) else {
+      throw .malformed("it reads '\(node.inputs[index].abbreviated)', which nothing produces")
+    }
+    return value
+  }
+
+  func raw(_ index: Int) throws(QMError) -> Value {
+    guard let value = try optional(index) else { throw .malformed("input \(index) is missing") }
+    return value
+  }
+
+  /// Input `index`, in float32 if it is of any float type.
+  func input(_ index: Int) throws(QMError) -> Value { try inFloat32(raw(index)) }
+
+  /// Input `index` in float32.
+  /// - Throws: `unsupported` if it is not of a float type.
+  func float(_ index: Int) throws(QMError) -> Value {
+    let value = try input(index)
+    guard value.type.isFloatingPoint else {
+      throw .unsupported("input \(index) is \(value.type), expected a float type")
+    }
+    return value
+  }
+
+  func optionalFloat(_ index: Int) throws(QMError) -> Value? {
+    hasInput(index) ? try float(index) : nil
+  }
+
+  func inFloat32(_ value: Value) throws(QMError) -> Value {
+    let stored = builder.type(of: value).elementType
+    guard stored.isFloatingPoint, stored != .float32 else { return value }
+    return try append(.cast(Cast(to: .float32)), [value], as: value.type, "float32")
+  }
+
+  /// - Throws: `malformed` unless ONNX's element types are equal.
+  func requireSameType(_ values: Value?...) throws(QMError) {
+    let types = values.compactMap { $0?.type }
+    for type in types where type != types[0] {
+      throw .malformed("the element types of the inputs differ: \(types[0]) and \(type)")
+    }
+  }
+
+  func shape(_ value: Value) -> Shape { builder.type(of: value).shape }
+  func constant(_ value: Value) -> Tensor? { builder.constant(of: value) }
+
+  /// Numbers of a constant input; nil if it is left out.
+  /// - Throws: `unsupported` if it is not known before the run, with `what` it is.
+  func constantIntegers(_ index: Int, _ what: String) throws(QMError) -> [Int]? {
+    guard let value = try optional(index) else { return nil }
+    guard let tensor = constant(value) else {
+      throw .unsupported("the \(what) (input \(index)) are computed; expected constants")
+    }
+    switch tensor.elementType {
+    case .int64: return tensor.elements(as: Int64.self).map(Int.init)
+    case .int32: return tensor.elements(as: Int32.self).map(Int.init)
+    default: throw .malformed("the \(what) (input \(index)) are \(tensor.elementType), expected int64")
+    }
+  }
+
+  /// The number that a constant float32 value holds; nil if it is none or holds several.
+  func constantScalar(_ value: Value) -> Float? {
+    guard let tensor = constant(value), tensor.elementType == .float32, tensor.elementCount == 1
+    else { return nil }
+    return tensor.elements(as: Float.self)[0]
+  }
+
+  /// Input `index` as int64; nil if it is left out.
+  func extents(_ index: Int) throws(QMError) -> Value? {
+    guard let value = try optional(index) else { return nil }
+    switch value.type {
+    case .int64: return value
+    case .int32: return try append(.cast(Cast(to: .int64)), [value], as: .int64, "int64")
+    default: throw .malformed("input \(index) is \(value.type), expected int64")
+    }
+  }
+
+  /// `axis` counted from the front.
+  func axis(_ axis: Int, rank: Int) throws(QMError) -> Int {
+    guard axis >= -rank, axis < rank else {
+      throw .malformed("axis \(axis) of a value with \(rank) axes")
+    }
+    return axis < 0 ? axis + rank : axis
+  }
+
+  /// `axes` counted from the front, ascending.
+  func axes(_ axes: [Int], rank: Int) throws(QMError) -> [Int] {
+    var result: Set<Int> = []
+    for given in axes {
+      guard try result.insert(axis(given, rank: rank)).inserted else {
+        throw .malformed("axis \(given) is given twice in \(axes)")
+      }
+    }
+    return result.sorted()
+  }
+
+  // MARK: Attributes
+
+  private func attribute(_ name: String) -> ONNXAttribute? {
+    node.attributes.first { $0.name == name }
+  }
+
+  func hasAttribute(_ name: String) -> Bool { attribute(name) != nil }
+
+  private func mismatch(_ attribute: ONNXAttribute, _ expected: String) -> QMError {
+    .malformed("attribute '\(attribute.name.abbreviated)' is \(attribute.kind), expected \(expected)")
+  }
+
+  func integer(_ name: String) throws(QMError) -> Int? {
+    guard let attribute = attribute(name) else { return nil }
+    guard case .integer(let value) = attribute.value else { throw mismatch(attribute, "an integer") }
+    return Int(value)
+  }
+
+  /// An integer attribute that means no or yes.
+  func flag(_ name: String, default standard: Bool) throws(QMError) -> Bool {
+    try integer(name).map { $0 != 0 } ?? standard
+  }
+
+  func integers(_ name: String) throws(QMError) -> [Int]? {
+    guard let attribute = attribute(name) else { return nil }
+    guard case .integers(let values) = attribute.value else { throw mismatch(attribute, "integers") }
+    return values.map(Int.init)
+  }
+
+  func number(_ name: String, default standard: Float) throws(QMError) -> Float {
+    guard let attribute = attribute(name) else { return standard }
+    guard case .float(let value) = attribute.value else { throw mismatch(attribute, "a float") }
+    guard value.isFinite else {
+      throw .malformed("attribute '\(name)' is \(value), expected a finite number")
+    }
+    return value
+  }
+
+  func numbers(_ name: String) throws(QMError) -> [Float]? {
+    guard let attribute = attribute(name) else { return nil }
+    guard case .floats(let values) = attribute.value else { throw mismatch(attribute, "floats") }
+    return values
+  }
+
+  func text(_ name: String, default standard: String) throws(QMError) -> String {
+    guard let attribute = attribute(name) else { return standard }
+    guard case .string(let bytes) = attribute.value else { throw mismatch(attribute, "a string") }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  func tensor(_ name: String) throws(QMError) -> Tensor? {
+    guard let attribute = attribute(name) else { return nil }
+    guard case .tensor(let source) = attribute.value else { throw mismatch(attribute, "a tensor") }
+    return try builder.files.tensor(source)
+  }
+
+  // MARK: Adding to the graph
+
+  /// Adds an operation in between; its name is made from the node's.
+  /// - Parameter type: ONNX's element type of the result.
+  func append(
+    _ operation: Operation, _ inputs: [Value?], as type: ElementType, _ suffix: String
+  ) throws(QMError) -> Value {
+    let name = "\(node.label)/\(suffix)"
+    let places = try builder.append(operation, name: name, inputs, outputNames: [name])
+    return Value(place: places[0], type: type)
+  }
+
+  /// Adds the operation that produces the node's outputs, all of ONNX's element type `type`.
+  func finish(_ operation: Operation, _ inputs: [Value?], as type: ElementType) throws(QMError) {
+    let places = try builder.append(
+      operation, name: node.label, inputs, outputNames: node.outputs)
+    try finish(places.map { Value(place: $0, type: type) })
+  }
+
+  /// Gives the node's outputs the values that they stand for.
+  /// - Throws: `unsupported` if an output that is used has none.
+  func finish(_ results: [Value]) throws(QMError) {
+    for (index, name) in node.outputs.enumerated() {
+      if index < results.count {
+        builder.define(name, results[index])
+      } else if builder.isUsed(name) {
+        throw .unsupported("its output \(index) '\(name.abbreviated)' is used, which cannot be read")
+      }
+    }
+  }
+
+  func addConstant(_ tensor: Tensor, _ suffix: String) -> Value {
+    builder.addConstant(name: "\(node.label)/\(suffix)", tensor)
+  }
+
+  func addConstant(_ numbers: [Int], _ suffix: String) throws(QMError) -> Value {
+    addConstant(try Tensor([numbers.count], numbers.map(Int64.init)), suffix)
+  }
+
+  func addScalar(_ number: Float, _ suffix: String) throws(QMError) -> Value {
+    addConstant(try Tensor([], [number]), suffix)
+  }
+}

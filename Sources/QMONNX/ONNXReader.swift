@@ -1,0 +1,75 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// Reads `.onnx` files.
+public enum ONNXReader {
+  /// The oldest and the newest operator set that is read.
+  public static let opsets = 7...24
+
+  /// What a file says beside its graph.
+  public struct Information: Hashable, Sendable {
+    /// Name and version of the tool that wrote the file, or empty.
+    public var producer: String
+    public var irVersion: Int
+    /// Version of ONNX's own operator set.
+    public var opset: Int
+    public var nodeCount: Int
+    /// Inputs that have a default and became constants.
+    public var defaultedInputs: [String]
+  }
+
+  /// The network in the file at `path`, in float. Weights stay in the mapped file.
+  /// - Throws: `cannotOpen`; `malformed` or `unsupported`, with the file, and the node or the byte
+  ///   offset as context.
+  public static func read(path: String, limits: ONNXLimits = ONNXLimits()) throws(QMError) -> Graph {
+    try readWithInformation(path: path, limits: limits).graph
+  }
+
+  /// As ``read(path:limits:)``, with what else the file says.
+  public static func readWithInformation(
+    path: String, limits: ONNXLimits = ONNXLimits()
+  ) throws(QMError) -> (graph: Graph, information: Information) {
+    let file = try Buffer.mapping(path: path)
+    return try within(.file(path)) { () throws(QMError) in
+      let model = try ONNXModel(bytes: file.bytes, limits: limits)
+      let files = TensorFiles(
+        file: file, folder: try canonicalPath(folder(of: path)), limits: limits)
+      return try graph(of: model, files: files, limits: limits)
+    }
+  }
+
+  /// The tensor in an ONNX `.pb` file, with the name that it has there.
+  /// - Throws: as ``read(path:limits:)``.
+  public static func readTensor(
+    path: String, limits: ONNXLimits = ONNXLimits()
+  ) throws(QMError) -> (name: String, tensor: Tensor) {
+    let file = try Buffer.mapping(path: path)
+    return try within(.file(path)) { () throws(QMError) in
+      let source = try ONNXTensor(bytes: file.bytes, limits: limits)
+      let files = TensorFiles(file: file, folder: nil, limits: limits)
+      return (source.name, try files.tensor(source))
+    }
+  }
+
+  private static func graph(
+    of model: ONNXModel, files: TensorFiles, limits: ONNXLimits
+  ) throws(QMError) -> (graph: Graph, information: Information) {
+    // IR 3 is the first with operator set 7; 13 is the newest that ONNX has defined.
+    guard (3...14).contains(model.irVersion) else {
+      throw .unsupported("IR version \(model.irVersion); expected 3 to 14")
+    }
+    guard let opset = model.operatorSets[""] else {
+      throw .malformed("no version of ONNX's own operator set is imported")
+    }
+    guard opsets.contains(opset) else {
+      throw .unsupported("operator set \(opset); expected \(opsets.lowerBound) to \(opsets.upperBound); convert the model with onnx.version_converter")
+    }
+    let builder = GraphBuilder(opset: opset, functions: Set(model.functions), files: files, limits: limits)
+    let defaulted = try builder.build(model.graph)
+    let information = Information(
+      producer: model.producer, irVersion: model.irVersion, opset: opset,
+      nodeCount: model.graph.nodes.count, defaultedInputs: defaulted)
+    return (builder.graph, information)
+  }
+}

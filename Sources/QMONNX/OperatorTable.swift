@@ -1,0 +1,239 @@
+import QMOperations
+import QMTensor
+
+/// How a node of an operator runs in a program.
+public enum OperatorRuns: String, Hashable, Sendable {
+  /// In integers where its operands are quantized.
+  case integer
+  /// As a table of 256 entries between quantized values, in float elsewhere.
+  case table
+  /// Elements are moved, never looked at.
+  case move
+  case float
+  /// It is gone once the model is read.
+  case read
+}
+
+/// One row of the table of operators.
+public struct ONNXOperator: Sendable {
+  public let name: String
+  /// Versions of ONNX's operator set in which it is read.
+  public let opsets: ClosedRange<Int>
+  public let runs: OperatorRuns
+  /// What is not read, or what is worth knowing; may be empty.
+  public let note: String
+  let inputs: ClosedRange<Int>
+  let read: @Sendable (NodeReader) throws(QMError) -> Void
+
+  fileprivate init(
+    _ name: String, since first: Int = ONNXReader.opsets.lowerBound, inputs: ClosedRange<Int>,
+    _ runs: OperatorRuns, _ note: String = "",
+    _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
+  ) {
+    self.name = name
+    self.opsets = first...ONNXReader.opsets.upperBound
+    self.runs = runs
+    self.note = note
+    self.inputs = inputs
+    self.read = read
+  }
+}
+
+/// Every ONNX operator that is read, and the function that reads it.
+public enum OperatorTable {
+  static let entries: [String: ONNXOperator] = Dictionary(
+    uniqueKeysWithValues: operators.map { ($0.name, $0) })
+
+  private static let many = Int(Int16.max)
+
+  public static let operators: [ONNXOperator] = [
+    // Convolution
+    ONNXOperator("Conv", inputs: 2...3, .integer) { (node) throws(QMError) in
+      try node.convolution()
+    },
+
+    // MatrixMultiply
+    ONNXOperator("Gemm", inputs: 2...3, .integer) { (node) throws(QMError) in try node.gemm() },
+    ONNXOperator("MatMul", inputs: 2...2, .integer) { (node) throws(QMError) in
+      try node.matrixMultiply()
+    },
+
+    // Elementwise
+    binary("Add", .add),
+    binary("Sub", .subtract),
+    binary("Mul", .multiply),
+    binary("Div", .divide),
+    ONNXOperator("Mod", since: 10, inputs: 2...2, .float) { (node) throws(QMError) in
+      try node.remainder()
+    },
+    ONNXOperator("Pow", inputs: 2...2, .float) { (node) throws(QMError) in try node.power() },
+    ONNXOperator("Min", inputs: 1...many, .float) { (node) throws(QMError) in
+      try node.many(.minimum)
+    },
+    ONNXOperator("Max", inputs: 1...many, .float) { (node) throws(QMError) in
+      try node.many(.maximum)
+    },
+    ONNXOperator("Sum", inputs: 1...many, .integer) { (node) throws(QMError) in
+      try node.many(.add)
+    },
+    ONNXOperator("Mean", inputs: 1...many, .integer) { (node) throws(QMError) in
+      try node.meanOfInputs()
+    },
+    unary("Relu") { _ in .relu },
+    unary("LeakyRelu") { (node) throws(QMError) in
+      .leakyRelu(slope: try node.number("alpha", default: 0.01))
+    },
+    unary("ThresholdedRelu", since: 10) { (node) throws(QMError) in
+      .thresholdedRelu(threshold: try node.number("alpha", default: 1))
+    },
+    unary("Elu") { (node) throws(QMError) in .elu(alpha: try node.number("alpha", default: 1)) },
+    unary("Celu", since: 12) { (node) throws(QMError) in
+      .celu(alpha: try node.number("alpha", default: 1))
+    },
+    unary("Selu") { (node) throws(QMError) in
+      .selu(
+        alpha: try node.number("alpha", default: 1.67326319217681884765625),
+        gamma: try node.number("gamma", default: 1.05070102214813232421875))
+    },
+    unary("HardSigmoid") { (node) throws(QMError) in
+      .hardSigmoid(
+        alpha: try node.number("alpha", default: 0.2), beta: try node.number("beta", default: 0.5))
+    },
+    unary("HardSwish", since: 14) { _ in .hardSwish },
+    unary("Sigmoid") { _ in .sigmoid },
+    unary("Tanh") { _ in .tanh },
+    unary("Erf", since: 9) { _ in .erf },
+    unary("Gelu", since: 20) { (node) throws(QMError) in try node.gelu() },
+    unary("Softplus") { _ in .softplus },
+    unary("Softsign") { _ in .softsign },
+    unary("Mish", since: 18) { _ in .mish },
+    unary("Exp") { _ in .exponential },
+    unary("Log") { _ in .logarithm },
+    unary("Sqrt") { _ in .squareRoot },
+    unary("Reciprocal") { _ in .reciprocal },
+    unary("Abs") { _ in .absolute },
+    unary("Neg") { _ in .negate },
+    unary("Sign", since: 9) { _ in .sign },
+    unary("Floor") { _ in .floor },
+    unary("Ceil") { _ in .ceiling },
+    unary("Round", since: 11) { _ in .round },
+    unary("Sin") { _ in .sine },
+    unary("Cos") { _ in .cosine },
+    unary("Tan") { _ in .tangent },
+    ONNXOperator("Clip", inputs: 1...3, .table) { (node) throws(QMError) in try node.clip() },
+    ONNXOperator("Cast", inputs: 1...1, .float, "not to or from strings, float8 and int4") {
+      (node) throws(QMError) in try node.cast()
+    },
+
+    // Pooling
+    ONNXOperator("MaxPool", inputs: 1...1, .integer, "without the output Indices") {
+      (node) throws(QMError) in try node.pooling(.maximum)
+    },
+    ONNXOperator("AveragePool", inputs: 1...1, .integer) { (node) throws(QMError) in
+      try node.averagePooling()
+    },
+    ONNXOperator("GlobalAveragePool", inputs: 1...1, .integer) { (node) throws(QMError) in
+      try node.globalPooling(.mean)
+    },
+    ONNXOperator("GlobalMaxPool", inputs: 1...1, .integer) { (node) throws(QMError) in
+      try node.globalPooling(.maximum)
+    },
+
+    // Reduction
+    reduction("ReduceMean", .mean, axesAreInputSince: 18),
+    reduction("ReduceSum", .sum, axesAreInputSince: 13),
+    reduction("ReduceMax", .maximum, axesAreInputSince: 18),
+    reduction("ReduceMin", .minimum, axesAreInputSince: 18),
+    reduction("ReduceProd", .product, axesAreInputSince: 18),
+    reduction("ReduceL1", .sumOfMagnitudes, axesAreInputSince: 18),
+    reduction("ReduceL2", .norm, axesAreInputSince: 18),
+    reduction("ReduceSumSquare", .sumOfSquares, axesAreInputSince: 18),
+    reduction("ReduceLogSum", .logarithmOfSum, axesAreInputSince: 18),
+    reduction("ReduceLogSumExp", .logarithmOfSumOfExponentials, axesAreInputSince: 18),
+
+    // Normalization
+    ONNXOperator("BatchNormalization", inputs: 5...5, .float, "in inference only") {
+      (node) throws(QMError) in try node.batchNormalization()
+    },
+    ONNXOperator(
+      "LayerNormalization", since: 17, inputs: 2...3, .float, "without the outputs Mean and InvStdDev"
+    ) { (node) throws(QMError) in try node.layerNormalization() },
+
+    // Softmax
+    ONNXOperator("Softmax", inputs: 1...1, .integer) { (node) throws(QMError) in
+      try node.softmax(.softmax)
+    },
+    ONNXOperator("LogSoftmax", inputs: 1...1, .float) { (node) throws(QMError) in
+      try node.softmax(.logSoftmax)
+    },
+
+    // Layout
+    ONNXOperator("Reshape", inputs: 2...2, .move) { (node) throws(QMError) in try node.reshape() },
+    ONNXOperator("Flatten", inputs: 1...1, .move) { (node) throws(QMError) in try node.flatten() },
+    ONNXOperator("Squeeze", inputs: 1...2, .move, "constant axes") { (node) throws(QMError) in
+      try node.squeeze()
+    },
+    ONNXOperator("Unsqueeze", inputs: 1...2, .move, "constant axes") { (node) throws(QMError) in
+      try node.unsqueeze()
+    },
+    ONNXOperator("Transpose", inputs: 1...1, .move) { (node) throws(QMError) in
+      try node.transpose()
+    },
+    ONNXOperator("Concat", inputs: 1...many, .move) { (node) throws(QMError) in
+      try node.concatenate()
+    },
+    ONNXOperator("Split", inputs: 1...2, .move, "constant sizes") { (node) throws(QMError) in
+      try node.split()
+    },
+    ONNXOperator("Slice", inputs: 1...5, .move) { (node) throws(QMError) in try node.slice() },
+    ONNXOperator("Pad", inputs: 1...4, .move) { (node) throws(QMError) in try node.pad() },
+    ONNXOperator("Gather", inputs: 2...2, .move) { (node) throws(QMError) in try node.gather() },
+    ONNXOperator("Expand", since: 8, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.expand()
+    },
+    ONNXOperator("Tile", inputs: 2...2, .move) { (node) throws(QMError) in try node.tile() },
+    ONNXOperator("Shape", inputs: 1...1, .move) { (node) throws(QMError) in try node.shapeOf() },
+    ONNXOperator("ConstantOfShape", since: 9, inputs: 1...1, .move) { (node) throws(QMError) in
+      try node.constantOfShape()
+    },
+    ONNXOperator("Constant", inputs: 0...0, .read, "numbers only") { (node) throws(QMError) in
+      try node.constant()
+    },
+    ONNXOperator("Identity", inputs: 1...1, .read) { (node) throws(QMError) in
+      try node.finish([node.raw(0)])
+    },
+    ONNXOperator("Dropout", inputs: 1...3, .read, "in inference only") { (node) throws(QMError) in
+      try node.dropout()
+    },
+
+    // Quantize
+    ONNXOperator("QuantizeLinear", since: 10, inputs: 2...3, .integer, "one constant scale, 8 bits")
+    { (node) throws(QMError) in try node.quantizeLinear() },
+    ONNXOperator(
+      "DequantizeLinear", since: 10, inputs: 2...3, .integer, "constants, and what QuantizeLinear gives"
+    ) { (node) throws(QMError) in try node.dequantizeLinear() },
+  ]
+
+  private static func binary(_ name: String, _ function: BinaryFunction) -> ONNXOperator {
+    ONNXOperator(name, inputs: 2...2, .integer) { (node) throws(QMError) in
+      try node.binary(function)
+    }
+  }
+
+  private static func unary(
+    _ name: String, since first: Int = ONNXReader.opsets.lowerBound,
+    _ function: @escaping @Sendable (NodeReader) throws(QMError) -> UnaryFunction
+  ) -> ONNXOperator {
+    ONNXOperator(name, since: first, inputs: 1...1, .table) { (node) throws(QMError) in
+      try node.unary(function(node))
+    }
+  }
+
+  private static func reduction(
+    _ name: String, _ kind: Reduction.Kind, axesAreInputSince opset: Int
+  ) -> ONNXOperator {
+    ONNXOperator(name, inputs: 1...2, kind == .mean ? .integer : .float, "constant axes") {
+      (node) throws(QMError) in try node.reduction(kind, axesAreInputSince: opset)
+    }
+  }
+}

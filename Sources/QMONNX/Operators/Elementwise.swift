@@ -1,0 +1,162 @@
+import QMOperations
+import QMTensor
+
+extension NodeReader {
+  func unary(_ function: UnaryFunction) throws(QMError) {
+    let input = try input(0)
+    try finish(.unary(Unary(function)), [input], as: input.type)
+  }
+
+  /// Gelu, exact or by tanh.
+  func gelu() throws(QMError) -> UnaryFunction {
+    switch try text("approximate", default: "none") {
+    case "none": .gelu
+    case "tanh": .geluTanh
+    case let mode: throw .malformed("approximate '\(mode.abbreviated)'; ONNX defines none and tanh")
+    }
+  }
+
+  func binary(_ function: BinaryFunction) throws(QMError) {
+    let left = try input(0)
+    let right = try input(1)
+    try requireSameType(left, right)
+    try finish(.binary(Binary(function)), [left, right], as: left.type)
+  }
+
+  /// Pow: the exponent may be of another type than the base, whose type the result has.
+  func power() throws(QMError) {
+    let base = try input(0)
+    let exponent = try input(1)
+    if base.type.isFloatingPoint, constantScalar(exponent) == 2,
+      shape(exponent).rank <= shape(base).rank
+    {
+      return try finish(.unary(Unary(.square)), [base], as: base.type)
+    }
+    guard base.type != exponent.type || !base.type.isFloatingPoint else {
+      return try finish(.binary(Binary(.power)), [base, exponent], as: base.type)
+    }
+    let left = try castToFloat32(base, "base")
+    let right = try castToFloat32(exponent, "exponent")
+    let operation = Operation.binary(Binary(.power))
+    if base.type.isFloatingPoint {
+      return try finish(operation, [left, right], as: base.type)
+    }
+    let power = try append(operation, [left, right], as: .float32, "power")
+    try finish(.cast(Cast(to: base.type)), [power], as: base.type)
+  }
+
+  private func castToFloat32(_ value: Value, _ name: String) throws(QMError) -> Value {
+    value.type.isFloatingPoint
+      ? value : try append(.cast(Cast(to: .float32)), [value], as: .float32, name)
+  }
+
+  /// Mod: with `fmod` the result has the dividend's sign, without it the divisor's.
+  func remainder() throws(QMError) {
+    let left = try input(0)
+    let right = try input(1)
+    try requireSameType(left, right)
+    let hasSignOfDividend = try flag("fmod", default: false)
+    guard hasSignOfDividend || !left.type.isFloatingPoint else {
+      throw .malformed("Mod of \(left.type) without fmod = 1")
+    }
+    guard hasSignOfDividend == left.type.isFloatingPoint else {
+      throw .unsupported("Mod of \(left.type) with fmod = 1")
+    }
+    try finish(.binary(Binary(.remainder)), [left, right], as: left.type)
+  }
+
+  /// A chain over any number of inputs.
+  private func chain(_ function: BinaryFunction) throws(QMError) -> Value {
+    var result = try input(0)
+    for index in 1..<max(1, node.inputs.count) {
+      let next = try input(index)
+      try requireSameType(result, next)
+      result = try append(
+        .binary(Binary(function)), [result, next], as: result.type, "\(index)")
+    }
+    return result
+  }
+
+  /// Min, Max, Sum.
+  func many(_ function: BinaryFunction) throws(QMError) {
+    switch node.inputs.count {
+    case 2: try binary(function)
+    default: try finish([chain(function)])
+    }
+  }
+
+  /// Mean.
+  func meanOfInputs() throws(QMError) {
+    let sum = try chain(.add)
+    let count = try addScalar(Float(node.inputs.count), "count")
+    try finish(.binary(Binary(.divide)), [sum, count], as: sum.type)
+  }
+
+  /// Clip: bounds are attributes before opset 11.
+  func clip() throws(QMError) {
+    let largest = Float.greatestFiniteMagnitude
+    let input = try input(0)
+    if opset < 11 {
+      let low = try number("min", default: -largest)
+      let high = try number("max", default: largest)
+      return try clip(input, low, high)
+    }
+    let low = try hasInput(1) ? self.input(1) : nil
+    let high = try hasInput(2) ? self.input(2) : nil
+    try requireSameType(input, low, high)
+    if input.type.isFloatingPoint, low.map(isKnown) ?? true, high.map(isKnown) ?? true {
+      return try clip(
+        input, low.flatMap(constantScalar) ?? -largest, high.flatMap(constantScalar) ?? largest)
+    }
+    var result = input
+    if let low {
+      result = try append(.binary(Binary(.maximum)), [result, low], as: input.type, "low")
+    }
+    if let high {
+      result = try append(.binary(Binary(.minimum)), [result, high], as: input.type, "high")
+    }
+    try finish([result])
+  }
+
+  private func isKnown(_ bound: Value) -> Bool { constantScalar(bound) != nil }
+
+  private func clip(_ input: Value, _ low: Float, _ high: Float) throws(QMError) {
+    let largest = Float.greatestFiniteMagnitude
+    guard !low.isNaN, !high.isNaN else { throw .malformed("a bound is NaN") }
+    let minimum = max(low, -largest)
+    let maximum = min(high, largest)
+    if minimum == -largest && maximum == largest { return try finish([input]) }
+    // Where the bounds cross, ONNX takes the upper one.
+    try finish(
+      .unary(
+        Unary(
+          minimum == 0 && maximum == largest
+            ? .relu : .clip(minimum: min(minimum, maximum), maximum: maximum))),
+      [input], as: input.type)
+  }
+
+  /// Cast. Float types are float32 in the graph; a narrow one is rounded to on the way.
+  func cast() throws(QMError) {
+    guard let number = try integer("to"), let code = Int32(exactly: number) else {
+      throw .malformed("attribute 'to' is missing or no element type")
+    }
+    let target = try ElementType(onnx: code)
+    let input = try raw(0)
+    if target == input.type { return try finish([input]) }
+    switch target {
+    case .float32:
+      let float = try inFloat32(input)
+      if float.type.isFloatingPoint { return try finish([Value(place: float.place, type: .float32)]) }
+      try finish(.cast(Cast(to: .float32)), [float], as: .float32)
+    case .float16, .bfloat16:
+      let narrow = try append(.cast(Cast(to: target)), [input], as: target, "\(target)")
+      try finish(.cast(Cast(to: .float32)), [narrow], as: target)
+    case .float64:
+      let float = try inFloat32(input)
+      if float.type.isFloatingPoint { return try finish([Value(place: float.place, type: target)]) }
+      try finish(.cast(Cast(to: .float32)), [float], as: target)
+    default:
+      try finish(.cast(Cast(to: target)), [input], as: target)
+    }
+  }
+}

@@ -1,0 +1,228 @@
+import QMOperations
+import QMTensor
+
+extension NodeReader {
+  // MARK: Shapes
+
+  func reshape() throws(QMError) {
+    let input = try input(0)
+    let zeroIsZero = try flag("allowzero", default: false)
+    try finish(
+      .reshape(Reshape(zeroIsZero: zeroIsZero)), [input, requiredExtents(1)], as: input.type)
+  }
+
+  private func requiredExtents(_ index: Int) throws(QMError) -> Value {
+    guard let value = try extents(index) else { throw .malformed("input \(index) is missing") }
+    return value
+  }
+
+  func flatten() throws(QMError) {
+    let input = try input(0)
+    let rank = shape(input).rank
+    let given = try integer("axis") ?? 1
+    // The rank itself is allowed: everything stands before it.
+    let axis = given == rank ? rank : try self.axis(given, rank: rank)
+    try finish(.flatten(Flatten(axis: axis)), [input], as: input.type)
+  }
+
+  /// Axes are an attribute before opset 13, then an input.
+  private func givenAxes() throws(QMError) -> [Int]? {
+    opset < 13 ? try integers("axes") : try constantIntegers(1, "axes")
+  }
+
+  func squeeze() throws(QMError) {
+    let input = try input(0)
+    let axes = try givenAxes().map { (axes) throws(QMError) in
+      try self.axes(axes, rank: shape(input).rank)
+    }
+    try finish(.squeeze(Squeeze(axes: axes)), [input], as: input.type)
+  }
+
+  func unsqueeze() throws(QMError) {
+    let input = try input(0)
+    guard let given = try givenAxes() else { throw .malformed("the axes are missing") }
+    let axes = try axes(given, rank: shape(input).rank + given.count)
+    try finish(.unsqueeze(Unsqueeze(axes: axes)), [input], as: input.type)
+  }
+
+  func transpose() throws(QMError) {
+    let input = try input(0)
+    let rank = shape(input).rank
+    let permutation = try integers("perm") ?? Array((0..<rank).reversed())
+    guard permutation.sorted() == Array(0..<rank) else {
+      throw .malformed("perm \(permutation.prefix(8)) is no order of \(rank) axes")
+    }
+    try finish(.transpose(Transpose(permutation: permutation)), [input], as: input.type)
+  }
+
+  /// The extents of a value, as a constant where they are known.
+  func extents(of value: Value, _ name: String) throws(QMError) -> Value {
+    if let extents = shape(value).extents { return try addConstant(extents, name) }
+    return try append(.shapeOf(ShapeOf()), [value], as: .int64, name)
+  }
+
+  func shapeOf() throws(QMError) {
+    let input = try raw(0)
+    let start = try integer("start") ?? 0
+    let end = try integer("end")
+    let rank = shape(input).rank
+    func clamped(_ bound: Int) -> Int { min(max(bound < 0 ? bound + rank : bound, 0), rank) }
+    let range = clamped(start)..<max(clamped(start), clamped(end ?? rank))
+    if let extents = Shape(Array(shape(input).axes[range])).extents {
+      return try finish([addConstant(extents, "extents")])
+    }
+    try finish(.shapeOf(ShapeOf(start: start, end: end)), [input], as: .int64)
+  }
+
+  // MARK: Parts
+
+  func concatenate() throws(QMError) {
+    let first = try input(0)
+    var inputs = [first]
+    for index in node.inputs.indices.dropFirst() {
+      let next = try input(index)
+      try requireSameType(first, next)
+      inputs.append(next)
+    }
+    guard let given = try integer("axis") else { throw .malformed("attribute 'axis' is missing") }
+    let axis = try axis(given, rank: shape(first).rank)
+    try finish(.concatenate(Concatenate(axis: axis)), inputs, as: first.type)
+  }
+
+  /// Sizes are an attribute before opset 13, then an input.
+  func split() throws(QMError) {
+    let input = try input(0)
+    let axis = try axis(integer("axis") ?? 0, rank: shape(input).rank)
+    let count = node.outputs.count
+    guard count >= 1 else { throw .malformed("it has no outputs") }
+    let given = try opset < 13 ? integers("split") : constantIntegers(1, "sizes")
+    let sizes: Split.Sizes
+    if let given {
+      guard given.count == count else {
+        throw .malformed("\(given.count) sizes for \(count) outputs")
+      }
+      sizes = .explicit(given)
+    } else {
+      let parts = try integer("num_outputs") ?? count
+      guard parts == count else { throw .malformed("num_outputs \(parts) for \(count) outputs") }
+      if opset < 18, let extent = shape(input)[axis].extent, extent % parts != 0 {
+        throw .malformed("an axis of \(extent) elements does not divide into \(parts) equal parts")
+      }
+      sizes = .equal(parts: parts)
+    }
+    try finish(.split(Split(axis: axis, sizes: sizes)), [input], as: input.type)
+  }
+
+  /// Bounds are attributes before opset 10, then inputs.
+  func slice() throws(QMError) {
+    let input = try input(0)
+    var bounds: [Value?]
+    if opset < 10 {
+      guard let starts = try integers("starts"), let ends = try integers("ends") else {
+        throw .malformed("attribute 'starts' or 'ends' is missing")
+      }
+      bounds = [try addConstant(starts, "starts"), try addConstant(ends, "ends")]
+      if let axes = try integers("axes") { bounds.append(try addConstant(axes, "axes")) }
+    } else {
+      bounds = [
+        try requiredExtents(1), try requiredExtents(2), try extents(3), try extents(4),
+      ]
+    }
+    try finish(.slice(Slice()), [input] + bounds, as: input.type)
+  }
+
+  /// Amounts are an attribute before opset 11, then an input.
+  func pad() throws(QMError) {
+    let input = try input(0)
+    let mode: Pad.Mode
+    switch try text("mode", default: "constant") {
+    case "constant": mode = .constant
+    case "reflect": mode = .reflect
+    case "edge": mode = .edge
+    case "wrap": mode = .wrap
+    case let name: throw .malformed("mode '\(name.abbreviated)'; ONNX defines constant, reflect, edge, wrap")
+    }
+    if opset < 11 {
+      guard let pads = try integers("pads") else {
+        throw .malformed("attribute 'pads' is missing")
+      }
+      let value = try number("value", default: 0)
+      let constant = try value == 0 || mode != .constant ? nil : addScalar(value, "value")
+      return try finish(
+        .pad(Pad(mode)), [input, addConstant(pads, "pads"), constant], as: input.type)
+    }
+    var value = try mode == .constant && hasInput(2) ? self.input(2) : nil
+    try requireSameType(input, value)
+    // A scalar, which some exporters write as one element.
+    if let given = value, shape(given).rank == 1, shape(given)[0] == 1 {
+      value = try append(.squeeze(Squeeze(axes: [0])), [given], as: given.type, "value")
+    }
+    try finish(
+      .pad(Pad(mode)), [input, requiredExtents(1), value, extents(3)], as: input.type)
+  }
+
+  func gather() throws(QMError) {
+    let input = try input(0)
+    let indices = try raw(1)
+    let axis = try axis(integer("axis") ?? 0, rank: shape(input).rank)
+    try finish(.gather(Gather(axis: axis)), [input, indices], as: input.type)
+  }
+
+  // MARK: Repetition
+
+  func expand() throws(QMError) {
+    let input = try input(0)
+    try finish(.expand(Expand()), [input, requiredExtents(1)], as: input.type)
+  }
+
+  func tile() throws(QMError) {
+    let input = try input(0)
+    try finish(.tile(Tile()), [input, requiredExtents(1)], as: input.type)
+  }
+
+  // MARK: Constants
+
+  func constantOfShape() throws(QMError) {
+    var value = try addScalar(0, "value")
+    if let tensor = try tensor("value") {
+      guard tensor.elementCount == 1 else {
+        throw .malformed("a value of \(tensor.elementCount) elements; expected one")
+      }
+      value = try addConstant(tensor.reshaped([]), "value")
+    }
+    let type = value.type
+    try finish(.fill(Fill()), [requiredExtents(0), inFloat32(value)], as: type)
+  }
+
+  /// Constant: exactly one attribute holds the value.
+  func constant() throws(QMError) {
+    guard node.attributes.count == 1 else {
+      throw .malformed("\(node.attributes.count) attributes; expected exactly one that holds the value")
+    }
+    let tensor: Tensor
+    switch node.attributes[0].name {
+    case "value": tensor = try self.tensor("value")!
+    case "value_float": tensor = try Tensor([], [number("value_float", default: 0)])
+    case "value_floats":
+      let numbers = try numbers("value_floats")!
+      tensor = try Tensor([numbers.count], numbers)
+    case "value_int": tensor = try Tensor([], [Int64(integer("value_int")!)])
+    case "value_ints":
+      let numbers = try integers("value_ints")!
+      tensor = try Tensor([numbers.count], numbers.map(Int64.init))
+    case let name: throw .unsupported("a constant in attribute '\(name.abbreviated)'; expected numbers")
+    }
+    guard let name = node.outputs.first else { throw .malformed("it has no output") }
+    try finish([builder.addConstant(name: name, tensor)])
+  }
+
+  /// Dropout does nothing in inference.
+  func dropout() throws(QMError) {
+    if hasInput(2) {
+      guard let training = constant(try raw(2)), training.bytes.allSatisfy({ $0 == 0 }) else {
+        throw .unsupported("training_mode is not a constant false; export the model for inference")
+      }
+    }
+    try finish([input(0)])
+  }
+}

@@ -1,0 +1,113 @@
+import QMOperations
+import QMTensor
+
+extension NodeReader {
+  /// MatMul. A constant matrix on the right is turned, so that each output channel is a row.
+  func matrixMultiply() throws(QMError) {
+    var left = try float(0)
+    var right = try float(1)
+    try requireSameType(left, right)
+    let type = left.type
+    let leftRank = shape(left).rank
+    let rightRank = shape(right).rank
+    guard leftRank >= 1, rightRank >= 1 else {
+      throw .malformed("operands \(shape(left)) and \(shape(right)); expected at least one axis each")
+    }
+    try requireFinite(left, "weights")
+    try requireFinite(right, "weights")
+    if leftRank == 1 {
+      left = try append(.unsqueeze(Unsqueeze(axes: [0])), [left], as: type, "row")
+    }
+    var layout = RightLayout.depthFirst
+    if rightRank == 1 {
+      right = try append(.unsqueeze(Unsqueeze(axes: [0])), [right], as: type, "column")
+      layout = .channelsFirst
+    } else if rightRank == 2, constant(right) != nil {
+      right = try append(
+        .transpose(Transpose(permutation: [1, 0])), [right], as: type, "transposed")
+      layout = .channelsFirst
+    }
+    let operation = Operation.matrixMultiply(MatrixMultiply(rightLayout: layout))
+    guard leftRank == 1 || rightRank == 1 else {
+      return try finish(operation, [left, right], as: type)
+    }
+    let product = try append(operation, [left, right], as: type, "product")
+    let rank = shape(product).rank
+    let dropped = (leftRank == 1 ? [rank - 2] : []) + (rightRank == 1 ? [rank - 1] : [])
+    try finish(.squeeze(Squeeze(axes: dropped)), [product], as: type)
+  }
+
+  /// Gemm: `alpha · A′ · B′ + beta · C`.
+  func gemm() throws(QMError) {
+    var left = try float(0)
+    var right = try float(1)
+    var addend = try optionalFloat(2)
+    try requireSameType(left, right, addend)
+    let type = left.type
+    guard shape(left).rank == 2, shape(right).rank == 2 else {
+      throw .malformed("operands \(shape(left)) and \(shape(right)); expected two axes each")
+    }
+    try requireFinite(right, "weights")
+    try requireFinite(addend, "bias")
+    let alpha = try number("alpha", default: 1)
+    let beta = try number("beta", default: 1)
+    let turn = Operation.transpose(Transpose(permutation: [1, 0]))
+    if try flag("transA", default: false) { left = try append(turn, [left], as: type, "A") }
+    var layout = RightLayout.channelsFirst
+    if try !flag("transB", default: false) {
+      if constant(right) != nil {
+        right = try append(turn, [right], as: type, "transposed")
+      } else {
+        layout = .depthFirst
+      }
+    }
+    // With constant weights alpha is folded into them.
+    if alpha != 1 { right = try scaled(right, by: alpha, "alpha") }
+    if beta == 0 { addend = nil }
+    if beta != 1, let value = addend { addend = try scaled(value, by: beta, "beta") }
+
+    let columns = shape(right)[layout == .channelsFirst ? 0 : 1]
+    let operation = Operation.matrixMultiply(MatrixMultiply(rightLayout: layout))
+    guard let addend else { return try finish(operation, [left, right], as: type) }
+    try requireAddend(addend, rows: shape(left)[0], columns: columns)
+    if let bias = try bias(addend, columns: columns) {
+      return try finish(operation, [left, right, bias], as: type)
+    }
+    let product = try append(operation, [left, right], as: type, "product")
+    try finish(.binary(Binary(.add)), [product, addend], as: type)
+  }
+
+  private func scaled(_ value: Value, by factor: Float, _ name: String) throws(QMError) -> Value {
+    try append(
+      .unary(Unary(.affine(scale: factor, offset: 0))), [value], as: value.type, name)
+  }
+
+  /// C must broadcast to the product; the product never to C.
+  private func requireAddend(
+    _ addend: Value, rows: Shape.Axis, columns: Shape.Axis
+  ) throws(QMError) {
+    let axes = shape(addend).axes
+    func fits(_ axis: Shape.Axis?, _ target: Shape.Axis) -> Bool {
+      guard let extent = axis?.extent, let limit = target.extent else { return true }
+      return extent == 1 || extent == limit
+    }
+    guard axes.count <= 2, fits(axes.last, columns), fits(axes.count == 2 ? axes[0] : nil, rows)
+    else {
+      throw .malformed("C \(shape(addend)) does not broadcast to the product [\(rows), \(columns)]")
+    }
+  }
+
+  /// A constant C as one number per column; nil where it is no such thing.
+  private func bias(_ addend: Value, columns: Shape.Axis) throws(QMError) -> Value? {
+    guard let tensor = constant(addend), let count = columns.extent else { return nil }
+    if tensor.shape == [count] { return addend }
+    let flat = try addConstant([tensor.elementCount], "extents")
+    if tensor.elementCount == 1 {
+      let single = try append(.reshape(Reshape()), [addend, flat], as: addend.type, "scalar")
+      return try append(
+        .expand(Expand()), [single, addConstant([count], "columns")], as: addend.type, "bias")
+    }
+    guard tensor.shape == [1, count] else { return nil }
+    return try append(.reshape(Reshape()), [addend, flat], as: addend.type, "bias")
+  }
+}

@@ -1,0 +1,48 @@
+import QMOperations
+import QMTensor
+
+extension NodeReader {
+  func averagePooling() throws(QMError) {
+    try pooling(
+      flag("count_include_pad", default: false) ? .averageOfPadded : .averageOfInside)
+  }
+
+  /// MaxPool and AveragePool over `[N, C, …]`.
+  func pooling(_ kind: Pooling.Kind) throws(QMError) {
+    let input = try input(0)
+    guard let extents = try kernelShape() else {
+      throw .malformed("attribute 'kernel_shape' is missing")
+    }
+    guard shape(input).rank == extents.count + 2 else {
+      throw .malformed("input \(shape(input)) beside kernel_shape \(extents.prefix(8)); expected [N, C, …]")
+    }
+    let window = try window(spatialRank: extents.count)
+    if case .explicit(let before, let after) = window.padding {
+      for axis in extents.indices {
+        // A window that lies in the padding altogether has no largest element.
+        let reach = (extents[axis] - 1) * window.dilations[axis] + 1
+        guard max(before[axis], after[axis]) < reach else {
+          throw .malformed("pads of \(max(before[axis], after[axis])) where the window reaches over \(reach) elements; expected fewer")
+        }
+      }
+    }
+    try finish(
+      .pooling(
+        Pooling(
+          kind: kind, order: .channelsFirst, window: extents, strides: window.strides,
+          dilations: window.dilations, padding: window.padding,
+          roundsUp: flag("ceil_mode", default: false))),
+      [input], as: input.type)
+  }
+
+  /// GlobalAveragePool and GlobalMaxPool: all spatial axes become 1.
+  func globalPooling(_ kind: Reduction.Kind) throws(QMError) {
+    let input = try float(0)
+    let rank = shape(input).rank
+    guard rank >= 2 else {
+      throw .malformed("input \(shape(input)); expected [N, C, …]")
+    }
+    try finish(
+      .reduction(Reduction(kind, axes: Array(2..<rank), keepsAxes: true)), [input], as: input.type)
+  }
+}

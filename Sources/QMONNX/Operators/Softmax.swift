@@ -1,0 +1,26 @@
+import QMOperations
+import QMTensor
+
+extension NodeReader {
+  /// Softmax and LogSoftmax. Before opset 13 the axes from `axis` on are one.
+  func softmax(_ kind: Softmax.Kind) throws(QMError) {
+    let input = try float(0)
+    let rank = shape(input).rank
+    if opset >= 13 {
+      let axis = try axis(integer("axis") ?? -1, rank: rank)
+      return try finish(.softmax(Softmax(kind, axis: axis)), [input], as: input.type)
+    }
+    let given = try integer("axis") ?? 1
+    // Counted from behind since opset 11. ONNX allows the rank itself: nothing is left then.
+    let axis = given == rank ? rank : try self.axis(given, rank: rank)
+    let joined = shape(input).axes.indices.filter { $0 >= axis && shape(input)[$0] != 1 }
+    if joined.count <= 1, axis < rank {
+      return try finish(
+        .softmax(Softmax(kind, axis: joined.first ?? axis)), [input], as: input.type)
+    }
+    let extents = try self.extents(of: input, "extents")
+    let flat = try append(.flatten(Flatten(axis: axis)), [input], as: input.type, "flat")
+    let result = try append(.softmax(Softmax(kind, axis: 1)), [flat], as: input.type, "softmax")
+    try finish(.reshape(Reshape()), [result, extents], as: input.type)
+  }
+}
