@@ -66,6 +66,9 @@ let package = Package(
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
     .testTarget(name: "QMOperationsTests", dependencies: ["QMOperations", "QMTestSupport"]),
+    .testTarget(name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport"]),
+    .testTarget(name: "QMGraphTests", dependencies: ["QMGraph", "QMTestSupport"]),
+    .testTarget(name: "QMQuantizationTests", dependencies: ["QMQuantization", "QMTestSupport"]),
   ],
   swiftLanguageModes: [.v6]
 )
