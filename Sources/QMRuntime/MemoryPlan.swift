@@ -1,22 +1,28 @@
 import QMTensor
 
 /// Places in one arena for values that live from one step to another.
-struct MemoryPlan {
-  struct Request {
+package struct MemoryPlan {
+  package struct Request {
     /// Step that writes the value, and the last step that reads it.
-    let firstStep: Int
-    let lastStep: Int
-    let byteCount: Int
+    package let firstStep: Int
+    package let lastStep: Int
+    package let byteCount: Int
+
+    package init(firstStep: Int, lastStep: Int, byteCount: Int) {
+      self.firstStep = firstStep
+      self.lastStep = lastStep
+      self.byteCount = byteCount
+    }
   }
 
   /// Offset of each request, in their order; aligned to ``Buffer/alignment``.
-  let offsets: [Int]
+  package let offsets: [Int]
   /// Size of the arena.
-  let byteCount: Int
+  package let byteCount: Int
 
   /// Largest first, each at the lowest offset where it overlaps no value that lives with it.
   /// - Throws: `outOfMemory` if the sizes overflow.
-  init(_ requests: [Request]) throws(QMError) {
+  package init(_ requests: [Request]) throws(QMError) {
     var offsets = [Int](repeating: 0, count: requests.count)
     var placed: [Int] = []
     var end = 0

@@ -1,8 +1,7 @@
+import QMRuntime
 import QMTensor
 import QMTestSupport
 import Testing
-
-@testable import QMRuntime
 
 @Suite struct MemoryPlanTests {
   @Test(arguments: 0..<50) func valuesThatLiveTogetherDoNotOverlap(seed: UInt64) throws {
