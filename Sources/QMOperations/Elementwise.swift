@@ -1,3 +1,4 @@
+import CQMKernels
 import QMTensor
 
 /// A function of one number. Definitions: `Functions.swift`.
@@ -41,9 +42,11 @@ public enum UnaryFunction: Hashable, Sendable {
   case affine(scale: Float, offset: Float)
 }
 
-/// `output[i] = function(input[i])`. float32, or int8/int16 codes with fixed quantization
-/// (dequantized, computed in float32, encoded by `output`).
-/// `absolute`, `negate` and `sign` also on int32 and int64, which ignore `output`.
+/// `output[i] = encode(function(real(input[i])))`: float32, or int8/uint8/int16 codes with fixed
+/// quantization, which stand for `real = scale · Float(code − zeroPoint)`; stored by `output`.
+///
+/// `absolute`, `negate` and `sign` also on int32 and int64, in two's complement with wrapping;
+/// `output` is ignored there.
 public struct Unary: OperationProtocol {
   public static let name = "Unary"
   public var function: UnaryFunction
@@ -55,20 +58,28 @@ public struct Unary: OperationProtocol {
   }
 }
 
+/// A function of two numbers. Raw values are written in files and never change.
 public enum BinaryFunction: UInt8, Hashable, Sendable, CaseIterable {
   case add = 0
   case subtract = 1
   case multiply = 2
   case divide = 3
+  /// NaN if either number is; of equal numbers the left.
   case minimum = 4
+  /// NaN if either number is; of equal numbers the left.
   case maximum = 5
   case power = 6
+  /// On float32 with the sign of the dividend (C's `fmod`); on integers with that of the divisor.
   case remainder = 7
 }
 
-/// `output = function(left, right)` with NumPy broadcasting. float32 or codes on either side
-/// (each dequantized, computed in float32, then `then`, then encoded by `output`); int32 and int64
-/// with two's complement wrapping, which ignore `then` and `output`.
+/// `output[i] = encode(then(function(real(left[i]), real(right[i]))))` with NumPy broadcasting:
+/// float32, or int8/uint8/int16 codes with fixed quantization, on either side in any mix, which
+/// stand for `real = scale · Float(code − zeroPoint)`. Each step is one rounding in float32.
+///
+/// Also two int32 or two int64 operands, in two's complement with wrapping; `then` and `output`
+/// are ignored there. Division truncates toward zero; dividing by 0, and 0 to a negative power,
+/// are errors of the run.
 public struct Binary: OperationProtocol {
   public static let name = "Binary"
   public var function: BinaryFunction
@@ -85,8 +96,8 @@ public struct Binary: OperationProtocol {
   }
 }
 
-/// int8 codes → int8 codes by a table. Inputs: codes with fixed quantization; 256 int8 entries,
-/// of code −128 first.
+/// int8 codes → int8 codes by a table: `output[i] = table[input[i] + 128]`.
+/// Inputs: codes with fixed quantization; 256 int8 entries, of code −128 first.
 public struct Table: OperationProtocol {
   public static let name = "Table"
   /// Meaning of the entries.
@@ -99,11 +110,519 @@ public struct Table: OperationProtocol {
   }
 }
 
-/// Another element type for the same numbers. Float to integer truncates toward zero and
-/// saturates; NaN becomes 0; to bool: unequal 0.
+/// Another element type for the same numbers.
+///
+/// - Float to float rounds to nearest, halves to even, once; NaN becomes the type's positive quiet
+///   NaN without payload.
+/// - Float to integer truncates toward zero and saturates; NaN becomes 0.
+/// - Integer to float rounds once; to float16 and bfloat16 by way of float32.
+/// - Integer to integer keeps the low bits.
+/// - To bool: whether unequal 0 (NaN is). From bool: 0 or 1.
 public struct Cast: OperationProtocol {
   public static let name = "Cast"
   public var elementType: ElementType
 
   public init(to elementType: ElementType) { self.elementType = elementType }
+}
+
+// MARK: Unary
+
+extension UnaryFunction {
+  /// Whether the function takes integers.
+  fileprivate var takesIntegers: Bool {
+    switch self {
+    case .absolute, .negate, .sign: true
+    default: false
+    }
+  }
+
+  fileprivate func callAsFunction<Integer: FixedWidthInteger & SignedInteger>(_ x: Integer)
+    -> Integer
+  {
+    switch self {
+    case .absolute: x < 0 ? 0 &- x : x
+    case .negate: 0 &- x
+    default: x.signum()
+    }
+  }
+}
+
+extension ValueType {
+  /// Whether the elements stand for real numbers: float32, or codes on one grid.
+  var isReal: Bool {
+    switch quantization {
+    case .none: elementType == .float32
+    case .fixed: elementType.codes != nil
+    default: false
+    }
+  }
+
+  /// Whether the elements are whole numbers that operations compute with.
+  fileprivate var isInteger: Bool {
+    quantization == .none && (elementType == .int32 || elementType == .int64)
+  }
+
+  /// - Throws: `malformed` if the grid of codes breaks its rules.
+  func checkGridIfFixed() throws(QMError) {
+    if case .fixed(let scale, let zeroPoint) = quantization {
+      try checkGrid(elementType, scale: scale, zeroPoint: zeroPoint)
+    }
+  }
+
+  /// The type as C knows it, where its elements stand for real numbers.
+  var codes: qm_codes {
+    let type = Int32(elementType.rawValue)
+    if case .fixed(let scale, let zeroPoint) = quantization {
+      return qm_codes(element_type: type, scale: scale, zero_point: zeroPoint)
+    }
+    return qm_codes(element_type: type, scale: 1, zero_point: 0)
+  }
+
+  /// 1 / scale, in float32; 1 where the elements are no codes.
+  var inverseScale: Float {
+    if case .fixed(let scale, _) = quantization { 1 / scale } else { 1 }
+  }
+}
+
+/// Output elements that are worth a thread.
+private let chunkLength = 1 << 14
+
+/// Runs `body` on consecutive pieces of `count` elements, on the threads of a pool.
+func forEachChunk(
+  of count: Int, on threads: ThreadPool, _ body: (_ start: Int, _ count: Int) -> Void
+) {
+  threads.run(chunks: (count + chunkLength - 1) / chunkLength) { chunk, _ in
+    let start = chunk * chunkLength
+    body(start, min(chunkLength, count - start))
+  }
+}
+
+extension Unary {
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let input = try required(0, of: operands).type
+    if function.takesIntegers && input.isInteger { return [input] }
+    guard input.isReal else {
+      throw .malformed(
+        "\(function) takes float32 or codes with fixed quantization, found \(input)")
+    }
+    try input.checkGridIfFixed()
+    try output.check()
+    return [ValueType(output.elementType, input.shape, output.quantization)]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let output = outputs[0]
+    switch input.elementType {
+    case .int32: apply(input.elements(as: Int32.self), output.elements())
+    case .int64: apply(input.elements(as: Int64.self), output.elements())
+    default:
+      for index in 0..<input.elementCount { output.store(function(input.real(at: index)), at: index) }
+    }
+  }
+
+  private func apply<Integer: FixedWidthInteger & SignedInteger & TensorElement>(
+    _ input: UnsafeMutableBufferPointer<Integer>, _ output: UnsafeMutableBufferPointer<Integer>
+  ) {
+    for index in input.indices { output[index] = function(input[index]) }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(0, of: operands).type
+    guard input.isReal, let set = kernels.instructionSet else { return nil }
+    let count = try input.concreteExtents().reduce(1, *)
+    let unary = function.unary
+    if input.elementType == .float32 && output == .float32 {
+      let kernel = qm_unary_f32_for(set)!
+      return Kernel(name: "unary float32 \(kernels)") { memory in
+        let source = memory.inputs[0]!.assumingMemoryBound(to: Float.self)
+        let target = memory.outputs[0]!.assumingMemoryBound(to: Float.self)
+        forEachChunk(of: count, on: memory.threads) { start, count in
+          kernel(unary, source + start, target + start, Int64(count))
+        }
+      }
+    }
+    if case .fixed(let scale, let zeroPoint) = input.quantization, input.elementType == .int8,
+      case .quantized(.int8, let outputScale, let outputZeroPoint) = output
+    {
+      let table = lookupTable(
+        of: [function], inputScale: scale, inputZeroPoint: zeroPoint, outputScale: outputScale,
+        outputZeroPoint: outputZeroPoint)
+      let kernel = qm_quantize_for(set).table!
+      return Kernel(name: "unary table \(kernels)") { memory in
+        let source = memory.inputs[0]!.assumingMemoryBound(to: Int8.self)
+        let target = memory.outputs[0]!.assumingMemoryBound(to: Int8.self)
+        forEachChunk(of: count, on: memory.threads) { start, count in
+          kernel(table, source + start, target + start, Int64(count))
+        }
+      }
+    }
+    let kernel = qm_elementwise_for(set).unary!
+    let sourceSize = input.elementType.byteCount
+    let targetSize = output.elementType.byteCount
+    let sourceCodes = input.codes
+    let targetCodes = outputs[0].codes
+    let inverseScale = outputs[0].inverseScale
+    return Kernel(name: "unary codes \(kernels)") { memory in
+      let source = memory.inputs[0]!
+      let target = memory.outputs[0]!
+      forEachChunk(of: count, on: memory.threads) { start, count in
+        kernel(
+          unary, sourceCodes, targetCodes, inverseScale, source + start * sourceSize,
+          target + start * targetSize, Int64(count))
+      }
+    }
+  }
+}
+
+// MARK: Binary
+
+extension BinaryFunction {
+  /// The function's value: it *defines* the function, bit by bit.
+  public func callAsFunction(_ left: Float, _ right: Float) -> Float {
+    switch self {
+    case .add: canonical(left + right)
+    case .subtract: canonical(left - right)
+    case .multiply: canonical(left * right)
+    case .divide: canonical(left / right)
+    case .minimum: canonical(right.isNaN ? right : right < left ? right : left)
+    case .maximum: canonical(right.isNaN ? right : right > left ? right : left)
+    case .power: QMOperations.power(left, right)
+    case .remainder: canonical(left.truncatingRemainder(dividingBy: right))
+    }
+  }
+
+  /// - Throws: `invalidInput` for a division by 0.
+  fileprivate func callAsFunction<Integer: FixedWidthInteger & SignedInteger>(
+    _ left: Integer, _ right: Integer
+  ) throws(QMError) -> Integer {
+    switch self {
+    case .add: return left &+ right
+    case .subtract: return left &- right
+    case .multiply: return left &* right
+    case .minimum: return min(left, right)
+    case .maximum: return max(left, right)
+    case .power: return try integerPower(left, right)
+    case .divide:
+      guard right != 0 else { throw .invalidInput("an integer \(left) is divided by 0") }
+      // Apart, because the most negative number has no opposite and the processor traps.
+      return right == -1 ? 0 &- left : left / right
+    case .remainder:
+      guard right != 0 else { throw .invalidInput("an integer \(left) is divided by 0") }
+      if right == -1 { return 0 }
+      let rest = left % right
+      return rest != 0 && (rest < 0) != (right < 0) ? rest + right : rest
+    }
+  }
+}
+
+/// Modulo 2^bits; with a negative exponent the quotient 1 / left^−right truncated toward zero.
+private func integerPower<Integer: FixedWidthInteger & SignedInteger>(
+  _ left: Integer, _ right: Integer
+) throws(QMError) -> Integer {
+  if right < 0 {
+    switch left {
+    case 0: throw .invalidInput("an integer 0 is raised to the negative power \(right)")
+    case 1: return 1
+    case -1: return right & 1 == 0 ? 1 : -1
+    default: return 0
+    }
+  }
+  var result: Integer = 1
+  var base = left
+  var exponent = right
+  while exponent > 0 {
+    if exponent & 1 == 1 { result = result &* base }
+    base = base &* base
+    exponent >>= 1
+  }
+  return result
+}
+
+extension Binary {
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let left = try required(0, of: operands).type
+    let right = try required(1, of: operands).type
+    let shape = try Shape.broadcast(left.shape, right.shape)
+    if left.isInteger && left.elementType == right.elementType && right.isInteger {
+      return [ValueType(left.elementType, shape)]
+    }
+    guard left.isReal && right.isReal else {
+      throw .malformed(
+        "\(function) takes float32 or codes with fixed quantization on both sides, or two int32 or "
+          + "two int64, found \(left) and \(right); cast them")
+    }
+    try left.checkGridIfFixed()
+    try right.checkGridIfFixed()
+    try output.check()
+    return [ValueType(output.elementType, shape, output.quantization)]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let left = inputs[0]!
+    let right = inputs[1]!
+    let output = outputs[0]
+    let broadcasting = Broadcasting(left: left.shape, right: right.shape, output: output.shape)
+    switch left.elementType {
+    case .int32: try apply(Int32.self, left, right, output, broadcasting)
+    case .int64: try apply(Int64.self, left, right, output, broadcasting)
+    default:
+      broadcasting.forEach { index, leftIndex, rightIndex in
+        var real = function(left.real(at: leftIndex), right.real(at: rightIndex))
+        if let then { real = then(real) }
+        output.store(real, at: index)
+      }
+    }
+  }
+
+  private func apply<Integer: FixedWidthInteger & SignedInteger & TensorElement>(
+    _: Integer.Type, _ left: TensorView, _ right: TensorView, _ output: TensorView,
+    _ broadcasting: Broadcasting
+  ) throws(QMError) {
+    let left = left.elements(as: Integer.self)
+    let right = right.elements(as: Integer.self)
+    let output = output.elements(as: Integer.self)
+    try broadcasting.forEach { (index, leftIndex, rightIndex) throws(QMError) in
+      output[index] = try function(left[leftIndex], right[rightIndex])
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let left = try required(0, of: operands).type
+    let right = try required(1, of: operands).type
+    guard left.isReal, right.isReal, let set = kernels.instructionSet else { return nil }
+    let broadcasting = try Broadcasting(
+      left: left.concreteExtents(), right: right.concreteExtents(), output: outputs[0].concreteExtents())
+    let runs = BroadcastRuns(broadcasting, chunkLength: chunkLength)
+    let binary = qm_binary(
+      function: Int32(function.rawValue), left_pattern: runs.leftPattern.rawValue,
+      right_pattern: runs.rightPattern.rawValue, left: left.codes, right: right.codes,
+      output: outputs[0].codes, inverse_scale: outputs[0].inverseScale, has_then: then != nil,
+      then: (then ?? .relu).unary, row: Int64(runs.row))
+    let kernel = qm_elementwise_for(set).binary!
+    let leftSize = left.elementType.byteCount
+    let rightSize = right.elementType.byteCount
+    let outputSize = output.elementType.byteCount
+    return Kernel(name: "binary \(kernels)") { memory in
+      let left = memory.inputs[0]!
+      let right = memory.inputs[1]!
+      let output = memory.outputs[0]!
+      memory.threads.run(chunks: runs.chunkCount) { chunk, _ in
+        var binary = binary
+        runs.forEachPiece(ofChunk: chunk) { leftStart, rightStart, outputStart, count in
+          kernel(
+            &binary, left + leftStart * leftSize, right + rightStart * rightSize,
+            output + outputStart * outputSize, Int64(count))
+        }
+      }
+    }
+  }
+}
+
+// MARK: Table
+
+extension Table {
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let input = try required(0, of: operands).type
+    let table = try required(1, of: operands).type
+    guard case .fixed = input.quantization, input.elementType == .int8 else {
+      throw .malformed("a table takes int8 codes with fixed quantization, found \(input)")
+    }
+    try input.checkGridIfFixed()
+    guard table.elementType == .int8, table.shape.extents == [256] else {
+      throw .malformed("a table has 256 int8 entries, found \(table)")
+    }
+    try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+    return [ValueType(.int8, input.shape, .fixed(scale: scale, zeroPoint: zeroPoint))]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!.elements(as: Int8.self)
+    let table = inputs[1]!.elements(as: Int8.self)
+    let output = outputs[0].elements(as: Int8.self)
+    for index in input.indices { output[index] = table[Int(input[index]) + 128] }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let kernel = qm_quantize_for(set).table!
+    let count = try outputs[0].concreteExtents().reduce(1, *)
+    return Kernel(name: "table \(kernels)") { memory in
+      let source = memory.inputs[0]!.assumingMemoryBound(to: Int8.self)
+      let table = memory.inputs[1]!.assumingMemoryBound(to: Int8.self)
+      let target = memory.outputs[0]!.assumingMemoryBound(to: Int8.self)
+      forEachChunk(of: count, on: memory.threads) { start, count in
+        kernel(table, source + start, target + start, Int64(count))
+      }
+    }
+  }
+}
+
+// MARK: Cast
+
+extension Cast {
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let input = try required(0, of: operands).type
+    guard input.quantization == .none else {
+      throw .malformed("a cast takes numbers, found codes \(input); dequantize them first")
+    }
+    return [ValueType(elementType, input.shape)]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let output = outputs[0]
+    if input.elementType == output.elementType {
+      output.base.copyMemory(from: input.base, byteCount: input.byteCount)
+      return
+    }
+    for index in 0..<input.elementCount { output.store(input.number(at: index), at: index) }
+  }
+}
+
+/// An element of any type, exactly.
+private enum Number {
+  case real(Double)
+  case signed(Int64)
+  case unsigned(UInt64)
+
+  var float32: Float {
+    switch self {
+    case .real(let value): canonical(Float(value))
+    case .signed(let value): Float(value)
+    case .unsigned(let value): Float(value)
+    }
+  }
+
+  var float64: Double {
+    switch self {
+    case .real(let value): value.isNaN ? .nan : value
+    case .signed(let value): Double(value)
+    case .unsigned(let value): Double(value)
+    }
+  }
+
+  /// What is rounded to a type of 16 bits.
+  var narrowed: Double {
+    if case .real(let value) = self { value } else { Double(float32) }
+  }
+
+  var isZero: Bool {
+    switch self {
+    case .real(let value): value == 0
+    case .signed(let value): value == 0
+    case .unsigned(let value): value == 0
+    }
+  }
+
+  func integer<Integer: FixedWidthInteger>(as: Integer.Type) -> Integer {
+    switch self {
+    case .signed(let value): return Integer(truncatingIfNeeded: value)
+    case .unsigned(let value): return Integer(truncatingIfNeeded: value)
+    case .real(let value):
+      if value.isNaN { return 0 }
+      // The bounds are powers of two, exact in Double; `Integer.max` itself might not be.
+      let whole = value.rounded(.towardZero)
+      if whole < Double(Integer.min) { return .min }
+      let beyond = Double(sign: .plus, exponent: Integer.bitWidth - (Integer.isSigned ? 1 : 0), significand: 1)
+      return whole < beyond ? Integer(whole) : .max
+    }
+  }
+}
+
+extension TensorView {
+  fileprivate func number(at index: Int) -> Number {
+    switch elementType {
+    case .float32: .real(Double(elements(as: Float.self)[index]))
+    case .float64: .real(elements(as: Double.self)[index])
+    case .float16: .real(SmallFloat.half.value(of: bits16(at: index)))
+    case .bfloat16: .real(SmallFloat.brain.value(of: bits16(at: index)))
+    case .int8: .signed(Int64(elements(as: Int8.self)[index]))
+    case .int16: .signed(Int64(elements(as: Int16.self)[index]))
+    case .int32: .signed(Int64(elements(as: Int32.self)[index]))
+    case .int64: .signed(elements(as: Int64.self)[index])
+    case .uint8: .unsigned(UInt64(elements(as: UInt8.self)[index]))
+    case .uint16: .unsigned(UInt64(elements(as: UInt16.self)[index]))
+    case .uint32: .unsigned(UInt64(elements(as: UInt32.self)[index]))
+    case .uint64: .unsigned(elements(as: UInt64.self)[index])
+    case .bool: .unsigned(base.load(fromByteOffset: index, as: UInt8.self) == 0 ? 0 : 1)
+    }
+  }
+
+  private func bits16(at index: Int) -> UInt16 {
+    base.load(fromByteOffset: 2 * index, as: UInt16.self)
+  }
+
+  fileprivate func store(_ number: Number, at index: Int) {
+    switch elementType {
+    case .float32: elements(as: Float.self)[index] = number.float32
+    case .float64: elements(as: Double.self)[index] = number.float64
+    case .float16:
+      base.storeBytes(
+        of: SmallFloat.half.bits(of: number.narrowed), toByteOffset: 2 * index, as: UInt16.self)
+    case .bfloat16:
+      base.storeBytes(
+        of: SmallFloat.brain.bits(of: number.narrowed), toByteOffset: 2 * index, as: UInt16.self)
+    case .int8: elements(as: Int8.self)[index] = number.integer(as: Int8.self)
+    case .int16: elements(as: Int16.self)[index] = number.integer(as: Int16.self)
+    case .int32: elements(as: Int32.self)[index] = number.integer(as: Int32.self)
+    case .int64: elements(as: Int64.self)[index] = number.integer(as: Int64.self)
+    case .uint8: elements(as: UInt8.self)[index] = number.integer(as: UInt8.self)
+    case .uint16: elements(as: UInt16.self)[index] = number.integer(as: UInt16.self)
+    case .uint32: elements(as: UInt32.self)[index] = number.integer(as: UInt32.self)
+    case .uint64: elements(as: UInt64.self)[index] = number.integer(as: UInt64.self)
+    case .bool:
+      base.storeBytes(of: number.isZero ? 0 : 1, toByteOffset: index, as: UInt8.self)
+    }
+  }
+}
+
+/// A binary float of 16 bits. (Swift's Float16 does not exist on every processor.)
+private struct SmallFloat {
+  let fractionBits: Int
+  let bias: Int
+
+  static let half = SmallFloat(fractionBits: 10, bias: 15)
+  static let brain = SmallFloat(fractionBits: 7, bias: 127)
+
+  private var exponentMask: Int { (1 << (15 - fractionBits)) - 1 }
+
+  /// Exact.
+  func value(of bits: UInt16) -> Double {
+    let exponent = Int(bits) >> fractionBits & exponentMask
+    let fraction = Int(bits) & ((1 << fractionBits) - 1)
+    let magnitude: Double
+    if exponent == exponentMask {
+      magnitude = fraction == 0 ? .infinity : .nan
+    } else if exponent == 0 {
+      magnitude = Double(sign: .plus, exponent: 1 - bias - fractionBits, significand: Double(fraction))
+    } else {
+      magnitude = Double(
+        sign: .plus, exponent: exponent - bias - fractionBits,
+        significand: Double(fraction + 1 << fractionBits))
+    }
+    return bits >> 15 == 0 ? magnitude : -magnitude
+  }
+
+  /// Rounded to nearest, halves to even; infinite from the largest finite number and half a step
+  /// on.
+  func bits(of value: Double) -> UInt16 {
+    let infinity = exponentMask << fractionBits
+    if value.isNaN { return UInt16(infinity | 1 << (fractionBits - 1)) }
+    let sign: UInt16 = value.sign == .minus ? 0x8000 : 0
+    let magnitude = value.magnitude
+    guard magnitude < .infinity else { return sign | UInt16(infinity) }
+    // Steps of the format at this magnitude, below the normal numbers those of the least.
+    let exponent = magnitude == 0 ? 1 - bias : max(Int(magnitude.exponent), 1 - bias)
+    let steps = Double(sign: .plus, exponent: fractionBits - exponent, significand: magnitude)
+    // A carry out of the fraction steps into the exponent, which is what it should do.
+    let whole = Int(steps.rounded(.toNearestOrEven)) + (exponent + bias - 1) << fractionBits
+    return sign | UInt16(min(whole, infinity))
+  }
 }

@@ -1,0 +1,9 @@
+#if defined(__x86_64__)
+#include <math.h>
+#include <string.h>
+#include "qm_functions.h"
+#include "qm_elementwise.h"
+#include "target_avx512.h"
+#include "elementwise.inc"
+#include "target_end.h"
+#endif

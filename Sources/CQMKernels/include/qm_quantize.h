@@ -1,0 +1,54 @@
+// Between real numbers and codes. Definitions: QMOperations/Requantization.swift, Quantize.swift.
+#pragma once
+#include <stdint.h>
+#include "qm_kernel_set.h"
+
+/// How the elements of an operand are stored. The numbers are those of ElementType.
+enum {
+  QM_FLOAT32 = 1,
+  QM_INT8 = 3,
+  QM_UINT8 = 4,
+  QM_INT16 = 5,
+};
+
+/// What the elements of an operand stand for. For QM_FLOAT32 scale and zero point are ignored.
+typedef struct {
+  int32_t element_type;
+  float scale;
+  int32_t zero_point;
+} qm_codes;
+
+/// `count` elements to float32: `scale · Float(code − zero point)`.
+typedef void (*qm_decode_kernel)(qm_codes type, const void *in, float *out, int64_t count);
+
+/// `count` float32 to codes, by the one rounding with `inverse_scale`; to QM_FLOAT32: a copy.
+typedef void (*qm_encode_kernel)(qm_codes type, float inverse_scale, const float *in, void *out,
+                                 int64_t count);
+
+/// Widens `bounds` (low, high) to hold the elements; NaNs are skipped.
+typedef void (*qm_bounds_kernel)(const float *in, int64_t count, float bounds[2]);
+
+/// `out[i] = table[in[i] + 128]`; `in` and `out` may be the same.
+typedef void (*qm_table_kernel)(const int8_t table[256], const int8_t *in, int8_t *out,
+                                int64_t count);
+
+#define QM_DECLARE(set)                                                                       \
+  void qm_decode_##set(qm_codes type, const void *in, float *out, int64_t count);             \
+  void qm_encode_##set(qm_codes type, float inverse_scale, const float *in, void *out,        \
+                       int64_t count);                                                        \
+  void qm_bounds_##set(const float *in, int64_t count, float bounds[2]);                      \
+  void qm_table_##set(const int8_t table[256], const int8_t *in, int8_t *out, int64_t count);
+QM_DECLARE(portable)
+QM_DECLARE(avx2)
+QM_DECLARE(avx512)
+#undef QM_DECLARE
+
+typedef struct {
+  qm_decode_kernel decode;
+  qm_encode_kernel encode;
+  qm_bounds_kernel bounds;
+  qm_table_kernel table;
+} qm_quantize_kernels;
+
+/// The kernels of a set; those of the portable set where this build has no other.
+qm_quantize_kernels qm_quantize_for(qm_kernel_set set);

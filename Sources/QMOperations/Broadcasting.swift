@@ -1,0 +1,190 @@
+import QMTensor
+
+extension Shape {
+  /// The shape that two shapes have together, by NumPy's rule with free axes: shapes are aligned
+  /// at the end; of two axes, an extent of 1 gives way to the other; a free axis gives way to a
+  /// fixed extent; two free axes of one name keep it, others become free without a name.
+  /// - Throws: `malformed` if two fixed extents differ and neither is 1.
+  public static func broadcast(_ left: Shape, _ right: Shape) throws(QMError) -> Shape {
+    let rank = max(left.rank, right.rank)
+    var axes: [Axis] = []
+    for index in 0..<rank {
+      let leftIndex = index - rank + left.rank
+      let rightIndex = index - rank + right.rank
+      let leftAxis = leftIndex >= 0 ? left[leftIndex] : .fixed(1)
+      let rightAxis = rightIndex >= 0 ? right[rightIndex] : .fixed(1)
+      switch (leftAxis, rightAxis) {
+      case (.fixed(1), let other), (let other, .fixed(1)):
+        axes.append(other)
+      case (.fixed(let a), .fixed(let b)):
+        guard a == b else {
+          throw .malformed(
+            "extents \(left) and \(right) do not broadcast: \(a) and \(b) differ and neither is 1")
+        }
+        axes.append(leftAxis)
+      case (.fixed, .free): axes.append(leftAxis)
+      case (.free, .fixed): axes.append(rightAxis)
+      case (.free(let a), .free(let b)): axes.append(.free(a == b ? a : ""))
+      }
+    }
+    return Shape(axes)
+  }
+}
+
+/// Where the elements of two operands lie while the output is filled in order.
+struct Broadcasting: Sendable {
+  /// Extents of the output, neighbouring axes made one where both operands go on evenly.
+  /// At least one axis.
+  private(set) var extents: [Int] = []
+  /// Steps of the operands along each axis, in elements; 0 where an operand is repeated.
+  private(set) var leftStrides: [Int] = []
+  private(set) var rightStrides: [Int] = []
+
+  init(left: [Int], right: [Int], output: [Int]) {
+    let allLeft = Broadcasting.strides(of: left, within: output)
+    let allRight = Broadcasting.strides(of: right, within: output)
+    for axis in output.indices where output[axis] != 1 {
+      if let last = extents.indices.last,
+        leftStrides[last] == allLeft[axis] * output[axis],
+        rightStrides[last] == allRight[axis] * output[axis]
+      {
+        extents[last] *= output[axis]
+        leftStrides[last] = allLeft[axis]
+        rightStrides[last] = allRight[axis]
+      } else {
+        extents.append(output[axis])
+        leftStrides.append(allLeft[axis])
+        rightStrides.append(allRight[axis])
+      }
+    }
+    if extents.isEmpty {
+      extents = [1]
+      leftStrides = [0]
+      rightStrides = [0]
+    }
+  }
+
+  /// Steps of a dense operand along each axis of the output, 0 where it has extent 1.
+  static func strides(of operand: [Int], within output: [Int]) -> [Int] {
+    var strides = [Int](repeating: 0, count: output.count)
+    var step = 1
+    for back in 1...max(operand.count, 1) where back <= operand.count {
+      let extent = operand[operand.count - back]
+      strides[output.count - back] = extent == 1 ? 0 : step
+      step *= extent
+    }
+    return strides
+  }
+
+  /// Calls `body` with the position of each output element and of its operands, in order.
+  func forEach<E: Error>(
+    _ body: (_ output: Int, _ left: Int, _ right: Int) throws(E) -> Void
+  ) throws(E) {
+    guard !extents.contains(0) else { return }
+    var index = [Int](repeating: 0, count: extents.count)
+    var left = 0
+    var right = 0
+    for output in 0..<extents.reduce(1, *) {
+      try body(output, left, right)
+      var axis = extents.count - 1
+      while axis >= 0 {
+        index[axis] += 1
+        left += leftStrides[axis]
+        right += rightStrides[axis]
+        if index[axis] < extents[axis] { break }
+        left -= leftStrides[axis] * extents[axis]
+        right -= rightStrides[axis] * extents[axis]
+        index[axis] = 0
+        axis -= 1
+      }
+    }
+  }
+}
+
+/// How an operand goes along a run of output elements. Raw values are those of C.
+enum RunPattern: Int32, Sendable {
+  /// One element for each.
+  case each = 0
+  /// One element for all.
+  case one = 1
+  /// A row of elements, over and over.
+  case row = 2
+}
+
+/// The output cut into runs along which both operands follow a pattern, and the runs grouped into
+/// chunks of work for threads.
+struct BroadcastRuns: Sendable {
+  /// Output elements of one run.
+  let length: Int
+  let leftPattern: RunPattern
+  let rightPattern: RunPattern
+  /// Period of an operand that repeats a row; otherwise 1.
+  let row: Int
+  let chunkCount: Int
+
+  private let runCount: Int
+  private let outer: Broadcasting
+  private let outerRank: Int
+  /// Either a run has several parts, or a chunk has several runs.
+  private let partLength: Int
+  private let partsPerRun: Int
+  private let runsPerChunk: Int
+
+  /// - Parameter chunkLength: output elements that are worth a thread.
+  init(_ broadcasting: Broadcasting, chunkLength: Int) {
+    let extents = broadcasting.extents
+    let left = broadcasting.leftStrides
+    let right = broadcasting.rightStrides
+    let last = extents.count - 1
+    let before = last - 1
+    outer = broadcasting
+    func pattern(_ stride: Int) -> RunPattern { stride == 0 ? .one : .each }
+    if last > 0, left[last] == 1, right[last] == 1, left[before] == extents[last], right[before] == 0
+    {
+      (leftPattern, rightPattern, row) = (.each, .row, extents[last])
+    } else if last > 0, left[last] == 1, right[last] == 1, right[before] == extents[last],
+      left[before] == 0
+    {
+      (leftPattern, rightPattern, row) = (.row, .each, extents[last])
+    } else {
+      (leftPattern, rightPattern, row) = (pattern(left[last]), pattern(right[last]), 1)
+    }
+    let hasRow = leftPattern == .row || rightPattern == .row
+    outerRank = hasRow ? before : last
+    length = hasRow ? extents[before] * row : extents[last]
+    runCount = extents.prefix(outerRank).reduce(1, *)
+
+    if length > chunkLength {
+      partLength = (chunkLength + row - 1) / row * row
+      partsPerRun = (length + partLength - 1) / partLength
+      runsPerChunk = 1
+      chunkCount = runCount * partsPerRun
+    } else {
+      partLength = length
+      partsPerRun = 1
+      runsPerChunk = max(1, chunkLength / max(length, 1))
+      chunkCount = length == 0 ? 0 : (runCount + runsPerChunk - 1) / runsPerChunk
+    }
+  }
+
+  /// Calls `body` for each piece of a run in a chunk. Positions are in elements.
+  func forEachPiece(
+    ofChunk chunk: Int, _ body: (_ left: Int, _ right: Int, _ output: Int, _ count: Int) -> Void
+  ) {
+    let firstRun = chunk / partsPerRun * runsPerChunk
+    let offset = chunk % partsPerRun * partLength
+    let count = min(partLength, length - offset)
+    for run in firstRun..<min(firstRun + runsPerChunk, runCount) {
+      var left = leftPattern == .each ? offset : 0
+      var right = rightPattern == .each ? offset : 0
+      var rest = run
+      for axis in stride(from: outerRank - 1, through: 0, by: -1) {
+        let index = rest % outer.extents[axis]
+        rest /= outer.extents[axis]
+        left += index * outer.leftStrides[axis]
+        right += index * outer.rightStrides[axis]
+      }
+      body(left, right, run * length + offset, count)
+    }
+  }
+}
