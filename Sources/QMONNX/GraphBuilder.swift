@@ -1,5 +1,6 @@
 import QMGraph
 import QMOperations
+import QMRuntime
 import QMTensor
 
 /// Turns the nodes of one ONNX graph into operations, in an order in which they can run.
@@ -237,18 +238,17 @@ final class GraphBuilder {
     }
     let key = FoldKey(operation: operation, inputs: inputs.map { $0?.place })
     if let known = folded[key] { return known }
-    var results: [Tensor] = []
     for type in types {
-      guard let extents = type.shape.extents, type.quantization == .none else { return nil }
-      guard try Tensor.byteCount(of: type.elementType, extents) <= max(1 << 20, 8 * byteCount)
+      guard let extents = type.shape.extents, type.quantization == .none,
+        try Tensor.byteCount(of: type.elementType, extents) <= max(1 << 20, 8 * byteCount)
       else { return nil }
-      results.append(try Tensor(zeros: type.elementType, extents))
     }
-    for index in tensors.indices { tensors[index] = try tensors[index]?.aligned() }
-    try withExtendedLifetime(tensors) { () throws(QMError) in
-      try operation.body.reference(
-        tensors.map { $0.map { TensorView($0) } }, results.map { TensorView($0) })
-    }
+    let results =
+      if operation.keepsBytes, let extents = types[0].shape.extents, let tensor = tensors[0] {
+        [try tensor.reshaped(extents)]
+      } else {
+        try operation.evaluate(tensors)
+      }
     var places: [Value.Place] = []
     for (index, tensor) in results.enumerated() {
       let given = index < outputNames.count ? outputNames[index] : name
@@ -278,24 +278,19 @@ extension Operation {
   }
 }
 
+extension Operation {
+  /// Whether the result has the bytes of the first input, under other extents.
+  fileprivate var keepsBytes: Bool {
+    switch self {
+    case .reshape, .flatten, .squeeze, .unsqueeze, .identity: true
+    default: false
+    }
+  }
+}
+
 extension ONNXNode {
   /// The name, or what it produces: exporters leave names out.
   var label: String {
     name.isEmpty ? outputs.first { !$0.isEmpty } ?? operation : name
-  }
-}
-
-extension Tensor {
-  /// The same tensor, copied where its elements are misaligned in memory.
-  fileprivate func aligned() throws(QMError) -> Tensor {
-    let address = Int(bitPattern: buffer.base) + byteOffset
-    guard address % elementType.byteCount != 0 else { return self }
-    return try Tensor(elementType, shape, buffer: Buffer.copying(bytes))
-  }
-}
-
-extension TensorView {
-  fileprivate init(_ tensor: Tensor) {
-    self.init(tensor.elementType, tensor.shape, base: tensor.buffer.base + tensor.byteOffset)
   }
 }
