@@ -1,3 +1,4 @@
+import CQMKernels
 import QMTensor
 
 /// How far a window may hang over the edges of the spatial axes.
@@ -224,5 +225,76 @@ extension Convolution {
       rest /= extents[axis]
     }
     return coordinates
+  }
+}
+
+// MARK: - Kernels
+
+extension Convolution {
+  /// How the weights are packed; nil where the reference loops are the only way.
+  private func cut(_ weights: ValueType, _ kernels: KernelSet) -> (
+    ConvolutionKernel.Cut, ProductTable
+  )? {
+    guard order == .channelsLast, let extents = weights.shape.extents else { return nil }
+    let cut = ConvolutionKernel.Cut(weights: extents, dilations: dilations, groups: groups)
+    if cut.isDepthwise, weights.elementType == .int8, cut.taps > Int(QM_DEPTHWISE_INT8_TAPS) {
+      return nil
+    }
+    guard let table = ProductTable(for: kernels, weights: weights, isDepthwise: cut.isDepthwise)
+    else { return nil }
+    return (cut, table)
+  }
+
+  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
+    let weights = try required(ProductOperand.weights, of: operands)
+    guard let constant = weights.constant, let (cut, table) = cut(weights.type, kernels),
+      let source = constant.bytes.baseAddress
+    else { return nil }
+    let buffer = try Buffer.allocate(byteCount: cut.groups * cut.packedByteCount(table))
+    cut.pack(
+      source, elementByteCount: constant.elementType.byteCount, table: table, into: buffer.base)
+    return buffer
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(ProductOperand.input, of: operands).type
+    let weights = try required(ProductOperand.weights, of: operands).type
+    guard let (cut, table) = cut(weights, kernels), let inputShape = input.shape.extents,
+      let weightsShape = weights.shape.extents
+    else { return nil }
+    let extents = try extents(input: inputShape, weights: weightsShape)
+    let end = KernelEpilogue(epilogue, operands: operands)
+    if isPointwise(extents, cut) {
+      let plane = extents.axes.map(\.output).reduce(1, *)
+      let perSample = end.isDynamic
+      let kernel = MatrixKernel(
+        table: table, end: end, rows: perSample ? plane : extents.samples * plane,
+        depth: cut.depth, columns: cut.columns,
+        batches: perSample ? (0..<extents.samples).map { ($0, 0) } : [(0, 0)],
+        rightBatchCount: 1, depthStride: 1, columnStride: cut.depth, packed: packed,
+        parameters: .batch)
+      return Kernel(
+        name: "convolution \(table.name)",
+        scratchByteCount: { kernel.scratchByteCount(threads: $0) },
+        run: { (memory) throws(QMError) in kernel.run(memory) })
+    }
+    guard
+      let kernel = ConvolutionKernel(
+        table: table, end: end, cut: cut, extents: extents, packed: packed)
+    else { return nil }
+    return Kernel(
+      name: "convolution \(table.name)",
+      scratchByteCount: { kernel.scratchByteCount(threads: $0) },
+      run: { (memory) throws(QMError) in kernel.run(memory) })
+  }
+
+  /// Whether the convolution is a matrix product over the positions.
+  private func isPointwise(_ extents: Extents, _ cut: ConvolutionKernel.Cut) -> Bool {
+    cut.groups == 1 && !cut.isDepthwise
+      && extents.axes.allSatisfy { axis in
+        axis.window == 1 && axis.stride == 1 && axis.before == 0 && axis.after == 0
+      }
   }
 }

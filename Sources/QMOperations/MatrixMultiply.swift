@@ -1,3 +1,4 @@
+import CQMKernels
 import QMTensor
 
 /// How the right operand of a product lies in memory.
@@ -159,5 +160,66 @@ extension MatrixMultiply {
         }
       }
     }
+  }
+}
+
+// MARK: - Kernels
+
+extension MatrixMultiply {
+  private func kernel(
+    for operands: [Operand?], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> MatrixKernel? {
+    let left = try required(ProductOperand.input, of: operands).type
+    let right = try required(ProductOperand.weights, of: operands).type
+    guard let table = ProductTable(for: kernels, weights: right), let leftShape = left.shape.extents,
+      let rightShape = right.shape.extents
+    else { return nil }
+    let extents = try extents(left: leftShape, right: rightShape)
+    let isDepthFirst = rightLayout == .depthFirst
+    // One right matrix for all: the rows of all left matrices are those of one.
+    let isOne = extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
+    return MatrixKernel(
+      table: table, end: KernelEpilogue(epilogue, operands: operands),
+      rows: isOne ? extents.rows * extents.batches.count : extents.rows, depth: extents.depth,
+      columns: extents.columns, batches: isOne ? [(0, 0)] : extents.batches,
+      rightBatchCount: extents.rightBatchCount,
+      depthStride: isDepthFirst ? extents.columns : 1,
+      columnStride: isDepthFirst ? 1 : extents.depth, packed: packed, parameters: .row)
+  }
+
+  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
+    let right = try required(ProductOperand.weights, of: operands)
+    guard let constant = right.constant, let table = ProductTable(for: kernels, weights: right.type)
+    else { return nil }
+    let shape = constant.shape
+    let depth = shape[shape.count - rightDepthOffset]
+    let columns = shape[shape.count - rightColumnOffset]
+    let batches = shape.dropLast(2).reduce(1, *)
+    let isDepthFirst = rightLayout == .depthFirst
+    let byteCount = table.packedByteCount(taps: 1, depth: depth, columns: columns)
+    let buffer = try Buffer.allocate(byteCount: batches * byteCount)
+    guard let source = constant.bytes.baseAddress else { return nil }
+    for batch in 0..<batches {
+      table.pack(
+        qm_weights(
+          elements: source + batch * depth * columns * constant.elementType.byteCount, taps: 1,
+          depth: Int64(depth), columns: Int64(columns), tap_stride: 0,
+          depth_stride: Int64(isDepthFirst ? columns : 1),
+          column_stride: Int64(isDepthFirst ? 1 : depth)),
+        into: buffer.base + batch * byteCount)
+    }
+    return buffer
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let kernel = try kernel(for: operands, packed: packed, kernels: kernels) else {
+      return nil
+    }
+    return Kernel(
+      name: "product \(kernel.table.name)",
+      scratchByteCount: { kernel.scratchByteCount(threads: $0) },
+      run: { (memory) throws(QMError) in kernel.run(memory) })
   }
 }

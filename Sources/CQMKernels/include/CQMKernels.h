@@ -4,3 +4,4 @@
 #include "qm_layout.h"
 #include "qm_elementwise.h"
 #include "qm_quantize.h"
+#include "qm_product.h"

@@ -1,0 +1,118 @@
+// Products and convolutions: sums of activations times weights over taps, with their epilogue.
+//
+//   accumulator[row][column] = Σ over taps, Σ over depth:
+//       input[place(row) + taps[tap] + k] · weights[column][tap][k]
+//
+// A matrix product has one tap at 0; a convolution has one per position of its window (or per row
+// of its window, where the positions of a row follow each other in memory). The order of the sum
+// is the one written: taps outside, depth inside, both ascending. In float each step is one fused
+// multiply-add and the sum begins with +0; in integers the sum is exact modulo 2^32.
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "qm_functions.h"
+#include "qm_kernel_set.h"
+
+typedef enum qm_number {
+  QM_ABSENT = 0,
+  QM_FLOAT32 = 1,
+  QM_INT8 = 2,   // codes
+  QM_INT16 = 3,  // codes
+} qm_number;
+
+/// What is done to an accumulator. Definition: QMOperations/Epilogue.swift.
+/// `column` counts from the first column of the block; arrays need not reach beyond the last.
+typedef struct {
+  /// Integer products: subtracted from every accumulator of the row; or NULL.
+  const int32_t *row_corrections;
+  /// Integer products: added to the accumulator; or NULL.
+  const int32_t *integer_bias;
+  /// Integer products: by column.
+  const float *multipliers;
+  /// Pairs, the first of which the multipliers of the row are multiplied by; or NULL.
+  const float *row_parameters;
+  /// By column; or NULL.
+  const float *bias;
+  /// Laid out as the output.
+  const void *residual;
+  qm_number residual_number;
+  float residual_scale;
+  int32_t residual_zero_point;
+  bool has_function;
+  qm_unary function;
+  void *output;
+  qm_number output_number;
+  float inverse_scale;
+  int32_t zero_point;
+} qm_epilogue;
+
+/// A block of rows and columns. Rows are numbered row-major over three axes; addresses are linear
+/// in each. Strides and offsets count elements.
+typedef struct {
+  const void *input;
+  int64_t extents[3];
+  int64_t input_strides[3];
+  int64_t output_strides[3];
+  const int64_t *taps;
+  int64_t tap_count;
+  int64_t depth;
+  /// Panels, the first of which holds the block's first column.
+  const void *weights;
+  int64_t columns;
+  qm_epilogue epilogue;
+} qm_product_block;
+
+/// Weights before packing: element (tap, k, column) lies at the sum of the products with strides.
+typedef struct {
+  const void *elements;
+  int64_t taps, depth, columns;
+  int64_t tap_stride, depth_stride, column_stride;
+} qm_weights;
+
+/// A box of an input with channels last, copied with what lies outside the input as the number 0.
+typedef struct {
+  const void *input;
+  int64_t input_extents[3];
+  /// Of the box's first element in the input; may be negative.
+  int64_t origin[3];
+  int64_t extents[3];
+  int64_t channels;
+  /// Elements from one position of the box to the next; what lies between is set to 0.
+  int64_t pitch;
+  /// The code that stands for 0.
+  int32_t zero_point;
+  void *output;
+} qm_box;
+
+/// One way to compute products: a number format, an instruction set.
+typedef struct {
+  const char *name;
+  /// Columns of a panel of packed weights.
+  int32_t columns;
+  /// Bytes of one element of `qm_product_block.input`.
+  int32_t input_bytes;
+  /// Bytes that `prepare` writes and `multiply` reads beyond the last element.
+  int32_t slack_bytes;
+  /// Bytes of one packed panel.
+  int64_t (*panel_bytes)(int64_t taps, int64_t depth);
+  void (*pack)(const qm_weights *weights, void *panels);
+  void (*prepare)(const qm_box *box);
+  void (*multiply)(const qm_product_block *block);
+} qm_product;
+
+/// float32 × float32.
+const qm_product *qm_product_float32(qm_kernel_set set);
+/// int8 codes × signed weights of the given width.
+const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits);
+
+/// The same over columns that do not mix: channel `column` of the input meets weight
+/// [column][tap]. The input has a pitch of whole panels; a panel is [tap][columns].
+const qm_product *qm_depthwise_float32(qm_kernel_set set);
+/// Exact for up to ``QM_DEPTHWISE_INT8_TAPS`` taps.
+const qm_product *qm_depthwise_int8(qm_kernel_set set);
+/// 255 · 128 · 514 < 2^24: sums of so many products of codes are exact in float32.
+#define QM_DEPTHWISE_INT8_TAPS 514
+
+/// sums[row] = Σ rows[row][k], of int16 rows that follow each other.
+void qm_row_sums_int16(const int16_t *rows, int64_t count, int64_t depth, int32_t *sums);

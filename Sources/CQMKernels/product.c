@@ -1,0 +1,34 @@
+// Which product computes what.
+#include "product_sets.h"
+
+#if defined(__x86_64__)
+#define QM_CHOOSE(set, name)                      \
+  switch (set) {                                  \
+    case QM_AVX2: return &name##_avx2;            \
+    case QM_AVX512: return &name##_avx512;        \
+    default: return &name##_portable;             \
+  }
+#else
+#define QM_CHOOSE(set, name) \
+  (void)set;                 \
+  return &name##_portable;
+#endif
+
+const qm_product *qm_product_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_product_f32) }
+
+const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits) {
+  (void)weight_bits;  // Every class so far is exact for 8 bits.
+  QM_CHOOSE(set, qm_product_i8)
+}
+
+const qm_product *qm_depthwise_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_f32) }
+
+const qm_product *qm_depthwise_int8(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_i8) }
+
+void qm_row_sums_int16(const int16_t *rows, int64_t count, int64_t depth, int32_t *sums) {
+  for (int64_t row = 0; row < count; row++) {
+    uint32_t sum = 0;
+    for (int64_t k = 0; k < depth; k++) sum += (uint32_t)(int32_t)rows[row * depth + k];
+    sums[row] = (int32_t)sum;
+  }
+}

@@ -1,0 +1,12 @@
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <string.h>
+
+#include "product_sets.h"
+#include "qm_functions.h"
+#include "requantize.h"
+
+#include "target_avx512.h"
+#include "product.inc"
+#include "target_end.h"
+#endif
