@@ -9,7 +9,7 @@ import QMTensor
 ///     output = real, or Int8(clamp(roundToNearestEven(real · (1 / scale)) + zeroPoint))
 ///
 /// Each step is one IEEE operation in float32; none is fused. An int32 bias belongs to the
-/// accumulator and is added before the first step.
+/// accumulator and is added before the first step. A NaN is stored as the bits 0x7FC00000.
 public struct Epilogue: Hashable, Sendable {
   /// nil leaves the number as it is.
   public var function: UnaryFunction?
@@ -283,6 +283,6 @@ struct ReferenceEpilogue {
     if let bias, bias.elementType == .float32 { real += bias.elements(as: Float.self)[channel] }
     if let residual { real += residual.real(at: index) }
     if let function = epilogue.function { real = function(real) }
-    output.store(real, at: index)
+    output.store(canonical(real), at: index)
   }
 }

@@ -139,10 +139,10 @@ struct KernelEpilogue: Sendable {
         end.bias = UnsafePointer(start.assumingMemoryBound(to: Float.self)) + column
       }
     }
-    end.residual_number = QM_ABSENT
+    end.residual_number = QM_NUMBER_NONE
     if let residual, let start = Self.operand(ProductOperand.residual, of: memory) {
       end.residual = UnsafeRawPointer(start + element * residual.elementType.byteCount)
-      end.residual_number = residual.elementType == .float32 ? QM_FLOAT32 : QM_INT8
+      end.residual_number = residual.elementType == .float32 ? QM_NUMBER_FLOAT32 : QM_NUMBER_INT8
       if case .fixed(let scale, let zeroPoint) = residual.quantization {
         end.residual_scale = scale
         end.residual_zero_point = zeroPoint
@@ -154,9 +154,9 @@ struct KernelEpilogue: Sendable {
     }
     end.output = memory.outputs[0]! + element * epilogue.output.elementType.byteCount
     switch epilogue.output {
-    case .float32: end.output_number = QM_FLOAT32
+    case .float32: end.output_number = QM_NUMBER_FLOAT32
     case .quantized(let elementType, let scale, let zeroPoint):
-      end.output_number = elementType == .int8 ? QM_INT8 : QM_INT16
+      end.output_number = elementType == .int8 ? QM_NUMBER_INT8 : QM_NUMBER_INT16
       end.inverse_scale = 1 / scale
       end.zero_point = zeroPoint
     }

@@ -15,10 +15,10 @@
 #include "qm_kernel_set.h"
 
 typedef enum qm_number {
-  QM_ABSENT = 0,
-  QM_FLOAT32 = 1,
-  QM_INT8 = 2,   // codes
-  QM_INT16 = 3,  // codes
+  QM_NUMBER_NONE = 0,
+  QM_NUMBER_FLOAT32 = 1,
+  QM_NUMBER_INT8 = 2,   // codes
+  QM_NUMBER_INT16 = 3,  // codes
 } qm_number;
 
 /// What is done to an accumulator. Definition: QMOperations/Epilogue.swift.

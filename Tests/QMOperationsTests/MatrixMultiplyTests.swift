@@ -1,0 +1,187 @@
+import QMOperations
+import QMTensor
+import QMTestSupport
+import Testing
+
+@Suite struct MatrixMultiplyTests {
+  // MARK: By hand
+
+  @Test func floatByHand() throws {
+    let left = try Tensor([2, 3], [1, 2, 3, 4, 5, 6] as [Float])
+    let right = try Tensor([3, 2], [1, 0, 0, 1, 2, -1] as [Float])
+    let bias = try Tensor([2], [0.5, -100] as [Float])
+    let operation = MatrixMultiply(
+      rightLayout: .depthFirst, epilogue: Epilogue(function: .relu))
+    let outputs = try referenceOutputs(
+      operation, [TestOperand(left), TestOperand(right), TestOperand(bias)])
+    #expect(outputs[0].elements(as: Float.self) == [7.5, 0, 16.5, 0])
+  }
+
+  @Test func integersByHand() throws {
+    // Reals: left (code − 1)/2 = [1, −1], right code/4 = [[0.5, 1], [1, −2]]; product 0.5, −0.5
+    // is [−0.5, 3]; with bias 4/8: [0, 3.5]; codes at scale 0.25 and zero point −10.
+    let left = TestOperand(
+      try Tensor([1, 2], [3, -1] as [Int8]), .fixed(scale: 0.5, zeroPoint: 1))
+    let right = TestOperand(
+      try Tensor([2, 2], [2, 4, 4, -8] as [Int8]),
+      .weights(bits: .eight, granularity: .perTensor), isConstant: true)
+    let bias = TestOperand(try Tensor([2], [4, 4] as [Int32]))
+    let scales = TestOperand(try Tensor([1], [0.25] as [Float]))
+    let operation = MatrixMultiply(
+      rightLayout: .channelsFirst,
+      epilogue: Epilogue(output: .quantized(.int8, scale: 0.25, zeroPoint: -10)))
+    let outputs = try referenceOutputs(operation, [left, right, bias, scales])
+    // Row 0 of the right operand is [0.5, 1]: 1·0.5 − 1·1 + 0.5 = 0; row 1: 1 + 2 + 0.5 = 3.5.
+    #expect(outputs[0].elements(as: Int8.self) == [-10, 4])
+  }
+
+  @Test func floatSumsAscendAndAreFused() throws {
+    var generator = SeededGenerator(seed: 1)
+    let left = try generator.floats([3, 29])
+    let right = try generator.floats([29, 4])
+    let outputs = try referenceOutputs(
+      MatrixMultiply(rightLayout: .depthFirst), [TestOperand(left), TestOperand(right)])
+    let (a, b) = (left.elements(as: Float.self), right.elements(as: Float.self))
+    for row in 0..<3 {
+      for column in 0..<4 {
+        // The product of two float32 is exact in float64; so is the rounding to float32 that
+        // follows a float64 sum, except for double rounding, which these numbers do not meet.
+        var sum: Float = 0
+        for k in 0..<29 {
+          sum = Float(Double(a[row * 29 + k]) * Double(b[k * 4 + column]) + Double(sum))
+        }
+        #expect(outputs[0].elements(as: Float.self)[row * 4 + column] == sum)
+      }
+    }
+  }
+
+  // MARK: Kernels
+
+  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .dynamic])
+  func kernelsEqualTheReference(arithmetic: ProductCase.Arithmetic) throws {
+    var generator = SeededGenerator(seed: 7)
+    for number in 0..<120 {
+      let test = ProductCase(&generator, arithmetic)
+      let rows = number % 3 == 0 ? 1 : Int.random(in: 1...67, using: &generator)
+      let depth = Int.random(in: 1...67, using: &generator)
+      let columns = Int.random(in: 1...(number % 3 == 0 ? 300 : 67), using: &generator)
+      let isConstant = generator.coin()
+      let layout = generator.one(of: [RightLayout.depthFirst, .channelsFirst])
+      let (leftLeading, rightLeading, leading): ([Int], [Int], [Int]) = generator.one(
+        of: [([], [], []), ([], [], []), ([3], [], [3]), ([2], [2], [2]), ([2, 1], [3], [2, 3])])
+      let right = layout == .depthFirst ? [depth, columns] : [columns, depth]
+      let inputs = try test.inputs(
+        &generator, input: leftLeading + [rows, depth], weights: rightLeading + right,
+        output: leading + [rows, columns], channels: columns,
+        channelAxis: rightLeading.count + (layout == .depthFirst ? 1 : 0),
+        parameters: leftLeading + [rows], constantWeights: isConstant)
+      try expectKernelsEqualReference(
+        MatrixMultiply(rightLayout: layout, epilogue: test.epilogue), inputs,
+        "\(leftLeading)\(rows)×\(depth) · \(rightLeading)\(columns) \(layout), constant \(isConstant), \(test)"
+      )
+    }
+  }
+
+  @Test func kernelsEqualTheReferenceOnActivations() throws {
+    var generator = SeededGenerator(seed: 8)
+    for _ in 0..<30 {
+      let rows = Int.random(in: 1...67, using: &generator)
+      let depth = Int.random(in: 1...67, using: &generator)
+      let columns = Int.random(in: 1...67, using: &generator)
+      let isDynamic = generator.coin()
+      let operation = MatrixMultiply(rightLayout: generator.one(of: [.depthFirst, .channelsFirst]))
+      let right = operation.rightLayout == .depthFirst ? [depth, columns] : [columns, depth]
+      var inputs: [TestOperand?] = [
+        TestOperand(
+          try generator.codes([2, rows, depth]),
+          isDynamic ? .dynamic(axes: 2) : .fixed(scale: 0.1, zeroPoint: -128)),
+        TestOperand(
+          try generator.codes([2] + right),
+          .fixed(scale: 0.2, zeroPoint: generator.one(of: [0, -128, 127]))),
+        nil, nil, nil, nil,
+      ]
+      if isDynamic { inputs[4] = TestOperand(try generator.parameters([2, rows])) }
+      try expectKernelsEqualReference(operation, inputs, "\(rows)×\(depth)×\(columns)")
+    }
+  }
+
+  @Test func deepAndTallProductsAreCutWithoutEffect() throws {
+    var generator = SeededGenerator(seed: 9)
+    for arithmetic in [ProductCase.Arithmetic.float, .fixed] {
+      var test = ProductCase(&generator, arithmetic)
+      test.epilogue = Epilogue()
+      test.residual = nil
+      let inputs = try test.inputs(
+        &generator, input: [150, 2111], weights: [35, 2111], output: [150, 35], channels: 35,
+        channelAxis: 0, parameters: [150], constantWeights: true)
+      try expectKernelsEqualReference(
+        MatrixMultiply(rightLayout: .channelsFirst), inputs, "150×2111×35 \(arithmetic)")
+    }
+  }
+
+  @Test func infinitiesAndNaNsHaveOneForm() throws {
+    let left = try Tensor(
+      [3, 3], [.infinity, 1, 0, .nan, 1, 2, -0.0, -0.0, -0.0] as [Float])
+    let right = try Tensor([3, 2], [0, 1, -.infinity, 2, 1, -0.0] as [Float])
+    let inputs = [TestOperand(left), TestOperand(right)]
+    let operation = MatrixMultiply(rightLayout: .depthFirst)
+    let outputs = try referenceOutputs(operation, inputs)[0].elements(as: Float.self)
+    #expect(outputs[0].bitPattern == 0x7FC0_0000)
+    #expect(outputs[2].bitPattern == 0x7FC0_0000)
+    #expect(outputs[1] == .infinity)
+    #expect(outputs[5].bitPattern == 0)
+    try expectKernelsEqualReference(operation, inputs, "infinities")
+  }
+
+  // MARK: Types
+
+  private func type(_ left: Shape, _ right: Shape, _ layout: RightLayout = .depthFirst) throws
+    -> Shape
+  {
+    try MatrixMultiply(rightLayout: layout).outputTypes(
+      for: [Operand(ValueType(.float32, left)), Operand(ValueType(.float32, right))])[0].shape
+  }
+
+  @Test func freeAxesPassThrough() throws {
+    #expect(try type([.free("batch"), 4, 5], [5, 6]) == [.free("batch"), 4, 6])
+    #expect(try type([.free("n"), 5], [.free("m"), 5], .channelsFirst) == [.free("n"), .free("m")])
+    #expect(try type([.free("a"), 2, 3], [.free("b"), 3, 4]) == [.free(""), 2, 4])
+    #expect(try type([.free("a"), 2, 3], [7, 3, 4]) == [7, 2, 4])
+  }
+
+  @Test func wrongOperandsAreRefused() throws {
+    #expect(throws: QMError.malformed("")) { try type([3], [3, 4]) }
+    #expect(throws: QMError.malformed("")) { try type([2, 3], [4, 5]) }
+    #expect(throws: QMError.malformed("")) { try type([2, 2, 3], [3, 3, 5]) }
+    #expect(throws: QMError.malformed("")) { try type([0, 3], [3, 5]) }
+    let operation = MatrixMultiply(rightLayout: .depthFirst)
+    let input = Operand(ValueType(.int8, [2, 3], .fixed(scale: 0.1, zeroPoint: 0)))
+    let weights = Operand(
+      ValueType(.int8, [3, 4], .weights(bits: .eight, granularity: .perChannel(axis: 1))))
+    let scales = Operand(ValueType(.float32, [4]))
+    func refuses(_ operands: [Operand?], _ code: QMError = .malformed("")) {
+      #expect(throws: code) { try operation.outputTypes(for: operands) }
+    }
+    #expect(try operation.outputTypes(for: [input, weights, nil, scales])[0].shape == [2, 4])
+    refuses([input, nil])
+    refuses([input, weights])
+    refuses([input, weights, nil, Operand(ValueType(.float32, [3]))])
+    refuses([input, weights, Operand(ValueType(.int32, [5])), scales])
+    refuses([input, weights, Operand(ValueType(.int64, [4])), scales])
+    refuses([input, weights, nil, scales, Operand(ValueType(.float32, [2, 2]))])
+    refuses([input, weights, nil, scales, nil, Operand(ValueType(.float32, [2, 3]))])
+    refuses([Operand(ValueType(.int8, [2, 3], .dynamic(axes: 1))), weights, nil, scales])
+    refuses([Operand(ValueType(.float32, [2, 3])), weights, nil, scales])
+    refuses([Operand(ValueType(.int8, [2, 3], .fixed(scale: 0, zeroPoint: 0))), weights, nil, scales])
+    var grouped = weights
+    grouped.type.quantization = .weights(
+      bits: .eight, granularity: .perGroup(axis: 0, size: 3))
+    refuses([input, grouped, nil, scales], .unsupported(""))
+    let dynamic = Operand(ValueType(.int8, [2, 3], .dynamic(axes: 1)))
+    let parameters = Operand(ValueType(.float32, [2, 2]))
+    #expect(
+      try operation.outputTypes(for: [dynamic, weights, nil, scales, parameters])[0].shape
+        == [2, 4])
+    refuses([dynamic, weights, Operand(ValueType(.int32, [4])), scales, parameters])
+  }
+}
