@@ -1,9 +1,16 @@
+import CQMKernels
 import QMTensor
 
-/// float32 → codes on a fixed grid: `clamp(roundToNearestEven(real · (1 / scale)) + zeroPoint)`.
+/// float32 → codes on a fixed grid, `encode(real:inverseScale:zeroPoint:lowest:highest:)` of each
+/// element:
+///
+///     inverseScale = 1 / scale
+///     code = clamp(roundToNearestEven(real · inverseScale) + zeroPoint)
+///
 /// NaN becomes the lowest code.
 public struct Quantize: OperationProtocol {
   public static let name = "Quantize"
+  /// int8, uint8 or int16.
   public var elementType: ElementType
   public var scale: Float
   public var zeroPoint: Int32
@@ -15,7 +22,15 @@ public struct Quantize: OperationProtocol {
   }
 }
 
-/// float32 → int8 codes on grids found at run time, one per index of the leading `axes` axes.
+/// float32 → int8 codes on grids found at run time, one per index of the leading `axes` axes:
+///
+///     low   = min(0, min x)          NaNs are skipped
+///     high  = max(0, max x)
+///     scale = (high − low) / 255     1 where that is no normal number
+///     zeroPoint = clamp(roundToNearestEven(−128 − low / scale), −128, 127)
+///     code  = as ``Quantize`` with this scale and zero point
+///
+/// Each step is one rounding in float32.
 /// Outputs: the codes; float32 `[leading extents…, 2]`, scale and zero point.
 public struct DynamicQuantize: OperationProtocol {
   public static let name = "DynamicQuantize"
@@ -24,9 +39,333 @@ public struct DynamicQuantize: OperationProtocol {
   public init(axes: Int) { self.axes = axes }
 }
 
-/// Codes → float32, `scale · Float(code − zeroPoint)`. Inputs: codes; scales, where the codes have
-/// weights quantization; parameters, where it is dynamic.
+/// Codes → float32, `scale · Float(code − zeroPoint)`. Inputs: codes; and as second
+///
+/// - for weights quantization their scales, float32 `[1]` or one per channel (zero point 0);
+/// - for dynamic quantization the parameters that ``DynamicQuantize`` gives;
+/// - for fixed quantization nothing.
 public struct Dequantize: OperationProtocol {
   public static let name = "Dequantize"
   public init() {}
+}
+
+extension ValueType {
+  /// - Throws: `malformed` unless the elements are float32 numbers.
+  fileprivate func checkFloat(_ operation: String) throws(QMError) {
+    guard elementType == .float32, quantization == .none else {
+      throw .malformed("\(operation) takes float32, found \(self)")
+    }
+  }
+}
+
+// MARK: Quantize
+
+extension Quantize {
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let input = try required(0, of: operands).type
+    try input.checkFloat(Self.name)
+    try checkGrid(elementType, scale: scale, zeroPoint: zeroPoint)
+    return [ValueType(elementType, input.shape, .fixed(scale: scale, zeroPoint: zeroPoint))]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!.elements(as: Float.self)
+    for index in input.indices { outputs[0].store(input[index], at: index) }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let encode = qm_quantize_for(set).encode!
+    let count = try outputs[0].concreteExtents().reduce(1, *)
+    let codes = outputs[0].codes
+    let inverseScale = outputs[0].inverseScale
+    let size = elementType.byteCount
+    return Kernel(name: "quantize \(kernels)") { memory in
+      let source = memory.inputs[0]!.assumingMemoryBound(to: Float.self)
+      let target = memory.outputs[0]!
+      forEachChunk(of: count, on: memory.threads) { start, count in
+        encode(codes, inverseScale, source + start, target + start * size, Int64(count))
+      }
+    }
+  }
+}
+
+// MARK: DynamicQuantize
+
+/// The grid of int8 codes for numbers within `low...high`, which holds 0. See ``DynamicQuantize``.
+func dynamicGrid(low: Float, high: Float) -> (scale: Float, zeroPoint: Int32) {
+  let step = (high - low) / 255
+  let scale = step.isNormal ? step : 1
+  let zeroPoint = encode(
+    real: -128 - low / scale, inverseScale: 1, zeroPoint: 0, lowest: -128, highest: 127)
+  return (scale, zeroPoint)
+}
+
+extension DynamicQuantize {
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let input = try required(0, of: operands).type
+    try input.checkFloat(Self.name)
+    guard axes >= 0, axes <= input.shape.rank else {
+      throw .malformed(
+        "dynamic quantization over the \(axes) leading axes of \(input.shape), which has \(input.shape.rank)"
+      )
+    }
+    return [
+      ValueType(.int8, input.shape, .dynamic(axes: axes)),
+      ValueType(.float32, Shape(Array(input.shape.axes.prefix(axes)) + [2])),
+    ]
+  }
+
+  /// Grids and the elements of each, for concrete extents.
+  private func split(_ extents: [Int]) -> (rows: Int, length: Int) {
+    (extents.prefix(axes).reduce(1, *), extents.dropFirst(axes).reduce(1, *))
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!.elements(as: Float.self)
+    let codes = outputs[0].elements(as: Int8.self)
+    let parameters = outputs[1].elements(as: Float.self)
+    let (rows, length) = split(inputs[0]!.shape)
+    for row in 0..<rows {
+      let indices = row * length..<(row + 1) * length
+      var low: Float = 0
+      var high: Float = 0
+      for index in indices {
+        if input[index] < low { low = input[index] }
+        if input[index] > high { high = input[index] }
+      }
+      let (scale, zeroPoint) = dynamicGrid(low: low, high: high)
+      parameters[2 * row] = scale
+      parameters[2 * row + 1] = Float(zeroPoint)
+      for index in indices {
+        let code = encode(
+          real: input[index], inverseScale: 1 / scale, zeroPoint: zeroPoint, lowest: -128,
+          highest: 127)
+        codes[index] = Int8(code)
+      }
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let (rows, length) = try split(outputs[0].concreteExtents())
+    let rules = DynamicKernel(functions: qm_quantize_for(set), rows: rows, length: length)
+    return Kernel(
+      name: "dynamic quantize \(kernels)", scratchByteCount: { _ in rules.scratchByteCount },
+      run: { memory in rules.run(memory) })
+  }
+}
+
+/// Long rows are cut into parts, so that one sample keeps several threads busy.
+private struct DynamicKernel: Sendable {
+  let functions: qm_quantize_kernels
+  let rows: Int
+  let length: Int
+
+  private static let partLength = 1 << 14
+
+  private var partsPerRow: Int { max(1, (length + Self.partLength - 1) / Self.partLength) }
+
+  /// The bounds of each part.
+  var scratchByteCount: Int {
+    partsPerRow == 1 ? 0 : rows * partsPerRow * 2 * MemoryLayout<Float>.stride
+  }
+
+  func run(_ memory: Kernel.Memory) {
+    let source = memory.inputs[0]!.assumingMemoryBound(to: Float.self)
+    let codes = memory.outputs[0]!.assumingMemoryBound(to: Int8.self)
+    let parameters = memory.outputs[1]!.assumingMemoryBound(to: Float.self)
+    let parts = partsPerRow
+    guard parts > 1 else {
+      let rowsPerChunk = max(1, Self.partLength / max(length, 1))
+      memory.threads.run(chunks: (rows + rowsPerChunk - 1) / rowsPerChunk) { chunk, _ in
+        for row in chunk * rowsPerChunk..<min((chunk + 1) * rowsPerChunk, rows) {
+          let start = row * length
+          var bounds: (Float, Float) = (0, 0)
+          withUnsafeMutableBytes(of: &bounds) {
+            functions.bounds(
+              source + start, Int64(length), $0.assumingMemoryBound(to: Float.self).baseAddress!)
+          }
+          store(low: bounds.0, high: bounds.1, parameters + 2 * row)
+          encode(source + start, codes + start, length, parameters + 2 * row)
+        }
+      }
+      return
+    }
+    let bounds = memory.scratch.assumingMemoryBound(to: Float.self)
+    memory.threads.run(chunks: rows * parts) { chunk, _ in
+      let (start, count) = part(chunk)
+      bounds[2 * chunk] = 0
+      bounds[2 * chunk + 1] = 0
+      functions.bounds(source + start, Int64(count), bounds + 2 * chunk)
+    }
+    for row in 0..<rows {
+      let own = row * parts..<(row + 1) * parts
+      let low = own.reduce(Float(0)) { min($0, bounds[2 * $1]) }
+      let high = own.reduce(Float(0)) { max($0, bounds[2 * $1 + 1]) }
+      store(low: low, high: high, parameters + 2 * row)
+    }
+    memory.threads.run(chunks: rows * parts) { chunk, _ in
+      let (start, count) = part(chunk)
+      encode(source + start, codes + start, count, parameters + 2 * (chunk / parts))
+    }
+  }
+
+  private func part(_ chunk: Int) -> (start: Int, count: Int) {
+    let offset = chunk % partsPerRow * Self.partLength
+    return (chunk / partsPerRow * length + offset, min(Self.partLength, length - offset))
+  }
+
+  private func store(low: Float, high: Float, _ parameters: UnsafeMutablePointer<Float>) {
+    let (scale, zeroPoint) = dynamicGrid(low: low, high: high)
+    parameters[0] = scale
+    parameters[1] = Float(zeroPoint)
+  }
+
+  private func encode(
+    _ source: UnsafePointer<Float>, _ codes: UnsafeMutablePointer<Int8>, _ count: Int,
+    _ parameters: UnsafePointer<Float>
+  ) {
+    let type = qm_codes(
+      element_type: Int32(QM_INT8), scale: parameters[0], zero_point: Int32(parameters[1]))
+    functions.encode(type, 1 / parameters[0], source, codes, Int64(count))
+  }
+}
+
+// MARK: Dequantize
+
+/// The code that stands for 0, from the parameters of a dynamic grid, which a run may have from
+/// anywhere.
+func zeroPoint(fromParameter parameter: Float) -> Int32 {
+  let above = parameter > -128 ? parameter : -128
+  return Int32(above < 127 ? above : 127)
+}
+
+extension Dequantize {
+  /// Consecutive elements that share a scale and zero point, and how the scales come around.
+  private struct Rows {
+    var count: Int
+    var length: Int
+    /// Scales of weights; row r has scale `r % scales`. 1 for a scale in all.
+    var scales: Int
+  }
+
+  private func rows(_ extents: [Int], _ quantization: Quantization) -> Rows {
+    switch quantization {
+    case .dynamic(let axes):
+      let rows = extents.prefix(axes).reduce(1, *)
+      return Rows(count: rows, length: extents.dropFirst(axes).reduce(1, *), scales: rows)
+    case .weights(_, .perChannel(let axis)):
+      return Rows(
+        count: extents.prefix(axis + 1).reduce(1, *),
+        length: extents.dropFirst(axis + 1).reduce(1, *), scales: extents[axis])
+    default:
+      return Rows(count: 1, length: extents.reduce(1, *), scales: 1)
+    }
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let codes = try required(0, of: operands).type
+    let expected: Shape?
+    switch codes.quantization {
+    case .none:
+      throw .malformed("Dequantize takes codes, found \(codes)")
+    case .fixed(let scale, let zeroPoint):
+      try checkGrid(codes.elementType, scale: scale, zeroPoint: zeroPoint)
+      expected = nil
+    case .dynamic(let axes):
+      guard codes.elementType == .int8, axes >= 0, axes <= codes.shape.rank else {
+        throw .malformed(
+          "Dequantize takes dynamic int8 codes over at most their own axes, found \(codes) over \(axes)"
+        )
+      }
+      expected = Shape(Array(codes.shape.axes.prefix(axes)) + [2])
+    case .weights(_, let granularity):
+      guard codes.elementType == .int8 else {
+        throw .malformed("Dequantize takes the codes of weights as int8, found \(codes.elementType)")
+      }
+      switch granularity {
+      case .perTensor: expected = [1]
+      case .perChannel(let axis):
+        guard axis >= 0, axis < codes.shape.rank else {
+          throw .malformed("scales along axis \(axis) of weights \(codes.shape)")
+        }
+        expected = Shape([codes.shape[axis]])
+      case .perGroup:
+        throw .unsupported("Dequantize with one scale per group of weights is not computed yet")
+      }
+    }
+    if let expected {
+      let found = try required(1, of: operands).type
+      guard found.elementType == .float32, found.quantization == .none,
+        ProductRule.agree(found.shape, expected)
+      else { throw .malformed("Dequantize needs scales float32\(expected), found \(found)") }
+    }
+    return [ValueType(.float32, codes.shape)]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let codes = inputs[0]!
+    let output = outputs[0].elements(as: Float.self)
+    let rows = rows(codes.shape, codes.quantization)
+    for row in 0..<rows.count {
+      for index in row * rows.length..<(row + 1) * rows.length {
+        switch codes.quantization {
+        case .dynamic:
+          let parameters = inputs[1]!.elements(as: Float.self)
+          output[index] = decode(
+            code: codes.code(at: index), scale: parameters[2 * row],
+            zeroPoint: zeroPoint(fromParameter: parameters[2 * row + 1]))
+        case .weights:
+          let scales = inputs[1]!.elements(as: Float.self)
+          output[index] = decode(
+            code: codes.code(at: index), scale: scales[row % rows.scales], zeroPoint: 0)
+        case .fixed, .none:
+          output[index] = codes.real(at: index)
+        }
+      }
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let codes = try required(0, of: operands).type
+    let decode = qm_quantize_for(set).decode!
+    let rows = try rows(codes.concreteExtents(), codes.quantization)
+    let fixed = codes.codes
+    let isDynamic = if case .dynamic = codes.quantization { true } else { false }
+    guard case .fixed = codes.quantization else {
+      return Kernel(name: "dequantize rows \(kernels)") { memory in
+        let source = memory.inputs[0]!.assumingMemoryBound(to: Int8.self)
+        let scales = memory.inputs[1]!.assumingMemoryBound(to: Float.self)
+        let target = memory.outputs[0]!.assumingMemoryBound(to: Float.self)
+        let rowsPerChunk = max(1, (1 << 14) / max(rows.length, 1))
+        memory.threads.run(chunks: (rows.count + rowsPerChunk - 1) / rowsPerChunk) { chunk, _ in
+          for row in chunk * rowsPerChunk..<min((chunk + 1) * rowsPerChunk, rows.count) {
+            let type = qm_codes(
+              element_type: fixed.element_type,
+              scale: isDynamic ? scales[2 * row] : scales[row % rows.scales],
+              zero_point: isDynamic ? zeroPoint(fromParameter: scales[2 * row + 1]) : 0)
+            let start = row * rows.length
+            decode(type, source + start, target + start, Int64(rows.length))
+          }
+        }
+      }
+    }
+    let count = rows.length
+    let size = codes.elementType.byteCount
+    return Kernel(name: "dequantize \(kernels)") { memory in
+      let source = memory.inputs[0]!
+      let target = memory.outputs[0]!.assumingMemoryBound(to: Float.self)
+      forEachChunk(of: count, on: memory.threads) { start, count in
+        decode(fixed, source + start * size, target + start, Int64(count))
+      }
+    }
+  }
 }
