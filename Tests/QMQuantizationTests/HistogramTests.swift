@@ -29,7 +29,7 @@ import Testing
     let histogram = try #require(statistics([[0, 0, 1, -1, 0.999]])[0].histogram)
     #expect(histogram.zeroCount == 2)
     #expect(histogram.totalCount == 5)
-    #expect(histogram.binWidth == 1 / 512)
+    #expect(histogram.binWidth == Float(1) / 512)
     #expect(histogram.counts[Histogram.halfCount + 512] == 1)
     #expect(histogram.counts[Histogram.halfCount - 512] == 1)
   }

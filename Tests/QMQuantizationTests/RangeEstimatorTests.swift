@@ -38,13 +38,14 @@ import Testing
     #expect(range.lowerBound > -6 && range.lowerBound < -2)
   }
 
+  /// The search sees bins and not elements: 2 % for that.
   @Test func leastErrorIsNoWorseThanTheOthers() {
     let (elements, statistics) = withOutlier()
     let error = meanSquaredError(
       elements, RangeEstimator.meanSquaredError.range(of: statistics))
-    #expect(error <= meanSquaredError(elements, RangeEstimator.minMax.range(of: statistics)))
-    #expect(
-      error <= meanSquaredError(elements, RangeEstimator.percentile(99.9).range(of: statistics)))
+    for other in [RangeEstimator.minMax, .percentile(99.9)] {
+      #expect(error <= 1.02 * meanSquaredError(elements, other.range(of: statistics)))
+    }
   }
 
   @Test func zeroIsAlwaysOnTheGrid() {

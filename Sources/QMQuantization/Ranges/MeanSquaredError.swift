@@ -18,8 +18,7 @@ extension Histogram {
         let rounded = ((clipped - low) / scale).rounded() * scale + low
         sum += weight * (center - rounded) * (center - rounded)
       }
-      // Inside the range a bin's elements are spread over the steps: the step's own error.
-      return sum + Double(totalCount - zeroCount) * scale * scale / 12
+      return sum
     }
 
     var low = Double(full.lowerBound)
