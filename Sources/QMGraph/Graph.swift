@@ -25,6 +25,11 @@ public struct Graph: Sendable {
     /// nil: an optional input that is absent.
     public let inputs: [ValueID?]
     public let outputs: [ValueID]
+
+    /// Input `position`; nil where it is absent, also because the node has fewer.
+    public func input(_ position: Int) -> ValueID? {
+      position < inputs.count ? inputs[position] : nil
+    }
   }
 
   /// A value that leaves the graph, under the name that the user knows.

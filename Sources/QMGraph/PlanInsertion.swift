@@ -70,12 +70,11 @@ private struct PlanInsertion {
   /// Leading axes whose every index has a grid of its own; nil for what is no product with
   /// quantized weights.
   private func dynamicAxes(_ node: Graph.Node) -> Int? {
-    guard node.inputs.count > ProductOperand.weights,
-      let weights = node.inputs[ProductOperand.weights], plan.weights[weights] != nil
+    guard let weights = node.input(ProductOperand.weights), plan.weights[weights] != nil
     else { return nil }
     switch node.operation {
     case .convolution: return 1
-    case .matrixMultiply: return rewriter.source[node.inputs[0]!].type.shape.rank - 1
+    case .matrixMultiply: return rewriter.source[node.input(0)!].type.shape.rank - 1
     default: return nil
     }
   }

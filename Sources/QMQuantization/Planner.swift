@@ -39,7 +39,7 @@ public struct Planner {
           .node(name: node.name, operation: node.operation.name)
         ) { () throws(QMError) in try rounding.quantize(constant) }
       }
-      if recipe.activations == .dynamic, let input = node.inputs[ProductOperand.input] {
+      if recipe.activations == .dynamic, let input = node.input(ProductOperand.input) {
         plan.activations[input] = .dynamic
       }
       plan.reasons[index] = "weights in \(bits.bits) bits"
@@ -87,7 +87,7 @@ public struct Planner {
     }
     // A value that moves on as codes arrives as codes.
     for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
-      guard let input = node.inputs[0], seen.contains(input) else { continue }
+      guard let input = node.input(0), seen.contains(input) else { continue }
       for output in node.outputs where graph[output].type.elementType == .float32 {
         if seen.insert(output).inserted { activations.append(output) }
       }
@@ -99,12 +99,11 @@ public struct Planner {
   private func integerOperands(of node: Graph.Node) -> [Graph.ValueID] {
     switch node.operation {
     case .convolution, .matrixMultiply:
-      guard let right = node.inputs[ProductOperand.weights],
+      guard let right = node.input(ProductOperand.weights),
         constantWeights(of: node) != nil || graph[right].constant == nil
       else { return [] }
-      var operands = [node.inputs[ProductOperand.input], right].compactMap { $0 }
-      if node.inputs.count > ProductOperand.residual,
-        let residual = node.inputs[ProductOperand.residual]
+      var operands = [node.input(ProductOperand.input), right].compactMap { $0 }
+      if let residual = node.input(ProductOperand.residual)
       {
         operands.append(residual)
       }
@@ -139,12 +138,12 @@ public struct Planner {
       break
     case .matrixMultiply(let product):
       guard product.rightLayout == .channelsFirst,
-        let right = node.inputs[ProductOperand.weights], graph[right].type.shape.rank == 2
+        let right = node.input(ProductOperand.weights), graph[right].type.shape.rank == 2
       else { return nil }
     default:
       return nil
     }
-    guard let weights = node.inputs[ProductOperand.weights],
+    guard let weights = node.input(ProductOperand.weights),
       graph[weights].constant?.elementType == .float32
     else { return nil }
     return weights
@@ -197,7 +196,7 @@ private struct GridGroups {
     }
     self.producers = producers
     for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
-      guard let first = node.inputs[0] else { continue }
+      guard let first = node.input(0) else { continue }
       for output in node.outputs { join(first.index, output.index) }
       if case .concatenate = node.operation {
         for case .some(let input) in node.inputs.dropFirst() { join(first.index, input.index) }

@@ -4,7 +4,7 @@ import QMTensor
 extension Lowering {
   /// A table between int8 codes; else from codes to whatever the encoding is.
   mutating func lower(_ unary: Unary, _ node: Graph.Node) throws(QMError) {
-    let input = node.inputs[0]!
+    let input = node.input(0)!
     guard let grid = grid(of: input), let codes = codes(of: input) else {
       try lowerToFloat(node)
       return
@@ -17,7 +17,7 @@ extension Lowering {
       try emit(.unary(unary), for: node, [codes.value])
       return
     }
-    let entries = LookupTable.entries(
+    let entries = lookupTable(
       of: [unary.function], inputScale: grid.scale, inputZeroPoint: grid.zeroPoint,
       outputScale: scale, outputZeroPoint: zeroPoint)
     let table = addConstant(
@@ -34,8 +34,8 @@ extension Lowering {
     }
     var binary = binary
     binary.output = encoding(of: node.outputs[0])
-    let left = try codesOrFloat(node.inputs[0]!)
-    let right = try codesOrFloat(node.inputs[1]!)
+    let left = try codesOrFloat(node.input(0)!)
+    let right = try codesOrFloat(node.input(1)!)
     try emit(.binary(binary), for: node, [left, right])
   }
 }

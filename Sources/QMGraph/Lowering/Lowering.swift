@@ -125,7 +125,7 @@ struct Lowering {
     switch node.operation {
     case .quantize(let quantize):
       if absorbed.contains(index) { return }
-      let input = node.inputs[0]!
+      let input = node.input(0)!
       let quantization = Quantization.fixed(scale: quantize.scale, zeroPoint: quantize.zeroPoint)
       if let known = codes[input], known.quantization == quantization,
         known.elementType == quantize.elementType
@@ -136,10 +136,10 @@ struct Lowering {
           node.operation, name: node.name, [float(input)], replacing: node.outputs)
       }
     case .dequantize:
-      let type = source[node.inputs[0]!].type
+      let type = source[node.input(0)!].type
       codes[node.outputs[0]] = Codes(
-        value: rewriter.value(node.inputs[0]!),
-        scales: node.inputs.count > 1 ? node.inputs[1].map { rewriter.value($0) } : nil,
+        value: rewriter.value(node.input(0)!),
+        scales: node.input(1).map { rewriter.value($0) },
         quantization: type.quantization, elementType: type.elementType)
     case .convolution(let convolution): try lower(convolution, node)
     case .matrixMultiply(let product): try lower(product, node)

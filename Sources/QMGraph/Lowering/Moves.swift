@@ -7,7 +7,7 @@ extension Lowering {
     let dataCount: Int
     if case .concatenate = node.operation { dataCount = node.inputs.count } else { dataCount = 1 }
     let data = node.inputs.prefix(dataCount).map { codes(of: $0) }
-    guard grid(of: node.inputs[0]) != nil, let first = data[0],
+    guard grid(of: node.input(0)) != nil, let first = data[0],
       data.allSatisfy({
         $0?.quantization == first.quantization && $0?.elementType == first.elementType
       })

@@ -27,8 +27,8 @@ extension Lowering {
 
   /// The operands of a product on integers, by ``ProductOperand``; nil where it must run in float.
   private mutating func productInputs(_ node: Graph.Node) throws(QMError) -> [Graph.ValueID?]? {
-    guard let input = codes(of: node.inputs[ProductOperand.input]),
-      let weights = codes(of: node.inputs[ProductOperand.weights]),
+    guard let input = codes(of: node.input(ProductOperand.input)),
+      let weights = codes(of: node.input(ProductOperand.weights)),
       input.elementType == .int8, weights.elementType == .int8
     else { return nil }
     var inputs = [Graph.ValueID?](repeating: nil, count: ProductOperand.residual + 1)
@@ -39,15 +39,14 @@ extension Lowering {
     if case .dynamic = input.quantization { inputs[ProductOperand.inputParameters] = input.scales }
     inputs[ProductOperand.weightScales] = weights.scales
 
-    if node.inputs.count > ProductOperand.bias, let bias = node.inputs[ProductOperand.bias] {
+    if let bias = node.input(ProductOperand.bias) {
       if let integers = try integerBias(bias, input, weights) {
         inputs[ProductOperand.bias] = integers
       } else {
         inputs[ProductOperand.bias] = try float(bias)
       }
     }
-    if node.inputs.count > ProductOperand.residual,
-      let residual = node.inputs[ProductOperand.residual]
+    if let residual = node.input(ProductOperand.residual)
     {
       inputs[ProductOperand.residual] = try codesOrFloat(residual)
     }

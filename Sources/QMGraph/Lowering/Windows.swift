@@ -5,7 +5,7 @@ import QMTensor
 extension Lowering {
   /// The largest code is the code of the largest number: no rounding. Means round once.
   mutating func lower(_ pooling: Pooling, _ node: Graph.Node) throws(QMError) {
-    guard grid(of: node.inputs[0]) != nil, let codes = codes(of: node.inputs[0]) else {
+    guard grid(of: node.input(0)) != nil, let codes = codes(of: node.input(0)) else {
       try lowerToFloat(node)
       return
     }
@@ -19,7 +19,7 @@ extension Lowering {
   }
 
   mutating func lower(_ reduction: Reduction, _ node: Graph.Node) throws(QMError) {
-    guard grid(of: node.inputs[0]) != nil, let codes = codes(of: node.inputs[0]) else {
+    guard grid(of: node.input(0)) != nil, let codes = codes(of: node.input(0)) else {
       try lowerToFloat(node)
       return
     }
@@ -33,7 +33,7 @@ extension Lowering {
   }
 
   mutating func lower(_ softmax: Softmax, _ node: Graph.Node) throws(QMError) {
-    guard grid(of: node.inputs[0]) != nil, let codes = codes(of: node.inputs[0]) else {
+    guard grid(of: node.input(0)) != nil, let codes = codes(of: node.input(0)) else {
       try lowerToFloat(node)
       return
     }
@@ -43,7 +43,7 @@ extension Lowering {
   }
 
   mutating func lower(_ normalization: LayerNormalization, _ node: Graph.Node) throws(QMError) {
-    guard grid(of: node.inputs[0]) != nil, let codes = codes(of: node.inputs[0]) else {
+    guard grid(of: node.input(0)) != nil, let codes = codes(of: node.input(0)) else {
       try lowerToFloat(node)
       return
     }

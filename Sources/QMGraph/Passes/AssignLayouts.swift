@@ -110,29 +110,29 @@ private struct LayoutAssignment {
 
     case .pooling(var pooling) where pooling.order == .channelsFirst:
       pooling.order = .channelsLast
-      try emitLast(.pooling(pooling), node, [last(node.inputs[0]!)])
+      try emitLast(.pooling(pooling), node, [last(node.input(0)!)])
 
     case .batchNormalization(var normalization) where normalization.order == .channelsFirst:
-      guard rank(node.inputs[0]!) > 2, hasLast(node.inputs[0]) else {
+      guard rank(node.input(0)!) > 2, hasLast(node.input(0)) else {
         try emitFirst(node.operation, node)
         return
       }
       normalization.order = .channelsLast
-      var inputs: [Graph.ValueID?] = [try last(node.inputs[0]!)]
+      var inputs: [Graph.ValueID?] = [try last(node.input(0)!)]
       for case .some(let input) in node.inputs.dropFirst() { inputs.append(try first(input)) }
       try emitLast(.batchNormalization(normalization), node, inputs)
 
-    case .unary where hasLast(node.inputs[0]),
-      .cast where hasLast(node.inputs[0]),
-      .quantize where hasLast(node.inputs[0]),
-      .identity where hasLast(node.inputs[0]):
-      try emitLast(node.operation, node, [last(node.inputs[0]!)])
+    case .unary where hasLast(node.input(0)),
+      .cast where hasLast(node.input(0)),
+      .quantize where hasLast(node.input(0)),
+      .identity where hasLast(node.input(0)):
+      try emitLast(node.operation, node, [last(node.input(0)!)])
 
     case .binary:
       try rewriteBinary(node)
 
-    case .reduction(var reduction) where hasLast(node.inputs[0]):
-      let rank = rank(node.inputs[0]!)
+    case .reduction(var reduction) where hasLast(node.input(0)):
+      let rank = rank(node.input(0)!)
       let places = LayoutAssignment.toFirst(rank)
       let staysImage = reduction.keepsAxes
       // Without the channels and with the axes gone, what is left is [N, C] in either form.
@@ -143,16 +143,16 @@ private struct LayoutAssignment {
       }
       reduction.axes = reduction.axes.map { places[$0] }.sorted()
       if staysImage {
-        try emitLast(.reduction(reduction), node, [last(node.inputs[0]!)])
+        try emitLast(.reduction(reduction), node, [last(node.input(0)!)])
       } else {
         try rewriter.append(
-          .reduction(reduction), name: node.name, [last(node.inputs[0]!)],
+          .reduction(reduction), name: node.name, [last(node.input(0)!)],
           replacing: node.outputs)
       }
 
-    case .softmax(var softmax) where hasLast(node.inputs[0]):
-      softmax.axis = LayoutAssignment.toFirst(rank(node.inputs[0]!))[softmax.axis]
-      try emitLast(.softmax(softmax), node, [last(node.inputs[0]!)])
+    case .softmax(var softmax) where hasLast(node.input(0)):
+      softmax.axis = LayoutAssignment.toFirst(rank(node.input(0)!))[softmax.axis]
+      try emitLast(.softmax(softmax), node, [last(node.input(0)!)])
 
     case .concatenate(var concatenate) where node.inputs.contains(where: { hasLast($0) }):
       concatenate.axis = LayoutAssignment.toFirst(rank(node.outputs[0]))[concatenate.axis]
@@ -160,11 +160,11 @@ private struct LayoutAssignment {
       for case .some(let input) in node.inputs { inputs.append(try last(input)) }
       try emitLast(.concatenate(concatenate), node, inputs)
 
-    case .transpose(let transpose) where isLastOnly.contains(node.inputs[0] ?? node.outputs[0]):
+    case .transpose(let transpose) where isLastOnly.contains(node.input(0) ?? node.outputs[0]):
       // Two rearrangements are one.
       let places = LayoutAssignment.toFirst(transpose.permutation.count)
       let permutation = transpose.permutation.map { places[$0] }
-      let input = try last(node.inputs[0]!)
+      let input = try last(node.input(0)!)
       if permutation == Array(permutation.indices) {
         rewriter.replace(node.outputs[0], by: input)
       } else {
@@ -174,17 +174,17 @@ private struct LayoutAssignment {
       }
 
     case .flatten(let flatten)
-    where flatten.axis == 1 && isLastOnly.contains(node.inputs[0] ?? node.outputs[0])
-      && hasOnePosition(node.inputs[0]!):
+    where flatten.axis == 1 && isLastOnly.contains(node.input(0) ?? node.outputs[0])
+      && hasOnePosition(node.input(0)!):
       try rewriter.append(
-        node.operation, name: node.name, [last(node.inputs[0]!)], replacing: node.outputs)
+        node.operation, name: node.name, [last(node.input(0)!)], replacing: node.outputs)
 
     case .squeeze(var squeeze)
-    where squeeze.axes == Array(2..<rank(node.inputs[0] ?? node.outputs[0]))
-      && isLastOnly.contains(node.inputs[0] ?? node.outputs[0]):
-      squeeze.axes = Array(1..<(rank(node.inputs[0]!) - 1))
+    where squeeze.axes == Array(2..<rank(node.input(0) ?? node.outputs[0]))
+      && isLastOnly.contains(node.input(0) ?? node.outputs[0]):
+      squeeze.axes = Array(1..<(rank(node.input(0)!) - 1))
       try rewriter.append(
-        .squeeze(squeeze), name: node.name, [last(node.inputs[0]!)], replacing: node.outputs)
+        .squeeze(squeeze), name: node.name, [last(node.input(0)!)], replacing: node.outputs)
 
     default:
       try emitFirst(node.operation, node)
@@ -193,7 +193,7 @@ private struct LayoutAssignment {
 
   /// Element-wise operands follow the one that has its channels last.
   private mutating func rewriteBinary(_ node: Graph.Node) throws(QMError) {
-    guard let left = node.inputs[0], let right = node.inputs[1] else {
+    guard let left = node.input(0), let right = node.input(1) else {
       try emitFirst(node.operation, node)
       return
     }

@@ -12,7 +12,7 @@ public struct DropIdentities: Pass {
   public func run(on graph: Graph) throws(QMError) -> Graph {
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
-      if let input = node.inputs.first ?? nil, isIdentity(node, in: graph) {
+      if let input = node.input(0), isIdentity(node, in: graph) {
         rewriter.replace(node.outputs[0], by: rewriter.value(input))
       } else {
         try rewriter.copy(node)
@@ -22,7 +22,7 @@ public struct DropIdentities: Pass {
   }
 
   private func isIdentity(_ node: Graph.Node, in graph: Graph) -> Bool {
-    guard let input = node.inputs.first ?? nil else { return false }
+    guard let input = node.input(0) else { return false }
     let (before, after) = (graph[input].type, graph[node.outputs[0]].type)
     switch node.operation {
     case .identity:

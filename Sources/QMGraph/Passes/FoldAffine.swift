@@ -62,7 +62,7 @@ public struct FoldAffine: Pass {
     var bias: [Float]
 
     init?(_ node: Graph.Node, in graph: Graph) {
-      guard let weightsID = node.inputs[ProductOperand.weights],
+      guard let weightsID = node.input(ProductOperand.weights),
         let weights = graph[weightsID].constant, weights.elementType == .float32,
         node.inputs.count <= ProductOperand.weightScales, let channels = weights.shape.first
       else { return nil }
@@ -81,7 +81,7 @@ public struct FoldAffine: Pass {
       }
       var bias = [Float](repeating: 0, count: channels)
       biasName = "\(node.name).bias"
-      if node.inputs.count > ProductOperand.bias, let biasID = node.inputs[ProductOperand.bias] {
+      if let biasID = node.input(ProductOperand.bias) {
         guard let constant = graph[biasID].constant, constant.elementType == .float32,
           constant.elementCount == channels
         else { return nil }
@@ -97,7 +97,7 @@ public struct FoldAffine: Pass {
     func affine(of node: Graph.Node, on value: Graph.ValueID, in graph: Graph) -> Affine? {
       switch node.operation {
       case .batchNormalization(let normalization):
-        guard node.inputs[0] == value,
+        guard node.input(0) == value,
           channelAxis == (normalization.order == .channelsFirst ? 1 : rank - 1)
         else { return nil }
         var statistics: [[Double]] = []
@@ -118,8 +118,8 @@ public struct FoldAffine: Pass {
         }
         return affine
       case .binary(let binary) where binary.then == nil && binary.output == .float32:
-        let isLeft = node.inputs[0] == value
-        guard node.inputs[0] != node.inputs[1], let other = node.inputs[isLeft ? 1 : 0],
+        let isLeft = node.input(0) == value
+        guard node.input(0) != node.input(1), let other = node.input(isLeft ? 1 : 0),
           let numbers = perChannel(graph[other])
         else { return nil }
         switch binary.function {

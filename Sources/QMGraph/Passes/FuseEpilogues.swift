@@ -103,7 +103,7 @@ public struct FuseEpilogues: Pass {
       _ node: Graph.Node, _ value: Graph.ValueID, in graph: Graph
     ) -> Bool {
       if case .binary = operation { return false }
-      let other = node.inputs[0] == value ? node.inputs[1] : node.inputs[0]
+      let other = node.input(0) == value ? node.input(1) : node.input(0)
       guard let other, other != value, graph[other].constant == nil,
         graph[other].type.shape.isCertainlyEqual(to: graph[value].type.shape),
         inputs.count <= ProductOperand.residual || inputs[ProductOperand.residual] == nil

@@ -69,7 +69,7 @@ public struct RecognizeActivations: Pass {
     /// Whether `value` is clip(x + 3, 0, 6).
     private func isClipOfShift(_ value: Graph.ValueID, of x: Graph.ValueID) -> Bool {
       guard let node = producer(value), case .unary(let unary) = node.operation,
-        unary.function == .clip(minimum: 0, maximum: 6), let shifted = node.inputs[0],
+        unary.function == .clip(minimum: 0, maximum: 6), let shifted = node.input(0),
         let (left, right) = operands(shifted, .add)
       else { return false }
       return (left == x && scalar(right) == 3) || (right == x && scalar(left) == 3)
@@ -77,7 +77,7 @@ public struct RecognizeActivations: Pass {
 
     private func function(_ value: Graph.ValueID, of x: Graph.ValueID) -> UnaryFunction? {
       guard let node = producer(value), case .unary(let unary) = node.operation,
-        node.inputs[0] == x
+        node.input(0) == x
       else { return nil }
       return unary.function
     }
@@ -86,8 +86,8 @@ public struct RecognizeActivations: Pass {
       -> (Graph.ValueID, Graph.ValueID)?
     {
       guard let node = producer(value), case .binary(let binary) = node.operation,
-        binary.function == function, binary.then == nil, let left = node.inputs[0],
-        let right = node.inputs[1], graph[value].type.elementType == .float32
+        binary.function == function, binary.then == nil, let left = node.input(0),
+        let right = node.input(1), graph[value].type.elementType == .float32
       else { return nil }
       return (left, right)
     }
