@@ -90,19 +90,9 @@ extension QMError: Equatable {
 }
 
 extension QMError: CustomStringConvertible {
-  /// One line. Control characters, which a file may have put into a name, are shown as `\u{…}`.
+  /// One line, ``Swift/String/printable``.
   public var description: String {
-    let line = (context.map(\.description) + [message]).joined(separator: ": ")
-    var escaped = ""
-    for scalar in line.unicodeScalars {
-      switch scalar.properties.generalCategory {
-      case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate:
-        escaped += "\\u{" + String(scalar.value, radix: 16) + "}"
-      default:
-        escaped.unicodeScalars.append(scalar)
-      }
-    }
-    return escaped
+    (context.map(\.description) + [message]).joined(separator: ": ").printable
   }
 }
 
@@ -121,6 +111,21 @@ extension QMError.Context: CustomStringConvertible {
 }
 
 extension String {
+  /// One line that is safe to print: control characters, which a file may have put into a name,
+  /// are shown as `\u{…}`.
+  public var printable: String {
+    var escaped = ""
+    for scalar in unicodeScalars {
+      switch scalar.properties.generalCategory {
+      case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate:
+        escaped += "\\u{" + String(scalar.value, radix: 16) + "}"
+      default:
+        escaped.unicodeScalars.append(scalar)
+      }
+    }
+    return escaped
+  }
+
   /// At most 120 characters; a name from a file may be a megabyte.
   public var abbreviated: String {
     let prefix = prefix(121)

@@ -1,1 +1,3 @@
 import QMCommands
+
+RunCommand.start()

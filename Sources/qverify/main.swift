@@ -1,1 +1,3 @@
 import QMCommands
+
+VerifyCommand.start()

@@ -1,0 +1,149 @@
+import Foundation
+import QMTensor
+
+/// What a tool says: results on standard output, everything else on standard error.
+final class Console {
+  let tool: String
+  let isQuiet: Bool
+  /// Whether the result is one JSON object instead of text.
+  let isJSON: Bool
+  private let isTerminal = isatty(2) == 1
+  private var outputFailure: QMError?
+  private var outputIsGone = false
+
+  // Progress.
+  private let clock = ContinuousClock()
+  private let started = ContinuousClock().now
+  private var phase = ""
+  private var phaseStarted = ContinuousClock().now
+  private var lastShown: ContinuousClock.Instant?
+  private var barIsShown = false
+
+  /// A run that is over sooner prints no plain line of progress.
+  private static let plainInterval = Duration.seconds(10)
+
+  init(tool: String, _ options: ConsoleOptions) {
+    self.tool = tool
+    isQuiet = options.quiet
+    isJSON = options.json
+  }
+
+  // MARK: Results
+
+  /// A line of the result for people; nothing with `--json`.
+  func line(_ text: String = "") {
+    if !isJSON { write(text.printable + "\n") }
+  }
+
+  /// A table for people, its columns aligned; nothing with `--json`.
+  /// - Parameter trailing: columns that are aligned at their right end.
+  func table(_ header: [String], _ rows: [[String]], trailing: Set<Int> = []) {
+    guard !isJSON else { return }
+    let cells = ([header] + rows).map { $0.map(\.printable) }
+    let widths = header.indices.map { column in cells.map { $0[column].count }.max() ?? 0 }
+    for row in cells {
+      let padded = row.enumerated().map { column, cell in
+        let space = String(repeating: " ", count: widths[column] - cell.count)
+        return trailing.contains(column) ? space + cell : cell + space
+      }
+      let text = "  " + padded.joined(separator: "  ")
+      line(String(text.reversed().drop { $0 == " " }.reversed()))
+    }
+  }
+
+  /// The result for programs; nothing without `--json`.
+  func json(_ object: some Encodable) throws(QMError) {
+    guard isJSON else { return }
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+    do {
+      write(String(decoding: try encoder.encode(object), as: UTF8.self) + "\n")
+    } catch {
+      throw .internalFault("the result cannot be written as JSON")
+    }
+  }
+
+  /// After the last result.
+  /// - Throws: `cannotWrite` if standard output could not take them all; a reader that has gone
+  ///   away is no failure.
+  func finish() throws(QMError) {
+    clearProgress()
+    if let outputFailure { throw outputFailure }
+  }
+
+  private func write(_ text: String) {
+    guard !outputIsGone else { return }
+    clearProgress()
+    if let reason = Console.write(text, to: 1) {
+      outputIsGone = true
+      if reason != EPIPE {
+        outputFailure = QMError.cannotWrite(String(cString: strerror(reason)))
+          .within(.file("standard output"))
+      }
+    }
+  }
+
+  // MARK: Everything else
+
+  static func writeError(_ line: String) { _ = write(line + "\n", to: 2) }
+
+  /// A remark on standard error.
+  func note(_ text: String) {
+    guard !isQuiet else { return }
+    clearProgress()
+    Console.writeError("\(tool): \(text.printable)")
+  }
+
+  /// Shows what is being done: a bar on a terminal, a line every ten seconds elsewhere.
+  /// - Parameters:
+  ///   - phase: "calibrating", say.
+  ///   - done: of `total` steps; 0 of 0 where there are none.
+  func progress(_ phase: String, done: Int = 0, of total: Int = 0) {
+    guard !isQuiet else { return }
+    let now = clock.now
+    let isNewPhase = phase != self.phase
+    if isNewPhase { (self.phase, phaseStarted) = (phase, now) }
+    let count = total > 0 ? " \(done) of \(total)" : ""
+    if isTerminal {
+      if !isNewPhase, done < total, let lastShown, now - lastShown < .milliseconds(100) { return }
+      var text = phase + count
+      if total > 0 {
+        let filled = 24 * done / total
+        let bar = String(repeating: "#", count: filled) + String(repeating: "·", count: 24 - filled)
+        text = "[\(bar)] " + text
+        if done > 0, done < total {
+          let left = (now - phaseStarted) * (total - done) / done
+          text += ", \(left.components.seconds + 1) s left"
+        }
+      }
+      _ = Console.write("\r\u{1B}[K" + text, to: 2)
+      barIsShown = true
+    } else {
+      guard now - (lastShown ?? started) >= Console.plainInterval else { return }
+      Console.writeError("\(tool): \(phase)\(count)")
+    }
+    lastShown = now
+  }
+
+  func clearProgress() {
+    guard barIsShown else { return }
+    _ = Console.write("\r\u{1B}[K", to: 2)
+    barIsShown = false
+  }
+
+  /// - Returns: nil, or the `errno` of the write that failed.
+  private static func write(_ text: String, to descriptor: Int32) -> Int32? {
+    var bytes = Array(text.utf8)[...]
+    while !bytes.isEmpty {
+      let written = bytes.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress!, $0.count) }
+      if written < 0 {
+        if errno == EINTR { continue }
+        return errno
+      }
+      bytes = bytes.dropFirst(written)
+    }
+    return nil
+  }
+}

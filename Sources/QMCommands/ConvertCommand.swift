@@ -1,0 +1,227 @@
+import ArgumentParser
+import QMFormat
+import QMGraph
+import QMNumPy
+import QMONNX
+import QMQuantization
+import QMReport
+import QMRuntime
+import QMTensor
+
+/// `qconvert`: a float network made small.
+public struct ConvertCommand: ParsableCommand {
+  public static let configuration = CommandConfiguration(
+    commandName: "qconvert",
+    abstract: "Convert a float network (.onnx) into a small one (.qm).",
+    discussion: """
+      With --samples the ranges of all values are measured, activations become int8, and the result \
+      is compared with the float network. Without, activations are quantized at run time.
+      """,
+    version: toolVersion)
+
+  @Argument(help: ArgumentHelp("The float network.", valueName: "in.onnx"))
+  var input: String
+
+  @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
+  var output: String
+
+  @Option(help: "Bits of a weight, 2 to 8; 32 keeps the network in float.")
+  var bits: Int = 8
+
+  @Option(help: ArgumentHelp("Folder of samples of the network's inputs.", valueName: "folder"))
+  var samples: String?
+
+  @Option(help: "Take this many of the samples, evenly over all.")
+  var limitSamples: Int?
+
+  @Option(help: "How activations feed the products: int8, dynamic or float.")
+  var activations: Recipe.Activations?
+
+  @Option(
+    help: ArgumentHelp(
+      "How a range is found: minmax, percentile[:99.99] or mse.", valueName: "estimator"))
+  var ranges = RangeOption(argument: "minmax")!
+
+  @Flag(help: "One scale for a whole weight tensor instead of one per channel.")
+  var perTensor = false
+
+  @Option(
+    name: .customLong("min-sqnr"),
+    help: ArgumentHelp(
+      "Write nothing if an output's signal-to-noise ratio is lower; 0 accepts anything.",
+      valueName: "dB"))
+  var leastSignalToNoise: Double = 10
+
+  @Flag(help: "Say of every node how it runs, and why.")
+  var explain = false
+
+  @OptionGroup var machine: MachineOptions
+  @OptionGroup var console: ConsoleOptions
+
+  public init() {}
+
+  public func validate() throws {
+    guard (2...8).contains(bits) || bits == 32 else {
+      throw ValidationError("--bits is 2 to 8, or 32 for float; found \(bits)")
+    }
+    guard leastSignalToNoise.isFinite else {
+      throw ValidationError("--min-sqnr is a finite number of dB; found \(leastSignalToNoise)")
+    }
+    if let limitSamples, limitSamples < 1 {
+      throw ValidationError("--limit-samples is at least 1; found \(limitSamples)")
+    }
+    if activations == .int8, samples == nil, bits != 32 {
+      throw ValidationError("--activations int8 needs --samples")
+    }
+  }
+
+  private var recipe: Recipe {
+    let weights: Recipe.WeightWidth = BitWidth(bits).map { .codes($0) } ?? .float32
+    return Recipe(
+      weights: weights,
+      activations: weights == .float32
+        ? .float : activations ?? (samples == nil ? .dynamic : .int8),
+      granularity: perTensor ? .perTensor : .perChannel(axis: 0), rangeEstimator: ranges.estimator)
+  }
+
+  public func run() throws {
+    let console = Console(tool: "qconvert", self.console)
+    let clock = ContinuousClock()
+    let start = clock.now
+    guard !Process.isSameFile(input, output) else {
+      throw QMError.usage("the output is the input; give another name").within(.file(output))
+    }
+    // Before an hour of work is spent: whether the result can be written at all.
+    try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
+
+    console.progress("reading")
+    let source = try Buffer.mapping(path: input)
+    let graph = try ONNXReader.read(path: input)
+    var folder: Samples?
+    if let samples {
+      folder = try Samples(
+        path: samples, inputs: graph.inputs.map { (graph[$0].name, graph[$0].type) },
+        outputs: graph.outputs.map(\.name), limit: limitSamples)
+    }
+    let conversion = try convert(graph, source, folder, console)
+    let reports = conversion.program.outputs.compactMap { output in
+      conversion.comparisons[output.name].map { OutputReport(output.name, $0) }
+    }
+    try requireQuality(reports)
+
+    console.progress("writing")
+    let bytes = try within(.file(input)) { () throws(QMError) in
+      try conversion.program.encoded()
+    }
+    try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
+    let seconds = (clock.now - start).seconds
+
+    let nodes = conversion.program.nodes.map { NodeReport($0, conversion.program.way(of: $0)) }
+    try report(
+      Report(
+        source: .init(path: input, bytes: source.count),
+        output: .init(path: output, bytes: bytes.count),
+        ratio: Double(source.count) / Double(bytes.count), bits: bits,
+        activations: recipe.activations.rawValue,
+        ranges: recipe.activations == .int8 ? ranges.description : nil,
+        samples: folder?.count ?? 0, outputs: reports, nodes: explain ? nodes : nil,
+        seconds: seconds),
+      console)
+    try console.finish()
+  }
+
+  private func convert(
+    _ graph: Graph, _ source: Buffer, _ samples: Samples?, _ console: Console
+  ) throws(QMError) -> Conversion {
+    var metadata = Program.Metadata(
+      producer: "swift-qm \(toolVersion)",
+      sourceName: input.split(separator: "/").last.map(String.init) ?? "")
+    var digest = Digest()
+    digest.update(UnsafeRawBufferPointer(source.bytes))
+    metadata.sourceDigest = digest.finished()
+    metadata.recipe = [
+      .init("bits", "\(bits)"), .init("activations", recipe.activations.rawValue),
+      .init("granularity", recipe.granularity.shortDescription),
+    ]
+    if recipe.activations == .int8 {
+      metadata.recipe.append(.init("ranges", ranges.description))
+      metadata.recipe.append(.init("samples", "\(samples?.count ?? 0)"))
+    }
+    metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
+    metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }
+    return try within(.file(input)) { () throws(QMError) in
+      try Conversion(
+        graph, recipe: recipe, samples: samples, metadata: metadata, options: machine.modelOptions
+      ) { phase in
+        switch phase {
+        case .simplifying: console.progress("simplifying")
+        case .calibrating(let done, let total):
+          console.progress("calibrating", done: done, of: total)
+        case .rounding: console.progress("rounding")
+        case .measuring(let done, let total):
+          console.progress("measuring", done: done, of: total)
+        }
+      }
+    }
+  }
+
+  private func requireQuality(_ reports: [OutputReport]) throws(QMError) {
+    guard leastSignalToNoise > 0,
+      let worst = reports.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }),
+      !(worst.signalToNoiseDecibels >= leastSignalToNoise)
+    else { return }
+    var remedies: [String] = []
+    if bits < 8 { remedies.append("--bits \(min(bits + 2, 8))") }
+    if recipe.activations == .int8 {
+      remedies.append("--activations dynamic")
+      remedies.append(
+        recipe.rangeEstimator == .minMax ? "--ranges mse" : "--ranges minmax")
+    }
+    if perTensor { remedies.append("no --per-tensor") }
+    remedies.append("--min-sqnr 0 to accept it")
+    throw QMError(
+      .qualityTooLow,
+      "SQNR \(Units.decibels(worst.signalToNoiseDecibels)) is under --min-sqnr "
+        + "\(Units.decibels(leastSignalToNoise)); nothing was written; "
+        + "try \(remedies.joined(separator: ", or "))",
+      context: [.file(input), .value(worst.name)])
+  }
+
+  // MARK: Report
+
+  private struct Report: Encodable {
+    struct File: Encodable {
+      let path: String
+      let bytes: Int
+    }
+    let source: File
+    let output: File
+    let ratio: Double
+    let bits: Int
+    let activations: String
+    let ranges: String?
+    let samples: Int
+    /// Empty where nothing was measured.
+    let outputs: [OutputReport]
+    let nodes: [NodeReport]?
+    let seconds: Double
+  }
+
+  private func report(_ report: Report, _ console: Console) throws(QMError) {
+    if let nodes = report.nodes { console.table(of: nodes) }
+    console.line(
+      "\(Units.bytes(report.source.bytes)) → \(Units.bytes(report.output.bytes)), "
+        + "\(Units.fixed(report.ratio, 2)) times smaller, in \(Units.seconds(report.seconds))")
+    let width = bits == 32 ? "float32 weights" : "\(bits)-bit weights"
+    let seen = report.samples > 0 ? ", \(Units.count(report.samples, "sample"))" : ""
+    let found = report.ranges.map { ", ranges by \($0)" } ?? ""
+    console.line("\(width), \(report.activations) activations\(found)\(seen)")
+    if report.outputs.isEmpty {
+      console.line("accuracy was not measured: give --samples, or qverify --reference")
+    } else {
+      console.table(of: report.outputs)
+    }
+    console.line("written to \(report.output.path)")
+    try console.json(report)
+  }
+}

@@ -1,0 +1,350 @@
+import ArgumentParser
+import Foundation
+import QMFormat
+import QMNumPy
+import QMReport
+import QMRuntime
+import QMTensor
+
+/// `qrun`: a network run over samples.
+public struct RunCommand: ParsableCommand {
+  public static let configuration = CommandConfiguration(
+    commandName: "qrun",
+    abstract: "Run a network (.qm, or .onnx in float) over samples.",
+    discussion: """
+      Results are written as <sample>.<output>.npy, the layout of samples. --benchmark and --profile \
+      run the first sample; without samples they make one up.
+      """,
+    version: toolVersion)
+
+  @Argument(help: ArgumentHelp("The network.", valueName: "model.qm|model.onnx"))
+  var model: String
+
+  @Argument(help: ArgumentHelp("Folder of samples.", valueName: "samples"))
+  var samples: String?
+
+  @Option(help: ArgumentHelp("Folder for the results.", valueName: "folder"))
+  var output: String?
+
+  @Flag(help: "Print one SHA-256 digest over the bytes of all outputs.")
+  var digest = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Print the share of items whose highest score in the first output is at their label.",
+      valueName: "labels.json"))
+  var labels: String?
+
+  @Option(help: ArgumentHelp("Time this many runs.", valueName: "runs"))
+  var benchmark: Int?
+
+  @Flag(help: "Show where the time goes, node by node.")
+  var profile = false
+
+  @Option(help: "Take this many of the samples, evenly over all.")
+  var limitSamples: Int?
+
+  @OptionGroup var machine: MachineOptions
+  @OptionGroup var console: ConsoleOptions
+
+  public init() {}
+
+  public func validate() throws {
+    if let benchmark, !(1...1_000_000).contains(benchmark) {
+      throw ValidationError("--benchmark is 1 to 1000000 runs; found \(benchmark)")
+    }
+    if let limitSamples, limitSamples < 1 {
+      throw ValidationError("--limit-samples is at least 1; found \(limitSamples)")
+    }
+    let goesOverSamples = output != nil || digest || labels != nil
+    guard goesOverSamples || benchmark != nil || profile else {
+      throw ValidationError(
+        "nothing to do: give --output, --digest, --labels, --benchmark or --profile")
+    }
+    if goesOverSamples, samples == nil { throw ValidationError("missing the folder of samples") }
+  }
+
+  public func run() throws {
+    let console = Console(tool: "qrun", self.console)
+    let clock = ContinuousClock()
+    let start = clock.now
+    console.progress("reading")
+    let loaded = try Network.program(path: model)
+    let network = try within(.file(model)) { () throws(QMError) in
+      try Model(loaded, options: machine.modelOptions)
+    }
+    let loadSeconds = (clock.now - start).seconds
+
+    var report = Report(
+      model: model, threads: machine.threads, kernels: machine.kernels.rawValue)
+    let folder = try samples.map { (path) throws(QMError) in
+      try Samples(path: path, for: network.program, limit: limitSamples)
+    }
+    if let folder, output != nil || digest || labels != nil {
+      try goOver(folder, network, &report, console)
+    }
+    if let benchmark {
+      report.benchmark = try time(
+        benchmark, network, firstInputs(folder, network), loadSeconds, console)
+    }
+    if profile {
+      report.profile = try measure(network, firstInputs(folder, network), console)
+    }
+    show(report, console)
+    try console.json(report)
+    try console.finish()
+  }
+
+  private func firstInputs(_ samples: Samples?, _ network: Model) throws(QMError) -> [String: Tensor]
+  {
+    if let samples { return try samples.inputs(of: 0) }
+    return try SeededInputs(network).tensors(seed: 0)
+  }
+
+  // MARK: Over samples
+
+  private func goOver(
+    _ samples: Samples, _ network: Model, _ report: inout Report, _ console: Console
+  ) throws(QMError) {
+    let labels = try self.labels.map { (path) throws(QMError) in try Labels(path: path) }
+    let outputs = network.outputs.map(\.name)
+    let results = try output.map { (path) throws(QMError) in
+      try ResultFolder(path: path, outputs: outputs)
+    }
+    let session = Session(network)
+    var digest = Digest()
+    var accuracy = Accuracy()
+    for index in 0..<samples.count {
+      let stem = samples.name(of: index)
+      let tensors = try within(.sample(stem)) { () throws(QMError) in
+        try session.run(samples.inputs(of: index))
+      }
+      for name in outputs {
+        if let tensor = tensors[name] { digest.update(tensor.bytes) }
+      }
+      if let results {
+        try Process.uninterrupted { () throws(QMError) in
+          try results.write(tensors, stem: stem)
+        }
+      }
+      if let labels, let first = outputs.first.flatMap({ tensors[$0] }) {
+        try within(.sample(stem)) { () throws(QMError) in
+          try accuracy.add(first, labels: labels.labels(of: stem))
+        }
+      }
+      console.progress("running", done: index + 1, of: samples.count)
+    }
+    report.samples = samples.count
+    report.output = output
+    if self.digest {
+      report.digest = Units.hexadecimal(digest.finished())
+    }
+    if labels != nil {
+      report.accuracy = accuracy.share
+      report.items = accuracy.itemCount
+    }
+  }
+
+  /// The right classes, by sample: `{"0000": 3, "0001": [1, 5]}`, or that under `"label"`.
+  private struct Labels {
+    private enum Entry: Decodable {
+      case one(Int)
+      case several([Int])
+
+      init(from decoder: any Decoder) throws {
+        let container = try decoder.singleValueContainer()
+        if let label = try? container.decode(Int.self) {
+          self = .one(label)
+        } else {
+          self = .several(try container.decode([Int].self))
+        }
+      }
+    }
+    private struct Wrapped: Decodable { let label: [String: Entry] }
+
+    private let entries: [String: Entry]
+
+    init(path: String) throws(QMError) {
+      let bytes = try Buffer.mapping(path: path)
+      let data = Data(bytes.bytes)
+      do {
+        if let wrapped = try? JSONDecoder().decode(Wrapped.self, from: data) {
+          entries = wrapped.label
+        } else {
+          entries = try JSONDecoder().decode([String: Entry].self, from: data)
+        }
+      } catch {
+        throw QMError.malformed(
+          "expected a JSON object with a whole number, or a list of them, for each sample"
+        ).within(.file(path))
+      }
+    }
+
+    func labels(of stem: String) throws(QMError) -> [Int] {
+      switch entries[stem] {
+      case .one(let label): return [label]
+      case .several(let labels): return labels
+      case nil: throw .invalidInput("there is no label for it")
+      }
+    }
+  }
+
+  // MARK: Time
+
+  private func time(
+    _ runs: Int, _ network: Model, _ inputs: [String: Tensor], _ loadSeconds: Double,
+    _ console: Console
+  ) throws(QMError) -> Benchmark {
+    let session = Session(network)
+    // Plans, caches, and the clock of the processor.
+    for _ in 0..<max(3, min(runs / 10, 50)) { _ = try session.run(inputs) }
+    let clock = ContinuousClock()
+    var times: [Double] = []
+    for run in 0..<runs {
+      let start = clock.now
+      _ = try session.run(inputs)
+      times.append((clock.now - start).seconds)
+      if run % 64 == 63 { console.progress("timing", done: run + 1, of: runs) }
+    }
+    times.sort()
+    let middle = times.count / 2
+    let median = times.count % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2
+    return Benchmark(
+      runs: runs, medianMilliseconds: 1e3 * median, minimumMilliseconds: 1e3 * times[0],
+      loadMilliseconds: 1e3 * loadSeconds, peakBytes: Process.peakByteCount,
+      arenaBytes: session.arenaByteCount)
+  }
+
+  private func measure(
+    _ network: Model, _ inputs: [String: Tensor], _ console: Console
+  ) throws(QMError) -> [ProfileEntry] {
+    let session = Session(network)
+    for _ in 0..<3 { _ = try session.run(inputs) }
+    var profile = Profile(network.program)
+    let runs = max(benchmark ?? 20, 1)
+    for run in 0..<runs {
+      try profile.run(session, inputs)
+      console.progress("timing nodes", done: run + 1, of: runs)
+    }
+    let entries = profile.entries
+    let total = entries.reduce(0) { $0 + $1.seconds }
+    return entries.map {
+      ProfileEntry(
+        node: $0.node, operation: $0.operation, kernel: $0.kernel,
+        milliseconds: 1e3 * $0.seconds / Double(profile.runCount),
+        share: total > 0 ? $0.seconds / total : 0)
+    }
+  }
+
+  // MARK: Report
+
+  private struct Benchmark: Encodable {
+    let runs: Int
+    let medianMilliseconds: Double
+    let minimumMilliseconds: Double
+    /// Reading, checking and preparing the network.
+    let loadMilliseconds: Double
+    /// Of the process.
+    let peakBytes: Int
+    /// Values and scratch.
+    let arenaBytes: Int
+
+    enum CodingKeys: String, CodingKey {
+      case runs
+      case medianMilliseconds = "median_ms"
+      case minimumMilliseconds = "min_ms"
+      case loadMilliseconds = "load_ms"
+      case peakBytes = "peak_bytes"
+      case arenaBytes = "arena_bytes"
+    }
+  }
+
+  private struct ProfileEntry: Encodable {
+    let node: String
+    let operation: String
+    let kernel: String
+    let milliseconds: Double
+    let share: Double
+
+    enum CodingKeys: String, CodingKey {
+      case node, operation, kernel, share
+      case milliseconds = "ms"
+    }
+  }
+
+  /// The figures of a benchmark stand at the top of the object.
+  private struct Report: Encodable {
+    let model: String
+    let threads: Int
+    let kernels: String
+    var samples: Int?
+    var output: String?
+    var digest: String?
+    var accuracy: Double?
+    var items: Int?
+    var benchmark: Benchmark?
+    var profile: [ProfileEntry]?
+
+    init(model: String, threads: Int, kernels: String) {
+      self.model = model
+      self.threads = threads
+      self.kernels = kernels
+    }
+
+    enum CodingKeys: CodingKey {
+      case model, threads, kernels, samples, output, digest, accuracy, items, profile
+    }
+
+    func encode(to encoder: any Encoder) throws {
+      var container = encoder.container(keyedBy: CodingKeys.self)
+      try container.encode(model, forKey: .model)
+      try container.encode(threads, forKey: .threads)
+      try container.encode(kernels, forKey: .kernels)
+      try container.encodeIfPresent(samples, forKey: .samples)
+      try container.encodeIfPresent(output, forKey: .output)
+      try container.encodeIfPresent(digest, forKey: .digest)
+      try container.encodeIfPresent(accuracy, forKey: .accuracy)
+      try container.encodeIfPresent(items, forKey: .items)
+      try container.encodeIfPresent(profile, forKey: .profile)
+      try benchmark?.encode(to: encoder)
+    }
+  }
+
+  private func show(_ report: Report, _ console: Console) {
+    if let samples = report.samples, let output = report.output {
+      console.line("\(Units.count(samples, "sample")) run, results in \(output)")
+    }
+    if let digest = report.digest { console.line(digest) }
+    if let accuracy = report.accuracy, let items = report.items {
+      console.line("accuracy \(Units.percent(accuracy, digits: 2)) of \(Units.count(items, "item"))")
+    }
+    if let benchmark = report.benchmark {
+      console.line(
+        "\(Units.seconds(benchmark.medianMilliseconds / 1e3)) a run (median of \(benchmark.runs)), "
+          + "\(Units.seconds(benchmark.minimumMilliseconds / 1e3)) at best, "
+          + "\(Units.count(report.threads, "thread")), \(report.kernels)")
+      console.line(
+        "loaded in \(Units.seconds(benchmark.loadMilliseconds / 1e3)), "
+          + "\(Units.bytes(benchmark.arenaBytes)) for values, "
+          + "\(Units.bytes(benchmark.peakBytes)) of memory at most")
+    }
+    guard let profile = report.profile else { return }
+    console.table(
+      ["node", "operation", "kernel", "time", "share"],
+      profile.map {
+        [
+          $0.node.abbreviated, $0.operation, $0.kernel, Units.seconds($0.milliseconds / 1e3),
+          Units.percent($0.share),
+        ]
+      }, trailing: [3, 4])
+    var byKernel: [String: Double] = [:]
+    for entry in profile { byKernel[entry.kernel, default: 0] += entry.milliseconds }
+    let total = byKernel.values.reduce(0, +)
+    console.line()
+    console.table(
+      ["kernel", "time", "share"],
+      byKernel.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.map {
+        [$0.key, Units.seconds($0.value / 1e3), Units.percent(total > 0 ? $0.value / total : 0)]
+      }, trailing: [1, 2])
+  }
+}

@@ -1,0 +1,36 @@
+import ArgumentParser
+import Foundation
+import QMTensor
+
+/// The version that the tools print and write into files.
+public let toolVersion = "0.1.0"
+
+extension ParsableCommand {
+  /// The whole of a tool: parses the arguments, runs the command, and ends the process with the
+  /// exit status that its errors stand for.
+  public static func start() -> Never {
+    let tool = configuration.commandName ?? "\(Self.self)"
+    Process.prepare()
+    do {
+      try requireUnicodeArguments()
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let error as QMError {
+      Console.writeError("\(tool): \(error)")
+      Foundation.exit(error.code.exitStatus)
+    } catch {
+      exit(withError: error)
+    }
+    Foundation.exit(0)
+  }
+}
+
+/// A name that is not UTF-8 would be repaired on its way into a `String`, and another file opened.
+private func requireUnicodeArguments() throws(QMError) {
+  for index in 0..<Int(CommandLine.argc) {
+    guard let argument = CommandLine.unsafeArgv[index] else { continue }
+    guard String(validatingCString: argument) != nil else {
+      throw .usage("argument \(index) is not UTF-8; rename the file")
+    }
+  }
+}

@@ -1,0 +1,44 @@
+import Foundation
+
+/// Numbers as people read them.
+enum Units {
+  /// `69,544 bytes`-like figures in the unit that leaves one to three digits: `67.9 KiB`.
+  static func bytes(_ count: Int) -> String {
+    if count < 1024 { return "\(count) bytes" }
+    var (value, unit) = (Double(count) / 1024, "KiB")
+    for larger in ["MiB", "GiB", "TiB"] where value >= 1024 { (value, unit) = (value / 1024, larger) }
+    return "\(fixed(value, value < 100 ? 1 : 0)) \(unit)"
+  }
+
+  static func seconds(_ seconds: Double) -> String {
+    if seconds < 1e-3 { return "\(fixed(seconds * 1e6, 1)) µs" }
+    if seconds < 1 { return "\(fixed(seconds * 1e3, seconds < 0.1 ? 2 : 0)) ms" }
+    return "\(fixed(seconds, 1)) s"
+  }
+
+  static func decibels(_ value: Double) -> String {
+    if value == .infinity { return "∞ dB" }
+    if value == -.infinity { return "−∞ dB" }
+    return "\(fixed(value, 1)) dB"
+  }
+
+  static func percent(_ share: Double, digits: Int = 1) -> String {
+    "\(fixed(100 * share, digits)) %"
+  }
+
+  /// Three significant digits.
+  static func significant(_ value: Double) -> String { String(format: "%.3g", value) }
+
+  static func fixed(_ value: Double, _ digits: Int) -> String {
+    String(format: "%.\(digits)f", value)
+  }
+
+  /// `1 sample`, `2 samples`.
+  static func count(_ number: Int, _ noun: String) -> String {
+    "\(number) \(noun)\(number == 1 ? "" : "s")"
+  }
+
+  static func hexadecimal(_ bytes: [UInt8]) -> String {
+    bytes.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
+  }
+}

@@ -1,0 +1,84 @@
+import QMOperations
+import QMTensor
+
+extension Program {
+  /// How a node runs, and why: read off the types of its operands.
+  public func way(of node: Node) -> Metadata.Note {
+    Program.way(of: node, among: values)
+  }
+
+  static func way(of node: Node, among values: [Value]) -> Metadata.Note {
+    let inputs = node.inputs.map { $0.map { values[$0].type } }
+    let outputs = node.outputs.map { values[$0].type }
+    switch node.operation {
+    case .convolution, .matrixMultiply:
+      return productWay(inputs)
+    case .table:
+      return .init(.table, reason: "256 entries")
+    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
+      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill:
+      return .init(.move, reason: outputs.first.map { moved($0) } ?? "")
+    case .quantize:
+      return .init(.float, reason: "rounds real numbers to codes on a fixed grid")
+    case .dynamicQuantize:
+      return .init(.float, reason: "rounds real numbers to codes on a grid of their own")
+    case .dequantize:
+      return .init(.float, reason: "makes real numbers of codes")
+    case .unary, .binary, .cast, .pooling, .reduction, .softmax, .batchNormalization,
+      .layerNormalization:
+      break
+    }
+    guard let input = inputs.first ?? nil else { return .init(.float) }
+    if input.quantization != .none {
+      return .init(.integer, reason: "reads codes, writes \(stored(outputs.first))")
+    }
+    if !input.elementType.isFloatingPoint {
+      return .init(.move, reason: "arithmetic of extents, in \(input.elementType)")
+    }
+    return .init(.float, reason: "its input is \(input.elementType)")
+  }
+
+  private static func productWay(_ inputs: [ValueType?]) -> Metadata.Note {
+    guard inputs.count > ProductOperand.weights, let input = inputs[ProductOperand.input],
+      let weights = inputs[ProductOperand.weights]
+    else { return .init(.float) }
+    let kind: String
+    switch weights.quantization {
+    case .weights(let bits, let granularity):
+      kind = "\(bits.bits)-bit weights \(granularity.shortDescription)"
+    case .fixed: kind = "\(weights.elementType) activations on both sides"
+    case .none, .dynamic: kind = "\(weights.elementType) weights"
+    }
+    switch input.quantization {
+    case .fixed: return .init(.integer, reason: "\(kind), \(input.elementType) input")
+    case .dynamic:
+      return .init(.integer, reason: "\(kind), \(input.elementType) input on grids of each run")
+    case .none, .weights: return .init(.float, reason: "\(kind), \(input.elementType) input")
+    }
+  }
+
+  private static func moved(_ type: ValueType) -> String { "moves \(stored(type))" }
+
+  private static func stored(_ type: ValueType?) -> String {
+    guard let type else { return "nothing" }
+    return type.quantization == .none ? "\(type.elementType)" : "\(type.elementType) codes"
+  }
+}
+
+extension Outline {
+  /// How a node runs, and why.
+  public func way(of node: Program.Node) -> Program.Metadata.Note {
+    Program.way(of: node, among: values)
+  }
+}
+
+extension Granularity {
+  /// `per tensor`, `per channel`, `per group of 32`.
+  public var shortDescription: String {
+    switch self {
+    case .perTensor: "per tensor"
+    case .perChannel: "per channel"
+    case .perGroup(_, let size): "per group of \(size)"
+    }
+  }
+}

@@ -1,0 +1,54 @@
+import QMFormat
+import QMRuntime
+import QMTensor
+
+/// Where the time of a run goes: per node and kernel, over any number of runs.
+public struct Profile {
+  public struct Entry: Sendable {
+    public let node: String
+    public let operation: String
+    public let kernel: String
+    /// All runs together.
+    public let seconds: Double
+  }
+
+  private let program: Program
+  private var times: [Int: (kernel: String, duration: Duration)] = [:]
+  public private(set) var runCount = 0
+
+  public init(_ program: Program) { self.program = program }
+
+  /// One run.
+  public mutating func run(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
+    let clock = ContinuousClock()
+    var times = times
+    var current: (node: Int, kernel: String)?
+    var start = clock.now
+    _ = try session.run(
+      inputs,
+      timing: { step in
+        let now = clock.now
+        if let current {
+          times[current.node, default: (current.kernel, .zero)].duration += now - start
+        }
+        (current, start) = (step, now)
+      })
+    self.times = times
+    runCount += 1
+  }
+
+  /// In the order of the program.
+  public var entries: [Entry] {
+    times.sorted { $0.key < $1.key }.map { node, time in
+      Entry(
+        node: program.nodes[node].name, operation: program.nodes[node].operation.name,
+        kernel: time.kernel, seconds: time.duration.seconds)
+    }
+  }
+}
+
+extension Duration {
+  public var seconds: Double {
+    Double(components.seconds) + Double(components.attoseconds) * 1e-18
+  }
+}

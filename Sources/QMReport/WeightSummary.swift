@@ -1,0 +1,72 @@
+import QMFormat
+import QMOperations
+import QMTensor
+
+/// What a file holds of its network's weights.
+///
+/// Weights are the constants that a product reads as its weights and the tables that a Gather
+/// looks up.
+public struct WeightSummary: Sendable, Hashable {
+  public private(set) var weightCount = 0
+  public private(set) var quantizedWeightCount = 0
+  /// Bits of all weights, as wide as their codes or elements.
+  public private(set) var codeBitCount = 0
+  /// Bytes of the file that the weights take, without their scales.
+  public private(set) var storedByteCount = 0
+
+  /// 1 where there are no weights.
+  public var quantizedShare: Double {
+    weightCount == 0 ? 1 : Double(quantizedWeightCount) / Double(weightCount)
+  }
+  public var codeBitsPerWeight: Double {
+    weightCount == 0 ? 0 : Double(codeBitCount) / Double(weightCount)
+  }
+  public var storedBitsPerWeight: Double {
+    weightCount == 0 ? 0 : Double(8 * storedByteCount) / Double(weightCount)
+  }
+
+  public init(_ file: QMFile) {
+    let outline = file.outline
+    let stored = file.storedByteCounts
+    let dequantized = WeightSummary.dequantizedConstants(outline)
+    var seen: Set<Int> = []
+    for node in outline.nodes {
+      let position: Int
+      switch node.operation {
+      case .convolution, .matrixMultiply: position = ProductOperand.weights
+      case .gather: position = 0
+      default: continue
+      }
+      guard position < node.inputs.count, let value = node.inputs[position],
+        let constant = outline.values[value].constant ?? dequantized[value],
+        seen.insert(constant).inserted
+      else { continue }
+      let type = outline.constants[constant]
+      let count = type.shape.extents?.reduce(1, *) ?? 0
+      let width: Int
+      switch type.quantization {
+      case .weights(let bits, _): width = bits.bits
+      case .none, .fixed, .dynamic:
+        // Tables of integers are indices and extents, not weights.
+        guard type.elementType.isFloatingPoint || type.quantization != .none else { continue }
+        width = 8 * type.elementType.byteCount
+      }
+      weightCount += count
+      if type.quantization != .none { quantizedWeightCount += count }
+      codeBitCount += count * width
+      storedByteCount += stored[constant]
+    }
+  }
+
+  /// By the value that a Dequantize in front of a float product makes: the constant behind it.
+  private static func dequantizedConstants(_ outline: Outline) -> [Int: Int] {
+    var constants: [Int: Int] = [:]
+    for node in outline.nodes {
+      guard case .dequantize = node.operation, let codes = node.inputs.first ?? nil,
+        let output = node.outputs.first
+      else { continue }
+      constants[output] = outline.values[codes].constant
+    }
+    return constants
+  }
+}

@@ -1,0 +1,50 @@
+import QMFormat
+import QMOperations
+import QMRuntime
+import QMTensor
+
+/// Multiply-adds of a program's products, for the extents of one run.
+public struct Work: Sendable, Hashable {
+  public private(set) var multiplyAdds = 0
+  /// Those on integer operands.
+  public private(set) var integerMultiplyAdds = 0
+
+  /// 1 where there is no product.
+  public var integerShare: Double {
+    multiplyAdds == 0 ? 1 : Double(integerMultiplyAdds) / Double(multiplyAdds)
+  }
+
+  /// Counts one run of a session.
+  public init(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
+    let program = session.model.program
+    var shapes: [Int: [Int]] = [:]
+    _ = try session.run(
+      inputs,
+      observing: { (value, view) throws(QMError) in shapes[value] = view.shape })
+    for node in program.nodes {
+      guard let depth = Work.depth(of: node, in: program, shapes),
+        let output = node.outputs.first.flatMap({ shapes[$0] }),
+        let count = Shape.elementCount(of: output + [depth])
+      else { continue }
+      multiplyAdds += count
+      if program.way(of: node).way == .integer { integerMultiplyAdds += count }
+    }
+  }
+
+  /// Products summed in one output element; nil for what is no product.
+  private static func depth(
+    of node: Program.Node, in program: Program, _ shapes: [Int: [Int]]
+  ) -> Int? {
+    func extents(_ position: Int) -> [Int]? {
+      guard position < node.inputs.count, let value = node.inputs[position] else { return nil }
+      return shapes[value] ?? program.values[value].type.shape.extents
+    }
+    switch node.operation {
+    case .convolution:
+      // Weights are [O, …]: what an output channel reads is all but the first axis.
+      return extents(ProductOperand.weights)?.dropFirst().reduce(1, *)
+    case .matrixMultiply: return extents(ProductOperand.input)?.last
+    default: return nil
+    }
+  }
+}
