@@ -73,23 +73,26 @@ public struct Planner {
     return plan
   }
 
-  /// float32 activations that a node with an integer form reads.
+  /// float32 activations that a node with an integer form reads, and those that hold the same
+  /// elements on the way there or from there.
   private var quantizableActivations: [Graph.ValueID] {
+    func isActivation(_ value: Graph.ValueID) -> Bool {
+      graph[value].constant == nil && graph[value].type.elementType == .float32
+    }
+    var groupsOfCodes: Set<Int> = []
+    for node in graph.nodes {
+      for value in integerOperands(of: node) where isActivation(value) {
+        groupsOfCodes.insert(groups.group(of: value))
+      }
+    }
     var seen: Set<Graph.ValueID> = []
     var activations: [Graph.ValueID] = []
     for node in graph.nodes {
-      for value in integerOperands(of: node)
-      where graph[value].constant == nil && graph[value].type.elementType == .float32
+      for case .some(let value) in node.inputs
+      where isActivation(value) && groupsOfCodes.contains(groups.group(of: value))
         && seen.insert(value).inserted
       {
         activations.append(value)
-      }
-    }
-    // A value that moves on as codes arrives as codes.
-    for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
-      guard let input = node.input(0), seen.contains(input) else { continue }
-      for output in node.outputs where graph[output].type.elementType == .float32 {
-        if seen.insert(output).inserted { activations.append(output) }
       }
     }
     return activations
