@@ -110,7 +110,12 @@ final class GraphBuilder {
       guard axes.count <= limits.axes else {
         throw .unsupported("\(axes.count) axes; at most \(limits.axes) can be read")
       }
-      let valueType = ValueType(elementType, Shape(axes))
+      // An axis of its own gets a name of its own: what follows from it stays comparable. Some
+      // exporters write "?" for every axis they do not know.
+      let named = axes.enumerated().map { index, axis in
+        axis == .free("") || axis == .free("?") ? .free("\(input.name.abbreviated).\(index)") : axis
+      }
+      let valueType = ValueType(elementType, Shape(named))
       try checkSize(valueType)
       let id = try graph.addInput(name: input.name, valueType)
       values[input.name] = Value(place: .graph(id), type: elementType)
