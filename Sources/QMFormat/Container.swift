@@ -221,7 +221,7 @@ public struct Container: Sendable {
     var content = ContentDigest()
     for section in sections {
       let inflated = try inflated(section)
-      content.append(section.kind, inflated.bytes)
+      withExtendedLifetime(inflated) { content.append(section.kind, inflated.bytes) }
     }
     return content.finished()
   }

@@ -18,7 +18,7 @@ public enum DataLayout: Hashable, Sendable {
   case planeDifferences
 
   /// More than 16 digits leave room for only one a byte.
-  static let radixes = 2...16
+  package static let radixes = 2...16
 
   var number: UInt8 {
     switch self {
@@ -37,7 +37,7 @@ public enum DataLayout: Hashable, Sendable {
   }
 
   /// Bytes that `count` elements take.
-  func byteCount(of elementType: ElementType, count: Int) -> Int {
+  package func byteCount(of elementType: ElementType, count: Int) -> Int {
     switch self {
     case .plain, .planes, .planeDifferences: return count * elementType.byteCount
     case .bits(let width):
@@ -60,7 +60,7 @@ public enum DataLayout: Hashable, Sendable {
   // MARK: Writing
 
   /// `elements`, native and so little-endian on every platform of Swift, in this layout.
-  func encoded(_ elements: [UInt8], _ elementType: ElementType) -> [UInt8] {
+  package func encoded(_ elements: [UInt8], _ elementType: ElementType) -> [UInt8] {
     switch self {
     case .plain: return elements
     case .bits(let width):
@@ -97,11 +97,14 @@ public enum DataLayout: Hashable, Sendable {
       }
       return bytes
     case .planeDifferences:
+      var bytes = DataLayout.planes.encoded(elements, elementType)
       var previous: UInt8 = 0
-      return DataLayout.planes.encoded(elements, elementType).map { byte in
-        defer { previous = byte }
-        return byte &- previous
+      for index in bytes.indices {
+        let byte = bytes[index]
+        bytes[index] = byte &- previous
+        previous = byte
       }
+      return bytes
     }
   }
 
@@ -109,7 +112,7 @@ public enum DataLayout: Hashable, Sendable {
   /// first of equals. It depends on nothing but the elements, so that a program has one content
   /// whatever the version of zlib.
   /// - Parameter width: of codes; nil for elements that are no codes of weights.
-  static func best(for elements: [UInt8], _ elementType: ElementType, width: BitWidth?)
+  package static func best(for elements: [UInt8], _ elementType: ElementType, width: BitWidth?)
     -> (layout: DataLayout, bytes: [UInt8])
   {
     var candidates: [DataLayout] = []
@@ -139,7 +142,7 @@ public enum DataLayout: Hashable, Sendable {
 
   /// Puts the elements of a section into `elements`, which they fill exactly.
   /// - Throws: `malformed` if a byte stands for no codes.
-  func decode(
+  package func decode(
     _ bytes: UnsafeRawBufferPointer, _ elementType: ElementType,
     into elements: UnsafeMutableRawBufferPointer
   ) throws(QMError) {

@@ -3,7 +3,7 @@ import QMTensor
 
 /// Raw deflate streams (RFC 1951), without zlib's or gzip's wrapper: the container has checksums
 /// and lengths of its own.
-enum Deflate {
+package enum Deflate {
   /// The most that deflate can make of one byte: 258 bytes from two bits, in the limit.
   static let largestRatio = 1032
 
@@ -11,7 +11,7 @@ enum Deflate {
   static let strategies = [Z_DEFAULT_STRATEGY, Z_FILTERED, Z_RLE, Z_HUFFMAN_ONLY]
 
   /// The shortest stream that any of ``strategies`` gives; the first of equals.
-  static func smallest(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> [UInt8] {
+  package static func smallest(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> [UInt8] {
     var smallest: [UInt8]?
     for strategy in strategies {
       let stream = try compress(bytes, strategy: strategy)
@@ -57,7 +57,7 @@ enum Deflate {
 
   /// Inflates `stream` so that it fills `output` exactly and ends with its last byte.
   /// - Throws: `malformed` otherwise.
-  static func inflate(_ stream: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer)
+  package static func inflate(_ stream: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer)
     throws(QMError)
   {
     var state = z_stream()

@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 /// The number of an operation in a file. Raw values never change and are never used again.
-enum Opcode: UInt8, CaseIterable {
+package enum Opcode: UInt8, CaseIterable {
   // Products, from 1.
   case convolution = 1
   case matrixMultiply = 2
@@ -40,7 +40,7 @@ enum Opcode: UInt8, CaseIterable {
 }
 
 extension Operation {
-  var opcode: Opcode {
+  package var opcode: Opcode {
     switch self {
     case .convolution: .convolution
     case .matrixMultiply: .matrixMultiply

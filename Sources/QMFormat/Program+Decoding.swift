@@ -19,6 +19,11 @@ extension Program {
 
   /// The whole of a file that was opened for listing.
   public init(_ file: QMFile, limits: DecodingLimits = .standard) throws(QMError) {
+    try self.init(withoutValidating: file)
+    try validate(limits: limits)
+  }
+
+  package init(withoutValidating file: QMFile) throws(QMError) {
     let outline = file.outline
     var tensors = [Tensor?](repeating: nil, count: outline.constants.count)
     for section in file.container.sections where !section.kind.isKnown {
@@ -37,7 +42,6 @@ extension Program {
       constants: zip(tensors, outline.constants).map { Constant($0!, $1.quantization) },
       nodes: outline.nodes, inputs: outline.inputs, outputs: outline.outputs,
       metadata: outline.metadata)
-    try validate(limits: limits)
   }
 }
 
@@ -62,6 +66,7 @@ extension Outline {
     ) throws(QMError) {
       let inflated = try container.inflated(section)
       try within(.entry("\(what) at byte \(section.offset)")) { () throws(QMError) in
+        defer { withExtendedLifetime(inflated) {} }
         var reader = ByteReader(inflated.bytes, limits: limits)
         try body(&reader)
         try reader.finish()

@@ -8,6 +8,11 @@ extension Program {
   ///   limits would refuse the file for its size; `outOfMemory`.
   public func encoded() throws(QMError) -> [UInt8] {
     try validate()
+    return try encodedWithoutValidation()
+  }
+
+  /// The numbering must be right; types and names may be anything.
+  package func encodedWithoutValidation() throws(QMError) -> [UInt8] {
     var sections: [(kind: Container.Kind, bytes: [UInt8])] = []
     let groups = dataGroups()
     var dataSections: [Outline.DataSection] = []
@@ -23,16 +28,20 @@ extension Program {
     var ancillary: [(kind: Container.Kind, bytes: [UInt8])] = []
     if let names = encodedNames() { ancillary.append((.names, names)) }
     if metadata != Metadata() { ancillary.append((.metadata, metadata.encoded())) }
-    for (_, bytes) in ancillary + [(.program, encodedStructure(dataSections))]
-    where bytes.count > DecodingLimits.standard.payloadByteCount {
+    let payload = [(.program, encodedStructure(dataSections))] + ancillary
+    let limits = DecodingLimits.standard
+    for (_, bytes) in payload where bytes.count > limits.payloadByteCount {
       throw .unsupported(
-        "structure, names and metadata may have \(DecodingLimits.standard.payloadByteCount) bytes "
-          + "each, found \(bytes.count)")
+        "structure, names and metadata may have \(limits.payloadByteCount) bytes each, found "
+          + "\(bytes.count)")
     }
-    let file = try Container.file(
-      of: [(.program, encodedStructure(dataSections))] + ancillary + sections)
-    try DecodingLimits.standard.check(
-      tensorByteCount: constants.map(\.tensor.byteCount), fileByteCount: file.count)
+    let file = try Container.file(of: payload + sections)
+    do {
+      try limits.check(
+        tensorByteCount: constants.map(\.tensor.byteCount), fileByteCount: file.count)
+    } catch {
+      throw .unsupported(error.message)
+    }
     return file
   }
 

@@ -1,0 +1,43 @@
+import QMFormat
+import QMOperations
+import QMTensor
+import Testing
+
+/// Numbers that are written in files. A failure here is a compatibility break: never change an
+/// expectation, only add to them.
+struct OpcodeTests {
+  @Test func `Compatibility break: the number of an operation has changed`() {
+    let frozen: [Opcode: UInt8] = [
+      .convolution: 1, .matrixMultiply: 2, .unary: 16, .binary: 17, .table: 18, .cast: 19,
+      .pooling: 32, .reduction: 33, .softmax: 34, .batchNormalization: 35,
+      .layerNormalization: 36, .identity: 64, .reshape: 65, .flatten: 66, .squeeze: 67,
+      .unsqueeze: 68, .transpose: 69, .concatenate: 70, .split: 71, .slice: 72, .pad: 73,
+      .gather: 74, .expand: 75, .tile: 76, .shapeOf: 77, .fill: 78, .quantize: 96,
+      .dynamicQuantize: 97, .dequantize: 98,
+    ]
+    for opcode in Opcode.allCases { #expect(frozen[opcode] == opcode.rawValue) }
+    var generator = ProgramGenerator(seed: 0)
+    for opcode in Opcode.allCases { #expect(generator.operation(opcode).opcode == opcode) }
+  }
+
+  @Test func `Compatibility break: the number of an attribute has changed`() {
+    #expect(ElementType.allCases.map(\.rawValue) == Array(1...13))
+    #expect(ElementType.float32.rawValue == 1 && ElementType.int8.rawValue == 3)
+    #expect(ElementType.int32.rawValue == 6 && ElementType.bfloat16.rawValue == 13)
+    #expect(ChannelOrder.channelsFirst.rawValue == 0 && ChannelOrder.channelsLast.rawValue == 1)
+    #expect(RightLayout.depthFirst.rawValue == 0 && RightLayout.channelsFirst.rawValue == 1)
+    #expect(BinaryFunction.allCases.map(\.rawValue) == Array(0...7))
+    #expect(BinaryFunction.divide.rawValue == 3 && BinaryFunction.power.rawValue == 6)
+    #expect(Pooling.Kind.maximum.rawValue == 0 && Pooling.Kind.averageOfInside.rawValue == 1)
+    #expect(Pooling.Kind.averageOfPadded.rawValue == 2)
+    #expect(Reduction.Kind.allCases.map(\.rawValue) == Array(0...9))
+    #expect(Reduction.Kind.norm.rawValue == 6 && Reduction.Kind.logarithmOfSum.rawValue == 8)
+    #expect(Softmax.Kind.softmax.rawValue == 0 && Softmax.Kind.logSoftmax.rawValue == 1)
+    #expect(Pad.Mode.constant.rawValue == 0 && Pad.Mode.reflect.rawValue == 1)
+    #expect(Pad.Mode.edge.rawValue == 2 && Pad.Mode.wrap.rawValue == 3)
+    #expect(Program.Metadata.Measure.allCases.map(\.rawValue) == Array(0...3))
+    #expect(Program.Metadata.Way.allCases.map(\.rawValue) == Array(0...3))
+    #expect(Container.Kind.program.rawValue == 1 && Container.Kind.data.rawValue == 2)
+    #expect(Container.Kind.names.rawValue == 128 && Container.Kind.metadata.rawValue == 129)
+  }
+}
