@@ -116,7 +116,8 @@ struct ByteReader {
   }
 
   /// A frozen number that stands for a case.
-  mutating func code<Code: RawRepresentable>(_ things: String, as: Code.Type) throws(QMError) -> Code
+  mutating func code<Code: RawRepresentable>(_ things: String, as: Code.Type) throws(QMError)
+    -> Code
   where Code.RawValue == UInt8 {
     let byte = try byte()
     guard let code = Code(rawValue: byte) else {

@@ -88,7 +88,8 @@ public struct Container: Sendable {
     let checksum = try reader.integer(as: UInt32.self)
     guard fileByteCount == UInt64(bytes.count) else {
       throw QMError(
-        .malformed, "the file has \(bytes.count) bytes and its header says \(fileByteCount); "
+        .malformed,
+        "the file has \(bytes.count) bytes and its header says \(fileByteCount); "
           + "copy it again", context: [.offset(24)])
     }
     let table = try reader.take(tableByteCount)
@@ -247,8 +248,7 @@ struct ContentDigest {
 extension Container {
   /// A file of sections in the given order.
   /// - Throws: `outOfMemory`.
-  package static func file(of contents: [(kind: Kind, bytes: [UInt8])]) throws(QMError) -> [UInt8]
-  {
+  package static func file(of contents: [(kind: Kind, bytes: [UInt8])]) throws(QMError) -> [UInt8] {
     var table = ByteWriter()
     var stored: [[UInt8]] = []
     var digest = ContentDigest()

@@ -32,7 +32,9 @@ public enum DataLayout: Hashable, Sendable {
 
   private static func digitsPerByte(radix: Int) -> Int {
     var (digits, combinations) = (1, radix)
-    while combinations * radix <= 256 { (digits, combinations) = (digits + 1, combinations * radix) }
+    while combinations * radix <= 256 {
+      (digits, combinations) = (digits + 1, combinations * radix)
+    }
     return digits
   }
 

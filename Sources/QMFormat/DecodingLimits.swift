@@ -8,8 +8,8 @@ public struct DecodingLimits: Sendable, Hashable {
   public var expansion = 256
   /// Allowed to files of any size before `expansion` counts, in bytes. Default 64 MiB.
   public var expansionAllowance = 64 << 20
-  /// Structure, names and metadata, inflated, each: what is made of them in memory is up to ten times
-  /// as much. Default 16 MiB; 10⁵ nodes take about 4.
+  /// Structure, names and metadata, inflated, each: memory takes up to ten times
+  /// as much. Default 16 MiB; 10⁵ nodes have about 4.
   public var payloadByteCount = 16 << 20
   /// Default 2²⁰: real networks have under 10⁵.
   public var nodeCount = 1 << 20

@@ -57,7 +57,9 @@ package enum Deflate {
 
   /// Inflates `stream` so that it fills `output` exactly and ends with its last byte.
   /// - Throws: `malformed` otherwise.
-  package static func inflate(_ stream: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer)
+  package static func inflate(
+    _ stream: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer
+  )
     throws(QMError)
   {
     var state = z_stream()

@@ -66,7 +66,8 @@ extension Program {
       try within(node.context) { () throws(QMError) in
         guard node.inputs.count <= limits.operandCount, node.outputs.count <= limits.operandCount
         else {
-          throw .malformed("\(node.inputs.count) inputs and \(node.outputs.count) outputs, too many")
+          throw .malformed(
+            "\(node.inputs.count) inputs and \(node.outputs.count) outputs, too many")
         }
         for case .some(let input) in node.inputs where !(0..<next).contains(input) {
           throw .malformed("value \(input) is read before it is defined; \(next) values are")
@@ -84,7 +85,8 @@ extension Program {
     }
     guard !outputs.isEmpty else { throw .malformed("the program has no outputs") }
     for output in outputs where !values.indices.contains(output.value) {
-      throw .malformed("output '\(output.name.abbreviated)' is value \(output.value), which is none")
+      throw .malformed(
+        "output '\(output.name.abbreviated)' is value \(output.value), which is none")
     }
   }
 
@@ -114,7 +116,8 @@ extension Program {
       guard outputs.indices.contains(measurement.output), !measurement.value.isNaN,
         measurement.sampleCount >= 0
       else {
-        throw .malformed("a measurement of output \(measurement.output) is of no output or no number")
+        throw .malformed(
+          "a measurement of output \(measurement.output) is of no output or no number")
       }
     }
     for (what, found, expected) in [

@@ -39,7 +39,9 @@ struct DataLayoutTests {
   func `Elements of every type come back from their planes`(type: ElementType) throws {
     var random = SeededGenerator(seed: 4)
     for count in 0...33 {
-      let elements = (0..<count * type.byteCount).map { _ in UInt8.random(in: 0...255, using: &random) }
+      let elements = (0..<count * type.byteCount).map { _ in
+        UInt8.random(in: 0...255, using: &random)
+      }
       for layout in [DataLayout.plain, .planes, .planeDifferences] {
         let bytes = layout.encoded(elements, type)
         #expect(try decoded(bytes, layout, type, count) == elements, "\(layout)")
@@ -76,7 +78,9 @@ struct DataLayoutTests {
   @Test func `The layout is found whatever the codes are`() throws {
     var random = SeededGenerator(seed: 6)
     for _ in 0..<300 {
-      let ends = [Int8.random(in: -128...127, using: &random), .random(in: -128...127, using: &random)]
+      let ends = [
+        Int8.random(in: -128...127, using: &random), .random(in: -128...127, using: &random),
+      ]
       let codes = (0..<Int.random(in: 0...40, using: &random)).map { _ in
         UInt8(bitPattern: Int8.random(in: ends.min()!...ends.max()!, using: &random))
       }

@@ -216,7 +216,8 @@ func smallNetwork(depth: Int = 12, seed: UInt64 = 1) throws -> Program {
   var random = SeededGenerator(seed: seed)
   func codes(_ shape: [Int], _ limit: Int8) throws -> Tensor {
     let count = shape.reduce(1, *)
-    return try Tensor(shape, (0..<count).map { _ in Int8.random(in: -limit...limit, using: &random) })
+    return try Tensor(
+      shape, (0..<count).map { _ in Int8.random(in: -limit...limit, using: &random) })
   }
   func floats(_ count: Int) throws -> Tensor {
     try Tensor([count], (0..<count).map { _ in Float.random(in: 0.001...0.01, using: &random) })

@@ -21,48 +21,82 @@ struct ProgramValidationTests {
     ("a constant of another type", { $0.values[1].type.elementType = .uint8 }),
     ("an output of another type", { $0.values[7].type.elementType = .float32 }),
     ("an output of other extents", { $0.values[7].type.shape[3] = 5 }),
-    ("an output on another grid", {
-      $0.values[7].type.quantization = .fixed(scale: 0.06, zeroPoint: 4)
-    }),
-    ("a scale that is not normal", {
-      $0.values[0].type.quantization = .fixed(scale: .leastNonzeroMagnitude, zeroPoint: 0)
-    }),
+    (
+      "an output on another grid",
+      {
+        $0.values[7].type.quantization = .fixed(scale: 0.06, zeroPoint: 4)
+      }
+    ),
+    (
+      "a scale that is not normal",
+      {
+        $0.values[0].type.quantization = .fixed(scale: .leastNonzeroMagnitude, zeroPoint: 0)
+      }
+    ),
     ("a negative scale", { $0.values[0].type.quantization = .fixed(scale: -1, zeroPoint: 0) }),
-    ("a zero point that is no code", {
-      $0.values[0].type.quantization = .fixed(scale: 1, zeroPoint: 200)
-    }),
+    (
+      "a zero point that is no code",
+      {
+        $0.values[0].type.quantization = .fixed(scale: 1, zeroPoint: 200)
+      }
+    ),
     ("an input with a grid of the run", { $0.values[0].type.quantization = .dynamic(axes: 1) }),
     ("an extent beyond bounds", { $0.values[0].type.shape[1] = .fixed(1 << 50) }),
-    ("a code beyond its width", {
-      let quantization = Quantization.weights(bits: BitWidth(3)!, granularity: .perChannel(axis: 0))
-      $0.constants[0].quantization = quantization
-      $0.values[1].type.quantization = quantization
-    }),
-    ("a scale of weights that is zero", {
-      $0.constants[2].tensor = try Tensor([8], [Float](repeating: 0, count: 8))
-    }),
-    ("a scale of weights that vanishes with the input's", {
-      $0.values[0].type.quantization = .fixed(scale: 1e-20, zeroPoint: 0)
-      $0.constants[2].tensor = try Tensor([8], [Float](repeating: 1e-20, count: 8))
-    }),
-    ("a bias that lets the sum overflow", {
-      $0.constants[1].tensor = try Tensor([8], [Int32](repeating: .max, count: 8))
-    }),
-    ("the most negative bias", {
-      $0.constants[1].tensor = try Tensor([8], [Int32](repeating: .min, count: 8))
-    }),
-    ("an attribute beyond 32 bits", {
-      $0.nodes[2].operation = .flatten(Flatten(axis: 1 << 40))
-    }),
-    ("an attribute that is not a number", {
-      $0.nodes[3].operation = .matrixMultiply(
-        MatrixMultiply(
-          rightLayout: .channelsFirst,
-          epilogue: Epilogue(function: .clip(minimum: .nan, maximum: 6))))
-    }),
-    ("more parts than outputs", {
-      $0.nodes[2].operation = .split(Split(axis: 1, sizes: .equal(parts: 1 << 31 - 1)))
-    }),
+    (
+      "a code beyond its width",
+      {
+        let quantization = Quantization.weights(
+          bits: BitWidth(3)!, granularity: .perChannel(axis: 0))
+        $0.constants[0].quantization = quantization
+        $0.values[1].type.quantization = quantization
+      }
+    ),
+    (
+      "a scale of weights that is zero",
+      {
+        $0.constants[2].tensor = try Tensor([8], [Float](repeating: 0, count: 8))
+      }
+    ),
+    (
+      "a scale of weights that vanishes with the input's",
+      {
+        $0.values[0].type.quantization = .fixed(scale: 1e-20, zeroPoint: 0)
+        $0.constants[2].tensor = try Tensor([8], [Float](repeating: 1e-20, count: 8))
+      }
+    ),
+    (
+      "a bias that lets the sum overflow",
+      {
+        $0.constants[1].tensor = try Tensor([8], [Int32](repeating: .max, count: 8))
+      }
+    ),
+    (
+      "the most negative bias",
+      {
+        $0.constants[1].tensor = try Tensor([8], [Int32](repeating: .min, count: 8))
+      }
+    ),
+    (
+      "an attribute beyond 32 bits",
+      {
+        $0.nodes[2].operation = .flatten(Flatten(axis: 1 << 40))
+      }
+    ),
+    (
+      "an attribute that is not a number",
+      {
+        $0.nodes[3].operation = .matrixMultiply(
+          MatrixMultiply(
+            rightLayout: .channelsFirst,
+            epilogue: Epilogue(function: .clip(minimum: .nan, maximum: 6))))
+      }
+    ),
+    (
+      "more parts than outputs",
+      {
+        $0.nodes[2].operation = .split(Split(axis: 1, sizes: .equal(parts: 1 << 31 - 1)))
+      }
+    ),
     ("a measurement of no output", { $0.metadata.measurements[0].output = 1 }),
     ("a measurement that is not a number", { $0.metadata.measurements[0].value = .nan }),
     ("notes on too few nodes", { $0.metadata.notes.removeLast() }),
