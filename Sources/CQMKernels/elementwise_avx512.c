@@ -3,6 +3,7 @@
 #include <string.h>
 #include "qm_functions.h"
 #include "qm_elementwise.h"
+#include "requantize.h"
 #include "target_avx512.h"
 #include "elementwise.inc"
 #include "target_end.h"
