@@ -104,7 +104,7 @@ import Testing
       .infinity, 1, 2, 3,  // no finite step: scale 1
     ]
     let operation = DynamicQuantize(axes: 1)
-    let outputs = try referenceOutputs(operation, [TestOperand(Tensor([5, 4], numbers)]))
+    let outputs = try referenceOutputs(operation, [TestOperand(Tensor([5, 4], numbers))])
     let codes: [Int8] = outputs[0].elements()
     let parameters: [Float] = outputs[1].elements()
     let types = try operation.outputTypes(for: [Operand(ValueType(.float32, [5, 4]))])
