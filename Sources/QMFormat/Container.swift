@@ -100,13 +100,18 @@ public struct Container: Sendable {
         .malformed, "the checksum of header and table is wrong; copy the file again",
         context: [.offset(Container.checksumOffset)])
     }
+    guard readVersion <= writeVersion else {
+      throw QMError(
+        .malformed, "read version \(readVersion) is later than write version \(writeVersion)",
+        context: [.offset(8)])
+    }
     guard readVersion <= Container.readVersion else {
       throw .unsupported(
         "the file needs a reader of version \(readVersion) of the format, this is version "
           + "\(Container.readVersion)")
     }
-    guard readVersion <= writeVersion, reserved == 0 else {
-      throw QMError(.malformed, "a reserved field of the header is set", context: [.offset(8)])
+    guard reserved == 0 else {
+      throw QMError(.malformed, "a reserved field of the header is set", context: [.offset(20)])
     }
     self.writeVersion = Int(writeVersion)
     sections = try Container.sections(

@@ -30,8 +30,8 @@ extension Program {
       try file.container.check(section)
     }
     for (section, data) in zip(file.data, outline.dataSections) {
+      let inflated = try file.container.inflated(section)
       try within(.offset(section.offset)) { () throws(QMError) in
-        let inflated = try file.container.inflated(section)
         for (constant, tensor) in try outline.tensors(data, inflated) {
           tensors[constant] = tensor
         }
