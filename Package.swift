@@ -69,6 +69,9 @@ let package = Package(
     .testTarget(name: "QMOperationsTests", dependencies: ["QMOperations", "QMTestSupport"]),
     .testTarget(name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport"]),
     .testTarget(name: "QMGraphTests", dependencies: ["QMGraph", "QMTestSupport"]),
+    .testTarget(
+      name: "QMONNXTests",
+      dependencies: ["QMONNX", "QMGraph", "QMRuntime", "QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMQuantizationTests", dependencies: ["QMQuantization", "QMTestSupport"]),
   ],
   swiftLanguageModes: [.v6]

@@ -27,7 +27,10 @@ struct NodeReader {
       throw .unsupported("the operator is read in opsets \(entry.opsets.lowerBound) to \(entry.opsets.upperBound)")
     }
     guard entry.inputs.contains(node.inputs.count) else {
-      throw .malformed("\(node.inputs.count) inputs, expected \(entry.inputs.lowerBound) to \(entry.inputs.upperBound)")
+      let expected =
+        entry.inputs.count == 1
+        ? "\(entry.inputs.lowerBound)" : "\(entry.inputs.lowerBound) to \(entry.inputs.upperBound)"
+      throw .malformed("\(node.inputs.count) inputs, expected \(expected)")
     }
     for attribute in node.attributes {
       if case .reference = attribute.value {

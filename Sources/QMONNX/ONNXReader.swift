@@ -39,6 +39,16 @@ public enum ONNXReader {
     }
   }
 
+  /// As ``read(path:limits:)``, of a file that is in memory already. Its tensors share the buffer;
+  /// external data are refused, for there is no folder to look in.
+  public static func read(
+    bytes: Buffer, limits: ONNXLimits = ONNXLimits()
+  ) throws(QMError) -> Graph {
+    let model = try ONNXModel(bytes: bytes.bytes, limits: limits)
+    let files = TensorFiles(file: bytes, folder: nil, limits: limits)
+    return try graph(of: model, files: files, limits: limits).graph
+  }
+
   /// The tensor in an ONNX `.pb` file, with the name that it has there.
   /// - Throws: as ``read(path:limits:)``.
   public static func readTensor(

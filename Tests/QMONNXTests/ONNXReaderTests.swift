@@ -1,0 +1,122 @@
+import Foundation
+import QMGraph
+import QMNumPy
+import QMONNX
+import QMRuntime
+import QMTensor
+import Testing
+
+@Suite struct ONNXReaderTests {
+  /// Each network of fixtures/onnx, run in float, against ONNX Runtime.
+  @Test(arguments: Fixtures.cases(in: Fixtures.folder))
+  func readsAndRunsLikeONNXRuntime(name: String) throws {
+    let folder = Fixtures.folder.appending(path: name)
+    let graph = try ONNXReader.read(path: folder.appending(path: "model.onnx").path)
+    let arrays = try NPZArchive(path: folder.appending(path: "io.npz").path)
+    var inputs: [String: Tensor] = [:]
+    var expected: [String: Tensor] = [:]
+    for entry in arrays.names {
+      let tensor = try arrays.tensor(named: entry)
+      if entry.hasPrefix("in:") { inputs[String(entry.dropFirst(3))] = tensor }
+      if entry.hasPrefix("out:") { expected[String(entry.dropFirst(4))] = tensor }
+    }
+    #expect(Set(graph.inputs.map { graph[$0].name }) == Set(inputs.keys))
+    let outputs = try Model(graph.flattened().program).run(inputs)
+    #expect(Set(outputs.keys) == Set(expected.keys))
+    for (name, expected) in expected {
+      let output = try #require(outputs[name])
+      #expect(output.elementType == expected.elementType)
+      #expect(output.shape == expected.shape)
+      // ONNX Runtime rounds every float16 result, this package only where it leaves the graph.
+      let tolerance = expected.elementType == .float16 ? 4e-3 : 1e-5
+      for (index, (value, reference)) in try zip(numbers(output), numbers(expected)).enumerated() {
+        #expect(
+          abs(value - reference) <= tolerance * max(1, abs(reference)), "\(name)[\(index)]")
+      }
+    }
+  }
+
+  @Test(arguments: Fixtures.cases(in: Fixtures.folder.appending(path: "reject")))
+  func refuses(name: String) throws {
+    let path = Fixtures.folder.appending(path: "reject/\(name)/model.onnx").path
+    do {
+      _ = try ONNXReader.read(path: path)
+      Issue.record("\(name) was read")
+    } catch {
+      #expect([65, 66].contains(error.code.exitStatus), "\(error)")
+      #expect(error.description.hasPrefix(path))
+      #expect(!error.description.contains("\n"))
+    }
+  }
+
+  @Test func namesNodeAndOperatorAndOpset() throws {
+    let path = Fixtures.folder.appending(path: "reject/unknown_operator/model.onnx").path
+    do {
+      _ = try ONNXReader.read(path: path)
+      Issue.record("it was read")
+    } catch {
+      #expect(error == .unsupported(""))
+      #expect(error.description.contains("node 'det_y' (Det, opset 17): unsupported operator"))
+    }
+  }
+
+  @Test func keepsNamesAndFreeAxes() throws {
+    let graph = try ONNXReader.read(
+      path: Fixtures.folder.appending(path: "free_axes_and_shape_arithmetic/model.onnx").path)
+    #expect(graph.inputs.map { graph[$0].name } == ["x"])
+    #expect(graph[graph.inputs[0]].type == ValueType(.float32, [.free("batch"), 3, 4]))
+    #expect(graph.outputs.map(\.name) == ["y"])
+    #expect(graph.nodes.map(\.name).last == "reshape_y")
+  }
+
+  @Test func aWeightOfTwoProductsIsOneConstant() throws {
+    let graph = try ONNXReader.read(
+      path: Fixtures.folder.appending(path: "shared_weight/model.onnx").path)
+    #expect(graph.values.filter { $0.constant != nil }.map(\.name) == ["W", "V"])
+  }
+
+  @Test func aWeightKeepsItsNameHoweverItIsStored() throws {
+    for (name, weight) in [("gemm", "W"), ("half_int32_data", "H"), ("gemm_without_bias", "W")] {
+      let graph = try ONNXReader.read(
+        path: Fixtures.folder.appending(path: "\(name)/model.onnx").path)
+      #expect(graph.values.contains { $0.name == weight && $0.constant != nil }, "\(name)")
+    }
+  }
+
+  @Test func everySpellingOfAWeightIsTheSameConstant() throws {
+    func weights(_ name: String) throws -> Tensor {
+      let graph = try ONNXReader.read(
+        path: Fixtures.folder.appending(path: "\(name)/model.onnx").path)
+      let product = try #require(graph.nodes.first { $0.operation.name == "MatrixMultiply" })
+      let weights = try #require(product.inputs[1])
+      return try #require(graph[weights].constant)
+    }
+    let plain = try weights("gemm")
+    for name in [
+      "typed_float_data", "double_weights", "double_data", "constant_nodes",
+      "constant_behind_reshape", "initializers_are_inputs", "external_data", "nameless_nodes",
+      "graph_in_two_pieces", "unordered_nodes",
+    ] {
+      #expect(try weights(name).isIdentical(to: plain), "\(name)")
+    }
+  }
+
+  @Test func saysWhichInputsHaveDefaults() throws {
+    let information = try ONNXReader.readWithInformation(
+      path: Fixtures.folder.appending(path: "initializers_are_inputs/model.onnx").path
+    ).information
+    #expect(information.defaultedInputs == ["W", "b"])
+    #expect(information.opset == 17)
+    #expect(information.producer == "onnx_cases.py")
+  }
+
+  private func numbers(_ tensor: Tensor) throws -> [Double] {
+    switch tensor.elementType {
+    case .float32: tensor.elements(as: Float.self).map(Double.init)
+    case .float64: tensor.elements(as: Double.self)
+    case .int64: tensor.elements(as: Int64.self).map(Double.init)
+    case .uint8: tensor.elements(as: UInt8.self).map(Double.init)
+    default: try numbers(tensor.converted(to: .float64))
+    }
+  }
+}
