@@ -17,10 +17,47 @@ extension NodeReader {
   }
 
   func binary(_ function: BinaryFunction) throws(QMError) {
-    let left = try input(0)
-    let right = try input(1)
+    try finish(function, input(0), input(1))
+  }
+
+  /// The type in which integers of a narrower one are computed: two's complement wraps the same
+  /// when the low bits are taken afterwards. nil where `type` is computed as it is.
+  private func widerType(of type: ElementType) -> ElementType? {
+    switch type {
+    case .int8, .uint8, .int16, .uint16: .int32
+    case .uint32: .int64
+    default: nil
+    }
+  }
+
+  private func finish(
+    _ function: BinaryFunction, _ left: Value, _ right: Value
+  ) throws(QMError) {
+    let (operation, operands) = try lastStep(function, left, right)
+    try finish(operation, operands, as: left.type)
+  }
+
+  private func append(
+    _ function: BinaryFunction, _ left: Value, _ right: Value, _ suffix: String
+  ) throws(QMError) -> Value {
+    let (operation, operands) = try lastStep(function, left, right)
+    return try append(operation, operands, as: left.type, suffix)
+  }
+
+  /// The operation that gives the result, and its inputs: the function itself, or the cast after it.
+  private func lastStep(
+    _ function: BinaryFunction, _ left: Value, _ right: Value
+  ) throws(QMError) -> (Operation, [Value]) {
     try requireSameType(left, right)
-    try finish(.binary(Binary(function)), [left, right], as: left.type)
+    let operation = Operation.binary(Binary(function))
+    guard let wide = widerType(of: left.type) else { return (operation, [left, right]) }
+    let widen = Operation.cast(Cast(to: wide))
+    let operands = [
+      try append(widen, [left], as: wide, "left"), try append(widen, [right], as: wide, "right"),
+    ]
+    return (
+      .cast(Cast(to: left.type)), [try append(operation, operands, as: wide, "\(wide)")]
+    )
   }
 
   /// Pow: the exponent may be of another type than the base, whose type the result has.
@@ -62,32 +99,28 @@ extension NodeReader {
     guard hasSignOfDividend == left.type.isFloatingPoint else {
       throw .unsupported("Mod of \(left.type) with fmod = 1")
     }
-    try finish(.binary(Binary(.remainder)), [left, right], as: left.type)
+    try finish(.remainder, left, right)
   }
 
-  /// A chain over any number of inputs.
-  private func chain(_ function: BinaryFunction) throws(QMError) -> Value {
+  /// The first `count` inputs, one after the other.
+  private func chain(_ function: BinaryFunction, _ count: Int) throws(QMError) -> Value {
     var result = try input(0)
-    for index in 1..<max(1, node.inputs.count) {
-      let next = try input(index)
-      try requireSameType(result, next)
-      result = try append(
-        .binary(Binary(function)), [result, next], as: result.type, "\(index)")
+    for index in 1..<max(1, count) {
+      result = try append(function, result, input(index), "\(index)")
     }
     return result
   }
 
   /// Min, Max, Sum.
   func many(_ function: BinaryFunction) throws(QMError) {
-    switch node.inputs.count {
-    case 2: try binary(function)
-    default: try finish([chain(function)])
-    }
+    let last = node.inputs.count - 1
+    guard last > 0 else { return try finish([input(0)]) }
+    try finish(function, chain(function, last), input(last))
   }
 
   /// Mean.
   func meanOfInputs() throws(QMError) {
-    let sum = try chain(.add)
+    let sum = try chain(.add, node.inputs.count)
     let count = try addScalar(Float(node.inputs.count), "count")
     try finish(.binary(Binary(.divide)), [sum, count], as: sum.type)
   }
@@ -108,14 +141,12 @@ extension NodeReader {
       return try clip(
         input, low.flatMap(constantScalar) ?? -largest, high.flatMap(constantScalar) ?? largest)
     }
-    var result = input
-    if let low {
-      result = try append(.binary(Binary(.maximum)), [result, low], as: input.type, "low")
+    switch (low, high) {
+    case (nil, nil): try finish([input])
+    case (let low?, nil): try finish(.maximum, input, low)
+    case (nil, let high?): try finish(.minimum, input, high)
+    case (let low?, let high?): try finish(.minimum, append(.maximum, input, low, "low"), high)
     }
-    if let high {
-      result = try append(.binary(Binary(.minimum)), [result, high], as: input.type, "high")
-    }
-    try finish([result])
   }
 
   private func isKnown(_ bound: Value) -> Bool { constantScalar(bound) != nil }
