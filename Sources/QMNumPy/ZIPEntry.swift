@@ -93,12 +93,13 @@ extension ZIPEntry {
           throw malformed(
             entry.offset, "\(entry.storedByteCount) bytes cannot inflate to \(entry.byteCount)")
         }
-        (total, _) = total.addingReportingOverflow(entry.byteCount)
-        guard (0...allowed).contains(total) else {
+        try entry.readLocalHeader(in: archive, directoryOffset: place.offset)
+        let sum = total.addingReportingOverflow(entry.byteCount)
+        guard !sum.overflow, sum.partialValue <= allowed else {
           throw QMError.unsupported(
             "an archive of \(archive.count) bytes that inflates to more than \(allowed)")
         }
-        try entry.readLocalHeader(in: archive, directoryOffset: place.offset)
+        total = sum.partialValue
       }
       entries.append(entry)
     }
