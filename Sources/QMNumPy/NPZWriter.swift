@@ -130,7 +130,8 @@ private struct EntryRecord {
   init(name: String, offset: Int, _ compression: NPZArchive.Compression) {
     self.name = name
     self.offset = offset
-    method = compression == .stored ? ZIPEntry.Method.stored.rawValue : ZIPEntry.Method.deflated.rawValue
+    let method: ZIPEntry.Method = compression == .stored ? .stored : .deflated
+    self.method = method.rawValue
   }
 
   /// The first moment that the format's clock knows, 1 January 1980, as NumPy writes it.

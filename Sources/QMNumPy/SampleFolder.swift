@@ -87,7 +87,8 @@ public struct SampleFolder: Sendable {
       guard !files.isEmpty else {
         let expected =
           inputs.count == 1
-          ? "<name>.npy" : inputs.map { "<name>.\(sampleKey(for: $0.name)).npy" }.joined(separator: ", ")
+          ? "<name>.npy"
+          : inputs.map { "<name>.\(sampleKey(for: $0.name)).npy" }.joined(separator: ", ")
         throw .invalidInput(
           "no samples among \(names.count) files; \(expected) or <name>.npz is expected")
       }

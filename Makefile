@@ -1,0 +1,39 @@
+# The commands of this repository. `make demo` and `make test` do all the set-up themselves.
+SHELL = /bin/sh
+PYTHON ?= python3
+packages = pkg-config libprotobuf-c-dev zlib1g-dev
+
+.PHONY: setup build test demo fixtures format
+
+# Installs the two C libraries where pkg-config does not find them.
+setup:
+	@command -v swift >/dev/null || { \
+	  echo "swift is not on the PATH: install Swift 6.3 from https://swift.org/install" >&2; exit 1; }
+	@if command -v pkg-config >/dev/null && pkg-config --exists libprotobuf-c zlib; then :; \
+	elif command -v apt-get >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+	  $$sudo apt-get update -q && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -q -y --no-install-recommends $(packages); \
+	elif command -v brew >/dev/null; then brew install pkg-config protobuf-c zlib; \
+	else \
+	  echo "install the development files of protobuf-c and zlib, and pkg-config" >&2; exit 1; \
+	fi
+
+build: setup
+	swift build -c release
+
+test: setup
+	swift test -c release
+
+# Converts real networks at 8 and 4 bits, verifies them, prints sizes and accuracy.
+demo: build
+	sh Tests/Demo/demo.sh
+
+# Makes the fixtures of NumPy's formats again, byte for byte; fixtures/README.md names the scripts
+# of the others.
+fixtures:
+	$(PYTHON) fixtures/generate/npy.py
+
+format:
+	swift format format --in-place --recursive --parallel Package.swift Sources Tests
