@@ -139,12 +139,10 @@ struct BroadcastRuns: Sendable {
     let before = last - 1
     outer = broadcasting
     func pattern(_ stride: Int) -> RunPattern { stride == 0 ? .one : .each }
-    if last > 0, left[last] == 1, right[last] == 1, left[before] == extents[last], right[before] == 0
-    {
+    let isInStep = last > 0 && left[last] == 1 && right[last] == 1
+    if isInStep, left[before] == extents[last], right[before] == 0 {
       (leftPattern, rightPattern, row) = (.each, .row, extents[last])
-    } else if last > 0, left[last] == 1, right[last] == 1, right[before] == extents[last],
-      left[before] == 0
-    {
+    } else if isInStep, right[before] == extents[last], left[before] == 0 {
       (leftPattern, rightPattern, row) = (.row, .each, extents[last])
     } else {
       (leftPattern, rightPattern, row) = (pattern(left[last]), pattern(right[last]), 1)

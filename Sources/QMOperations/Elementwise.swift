@@ -217,7 +217,9 @@ extension Unary {
     case .int32: apply(input.elements(as: Int32.self), output.elements())
     case .int64: apply(input.elements(as: Int64.self), output.elements())
     default:
-      for index in 0..<input.elementCount { output.store(function(input.real(at: index)), at: index) }
+      for index in 0..<input.elementCount {
+        output.store(function(input.real(at: index)), at: index)
+      }
     }
   }
 
@@ -396,7 +398,8 @@ extension Binary {
     let right = try required(1, of: operands).type
     guard left.isReal, right.isReal, let set = kernels.instructionSet else { return nil }
     let broadcasting = try Broadcasting(
-      left: left.concreteExtents(), right: right.concreteExtents(), output: outputs[0].concreteExtents())
+      left: left.concreteExtents(), right: right.concreteExtents(),
+      output: outputs[0].concreteExtents())
     let runs = BroadcastRuns(broadcasting, chunkLength: chunkLength)
     let binary = qm_binary(
       function: Int32(function.rawValue), left_pattern: runs.leftPattern.rawValue,
@@ -530,7 +533,8 @@ private enum Number {
       // The bounds are powers of two, exact in Double; `Integer.max` itself might not be.
       let whole = value.rounded(.towardZero)
       if whole < Double(Integer.min) { return .min }
-      let beyond = Double(sign: .plus, exponent: Integer.bitWidth - (Integer.isSigned ? 1 : 0), significand: 1)
+      let bits = Integer.bitWidth - (Integer.isSigned ? 1 : 0)
+      let beyond = Double(sign: .plus, exponent: bits, significand: 1)
       return whole < beyond ? Integer(whole) : .max
     }
   }
@@ -539,47 +543,48 @@ private enum Number {
 extension TensorView {
   fileprivate func number(at index: Int) -> Number {
     switch elementType {
-    case .float32: .real(Double(elements(as: Float.self)[index]))
-    case .float64: .real(elements(as: Double.self)[index])
-    case .float16: .real(SmallFloat.half.value(of: bits16(at: index)))
-    case .bfloat16: .real(SmallFloat.brain.value(of: bits16(at: index)))
-    case .int8: .signed(Int64(elements(as: Int8.self)[index]))
-    case .int16: .signed(Int64(elements(as: Int16.self)[index]))
-    case .int32: .signed(Int64(elements(as: Int32.self)[index]))
-    case .int64: .signed(elements(as: Int64.self)[index])
-    case .uint8: .unsigned(UInt64(elements(as: UInt8.self)[index]))
-    case .uint16: .unsigned(UInt64(elements(as: UInt16.self)[index]))
-    case .uint32: .unsigned(UInt64(elements(as: UInt32.self)[index]))
-    case .uint64: .unsigned(elements(as: UInt64.self)[index])
-    case .bool: .unsigned(base.load(fromByteOffset: index, as: UInt8.self) == 0 ? 0 : 1)
+    case .float32: .real(Double(load(index, as: Float.self)))
+    case .float64: .real(load(index, as: Double.self))
+    case .float16: .real(SmallFloat.half.value(of: load(index, as: UInt16.self)))
+    case .bfloat16: .real(SmallFloat.brain.value(of: load(index, as: UInt16.self)))
+    case .int8: .signed(Int64(load(index, as: Int8.self)))
+    case .int16: .signed(Int64(load(index, as: Int16.self)))
+    case .int32: .signed(Int64(load(index, as: Int32.self)))
+    case .int64: .signed(load(index, as: Int64.self))
+    case .uint8: .unsigned(UInt64(load(index, as: UInt8.self)))
+    case .uint16: .unsigned(UInt64(load(index, as: UInt16.self)))
+    case .uint32: .unsigned(UInt64(load(index, as: UInt32.self)))
+    case .uint64: .unsigned(load(index, as: UInt64.self))
+    // As a number, because a byte from a file may be neither 0 nor 1.
+    case .bool: .unsigned(load(index, as: UInt8.self) == 0 ? 0 : 1)
     }
-  }
-
-  private func bits16(at index: Int) -> UInt16 {
-    base.load(fromByteOffset: 2 * index, as: UInt16.self)
   }
 
   fileprivate func store(_ number: Number, at index: Int) {
     switch elementType {
-    case .float32: elements(as: Float.self)[index] = number.float32
-    case .float64: elements(as: Double.self)[index] = number.float64
-    case .float16:
-      base.storeBytes(
-        of: SmallFloat.half.bits(of: number.narrowed), toByteOffset: 2 * index, as: UInt16.self)
-    case .bfloat16:
-      base.storeBytes(
-        of: SmallFloat.brain.bits(of: number.narrowed), toByteOffset: 2 * index, as: UInt16.self)
-    case .int8: elements(as: Int8.self)[index] = number.integer(as: Int8.self)
-    case .int16: elements(as: Int16.self)[index] = number.integer(as: Int16.self)
-    case .int32: elements(as: Int32.self)[index] = number.integer(as: Int32.self)
-    case .int64: elements(as: Int64.self)[index] = number.integer(as: Int64.self)
-    case .uint8: elements(as: UInt8.self)[index] = number.integer(as: UInt8.self)
-    case .uint16: elements(as: UInt16.self)[index] = number.integer(as: UInt16.self)
-    case .uint32: elements(as: UInt32.self)[index] = number.integer(as: UInt32.self)
-    case .uint64: elements(as: UInt64.self)[index] = number.integer(as: UInt64.self)
-    case .bool:
-      base.storeBytes(of: number.isZero ? 0 : 1, toByteOffset: index, as: UInt8.self)
+    case .float32: store(element: number.float32, index)
+    case .float64: store(element: number.float64, index)
+    case .float16: store(element: SmallFloat.half.bits(of: number.narrowed), index)
+    case .bfloat16: store(element: SmallFloat.brain.bits(of: number.narrowed), index)
+    case .int8: store(element: number.integer(as: Int8.self), index)
+    case .int16: store(element: number.integer(as: Int16.self), index)
+    case .int32: store(element: number.integer(as: Int32.self), index)
+    case .int64: store(element: number.integer(as: Int64.self), index)
+    case .uint8: store(element: number.integer(as: UInt8.self), index)
+    case .uint16: store(element: number.integer(as: UInt16.self), index)
+    case .uint32: store(element: number.integer(as: UInt32.self), index)
+    case .uint64: store(element: number.integer(as: UInt64.self), index)
+    case .bool: store(element: UInt8(number.isZero ? 0 : 1), index)
     }
+  }
+
+  private func load<Element: BitwiseCopyable>(_ index: Int, as: Element.Type) -> Element {
+    base.load(fromByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
+  }
+
+  private func store<Element: BitwiseCopyable>(element: Element, _ index: Int) {
+    base.storeBytes(
+      of: element, toByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
   }
 }
 
@@ -601,7 +606,8 @@ private struct SmallFloat {
     if exponent == exponentMask {
       magnitude = fraction == 0 ? .infinity : .nan
     } else if exponent == 0 {
-      magnitude = Double(sign: .plus, exponent: 1 - bias - fractionBits, significand: Double(fraction))
+      magnitude = Double(
+        sign: .plus, exponent: 1 - bias - fractionBits, significand: Double(fraction))
     } else {
       magnitude = Double(
         sign: .plus, exponent: exponent - bias - fractionBits,

@@ -109,8 +109,7 @@ extension DynamicQuantize {
     try input.checkFloat(Self.name)
     guard axes >= 0, axes <= input.shape.rank else {
       throw .malformed(
-        "dynamic quantization over the \(axes) leading axes of \(input.shape), which has \(input.shape.rank)"
-      )
+        "dynamic quantization over the \(axes) leading axes of \(input.shape)")
     }
     return [
       ValueType(.int8, input.shape, .dynamic(axes: axes)),
@@ -280,13 +279,12 @@ extension Dequantize {
     case .dynamic(let axes):
       guard codes.elementType == .int8, axes >= 0, axes <= codes.shape.rank else {
         throw .malformed(
-          "Dequantize takes dynamic int8 codes over at most their own axes, found \(codes) over \(axes)"
-        )
+          "Dequantize takes dynamic int8 codes over axes of theirs, found \(codes) over \(axes)")
       }
       expected = Shape(Array(codes.shape.axes.prefix(axes)) + [2])
     case .weights(_, let granularity):
       guard codes.elementType == .int8 else {
-        throw .malformed("Dequantize takes the codes of weights as int8, found \(codes.elementType)")
+        throw .malformed("Dequantize takes codes of weights as int8, found \(codes.elementType)")
       }
       switch granularity {
       case .perTensor: expected = [1]

@@ -205,8 +205,10 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
 
   /// scale · (code − zeroPoint) on each side, one rounding at the end.
   @Test func additionOfCodesRoundsOnce() throws {
-    let left = try TestOperand(Tensor([4], [-128, 0, 100, 127] as [Int8]), .fixed(scale: 0.5, zeroPoint: 0))
-    let right = try TestOperand(Tensor([4], [10, 11, 12, 13] as [Int8]), .fixed(scale: 0.25, zeroPoint: 10))
+    let left = try TestOperand(
+      Tensor([4], [-128, 0, 100, 127] as [Int8]), .fixed(scale: 0.5, zeroPoint: 0))
+    let right = try TestOperand(
+      Tensor([4], [10, 11, 12, 13] as [Int8]), .fixed(scale: 0.25, zeroPoint: 10))
     let operation = Binary(.add, output: .quantized(.int8, scale: 0.5, zeroPoint: 1))
     let found = try referenceOutputs(operation, [left, right])[0].elements(as: Int8.self)
     #expect(found == [-127, 1, 102, 127])

@@ -140,7 +140,8 @@ import Testing
       #expect(throws: QMError.malformed("")) { try referenceOutputs(Dequantize(), [weights]) }
     }
     let one = TestOperand(codes, .weights(bits: BitWidth(4)!, granularity: .perTensor))
-    try expectKernelsEqualReference(Dequantize(), [one, TestOperand(Tensor([1], [0.25] as [Float]))])
+    let scale = try TestOperand(Tensor([1], [0.25] as [Float]))
+    try expectKernelsEqualReference(Dequantize(), [one, scale])
   }
 
   @Test func refusals() throws {
