@@ -8,7 +8,8 @@ extension Program {
   ///
   /// What depends on the data of a run is left to the run: indices of a gather, computed extents,
   /// and extents that are declared where the type rules leave them free.
-  /// - Throws: `malformed` with the node or value.
+  /// - Throws: `malformed` with the node or value; `unsupported` where an operation is consistent and
+  ///   this version does not compute it.
   public func validate(limits: DecodingLimits = .standard) throws(QMError) {
     try validateNumbering(limits)
     for (index, value) in values.enumerated() {
