@@ -73,6 +73,9 @@ let package = Package(
       name: "QMONNXTests",
       dependencies: ["QMONNX", "QMGraph", "QMRuntime", "QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMQuantizationTests", dependencies: ["QMQuantization", "QMTestSupport"]),
+    .testTarget(
+      name: "SystemTests",
+      dependencies: ["QMQuantization", "QMONNX", "QMNumPy", "QMTestSupport"]),
   ],
   swiftLanguageModes: [.v6]
 )

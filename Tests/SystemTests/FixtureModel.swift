@@ -1,0 +1,54 @@
+import QMFormat
+import QMGraph
+import QMNumPy
+import QMONNX
+import QMOperations
+import QMQuantization
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+/// A network of `fixtures/models` with its samples.
+struct FixtureModel: Sendable, CustomTestStringConvertible {
+  let name: String
+
+  static let all = ["digits_mlp", "digits_cnn", "ppocr_cls"].map(FixtureModel.init(name:))
+
+  var testDescription: String { name }
+  var path: String {
+    let tests = #filePath.split(separator: "/").dropLast(2).joined(separator: "/")
+    return "/" + tests.dropLast("/Tests".count) + "/fixtures/models/" + name
+  }
+
+  func graph() throws -> Graph { try ONNXReader.read(path: path + "/model.onnx") }
+
+  /// The samples of a folder, at most `limit` of them.
+  func samples(_ folder: String, limit: Int = .max) throws -> FolderSamples {
+    let graph = try graph()
+    let inputs = graph.inputs.map { SampleFolder.Input(graph[$0].name, graph[$0].type) }
+    return FolderSamples(
+      folder: try SampleFolder(path: path + "/" + folder, inputs: inputs), limit: limit)
+  }
+
+  /// The network converted, its ranges fixed by calibration or found in the run.
+  func conversion(
+    bits: Int, activations: Recipe.Activations = .int8, options: Model.Options = Model.Options()
+  ) throws -> Conversion {
+    guard let width = BitWidth(bits) else { throw QMError.usage("\(bits) bits") }
+    return try Conversion(
+      graph(), recipe: Recipe(weights: .codes(width), activations: activations),
+      samples: samples("calib", limit: 8), options: options)
+  }
+}
+
+struct FolderSamples: SampleSource {
+  let folder: SampleFolder
+  let limit: Int
+
+  var count: Int { min(folder.stems.count, limit) }
+  func name(of index: Int) -> String { folder.stems[index] }
+  func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
+    try folder.sample(folder.stems[index]).inputs
+  }
+}
