@@ -6,6 +6,7 @@ extension Graph {
   /// ``Lowering`` will make. Run in float it says what quantization costs.
   ///
   /// - A weight becomes its codes and a Dequantize.
+  /// - A bias is rounded to the units of the accumulator that it will be added to.
   /// - A fixed activation is rounded to its grid where it is made; every node reads it rounded,
   ///   and only outputs of the graph leave unrounded.
   /// - A dynamic activation is rounded in front of the products that read it: per row of a matrix
@@ -59,6 +60,8 @@ private struct PlanInsertion {
         let axes = dynamicAxes(node)
       {
         inputs.append(try roundedDynamically(input, axes: axes))
+      } else if position == ProductOperand.bias, let bias = try roundedBias(node) {
+        inputs.append(bias)
       } else {
         inputs.append(rounded[input] ?? rewriter.value(input))
       }
@@ -93,6 +96,24 @@ private struct PlanInsertion {
       .dequantize(Dequantize()), name: name + ".dequantized", [codes, scales])[0]
     rounded[value] = new
     return new
+  }
+
+  /// The bias of a product on a fixed grid, as the accumulator will hold it.
+  private mutating func roundedBias(_ node: Graph.Node) throws(QMError) -> Graph.ValueID? {
+    switch node.operation {
+    case .convolution, .matrixMultiply: break
+    default: return nil
+    }
+    guard let input = node.input(ProductOperand.input),
+      let weights = node.input(ProductOperand.weights).flatMap({ plan.weights[$0] }),
+      let bias = node.input(ProductOperand.bias),
+      case .fixed(let grid) = plan.activations[input],
+      let numbers = rewriter.source[bias].constant, numbers.elementType == .float32,
+      let integers = IntegerBias(
+        numbers, inputScale: grid.scale, weightScales: weights.scales)
+    else { return nil }
+    return rewriter.addConstant(
+      name: rewriter.source[bias].name, try Tensor(numbers.shape, integers.rounded))
   }
 
   private mutating func roundedDynamically(

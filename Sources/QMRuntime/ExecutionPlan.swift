@@ -27,6 +27,8 @@ final class ExecutionPlan {
   }
 
   private(set) var steps: [Step] = []
+  /// The program's inputs, and values that are other views of their bytes.
+  private(set) var inputValues: [Int] = []
   /// Concrete types of the values.
   let types: [ValueType?]
   private let sources: [Source?]
@@ -178,8 +180,11 @@ final class ExecutionPlan {
           values: program.nodes[node].outputs))
     }
     for (value, source) in sources.enumerated() {
-      guard case .alias = source, case .step(let step) = sources[origins[value]] else { continue }
-      steps[step].values.append(value)
+      switch (source, sources[origins[value]]) {
+      case (.input, _), (.alias, .input): inputValues.append(value)
+      case (.alias, .step(let step)): steps[step].values.append(value)
+      default: continue
+      }
     }
   }
 

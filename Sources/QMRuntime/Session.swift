@@ -58,7 +58,7 @@ public final class Session: @unchecked Sendable {
     defer { withExtendedLifetime(tensors) {} }
 
     if let observer {
-      for value in model.program.inputs {
+      for value in plan.inputValues {
         if let view = plan.view(of: value, inputs: addresses) { try observer(value, view) }
       }
     }

@@ -54,23 +54,14 @@ extension Lowering {
     return inputs
   }
 
-  /// A constant bias in units of the accumulator, `round(bias / (input scale · weight scale))`.
-  /// nil where the grid is not fixed, or a number would leave half the accumulator for the product.
+  /// A constant bias as codes; nil where the grid is not fixed or they do not fit.
   private mutating func integerBias(
     _ bias: Graph.ValueID, _ input: Codes, _ weights: Codes
   ) throws(QMError) -> Graph.ValueID? {
     guard case .fixed(let inputScale, _) = input.quantization, let scales = weights.scales,
-      let scaleTensor = rewriter.graph[scales].constant,
-      let numbers = source[bias].constant?.elements(as: Float.self)
+      let scaleTensor = rewriter.graph[scales].constant, let numbers = source[bias].constant,
+      let integers = IntegerBias(numbers, inputScale: inputScale, weightScales: scaleTensor)
     else { return nil }
-    let scaleNumbers = scaleTensor.elements(as: Float.self)
-    var integers: [Int32] = []
-    for (channel, number) in numbers.enumerated() {
-      let unit = inputScale * scaleNumbers[scaleNumbers.count == 1 ? 0 : channel]
-      let integer = (Double(number) / Double(unit)).rounded(.toNearestOrEven)
-      guard abs(integer) < 0x1p30 else { return nil }
-      integers.append(Int32(integer))
-    }
-    return addConstant(name: source[bias].name, try Tensor([integers.count], integers))
+    return addConstant(name: source[bias].name, try Tensor(numbers.shape, integers.codes))
   }
 }
