@@ -43,6 +43,8 @@ public struct Graph: Sendable {
   public private(set) var inputs: [ValueID] = []
   public private(set) var outputs: [Output] = []
   private var names: Set<String> = []
+  /// Of names that were taken: where the search for a free one goes on.
+  private var nextNumbers: [String: Int] = [:]
 
   public init() {}
 
@@ -98,10 +100,11 @@ public struct Graph: Sendable {
   }
 
   /// A name that no value has: `proposal`, or `proposal~2`, `proposal~3`, ….
-  private func uniqueName(_ proposal: String) -> String {
+  private mutating func uniqueName(_ proposal: String) -> String {
     guard names.contains(proposal) else { return proposal }
-    var number = 2
+    var number = nextNumbers[proposal] ?? 2
     while names.contains("\(proposal)~\(number)") { number += 1 }
+    nextNumbers[proposal] = number + 1
     return "\(proposal)~\(number)"
   }
 

@@ -46,17 +46,24 @@ final class GraphBuilder {
   private var initializers: [String: Result<Tensor, QMError>] = [:]
   private var usedNames: Set<String> = []
   private var folded: [FoldKey: [Value.Place]] = [:]
+  /// Bytes that computed constants may still take.
+  private var foldedBytesLeft: Int
+  private var finite: Set<Value.Place> = []
 
   init(opset: Int, functions: Set<String>, files: TensorFiles, limits: ONNXLimits) {
     self.opset = opset
     self.functions = functions
     self.files = files
     self.limits = limits
+    foldedBytesLeft = limits.foldedBytes
   }
 
   /// Reads inputs, nodes and outputs.
   /// - Returns: names of the inputs that have a default and became constants.
   func build(_ source: ONNXGraph) throws(QMError) -> [String] {
+    guard max(source.inputs.count, source.outputs.count) <= limits.ports else {
+      throw .unsupported("more than \(limits.ports) inputs or outputs")
+    }
     guard source.sparseInitializerCount == 0 else {
       throw .unsupported("sparse initializers; store the weights densely")
     }
@@ -183,15 +190,33 @@ final class GraphBuilder {
   func value(named name: String) throws(QMError) -> Value? {
     if let value = values[name] { return value }
     guard let initializer = initializers[name] else { return nil }
-    let value = addConstant(name: name, try initializer.get())
+    let value = addGivenConstant(name: name, try initializer.get())
     values[name] = value
     return value
+  }
+
+  /// A constant that stands in the file.
+  func addGivenConstant(name: String, _ tensor: Tensor) -> Value {
+    foldedBytesLeft += 4 * tensor.byteCount
+    return addConstant(name: name, tensor)
   }
 
   func define(_ name: String, _ value: Value) { values[name] = value }
 
   /// Whether a node or the caller reads the value.
   func isUsed(_ name: String) -> Bool { !name.isEmpty && usedNames.contains(name) }
+
+  /// The place of the first element of a float32 constant that is no finite number.
+  func firstNonFinite(in value: Value) -> Int? {
+    guard let tensor = constant(of: value), tensor.elementType == .float32,
+      finite.insert(value.place).inserted
+    else { return nil }
+    let index = tensor.withElements(as: Float.self) { elements in
+      elements.firstIndex { !$0.isFinite }
+    }
+    if index != nil { finite.remove(value.place) }
+    return index
+  }
 
   func addConstant(name: String, _ tensor: Tensor) -> Value {
     constants.append(Constant(name: name, tensor: tensor))
@@ -243,10 +268,18 @@ final class GraphBuilder {
     }
     let key = FoldKey(operation: operation, inputs: inputs.map { $0?.place })
     if let known = folded[key] { return known }
+    // Shape arithmetic has no products; big ones would take longer than reading may.
+    guard byteCount <= 1 << 16 || !operation.isProduct else { return nil }
+    var resultByteCount = 0
     for type in types {
-      guard let extents = type.shape.extents, type.quantization == .none,
-        try Tensor.byteCount(of: type.elementType, extents) <= max(1 << 20, 8 * byteCount)
-      else { return nil }
+      guard let extents = type.shape.extents, type.quantization == .none else { return nil }
+      // Each is within limits.valueBytes, and there are as many as the node has outputs.
+      resultByteCount += try Tensor.byteCount(of: type.elementType, extents)
+    }
+    guard resultByteCount <= max(1 << 20, 8 * byteCount) else { return nil }
+    if !operation.keepsBytes {
+      guard resultByteCount <= foldedBytesLeft else { return nil }
+      foldedBytesLeft -= resultByteCount
     }
     let results =
       if operation.keepsBytes, let extents = types[0].shape.extents, let tensor = tensors[0] {
@@ -268,7 +301,9 @@ final class GraphBuilder {
     let extents = type.shape.axes.map { $0.extent ?? 1 }
     guard let count = Shape.elementCount(of: extents),
       count <= limits.valueBytes / type.elementType.byteCount
-    else { throw .unsupported("a value of type \(type) takes more than \(limits.valueBytes) bytes") }
+    else {
+      throw .unsupported("a value of type \(type) takes more than \(limits.valueBytes) bytes")
+    }
   }
 }
 
@@ -284,6 +319,14 @@ extension Operation {
 }
 
 extension Operation {
+  /// Whether the time it takes is more than proportional to its operands.
+  fileprivate var isProduct: Bool {
+    switch self {
+    case .convolution, .matrixMultiply, .pooling: true
+    default: false
+    }
+  }
+
   /// Whether the result has the bytes of the first input, under other extents.
   fileprivate var keepsBytes: Bool {
     switch self {

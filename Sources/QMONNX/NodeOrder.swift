@@ -13,7 +13,8 @@ enum NodeOrder {
     for (index, node) in nodes.enumerated() {
       for output in node.outputs where !output.isEmpty {
         guard !defined.contains(output), producers.updateValue(index, forKey: output) == nil else {
-          throw .malformed("the value '\(output.abbreviated)' is defined twice").within(node.context)
+          throw .malformed("the value '\(output.abbreviated)' is defined twice").within(
+            node.context)
         }
       }
     }
@@ -24,7 +25,8 @@ enum NodeOrder {
     for (index, node) in nodes.enumerated() {
       for input in node.inputs where !input.isEmpty && !defined.contains(input) {
         guard let producer = producers[input] else {
-          throw .malformed("it reads '\(input.abbreviated)', which nothing produces").within(node.context)
+          throw .malformed("it reads '\(input.abbreviated)', which nothing produces").within(
+            node.context)
         }
         pending[index] += 1
         waiting[producer].append(index)

@@ -18,13 +18,15 @@ struct NodeReader {
       throw .unsupported(
         builder.functions.contains(name)
           ? "'\(name.abbreviated)' is a function of the file; inline it (onnx.inliner) or cut the graph before it with --output"
-          : "operators of domain '\(node.domain.abbreviated)' cannot be read; cut the graph before it with --output")
+          : "operators of domain '\(node.domain.abbreviated)' cannot be read; cut the graph before it with --output"
+      )
     }
     guard let entry = OperatorTable.entries[node.operation] else {
       throw .unsupported("unsupported operator; cut the graph before it with --output")
     }
     guard entry.opsets.contains(opset) else {
-      throw .unsupported("the operator is read in opsets \(entry.opsets.lowerBound) to \(entry.opsets.upperBound)")
+      throw .unsupported(
+        "the operator is read in opsets \(entry.opsets.lowerBound) to \(entry.opsets.upperBound)")
     }
     guard entry.inputs.contains(node.inputs.count) else {
       let expected =
@@ -34,7 +36,9 @@ struct NodeReader {
     }
     for attribute in node.attributes {
       if case .reference = attribute.value {
-        throw .malformed("attribute '\(attribute.name.abbreviated)' refers to a function's attribute, outside of any function")
+        throw .malformed(
+          "attribute '\(attribute.name.abbreviated)' refers to a function's attribute, outside of any function"
+        )
       }
     }
     try entry.read(self)
@@ -104,7 +108,8 @@ struct NodeReader {
     switch tensor.elementType {
     case .int64: return tensor.elements(as: Int64.self).map(Int.init)
     case .int32: return tensor.elements(as: Int32.self).map(Int.init)
-    default: throw .malformed("the \(what) (input \(index)) are \(tensor.elementType), expected int64")
+    default:
+      throw .malformed("the \(what) (input \(index)) are \(tensor.elementType), expected int64")
     }
   }
 
@@ -150,15 +155,16 @@ struct NodeReader {
     node.attributes.first { $0.name == name }
   }
 
-  func hasAttribute(_ name: String) -> Bool { attribute(name) != nil }
-
   private func mismatch(_ attribute: ONNXAttribute, _ expected: String) -> QMError {
-    .malformed("attribute '\(attribute.name.abbreviated)' is \(attribute.kind), expected \(expected)")
+    .malformed(
+      "attribute '\(attribute.name.abbreviated)' is \(attribute.kind), expected \(expected)")
   }
 
   func integer(_ name: String) throws(QMError) -> Int? {
     guard let attribute = attribute(name) else { return nil }
-    guard case .integer(let value) = attribute.value else { throw mismatch(attribute, "an integer") }
+    guard case .integer(let value) = attribute.value else {
+      throw mismatch(attribute, "an integer")
+    }
     return Int(value)
   }
 
@@ -169,7 +175,9 @@ struct NodeReader {
 
   func integers(_ name: String) throws(QMError) -> [Int]? {
     guard let attribute = attribute(name) else { return nil }
-    guard case .integers(let values) = attribute.value else { throw mismatch(attribute, "integers") }
+    guard case .integers(let values) = attribute.value else {
+      throw mismatch(attribute, "integers")
+    }
     return values.map(Int.init)
   }
 
@@ -226,7 +234,8 @@ struct NodeReader {
       if index < results.count {
         builder.define(name, results[index])
       } else if builder.isUsed(name) {
-        throw .unsupported("its output \(index) '\(name.abbreviated)' is used, which cannot be read")
+        throw .unsupported(
+          "its output \(index) '\(name.abbreviated)' is used, which cannot be read")
       }
     }
   }

@@ -47,7 +47,8 @@ private func withUnpacked<Proto, R>(
   }
   guard let message else {
     if budget.pointee.isExceeded {
-      throw .unsupported("nodes and attributes take more than \(limits.messageBytes) bytes of memory")
+      throw .unsupported(
+        "nodes and attributes take more than \(limits.messageBytes) bytes of memory")
     }
     throw .malformed("protobuf cannot read the message; not an ONNX file, or a damaged one")
   }
@@ -69,7 +70,9 @@ extension ONNXModel {
 
   private init(_ proto: Onnx__ModelProto) throws(QMError) {
     guard proto.has_ir_version != 0, let graph = proto.graph else {
-      throw .malformed("found no \(proto.has_ir_version == 0 ? "ir_version" : "graph"); not an ONNX model, or a damaged one")
+      throw .malformed(
+        "found no \(proto.has_ir_version == 0 ? "ir_version" : "graph"); not an ONNX model, or a damaged one"
+      )
     }
     irVersion = Int(proto.ir_version)
     let name = try string(proto.producer_name)
@@ -117,7 +120,9 @@ extension ONNXTensor {
     }
     guard proto.data_location != 0 else { return }
     guard proto.data_location == 1 else {
-      throw .malformed("tensor '\(name.abbreviated)' has data_location \(proto.data_location); ONNX defines 0 and 1")
+      throw .malformed(
+        "tensor '\(name.abbreviated)' has data_location \(proto.data_location); ONNX defines 0 and 1"
+      )
     }
     var entries: [(key: String, value: String)] = []
     for entry in messages(proto.external_data, proto.n_external_data) {
@@ -182,9 +187,19 @@ extension ONNXAttribute {
     var type = proto.type
     if type == 0 {
       type =
-        proto.has_f != 0 ? 1 : proto.has_i != 0 ? 2 : proto.has_s != 0 ? 3
-        : proto.t != nil ? 4 : proto.g != nil ? 5 : proto.n_floats > 0 ? 6
-        : proto.n_ints > 0 ? 7 : proto.n_strings > 0 ? 8 : 0
+        proto.has_f != 0
+        ? 1
+        : proto.has_i != 0
+          ? 2
+          : proto.has_s != 0
+            ? 3
+            : proto.t != nil
+              ? 4
+              : proto.g != nil
+                ? 5
+                : proto.n_floats > 0
+                  ? 6
+                  : proto.n_ints > 0 ? 7 : proto.n_strings > 0 ? 8 : 0
     }
     switch type {
     case 1: value = .float(proto.f)

@@ -20,27 +20,32 @@ public enum ONNXReader {
   }
 
   /// The network in the file at `path`, in float. Weights stay in the mapped file.
-  /// - Throws: `cannotOpen`; `malformed` or `unsupported`, with the file, and the node or the byte
-  ///   offset as context.
-  public static func read(path: String, limits: ONNXLimits = ONNXLimits()) throws(QMError) -> Graph {
-    try readWithInformation(path: path, limits: limits).graph
+  /// - Parameter outputs: names of values to leave the graph in the place of its own outputs, or
+  ///   empty. Nodes and inputs that they do not need are not read.
+  /// - Throws: `cannotOpen`; `usage` for an output that does not exist; `malformed` or
+  ///   `unsupported`, with the file, and the node or the byte offset as context.
+  public static func read(
+    path: String, outputs: [String] = [], limits: ONNXLimits = ONNXLimits()
+  ) throws(QMError) -> Graph {
+    try readWithInformation(path: path, outputs: outputs, limits: limits).graph
   }
 
-  /// As ``read(path:limits:)``, with what else the file says.
+  /// As ``read(path:outputs:limits:)``, with what else the file says.
   public static func readWithInformation(
-    path: String, limits: ONNXLimits = ONNXLimits()
+    path: String, outputs: [String] = [], limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> (graph: Graph, information: Information) {
     let file = try Buffer.mapping(path: path)
     return try within(.file(path)) { () throws(QMError) in
-      let model = try ONNXModel(bytes: file.bytes, limits: limits)
+      var model = try ONNXModel(bytes: file.bytes, limits: limits)
+      if !outputs.isEmpty { try model.graph.cut(to: outputs) }
       let files = TensorFiles(
         file: file, folder: try canonicalPath(folder(of: path)), limits: limits)
       return try graph(of: model, files: files, limits: limits)
     }
   }
 
-  /// As ``read(path:limits:)``, of a file that is in memory already. Its tensors share the buffer;
-  /// external data are refused, for there is no folder to look in.
+  /// As ``read(path:outputs:limits:)``, of a file that is in memory already. Its tensors share
+  /// the buffer; external data are refused, for there is no folder to look in.
   public static func read(
     bytes: Buffer, limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> Graph {
@@ -50,7 +55,7 @@ public enum ONNXReader {
   }
 
   /// The tensor in an ONNX `.pb` file, with the name that it has there.
-  /// - Throws: as ``read(path:limits:)``.
+  /// - Throws: as ``read(path:outputs:limits:)``.
   public static func readTensor(
     path: String, limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> (name: String, tensor: Tensor) {
@@ -73,9 +78,12 @@ public enum ONNXReader {
       throw .malformed("no version of ONNX's own operator set is imported")
     }
     guard opsets.contains(opset) else {
-      throw .unsupported("operator set \(opset); expected \(opsets.lowerBound) to \(opsets.upperBound); convert the model with onnx.version_converter")
+      throw .unsupported(
+        "operator set \(opset); expected \(opsets.lowerBound) to \(opsets.upperBound); convert the model with onnx.version_converter"
+      )
     }
-    let builder = GraphBuilder(opset: opset, functions: Set(model.functions), files: files, limits: limits)
+    let builder = GraphBuilder(
+      opset: opset, functions: Set(model.functions), files: files, limits: limits)
     let defaulted = try builder.build(model.graph)
     let information = Information(
       producer: model.producer, irVersion: model.irVersion, opset: opset,

@@ -83,14 +83,18 @@ final class TensorFiles {
     guard byteCount > 0 else { throw .malformed("elements where extents \(extents) have none") }
     if first.field == TensorElements.raw {
       guard first.range.count == byteCount else {
-        throw .malformed("\(elementType)\(extents) takes \(byteCount) bytes, found \(first.range.count)")
-          .within(.offset(first.range.lowerBound))
+        throw .malformed(
+          "\(elementType)\(extents) takes \(byteCount) bytes, found \(first.range.count)"
+        )
+        .within(.offset(first.range.lowerBound))
       }
       return try Tensor(elementType, extents, buffer: file, byteOffset: first.range.lowerBound)
     }
     guard first.field == elementType.typedField else {
-      throw .malformed("\(elementType) elements do not stand in field \(first.field) of TensorProto")
-        .within(.offset(first.range.lowerBound))
+      throw .malformed(
+        "\(elementType) elements do not stand in field \(first.field) of TensorProto"
+      )
+      .within(.offset(first.range.lowerBound))
     }
     return try typed(source.pieces, elementType, extents, byteCount: byteCount)
   }
@@ -163,11 +167,14 @@ final class TensorFiles {
     let offset = try Self.number(values["offset"], "offset") ?? 0
     let length = try Self.number(values["length"], "length")
     guard length ?? byteCount == byteCount else {
-      throw .malformed("\(elementType)\(extents) takes \(byteCount) bytes, external data have \(length!)")
+      throw .malformed(
+        "\(elementType)\(extents) takes \(byteCount) bytes, external data have \(length!)")
     }
     let buffer = try open(location)
     guard offset <= buffer.count, byteCount <= buffer.count - offset else {
-      throw .malformed("\(byteCount) bytes from \(offset) on reach beyond '\(location.abbreviated)' of \(buffer.count) bytes")
+      throw .malformed(
+        "\(byteCount) bytes from \(offset) on reach beyond '\(location.abbreviated)' of \(buffer.count) bytes"
+      )
     }
     return try Tensor(elementType, extents, buffer: buffer, byteOffset: offset)
   }
@@ -186,13 +193,16 @@ final class TensorFiles {
       throw .unsupported("elements in another file, where there is no folder to look in")
     }
     guard !location.hasPrefix("/"), !location.utf8.contains(0) else {
-      throw .malformed("external data at '\(location.abbreviated)'; expected a path within the model's folder")
+      throw .malformed(
+        "external data at '\(location.abbreviated)'; expected a path within the model's folder")
     }
     let path = try within(.file(location.abbreviated)) { () throws(QMError) in
       try canonicalPath("\(folder)/\(location)")
     }
     guard path.hasPrefix(folder == "/" ? "/" : folder + "/") else {
-      throw .malformed("external data at '\(location.abbreviated)' lie outside the model's folder; move the file into it")
+      throw .malformed(
+        "external data at '\(location.abbreviated)' lie outside the model's folder; move the file into it"
+      )
     }
     if let buffer = mapped[path] { return buffer }
     let buffer = try Buffer.mapping(path: path)
@@ -232,7 +242,9 @@ extension ElementType {
       guard dataType > 0, dataType < Self.onnxNames.count else {
         throw .malformed("element type \(dataType), which ONNX does not define")
       }
-      throw .unsupported("element type \(Self.onnxNames[Int(dataType)]); expected float, integer of 8 to 64 bits or bool")
+      throw .unsupported(
+        "element type \(Self.onnxNames[Int(dataType)]); expected float, integer of 8 to 64 bits or bool"
+      )
     }
   }
 

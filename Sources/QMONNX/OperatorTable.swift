@@ -156,7 +156,8 @@ public enum OperatorTable {
       (node) throws(QMError) in try node.batchNormalization()
     },
     ONNXOperator(
-      "LayerNormalization", since: 17, inputs: 2...3, .float, "without the outputs Mean and InvStdDev"
+      "LayerNormalization", since: 17, inputs: 2...3, .float,
+      "without the outputs Mean and InvStdDev"
     ) { (node) throws(QMError) in try node.layerNormalization() },
 
     // Softmax
@@ -210,7 +211,8 @@ public enum OperatorTable {
     ONNXOperator("QuantizeLinear", since: 10, inputs: 2...3, .integer, "one constant scale, 8 bits")
     { (node) throws(QMError) in try node.quantizeLinear() },
     ONNXOperator(
-      "DequantizeLinear", since: 10, inputs: 2...3, .integer, "constants, and what QuantizeLinear gives"
+      "DequantizeLinear", since: 10, inputs: 2...3, .integer,
+      "constants, and what QuantizeLinear gives"
     ) { (node) throws(QMError) in try node.dequantizeLinear() },
   ]
 

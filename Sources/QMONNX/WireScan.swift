@@ -12,10 +12,14 @@ public struct ONNXLimits: Hashable, Sendable {
   public var skeletonBytes = 128 << 20
   /// Bytes that protobuf-c may allocate.
   public var messageBytes = 384 << 20
+  /// Inputs, and outputs, of the graph.
+  public var ports = 4096
   /// Axes of a tensor.
   public var axes = 64
   /// Bytes of a value whose extents are all known.
   public var valueBytes = 16 << 30
+  /// Bytes that constants computed while reading may take, beside four times those in the file.
+  public var foldedBytes = 256 << 20
 
   public init() {}
 }
@@ -286,10 +290,14 @@ struct WireScan {
     let tag = try Self.varint(in: bytes, &offset, end: end)
     let number = tag >> 3
     guard (1..<(1 << 29)).contains(number) else {
-      throw .malformed("field number \(number) where protobuf allows 1 to 2^29 - 1; not an ONNX file, or a damaged one").within(.offset(start))
+      throw .malformed(
+        "field number \(number) where protobuf allows 1 to 2^29 - 1; not an ONNX file, or a damaged one"
+      ).within(.offset(start))
     }
     guard let type = WireType(rawValue: UInt8(tag & 7)) else {
-      throw .malformed("wire type \(tag & 7), which ONNX does not use; not an ONNX file, or a damaged one").within(.offset(start))
+      throw .malformed(
+        "wire type \(tag & 7), which ONNX does not use; not an ONNX file, or a damaged one"
+      ).within(.offset(start))
     }
     let length: Int
     let content: Int
@@ -303,12 +311,16 @@ struct WireScan {
     case .bytes:
       let given = try Self.varint(in: bytes, &offset, end: end)
       guard given <= UInt64(end - offset) else {
-        throw .malformed("a field of \(given) bytes where \(end - offset) are left; the file is cut off or damaged").within(.offset(start))
+        throw .malformed(
+          "a field of \(given) bytes where \(end - offset) are left; the file is cut off or damaged"
+        ).within(.offset(start))
       }
       length = Int(given)
     }
     guard length <= end - offset else {
-      throw .malformed("a field of \(length) bytes where \(end - offset) are left; the file is cut off or damaged").within(.offset(start))
+      throw .malformed(
+        "a field of \(length) bytes where \(end - offset) are left; the file is cut off or damaged"
+      ).within(.offset(start))
     }
     content = offset
     offset += length
@@ -323,19 +335,23 @@ struct WireScan {
     let start = offset
     for shift in stride(from: UInt64(0), to: 70, by: 7) {
       guard offset < end else {
-        throw .malformed("a number is cut off; the file is cut off or damaged").within(.offset(start))
+        throw .malformed("a number is cut off; the file is cut off or damaged").within(
+          .offset(start))
       }
       let byte = bytes[offset]
       offset += 1
       value |= UInt64(byte & 0x7f) << shift
       if byte < 0x80 { return value }
     }
-    throw .malformed("a number of more than ten bytes; not an ONNX file, or a damaged one").within(.offset(start))
+    throw .malformed("a number of more than ten bytes; not an ONNX file, or a damaged one").within(
+      .offset(start))
   }
 
   private func expect(_ type: WireType, of field: Field, in message: Message) throws(QMError) {
     guard field.type == type else {
-      throw .malformed("field \(field.number) of \(message) is written as \(field.type), expected \(type); not an ONNX file, or a damaged one").within(.offset(field.start))
+      throw .malformed(
+        "field \(field.number) of \(message) is written as \(field.type), expected \(type); not an ONNX file, or a damaged one"
+      ).within(.offset(field.start))
     }
   }
 
@@ -345,7 +361,8 @@ struct WireScan {
     // Lengths are written in four bytes.
     let limit = min(limits.skeletonBytes, (1 << 28) - 1)
     guard count <= limit - skeleton.count else {
-      throw .unsupported("more than \(limit) bytes beside the elements of tensors").within(.offset(offset))
+      throw .unsupported("more than \(limit) bytes beside the elements of tensors").within(
+        .offset(offset))
     }
   }
 

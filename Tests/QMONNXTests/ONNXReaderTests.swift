@@ -101,6 +101,24 @@ import Testing
     }
   }
 
+  @Test func cutsToTheOutputsAskedFor() throws {
+    let path = Fixtures.folder.appending(path: "global_pools/model.onnx").path
+    let graph = try ONNXReader.read(path: path, outputs: ["b"])
+    #expect(graph.nodes.count == 1)
+    #expect(graph.outputs.map(\.name) == ["b"])
+    #expect(throws: QMError.usage("")) { try ONNXReader.read(path: path, outputs: ["nothing"]) }
+  }
+
+  @Test func keepsWithinItsLimitsForComputedConstants() throws {
+    let path = Fixtures.folder.appending(path: "constant_of_shape/model.onnx").path
+    var limits = ONNXLimits()
+    #expect(try ONNXReader.read(path: path, limits: limits).nodes.count == 1)
+    limits.foldedBytes = -100
+    #expect(try ONNXReader.read(path: path, limits: limits).nodes.count == 2)
+    limits.ports = 0
+    #expect(throws: QMError.unsupported("")) { try ONNXReader.read(path: path, limits: limits) }
+  }
+
   @Test func saysWhichInputsHaveDefaults() throws {
     let information = try ONNXReader.readWithInformation(
       path: Fixtures.folder.appending(path: "initializers_are_inputs/model.onnx").path

@@ -22,7 +22,9 @@ extension NodeReader {
       guard numbers.count == count,
         numbers.allSatisfy({ $0 >= least && $0 <= Self.largestExtent })
       else {
-        throw .malformed("\(name) \(numbers.prefix(8)); expected \(count) numbers from \(least) on for \(spatialRank) spatial axes")
+        throw .malformed(
+          "\(name) \(numbers.prefix(8)); expected \(count) numbers from \(least) on for \(spatialRank) spatial axes"
+        )
       }
       return numbers
     }
@@ -37,7 +39,9 @@ extension NodeReader {
       padding = .explicit(before: none, after: none)
     case "SAME_UPPER": padding = .sameUpper
     case "SAME_LOWER": padding = .sameLower
-    case let mode: throw .malformed("auto_pad '\(mode.abbreviated)'; ONNX defines NOTSET, VALID, SAME_UPPER, SAME_LOWER")
+    case let mode:
+      throw .malformed(
+        "auto_pad '\(mode.abbreviated)'; ONNX defines NOTSET, VALID, SAME_UPPER, SAME_LOWER")
     }
     return Window(
       strides: try numbers("strides", count: spatialRank, default: 1, least: 1),
@@ -56,12 +60,10 @@ extension NodeReader {
 
   /// - Throws: `malformed` if a constant holds NaN or an infinity: no scale fits such weights.
   func requireFinite(_ value: Value?, _ what: String) throws(QMError) {
-    guard let value, let tensor = constant(value), tensor.elementType == .float32 else { return }
-    let index = tensor.withElements(as: Float.self) { elements in
-      elements.firstIndex { !$0.isFinite }
-    }
-    guard let index else { return }
-    throw .malformed("the \(what) '\(builder.name(of: value).abbreviated)' hold a number that is not finite, element \(index)")
+    guard let value, let index = builder.firstNonFinite(in: value) else { return }
+    throw .malformed(
+      "the \(what) '\(builder.name(of: value).abbreviated)' hold a number that is not finite, element \(index)"
+    )
   }
 
   /// Conv: input `[N, C, …]`, weights `[O, C/groups, …]`, optional bias `[O]`.
@@ -72,7 +74,9 @@ extension NodeReader {
     try requireSameType(input, weights, bias)
     let rank = shape(input).rank
     guard rank >= 3, shape(weights).rank == rank else {
-      throw .malformed("input \(shape(input)) and weights \(shape(weights)); expected [N, C, …] and [O, C/groups, …] with as many axes")
+      throw .malformed(
+        "input \(shape(input)) and weights \(shape(weights)); expected [N, C, …] and [O, C/groups, …] with as many axes"
+      )
     }
     if let kernel = try kernelShape() {
       let extents = shape(weights).axes.dropFirst(2).map { $0.extent }

@@ -177,7 +177,9 @@ extension NodeReader {
     switch target {
     case .float32:
       let float = try inFloat32(input)
-      if float.type.isFloatingPoint { return try finish([Value(place: float.place, type: .float32)]) }
+      if float.type.isFloatingPoint {
+        return try finish([Value(place: float.place, type: .float32)])
+      }
       try finish(.cast(Cast(to: .float32)), [float], as: .float32)
     case .float16, .bfloat16:
       let narrow = try append(.cast(Cast(to: target)), [input], as: target, "\(target)")

@@ -140,7 +140,8 @@ extension NodeReader {
     case "reflect": mode = .reflect
     case "edge": mode = .edge
     case "wrap": mode = .wrap
-    case let name: throw .malformed("mode '\(name.abbreviated)'; ONNX defines constant, reflect, edge, wrap")
+    case let name:
+      throw .malformed("mode '\(name.abbreviated)'; ONNX defines constant, reflect, edge, wrap")
     }
     if opset < 11 {
       guard let pads = try integers("pads") else {
@@ -197,7 +198,8 @@ extension NodeReader {
   /// Constant: exactly one attribute holds the value.
   func constant() throws(QMError) {
     guard node.attributes.count == 1 else {
-      throw .malformed("\(node.attributes.count) attributes; expected exactly one that holds the value")
+      throw .malformed(
+        "\(node.attributes.count) attributes; expected exactly one that holds the value")
     }
     let tensor: Tensor
     switch node.attributes[0].name {
@@ -210,10 +212,11 @@ extension NodeReader {
     case "value_ints":
       let numbers = try integers("value_ints")!
       tensor = try Tensor([numbers.count], numbers.map(Int64.init))
-    case let name: throw .unsupported("a constant in attribute '\(name.abbreviated)'; expected numbers")
+    case let name:
+      throw .unsupported("a constant in attribute '\(name.abbreviated)'; expected numbers")
     }
     guard let name = node.outputs.first else { throw .malformed("it has no output") }
-    try finish([builder.addConstant(name: name, tensor)])
+    try finish([builder.addGivenConstant(name: name, tensor)])
   }
 
   /// Dropout does nothing in inference.

@@ -11,7 +11,8 @@ extension NodeReader {
     let leftRank = shape(left).rank
     let rightRank = shape(right).rank
     guard leftRank >= 1, rightRank >= 1 else {
-      throw .malformed("operands \(shape(left)) and \(shape(right)); expected at least one axis each")
+      throw .malformed(
+        "operands \(shape(left)) and \(shape(right)); expected at least one axis each")
     }
     try requireFinite(left, "weights")
     try requireFinite(right, "weights")

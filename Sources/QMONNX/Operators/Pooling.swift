@@ -14,7 +14,8 @@ extension NodeReader {
       throw .malformed("attribute 'kernel_shape' is missing")
     }
     guard shape(input).rank == extents.count + 2 else {
-      throw .malformed("input \(shape(input)) beside kernel_shape \(extents.prefix(8)); expected [N, C, …]")
+      throw .malformed(
+        "input \(shape(input)) beside kernel_shape \(extents.prefix(8)); expected [N, C, …]")
     }
     let window = try window(spatialRank: extents.count)
     if case .explicit(let before, let after) = window.padding {
@@ -22,7 +23,9 @@ extension NodeReader {
         // A window that lies in the padding altogether has no largest element.
         let reach = (extents[axis] - 1) * window.dilations[axis] + 1
         guard max(before[axis], after[axis]) < reach else {
-          throw .malformed("pads of \(max(before[axis], after[axis])) where the window reaches over \(reach) elements; expected fewer")
+          throw .malformed(
+            "pads of \(max(before[axis], after[axis])) where the window reaches over \(reach) elements; expected fewer"
+          )
         }
       }
     }

@@ -9,7 +9,8 @@ extension NodeReader {
   func quantizeLinear() throws(QMError) {
     let input = try float(0)
     guard let scale = try constantScalar(float(1)), scale > 0, scale.isFinite else {
-      throw .unsupported("the scale is not one positive constant; only one scale per tensor is read")
+      throw .unsupported(
+        "the scale is not one positive constant; only one scale per tensor is read")
     }
     let (type, zeroPoint) = try zeroPoint()
     switch type {
