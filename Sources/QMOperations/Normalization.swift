@@ -1,3 +1,4 @@
+import CQMKernels
 import QMTensor
 
 /// `scale · (x − mean) / √(variance + ε) + bias` per channel, with statistics from training.
@@ -48,6 +49,42 @@ public struct BatchNormalization: OperationProtocol {
       let offset = parameter(2, channel) - parameter(3, channel) * scale
       let scaled = input.real(at: index) * scale
       outputs[0].store(canonical(scaled + offset), at: index)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let extents = try outputs[0].concreteExtents()
+    let name = "\(Self.name) \(kernels.rawValue)"
+    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    let scaleChannels = qm_normalization_for(set).scale_channels!
+    let axis = channelAxis(rank: extents.count)
+    let channels = extents[axis]
+    let inner = extents[(axis + 1)...].reduce(1, *)
+    let outer = extents[..<axis].reduce(1, *)
+    let itemCount = inner == 1 ? outer : outer * channels
+    let itemByteCount = 4 * (inner == 1 ? channels : inner)
+    let half = ScratchLayout.rounded(channels * 4)
+    let epsilon = epsilon
+    return Kernel(name: name, scratchByteCount: { _ in 2 * half }) { (memory) throws(QMError) in
+      func floats(_ index: Int) -> UnsafeMutablePointer<Float> {
+        memory.inputs[index]!.assumingMemoryBound(to: Float.self)
+      }
+      let scales = memory.scratch.assumingMemoryBound(to: Float.self)
+      let offsets = (memory.scratch + half).assumingMemoryBound(to: Float.self)
+      let (scale, bias, mean, variance) = (floats(1), floats(2), floats(3), floats(4))
+      for channel in 0..<channels {
+        scales[channel] = scale[channel] / (variance[channel] + epsilon).squareRoot()
+        offsets[channel] = bias[channel] - mean[channel] * scales[channel]
+      }
+      let input = floats(0)
+      let output = memory.outputs[0]!.assumingMemoryBound(to: Float.self)
+      memory.threads.run(forRangesOf: itemCount, byteCount: itemByteCount) { items, _ in
+        scaleChannels(
+          input, output, scales, offsets, channels, inner, items.lowerBound, items.upperBound)
+      }
     }
   }
 }
@@ -113,6 +150,38 @@ public struct LayerNormalization: OperationProtocol {
         if let scale = optional(1) { value = value * scale.real(at: index) }
         if let bias = optional(2) { value = value + bias.real(at: index) }
         outputs[0].store(canonical(value), at: start + index)
+      }
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let input = try required(0, of: operands).type
+    let extents = try input.concreteExtents()
+    let name = "\(Self.name) \(kernels.rawValue)"
+    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    let normalize = qm_normalization_for(set).layer_normalization!
+    let count = extents[axis...].reduce(1, *)
+    let rowCount = extents[..<axis].reduce(1, *)
+    let rows = qm_rows(
+      count: count, in_type: input.codes, out_type: outputs[0].codes,
+      inverse_scale: outputs[0].inverseScale)
+    let rowByteCount = ScratchLayout.rounded(2 * count * 4)
+    let epsilon = epsilon
+    return Kernel(name: name, scratchByteCount: { $0 * rowByteCount }) { (memory) throws(QMError) in
+      func optional(_ index: Int) -> UnsafePointer<Float>? {
+        guard index < memory.inputs.count, let base = memory.inputs[index] else { return nil }
+        return UnsafePointer(base.assumingMemoryBound(to: Float.self))
+      }
+      let (scale, bias) = (optional(1), optional(2))
+      let source = memory.inputs[0]!
+      let target = memory.outputs[0]!
+      memory.threads.run(forRangesOf: rowCount, byteCount: count * 8) { range, thread in
+        let row = (memory.scratch + thread * rowByteCount).assumingMemoryBound(to: Float.self)
+        normalize(
+          rows, epsilon, source, scale, bias, target, range.lowerBound, range.upperBound, row)
       }
     }
   }

@@ -1,3 +1,4 @@
+import CQMKernels
 import QMTensor
 
 /// The largest or the mean element of each window.
@@ -142,6 +143,69 @@ public struct Pooling: OperationProtocol {
     } else {
       let sum = elements.reduce(Float(0)) { $0 + input.real(at: $1) }
       output.store(canonical(sum / Float(count)), at: position)
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet, window.count <= 3 else { return nil }
+    let input = try required(0, of: operands).type
+    let output = outputs[0]
+    let extents = try input.concreteExtents()
+    let name = "\(Self.name) \(kernels.rawValue)"
+    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    // Kernels add codes in int32. Larger windows than that are left to the reference loops.
+    let tapCount = window.reduce(1.0) { $0 * Double($1) }
+    guard kind == .maximum || input.quantization == .none || tapCount * 65535 < 0x1p31 else {
+      return nil
+    }
+    var axes = try windowAxes(for: extents)
+    while axes.count < 3 {
+      axes.insert(
+        WindowAxis(input: 1, window: 1, stride: 1, dilation: 1, before: 0, after: 0, output: 1),
+        at: 0)
+    }
+    func description(_ axis: WindowAxis) -> qm_window_axis {
+      qm_window_axis(
+        input: axis.input, window: axis.window, stride: axis.stride, dilation: axis.dilation,
+        before: axis.before, after: axis.after, output: axis.output)
+    }
+    // One channel is first and last at once: that is how codes with channels first are pooled.
+    let isFirst = order == .channelsFirst
+    let pooling = qm_pooling(
+      kind: Int32(kind.rawValue), depth: description(axes[0]), height: description(axes[1]),
+      width: description(axes[2]), channels: isFirst ? 1 : extents[extents.count - 1],
+      in_type: input.codes, out_type: output.codes, inverse_scale: output.inverseScale)
+    let family = qm_pooling_for(set)
+    let planeCount = extents[0] * (isFirst ? extents[1] : 1)
+    let inputCount = extents.reduce(1, *)
+
+    if isFirst, input.elementType == .float32, output.elementType == .float32 {
+      let planes = family.planes!
+      return Kernel(name: name) { (memory) throws(QMError) in
+        let source = memory.inputs[0]!.assumingMemoryBound(to: Float.self)
+        let target = memory.outputs[0]!.assumingMemoryBound(to: Float.self)
+        memory.threads.run(forRangesOf: planeCount, byteCount: 4 * (inputCount / planeCount)) {
+          items, _ in
+          withUnsafePointer(to: pooling) {
+            planes($0, source, target, items.lowerBound, items.upperBound)
+          }
+        }
+      }
+    }
+    let rows = family.rows!
+    let rowCount = planeCount * axes[0].output * axes[1].output
+    let rowByteCount =
+      axes[2].output * pooling.channels * input.elementType.byteCount * Int(min(tapCount, 64))
+    return Kernel(name: name) { (memory) throws(QMError) in
+      let source = memory.inputs[0]!
+      let target = memory.outputs[0]!
+      memory.threads.run(forRangesOf: rowCount, byteCount: rowByteCount) { items, _ in
+        withUnsafePointer(to: pooling) {
+          rows($0, source, target, items.lowerBound, items.upperBound)
+        }
+      }
     }
   }
 }

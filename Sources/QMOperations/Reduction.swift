@@ -1,3 +1,4 @@
+import CQMKernels
 import QMTensor
 
 /// Elements along some axes made one.
@@ -177,5 +178,158 @@ public struct Reduction: OperationProtocol {
       let sum = Lanes.sum(count) { UnaryFunction.exponential(element($0) - shift) }
       return UnaryFunction.logarithm(sum) + shift
     }
+  }
+
+  /// The input as `[outer, count, inner]`, with `count` what is reduced.
+  private struct Arrangement {
+    var outer = 1
+    var count = 1
+    var inner = 1
+    /// What brings the input into this order; nil where it lies so.
+    var copy: StridedCopy?
+
+    /// - Parameter needsRows: whether `inner` must be 1.
+    init(_ extents: [Int], _ axes: [Int], elementByteCount: Int, needsRows: Bool) {
+      let reduced = axes.filter { extents[$0] != 1 }
+      let kept = extents.indices.filter { !axes.contains($0) }
+      count = axes.reduce(1) { $0 &* extents[$1] }
+      guard let first = reduced.first, let last = reduced.last else {
+        outer = kept.reduce(1) { $0 &* extents[$1] }
+        return
+      }
+      outer = kept.filter { $0 < first }.reduce(1) { $0 &* extents[$1] }
+      inner = kept.filter { $0 > last }.reduce(1) { $0 &* extents[$1] }
+      let between = kept.contains { $0 > first && $0 < last && extents[$0] != 1 }
+      if between || (needsRows && inner != 1) {
+        outer = kept.reduce(1) { $0 &* extents[$1] }
+        inner = 1
+        copy = .transposing(extents, kept + axes, elementByteCount: elementByteCount)
+      }
+    }
+
+    var itemCount: Int {
+      let block = Int(QM_REDUCTION_BLOCK)
+      return inner == 1 ? outer : outer * ((inner + block - 1) / block)
+    }
+
+    /// Elements that an item reads.
+    var itemElementCount: Int { count * min(inner, Int(QM_REDUCTION_BLOCK)) }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let input = try required(0, of: operands).type
+    let output = outputs[0]
+    // Integers are shapes, a few elements: the reference loops.
+    guard input.elementType != .int32, input.elementType != .int64 else { return nil }
+    let extents = try input.concreteExtents()
+    let outputCount = try output.concreteExtents().reduce(1, &*)
+    let name = "\(Self.name) \(kind) \(kernels.rawValue)"
+    guard outputCount > 0 else { return Kernel(name: name) { (_) throws(QMError) in } }
+
+    let size = input.elementType.byteCount
+    let arrangement = Arrangement(
+      extents, axes, elementByteCount: size, needsRows: kind == .logarithmOfSumOfExponentials)
+    var scratch = ScratchLayout()
+    let arranged = arrangement.copy.map { scratch.reserve($0.isEmpty ? 0 : $0.byteCount) }
+    let arrange = { @Sendable (memory: Kernel.Memory) -> UnsafeMutableRawPointer in
+      guard let copy = arrangement.copy, let arranged else { return memory.inputs[0]! }
+      copy.run(from: memory.inputs[0]!, to: memory.scratch + arranged, set, memory.threads)
+      return memory.scratch + arranged
+    }
+    let family = qm_reduction_for(set)
+    let (count, inner) = (arrangement.count, arrangement.inner)
+    let kindNumber = Int32(kind.rawValue)
+    let elementType = Int32(input.elementType.rawValue)
+
+    if case .fixed(let scale, let zeroPoint) = input.quantization {
+      switch kind {
+      case .maximum, .minimum:
+        let extreme = family.extreme_codes!
+        let byteCount = scratch.byteCount
+        return Kernel(name: name, scratchByteCount: { _ in byteCount }) { (memory) throws(QMError) in
+          let source = arrange(memory)
+          let target = memory.outputs[0]!
+          memory.threads.run(
+            forRangesOf: arrangement.itemCount, byteCount: arrangement.itemElementCount * size
+          ) { items, _ in
+            extreme(
+              elementType, kindNumber, source, target, count, inner, items.lowerBound,
+              items.upperBound)
+          }
+        }
+      case .sum, .mean:
+        let sum = family.sum_codes!
+        let sums = scratch.reserve(outputCount * MemoryLayout<Int64>.size)
+        let byteCount = scratch.byteCount
+        let outExtents = try output.concreteExtents()
+        return Kernel(name: name, scratchByteCount: { _ in byteCount }) { (memory) throws(QMError) in
+          let source = arrange(memory)
+          let results = (memory.scratch + sums).assumingMemoryBound(to: Int64.self)
+          memory.threads.run(
+            forRangesOf: arrangement.itemCount, byteCount: arrangement.itemElementCount * size
+          ) { items, _ in
+            sum(elementType, source, results, count, inner, items.lowerBound, items.upperBound)
+          }
+          let view = TensorView(
+            output.elementType, outExtents, output.quantization, base: memory.outputs[0]!)
+          for index in 0..<outputCount {
+            let exact = Int(results[index]) - count * Int(zeroPoint)
+            let real = Self.real(sum: exact, count: count, scale: scale, kind)
+            view.store(canonical(real), at: index)
+          }
+        }
+      default: break
+      }
+    }
+
+    let reduce = family.reduce!
+    let quantize = qm_quantize_for(set)
+    let (decode, encode) = (quantize.decode!, quantize.encode!)
+    let elementCount = extents.reduce(1, &*)
+    let isCoded = input.quantization != .none
+    let decoded = scratch.reserve(isCoded ? elementCount * 4 : 0)
+    let real = scratch.reserve(output.elementType == .float32 ? 0 : outputCount * 4)
+    let rowByteCount =
+      kind == .logarithmOfSumOfExponentials ? ScratchLayout.rounded(count * 4) : 0
+    let rows = scratch.byteCount
+    let (inCodes, outCodes, inverseScale) = (input.codes, output.codes, output.inverseScale)
+    return Kernel(name: name, scratchByteCount: { rows + $0 * rowByteCount }) {
+      (memory) throws(QMError) in
+      var source = UnsafePointer(arrange(memory).assumingMemoryBound(to: Float.self))
+      if isCoded {
+        let codes = UnsafeRawPointer(source)
+        let floats = (memory.scratch + decoded).assumingMemoryBound(to: Float.self)
+        memory.threads.run(forRangesOf: elementCount, byteCount: size) { range, _ in
+          decode(
+            inCodes, codes + range.lowerBound * size, floats + range.lowerBound, Int64(range.count))
+        }
+        source = UnsafePointer(floats)
+      }
+      let output = memory.outputs[0]!
+      let isEncoded = outCodes.element_type != Int32(ElementType.float32.rawValue)
+      let target = (isEncoded ? memory.scratch + real : output).assumingMemoryBound(to: Float.self)
+      let floats = source
+      memory.threads.run(
+        forRangesOf: arrangement.itemCount, byteCount: arrangement.itemElementCount * 4
+      ) { items, thread in
+        let row = (memory.scratch + rows + thread * rowByteCount)
+          .assumingMemoryBound(to: Float.self)
+        reduce(
+          kindNumber, floats, target, count, inner, items.lowerBound, items.upperBound, row)
+      }
+      if isEncoded { encode(outCodes, inverseScale, target, output, Int64(outputCount)) }
+    }
+  }
+}
+
+extension ScratchLayout {
+  /// `byteCount` up to a multiple of the alignment, so that one part per thread keeps it.
+  static func rounded(_ byteCount: Int) -> Int {
+    var layout = ScratchLayout()
+    _ = layout.reserve(byteCount)
+    return layout.byteCount
   }
 }

@@ -1,3 +1,4 @@
+import CQMKernels
 import QMTensor
 
 /// `exp(x − max) / Σ exp(x − max)` along one axis, or its logarithm.
@@ -63,6 +64,56 @@ public struct Softmax: OperationProtocol {
     case .logSoftmax:
       let logarithm = UnaryFunction.logarithm(sum)
       return row.map { ($0 - maximum) - logarithm }
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let input = try required(0, of: operands).type
+    let output = outputs[0]
+    let extents = try input.concreteExtents()
+    let name = "\(Self.name) \(kernels.rawValue)"
+    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    let softmax = qm_normalization_for(set).softmax!
+    let isLogarithm = kind == .logSoftmax
+    let count = extents[axis]
+    let outer = extents[..<axis].reduce(1, *)
+    let inner = extents[(axis + 1)...].reduce(1, *)
+    let rows = qm_rows(
+      count: count, in_type: input.codes, out_type: output.codes,
+      inverse_scale: output.inverseScale)
+
+    // Rows along another axis than the last are brought together and back.
+    let (inSize, outSize) = (input.elementType.byteCount, output.elementType.byteCount)
+    let gather =
+      inner == 1
+      ? nil
+      : StridedCopy.transposing([outer, count, inner], [0, 2, 1], elementByteCount: inSize)
+    let scatter = StridedCopy.transposing(
+      [outer, inner, count], [0, 2, 1], elementByteCount: outSize)
+    var scratch = ScratchLayout()
+    let gathered = scratch.reserve(inner == 1 ? 0 : outer * inner * count * inSize)
+    let normalized = scratch.reserve(inner == 1 ? 0 : outer * inner * count * outSize)
+    let rowStart = scratch.byteCount
+    let rowByteCount = ScratchLayout.rounded(2 * count * 4)
+    return Kernel(name: name, scratchByteCount: { rowStart + $0 * rowByteCount }) {
+      (memory) throws(QMError) in
+      var source = memory.inputs[0]!
+      var target = memory.outputs[0]!
+      if let gather {
+        gather.run(from: source, to: memory.scratch + gathered, set, memory.threads)
+        source = memory.scratch + gathered
+        target = memory.scratch + normalized
+      }
+      let (from, to) = (source, target)
+      memory.threads.run(forRangesOf: outer * inner, byteCount: count * 16) { range, thread in
+        let row = (memory.scratch + rowStart + thread * rowByteCount)
+          .assumingMemoryBound(to: Float.self)
+        softmax(isLogarithm, rows, from, to, range.lowerBound, range.upperBound, row)
+      }
+      if gather != nil { scatter.run(from: to, to: memory.outputs[0]!, set, memory.threads) }
     }
   }
 }

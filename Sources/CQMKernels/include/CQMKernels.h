@@ -5,3 +5,6 @@
 #include "qm_elementwise.h"
 #include "qm_quantize.h"
 #include "qm_product.h"
+#include "qm_reduction.h"
+#include "qm_normalization.h"
+#include "qm_pooling.h"
