@@ -184,7 +184,7 @@ public struct InspectCommand: ParsableCommand {
     for measurement in report.measurements {
       console.line(
         "measured \(measurement.output.abbreviated): \(measurement.measure) "
-          + "\(Units.significant(measurement.value)) (\(Units.count(measurement.samples, "sample")))")
+          + "\(Units.significant(measurement.value, digits: 6)) (\(Units.count(measurement.samples, "sample")))")
     }
     console.line()
     console.table(

@@ -219,7 +219,8 @@ public struct RunCommand: ParsableCommand {
     _ network: Model, _ inputs: [String: Tensor], _ console: Console
   ) throws(QMError) -> [ProfileEntry] {
     let session = Session(network)
-    for _ in 0..<3 { _ = try session.run(inputs) }
+    var warmUp = Profile(network.program)
+    for _ in 0..<3 { try warmUp.run(session, inputs) }
     var profile = Profile(network.program)
     let runs = max(benchmark ?? 20, 1)
     for run in 0..<runs {

@@ -26,8 +26,9 @@ enum Units {
     "\(fixed(100 * share, digits)) %"
   }
 
-  /// Three significant digits.
-  static func significant(_ value: Double) -> String { String(format: "%.3g", value) }
+  static func significant(_ value: Double, digits: Int = 3) -> String {
+    String(format: "%.\(digits)g", value)
+  }
 
   static func fixed(_ value: Double, _ digits: Int) -> String {
     String(format: "%.\(digits)f", value)

@@ -186,9 +186,12 @@ public struct VerifyCommand: ParsableCommand {
     report.outputs = model.outputs.compactMap { output in
       comparisons[output.name].map { OutputReport(output.name, $0) }
     }
-    report.saturation = saturation.total.share
-    report.saturated = saturation.shares.prefix(3).filter { $0.saturatedCount > 0 }
-      .map { .init(name: $0.name, share: $0.share) }
+    // Seeded inputs are not what the ranges were made for.
+    if inputs.samples != nil, saturation.total.elementCount > 0 {
+      report.saturation = saturation.total.share
+      report.saturated = saturation.shares.prefix(3).filter { $0.saturatedCount > 0 }
+        .map { .init(name: $0.name, share: $0.share) }
+    }
     return !comparisons.isEmpty
   }
 
@@ -295,8 +298,9 @@ public struct VerifyCommand: ParsableCommand {
     var samples = 0
     var truth = Truth.none
     var outputs: [OutputReport] = []
-    /// Share of the activations on fixed grids that met an end of their range.
-    var saturation = 0.0
+    /// Share of the activations on fixed grids that met an end of their range; nil where there are
+    /// none, or no samples.
+    var saturation: Double?
     var saturated: [Share] = []
     /// Ways to compute that gave the same bits; nil where that was not tested.
     var identicalKernels: [String]?
@@ -324,9 +328,10 @@ public struct VerifyCommand: ParsableCommand {
     let worst = report.saturated.first.map {
       "; most in \($0.name.abbreviated): \(Units.percent($0.share, digits: 2))"
     }
-    console.line(
-      "activations at an end of their range: \(Units.percent(report.saturation, digits: 3))"
-        + (worst ?? ""))
+    if let share = report.saturation {
+      console.line(
+        "activations at an end of their range: \(Units.percent(share, digits: 3))" + (worst ?? ""))
+    }
     if report.outputs.isEmpty {
       console.line(
         "accuracy was not measured: give samples and --reference in.onnx, or outputs beside the samples")
