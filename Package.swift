@@ -9,7 +9,7 @@ let package = Package(
   name: "swift-qm",
   platforms: [.macOS(.v15), .iOS(.v18)],
   products: [
-    .library(name: "QMRuntime", targets: ["QMRuntime"]),
+    .library(name: "QMRuntime", targets: ["QMRuntime", "QMTensor"]),
     .library(name: "QMNumPy", targets: ["QMNumPy"]),
     .library(name: "QMGraph", targets: ["QMGraph"]),
     .library(name: "QMONNX", targets: ["QMONNX"]),
@@ -76,6 +76,7 @@ let package = Package(
     .testTarget(
       name: "SystemTests",
       dependencies: ["QMQuantization", "QMONNX", "QMNumPy", "QMTestSupport"]),
+      name: "CommandLineTests", dependencies: ["qconvert", "qverify", "qinspect", "qrun"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -46,8 +46,8 @@ final class Console {
         let space = String(repeating: " ", count: widths[column] - cell.count)
         return trailing.contains(column) ? space + cell : cell + space
       }
-      let text = "  " + padded.joined(separator: "  ")
-      line(String(text.reversed().drop { $0 == " " }.reversed()))
+      let text = ("  " + padded.joined(separator: "  ")).reversed().drop { $0 == " " }.reversed()
+      line(String(text))
     }
   }
 

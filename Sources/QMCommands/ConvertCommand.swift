@@ -133,9 +133,8 @@ public struct ConvertCommand: ParsableCommand {
   private func convert(
     _ graph: Graph, _ source: Buffer, _ samples: Samples?, _ console: Console
   ) throws(QMError) -> Conversion {
-    var metadata = Program.Metadata(
-      producer: "swift-qm \(toolVersion)",
-      sourceName: input.split(separator: "/").last.map(String.init) ?? "")
+    // Not the source's name: the same network gives the same file, wherever it lies.
+    var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
     var digest = Digest()
     digest.update(UnsafeRawBufferPointer(source.bytes))
     metadata.sourceDigest = digest.finished()

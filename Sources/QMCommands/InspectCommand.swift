@@ -169,9 +169,11 @@ public struct InspectCommand: ParsableCommand {
   }
 
   private func show(_ report: Report, _ console: Console) {
-    console.line(
-      "\(report.file): \(Units.bytes(report.bytes)), made by \(report.producer) from \(report.source)")
+    console.line("\(report.file): \(Units.bytes(report.bytes)), made by \(report.producer)")
     console.line("content \(report.digest)")
+    if !report.sourceDigest.isEmpty {
+      console.line("source  \(report.sourceDigest)")
+    }
     for entry in report.recipe + report.entries {
       console.line("  \(entry.key.abbreviated): \(entry.value.abbreviated)")
     }

@@ -1,0 +1,177 @@
+import Foundation
+import Testing
+
+@Suite("What the tools do when they cannot")
+struct FailureTests {
+  let folder: Folder
+  init() throws { folder = try Folder() }
+
+  /// One line on standard error that begins with the tool's name and holds `text`.
+  private func expectRefusal(
+    _ result: Tool.Result, by tool: Tool, status: Int32, naming text: String,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) {
+    #expect(result.status == status, "\(result.errors)", sourceLocation: sourceLocation)
+    let lines = result.errors.split(separator: "\n", omittingEmptySubsequences: false)
+    #expect(lines.count == 2 && lines.last == "", "\(result.errors)", sourceLocation: sourceLocation)
+    #expect(result.errors.hasPrefix("\(tool.rawValue): "), sourceLocation: sourceLocation)
+    #expect(result.errors.contains(text), "\(result.errors)", sourceLocation: sourceLocation)
+  }
+
+  private func converted() throws -> String {
+    let file = folder.path("good.qm")
+    let result = try Tool.qconvert(
+      Fixture.model, file, "--bits", "8", "--samples", Fixture.calibration)
+    try #require(result.status == 0, "\(result.errors)")
+    return file
+  }
+
+  @Test func missingFilesAreNamed() throws {
+    let (missing, file) = (folder.path("nope.onnx"), try converted())
+    expectRefusal(
+      try Tool.qconvert(missing, folder.path("o.qm")), by: .qconvert, status: 66, naming: "nope.onnx")
+    expectRefusal(try Tool.qverify(missing), by: .qverify, status: 66, naming: "nope.onnx")
+    expectRefusal(try Tool.qinspect(missing), by: .qinspect, status: 66, naming: "nope.onnx")
+    expectRefusal(
+      try Tool.qrun(missing, Fixture.evaluation, "--digest"), by: .qrun, status: 66,
+      naming: "nope.onnx")
+    expectRefusal(
+      try Tool.qrun(file, folder.path("nodir"), "--digest"), by: .qrun, status: 66, naming: "nodir")
+    expectRefusal(
+      try Tool.qverify(file, Fixture.evaluation, "--reference", missing), by: .qverify, status: 66,
+      naming: "nope.onnx")
+    #expect(try folder.names == ["good.qm"])
+  }
+
+  @Test func garbageIsRefused() throws {
+    let garbage = folder.path("bad\u{1B}[31m.onnx")
+    try Data((0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 37 &+ 11) })
+      .write(to: URL(fileURLWithPath: garbage))
+    for (tool, arguments) in [
+      (Tool.qconvert, [garbage, folder.path("o.qm")]), (.qverify, [garbage]), (.qinspect, [garbage]),
+      (.qrun, [garbage, Fixture.evaluation, "--digest"]),
+    ] {
+      let result = try tool.run(arguments)
+      expectRefusal(result, by: tool, status: 65, naming: "bad")
+      #expect(!result.errors.contains("\u{1B}"), "a control character of the name is echoed")
+    }
+    #expect(try folder.names.count == 1)
+  }
+
+  @Test func everyFlippedByteOfAFileIsFound() throws {
+    let good = [UInt8](try Data(contentsOf: URL(fileURLWithPath: try converted())))
+    let bad = folder.path("bad.qm")
+    for index in [0, 1, 4, 8, 16, 40, good.count / 4, good.count / 2, good.count - 1] {
+      var bytes = good
+      bytes[index] ^= 1
+      try Data(bytes).write(to: URL(fileURLWithPath: bad))
+      expectRefusal(try Tool.qverify(bad), by: .qverify, status: 65, naming: "bad.qm")
+    }
+    for count in [1, 7, 8, 63, good.count / 2, good.count - 1] {
+      try Data(good.prefix(count)).write(to: URL(fileURLWithPath: bad))
+      expectRefusal(try Tool.qverify(bad), by: .qverify, status: 65, naming: "bad.qm")
+    }
+  }
+
+  @Test(arguments: [
+    ["in.onnx"], ["in.onnx", "o.qm", "--bits", "9"], ["in.onnx", "o.qm", "--bits", "1"],
+    ["in.onnx", "o.qm", "--bits", "4x"], ["in.onnx", "o.qm", "--bits"], ["in.onnx", "o.qm", "--nope"],
+    ["in.onnx", "o.qm", "--ranges", "percentile:101"], ["in.onnx", "o.qm", "--threads", "0"],
+    ["in.onnx", "o.qm", "--activations", "int8"],
+  ])
+  func wrongUsage(arguments: [String]) throws {
+    let result = try Tool.qconvert.run(arguments)
+    #expect(result.status == 64)
+    #expect(!result.errors.isEmpty)
+    #expect(result.output.isEmpty)
+  }
+
+  @Test func aResultUnderTheFloorIsNotWritten() throws {
+    let result = try Tool.qconvert(
+      Fixture.model, folder.path("o.qm"), "--bits", "2", "--samples", Fixture.calibration,
+      "--min-sqnr", "30")
+    expectRefusal(result, by: .qconvert, status: 2, naming: "--min-sqnr")
+    #expect(result.errors.contains("--bits 4"))
+    #expect(try folder.names.isEmpty)
+  }
+
+  @Test func whatCannotBeWrittenIsSaidAtOnce() throws {
+    for output in [folder.url.path, folder.path("no/such/o.qm"), ""] {
+      expectRefusal(
+        try Tool.qconvert(Fixture.model, output), by: .qconvert, status: 73, naming: output)
+    }
+    let file = try converted()
+    expectRefusal(
+      try Tool.qrun(file, Fixture.evaluation, "--output", file), by: .qrun, status: 73,
+      naming: "good.qm")
+  }
+
+  @Test func theInputIsNeverTheOutput() throws {
+    let (model, link) = (folder.path("m.onnx"), folder.path("link.onnx"))
+    try FileManager.default.copyItem(atPath: Fixture.model, toPath: model)
+    try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "m.onnx")
+    for output in [model, link, folder.url.path + "/./m.onnx"] {
+      expectRefusal(
+        try Tool.qconvert(model, output), by: .qconvert, status: 64, naming: "is the input")
+    }
+    #expect(FileManager.default.contentsEqual(atPath: model, andPath: Fixture.model))
+  }
+
+  @Test func aFailureKeepsTheOldFile() throws {
+    let file = try converted()
+    let before = try Data(contentsOf: URL(fileURLWithPath: file))
+    let result = try Tool.qconvert(
+      Fixture.model, file, "--bits", "2", "--samples", Fixture.calibration, "--min-sqnr", "40")
+    #expect(result.status == 2)
+    #expect(try Data(contentsOf: URL(fileURLWithPath: file)) == before)
+    #expect(try folder.names == ["good.qm"])
+  }
+
+  @Test func aDifferenceBeyondToleranceIsOne() throws {
+    let file = try converted()
+    expectRefusal(
+      try Tool.qverify(
+        file, Fixture.evaluation, "--reference", Fixture.model, "--tolerance", "200"),
+      by: .qverify, status: 1, naming: "--tolerance")
+    // Scores of other samples as the truth.
+    let samples = folder.path("samples")
+    try FileManager.default.copyItem(atPath: Fixture.evaluation, toPath: samples)
+    #expect(try Tool.qrun(Fixture.model, samples, "--output", samples).status == 0)
+    try FileManager.default.removeItem(atPath: samples + "/0000.y.npy")
+    try FileManager.default.copyItem(
+      atPath: samples + "/0001.y.npy", toPath: samples + "/0000.y.npy")
+    expectRefusal(
+      try Tool.qverify(file, samples), by: .qverify, status: 1, naming: "that the file says")
+  }
+
+  @Test func aBadSampleIsNamed() throws {
+    let samples = folder.path("samples")
+    try FileManager.default.createDirectory(atPath: samples, withIntermediateDirectories: true)
+    try FileManager.default.copyItem(
+      atPath: Fixture.calibration + "/0000.npy", toPath: samples + "/a.npy")
+    var bytes = try Data(contentsOf: URL(fileURLWithPath: samples + "/a.npy"))
+    // The last element becomes NaN.
+    bytes.replaceSubrange(bytes.count - 4..<bytes.count, with: [0, 0, 0xC0, 0x7F])
+    try bytes.write(to: URL(fileURLWithPath: samples + "/n57.npy"))
+    let result = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--samples", samples)
+    expectRefusal(result, by: .qconvert, status: 65, naming: "n57.npy")
+    #expect(result.errors.contains("NaN"))
+    #expect(try folder.names == ["samples"])
+  }
+
+  @Test func aReaderThatGoesAwayIsNoFailure() throws {
+    let result = try Tool.qinspect.run([try converted()], closingOutput: true)
+    #expect(result.status == 0)
+    #expect(result.errors.isEmpty)
+  }
+
+  @Test func helpAndVersionGoToStandardOutput() throws {
+    for tool in [Tool.qconvert, .qverify, .qrun, .qinspect] {
+      let help = try tool("--help")
+      #expect(help.status == 0)
+      #expect(help.output.contains("USAGE: \(tool.rawValue)"))
+      #expect(help.errors.isEmpty)
+      #expect(try tool("--version").status == 0)
+    }
+  }
+}

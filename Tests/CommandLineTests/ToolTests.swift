@@ -1,0 +1,147 @@
+import Foundation
+import Testing
+
+@Suite("The tools, from one end to the other")
+struct ToolTests {
+  let folder: Folder
+  init() throws { folder = try Folder() }
+
+  @Test(arguments: [8, 4, 3, 2], ["int8", "dynamic", "float"])
+  func convertsVerifiesAndRuns(bits: Int, activations: String) throws {
+    let file = folder.path("out.qm")
+    let converted = try Tool.qconvert(
+      Fixture.model, file, "--bits", "\(bits)", "--samples", Fixture.calibration,
+      "--activations", activations, "--min-sqnr", "0", "--json")
+    #expect(converted.status == 0, "\(converted.errors)")
+    #expect(converted.errors.isEmpty)
+    let report = try converted.json
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    #expect(outputs.count == 1)
+    let stored = try #require(outputs[0]["sqnr_db"] as? Double)
+    #expect(stored > 5)
+    #expect(try folder.names == ["out.qm"])
+
+    let alone = try Tool.qverify(file)
+    #expect(alone.status == 0, "\(alone.errors)")
+    #expect(alone.output.contains("the same bits"))
+    #expect(alone.output.contains("accuracy was not measured"))
+
+    let verified = try Tool.qverify(
+      file, Fixture.evaluation, "--reference", Fixture.model, "--per-value", "--json")
+    #expect(verified.status == 0, "\(verified.errors)")
+    let values = try #require(try verified.json["values"] as? [[String: Any]])
+    #expect(values.count >= 2)
+
+    let ran = try Tool.qrun(
+      file, Fixture.evaluation, "--output", folder.path("results"), "--labels", Fixture.labels,
+      "--json")
+    #expect(ran.status == 0, "\(ran.errors)")
+    let accuracy = try #require(try ran.json["accuracy"] as? Double)
+    // The float network gets 0.976.
+    #expect(accuracy > (bits >= 4 ? 0.96 : bits == 3 ? 0.9 : 0.5))
+  }
+
+  @Test func resultsLieInTheLayoutOfSamples() throws {
+    let results = folder.path("results")
+    let ran = try Tool.qrun(Fixture.model, Fixture.evaluation, "--output", results)
+    #expect(ran.status == 0, "\(ran.errors)")
+    let names = try FileManager.default.contentsOfDirectory(atPath: results).sorted()
+    let samples = try FileManager.default.contentsOfDirectory(atPath: Fixture.evaluation).sorted()
+    #expect(names == samples.map { $0.replacingOccurrences(of: ".npy", with: ".y.npy") })
+  }
+
+  @Test func outputsBesideSamplesAreTheTruth() throws {
+    let (file, samples) = (folder.path("out.qm"), folder.path("samples"))
+    #expect(try Tool.qconvert(Fixture.model, file, "--bits", "32").status == 0)
+    try FileManager.default.copyItem(atPath: Fixture.evaluation, toPath: samples)
+    #expect(try Tool.qrun(Fixture.model, samples, "--output", samples).status == 0)
+    let verified = try Tool.qverify(file, samples, "--json")
+    #expect(verified.status == 0, "\(verified.errors)")
+    let report = try verified.json
+    #expect(report["truth"] as? String == "outputs beside the samples")
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    // A float program is the network itself.
+    #expect(outputs[0]["sqnr_db"] as? String == "Infinity")
+  }
+
+  @Test func aConversionIsTheSameWhereverAndHoweverOften() throws {
+    let copy = folder.path("another name.onnx")
+    try FileManager.default.copyItem(atPath: Fixture.model, toPath: copy)
+    for (name, source, threads) in [
+      ("a.qm", Fixture.model, "1"), ("b.qm", copy, "2"), ("c.qm", copy, "3"),
+    ] {
+      let converted = try Tool.qconvert(
+        source, folder.path(name), "--bits", "4", "--samples", Fixture.calibration, "--threads",
+        threads, "--min-sqnr", "0")
+      #expect(converted.status == 0, "\(converted.errors)")
+    }
+    let first = try Data(contentsOf: URL(fileURLWithPath: folder.path("a.qm")))
+    for name in ["b.qm", "c.qm"] {
+      #expect(try Data(contentsOf: URL(fileURLWithPath: folder.path(name))) == first)
+    }
+  }
+
+  @Test func everyKernelSetAndThreadCountGivesOneDigest() throws {
+    let file = folder.path("out.qm")
+    #expect(
+      try Tool.qconvert(Fixture.model, file, "--bits", "8", "--samples", Fixture.calibration)
+        .status == 0)
+    for model in [file, Fixture.model] {
+      var digests: Set<String> = []
+      for kernels in ["reference", "portable", "avx2", "avx512"] {
+        for threads in ["1", "2", "3"] {
+          let ran = try Tool.qrun(
+            model, Fixture.evaluation, "--digest", "--kernels", kernels, "--threads", threads)
+          // 64: this machine does not have the set.
+          guard ran.status != 64 else { continue }
+          #expect(ran.status == 0, "\(ran.errors)")
+          digests.insert(ran.output)
+        }
+      }
+      #expect(digests.count == 1)
+      #expect(digests.first?.count == 65)
+    }
+  }
+
+  @Test func inspectsAFile() throws {
+    let file = folder.path("out.qm")
+    #expect(
+      try Tool.qconvert(Fixture.model, file, "--bits", "4", "--samples", Fixture.calibration)
+        .status == 0)
+    let inspected = try Tool.qinspect(file, "--json")
+    #expect(inspected.status == 0, "\(inspected.errors)")
+    let report = try inspected.json
+    #expect(report["integer_multiply_add_share"] as? Double == 1)
+    #expect(report["quantized_weight_share"] as? Double == 1)
+    #expect(report["bits_per_weight_in_codes"] as? Double == 4)
+    #expect((report["bits_per_weight_in_file"] as? Double ?? 9) < 4.2)
+    // 64 · 128 + 128 · 64 + 64 · 10 products.
+    #expect(report["multiply_adds"] as? Int == 17_024)
+    let inputs = try #require(report["inputs"] as? [[String: Any]])
+    #expect(inputs[0]["name"] as? String == "x")
+    #expect(inputs[0]["shape"] as? [String] == ["n", "64"])
+    let text = try Tool.qinspect(file)
+    #expect(text.output.contains("integer"))
+  }
+
+  @Test func timesAndProfiles() throws {
+    let ran = try Tool.qrun(Fixture.model, "--benchmark", "20", "--profile", "--json")
+    #expect(ran.status == 0, "\(ran.errors)")
+    let report = try ran.json
+    let median = try #require(report["median_ms"] as? Double)
+    let least = try #require(report["min_ms"] as? Double)
+    #expect(least > 0 && least <= median)
+    #expect((report["peak_bytes"] as? Int ?? 0) > 1 << 20)
+    let profile = try #require(report["profile"] as? [[String: Any]])
+    let share = profile.reduce(0) { $0 + ($1["share"] as? Double ?? 0) }
+    #expect(abs(share - 1) < 1e-6)
+  }
+
+  @Test func explainsEveryNode() throws {
+    let converted = try Tool.qconvert(
+      Fixture.model, folder.path("out.qm"), "--bits", "4", "--explain")
+    #expect(converted.status == 0)
+    #expect(converted.output.contains("4-bit weights per channel, int8 input on grids of each run"))
+    #expect(converted.output.contains("accuracy was not measured"))
+  }
+}
