@@ -28,7 +28,7 @@ test: setup
 
 # Converts real networks at 8 and 4 bits, verifies them, prints sizes and accuracy.
 demo: build
-	sh Tests/Demo/demo.sh
+	bash Tests/Demo/demo.sh
 
 # Makes the fixtures of NumPy's formats again, byte for byte; fixtures/README.md names the scripts
 # of the others.

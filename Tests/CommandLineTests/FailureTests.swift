@@ -96,9 +96,12 @@ struct FailureTests {
   }
 
   @Test func whatCannotBeWrittenIsSaidAtOnce() throws {
-    for output in [folder.url.path, folder.path("no/such/o.qm"), ""] {
+    for (output, text) in [
+      (folder.url.path, folder.url.path), (folder.path("no/such/o.qm"), "no/such/o.qm"),
+      ("", "empty"),
+    ] {
       expectRefusal(
-        try Tool.qconvert(Fixture.model, output), by: .qconvert, status: 73, naming: output)
+        try Tool.qconvert(Fixture.model, output), by: .qconvert, status: 73, naming: text)
     }
     let file = try converted()
     expectRefusal(
