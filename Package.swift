@@ -76,6 +76,7 @@ let package = Package(
     .testTarget(
       name: "SystemTests",
       dependencies: ["QMQuantization", "QMONNX", "QMNumPy", "QMTestSupport"]),
+    .testTarget(
       name: "CommandLineTests", dependencies: ["qconvert", "qverify", "qinspect", "qrun"]),
   ],
   swiftLanguageModes: [.v6]
