@@ -59,6 +59,9 @@ public struct Plan: Sendable {
   public var weights: [Graph.ValueID: Weights] = [:]
   /// Values that are not named stay float.
   public var activations: [Graph.ValueID: Activation] = [:]
+  /// Biases of products that replace the graph's, float32, one number per output channel; by index
+  /// of the node.
+  public var biases: [Int: Tensor] = [:]
   /// Why a node runs as it does, by index in the float graph; for people.
   public var reasons: [Int: String] = [:]
 

@@ -14,7 +14,7 @@ extension Graph {
   public func inserting(_ plan: Plan) throws(QMError) -> Graph {
     var insertion = PlanInsertion(rewriter: try Rewriter(self), plan: plan)
     for input in inputs { try insertion.round(input) }
-    for node in nodes { try insertion.rewrite(node) }
+    for (index, node) in nodes.enumerated() { try insertion.rewrite(node, at: index) }
     return try insertion.rewriter.finish()
   }
 }
@@ -47,7 +47,7 @@ private struct PlanInsertion {
       .dequantize(Dequantize()), name: name + ".rounded", [codes[0]])[0]
   }
 
-  mutating func rewrite(_ node: Graph.Node) throws(QMError) {
+  mutating func rewrite(_ node: Graph.Node, at index: Int) throws(QMError) {
     var inputs: [Graph.ValueID?] = []
     for (position, input) in node.inputs.enumerated() {
       guard let input else {
@@ -60,11 +60,13 @@ private struct PlanInsertion {
         let axes = dynamicAxes(node)
       {
         inputs.append(try roundedDynamically(input, axes: axes))
-      } else if position == ProductOperand.bias, let bias = try roundedBias(node) {
-        inputs.append(bias)
       } else {
         inputs.append(rounded[input] ?? rewriter.value(input))
       }
+    }
+    if let bias = try bias(of: node, at: index) {
+      while inputs.count <= ProductOperand.bias { inputs.append(nil) }
+      inputs[ProductOperand.bias] = bias
     }
     try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
     for output in node.outputs { try round(output) }
@@ -98,22 +100,26 @@ private struct PlanInsertion {
     return new
   }
 
-  /// The bias of a product on a fixed grid, as the accumulator will hold it.
-  private mutating func roundedBias(_ node: Graph.Node) throws(QMError) -> Graph.ValueID? {
+  /// The bias of a product with quantized weights: the plan's, or its own, and on a fixed grid as
+  /// the accumulator will hold it. nil where the node's own stands.
+  private mutating func bias(of node: Graph.Node, at index: Int) throws(QMError) -> Graph.ValueID? {
     switch node.operation {
     case .convolution, .matrixMultiply: break
     default: return nil
     }
+    let own = node.input(ProductOperand.bias)
     guard let input = node.input(ProductOperand.input),
       let weights = node.input(ProductOperand.weights).flatMap({ plan.weights[$0] }),
-      let bias = node.input(ProductOperand.bias),
-      case .fixed(let grid) = plan.activations[input],
-      let numbers = rewriter.source[bias].constant, numbers.elementType == .float32,
-      let integers = IntegerBias(
-        numbers, inputScale: grid.scale, weightScales: weights.scales)
+      let numbers = plan.biases[index] ?? own.flatMap({ rewriter.source[$0].constant }),
+      numbers.elementType == .float32
     else { return nil }
-    return rewriter.addConstant(
-      name: rewriter.source[bias].name, try Tensor(numbers.shape, integers.rounded))
+    let name = own.map { rewriter.source[$0].name } ?? "\(node.name).bias"
+    guard case .fixed(let grid) = plan.activations[input],
+      let integers = IntegerBias(numbers, inputScale: grid.scale, weightScales: weights.scales)
+    else {
+      return plan.biases[index].map { rewriter.addConstant(name: name, $0) }
+    }
+    return rewriter.addConstant(name: name, try Tensor(numbers.shape, integers.rounded))
   }
 
   private mutating func roundedDynamically(

@@ -43,11 +43,10 @@ public struct Conversion: Sendable {
     let planner = Planner(graph, recipe)
     var statistics = Statistics()
     let observations = planner.observations
-    if !observations.isEmpty {
-      guard let samples, samples.count > 0 else {
-        throw .usage(
-          "fixed activation ranges need samples; give --samples, or --activations dynamic")
-      }
+    if recipe.needsSamples, samples.map({ $0.count == 0 }) ?? true {
+      throw .usage("fixed activation ranges need samples; give --samples, or --activations dynamic")
+    }
+    if !observations.isEmpty, let samples, samples.count > 0 {
       let calibrator = try Calibrator(graph, observing: observations, options: options)
       statistics = try calibrator.run(over: samples) { done in
         progress(.calibrating(done: done, of: samples.count))

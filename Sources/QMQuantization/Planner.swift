@@ -15,10 +15,14 @@ public struct Planner {
     groups = GridGroups(graph)
   }
 
-  /// What must be seen of the samples before ``plan(with:)``; empty where no grid is fixed.
+  /// What is worth seeing of the samples before ``plan(with:)``.
   public var observations: Set<Observation> {
-    guard case .codes = recipe.weights, recipe.activations == .int8 else { return [] }
+    guard case .codes = recipe.weights else { return [] }
     var observations: Set<Observation> = []
+    for node in graph.nodes where constantWeights(of: node) != nil {
+      if let input = node.input(ProductOperand.input) { observations.insert(.means(input)) }
+    }
+    guard recipe.activations == .int8 else { return observations }
     for value in quantizableActivations where analyticRange(of: value) == nil {
       observations.insert(
         recipe.rangeEstimator == .minMax ? .range(value) : .histogram(value))
@@ -27,7 +31,7 @@ public struct Planner {
   }
 
   /// The plan.
-  /// - Parameter statistics: of ``observations``.
+  /// - Parameter statistics: of ``observations``; they may be missing where no grid is fixed.
   public func plan(with statistics: Statistics = Statistics()) throws(QMError) -> Plan {
     var plan = Plan()
     guard case .codes(let bits) = recipe.weights else { return plan }
@@ -38,6 +42,14 @@ public struct Planner {
         plan.weights[weights] = try within(
           .node(name: node.name, operation: node.operation.name)
         ) { () throws(QMError) in try rounding.quantize(constant) }
+      }
+      let bias = node.input(ProductOperand.bias).map { graph[$0].constant }
+      if let input = node.input(ProductOperand.input), let means = statistics.means[input],
+        let constant = graph[weights].constant, let rounded = plan.weights[weights],
+        bias.map({ $0 != nil }) ?? true
+      {
+        plan.biases[index] = try BiasCorrection.corrected(
+          bias.flatMap { $0 }, weights: constant, rounded: rounded, means: means.means)
       }
       if recipe.activations == .dynamic, let input = node.input(ProductOperand.input) {
         plan.activations[input] = .dynamic

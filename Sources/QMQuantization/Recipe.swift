@@ -34,4 +34,9 @@ public struct Recipe: Hashable, Sendable {
     self.granularity = granularity
     self.rangeEstimator = rangeEstimator
   }
+
+  /// Whether a conversion must see samples.
+  var needsSamples: Bool {
+    if case .codes = weights { activations == .int8 } else { false }
+  }
 }

@@ -10,6 +10,8 @@ public enum Observation: Hashable, Sendable {
   case range(Graph.ValueID)
   /// Range and histogram.
   case histogram(Graph.ValueID)
+  /// Mean at each index of the last axis.
+  case means(Graph.ValueID)
 }
 
 /// Samples that can be gone through once, one at a time.
@@ -25,8 +27,16 @@ public protocol SampleSource {
 /// number of samples.
 public struct Calibrator {
   private let session: Session
-  /// Value of the graph, and whether its histogram is wanted, by number in the program.
-  private let observed: [Int: (value: Graph.ValueID, histogram: Bool)]
+  /// What is wanted of a value.
+  private struct Wanted {
+    let value: Graph.ValueID
+    var range = false
+    var histogram = false
+    var means = false
+  }
+
+  /// By number in the program.
+  private let observed: [Int: Wanted]
 
   public init(
     _ graph: Graph, observing observations: Set<Observation>,
@@ -34,15 +44,18 @@ public struct Calibrator {
   ) throws(QMError) {
     let flattened = graph.flattened()
     session = Session(try Model(flattened.program, options: options))
-    var observed: [Int: (value: Graph.ValueID, histogram: Bool)] = [:]
+    var observed: [Int: Wanted] = [:]
     for observation in observations {
       switch observation {
       case .range(let value):
-        if let number = flattened.numbers[value], observed[number] == nil {
-          observed[number] = (value, false)
-        }
+        guard let number = flattened.numbers[value] else { continue }
+        observed[number, default: Wanted(value: value)].range = true
       case .histogram(let value):
-        if let number = flattened.numbers[value] { observed[number] = (value, true) }
+        guard let number = flattened.numbers[value] else { continue }
+        observed[number, default: Wanted(value: value)].histogram = true
+      case .means(let value):
+        guard let number = flattened.numbers[value] else { continue }
+        observed[number, default: Wanted(value: value)].means = true
       }
     }
     self.observed = observed
@@ -61,11 +74,18 @@ public struct Calibrator {
         _ = try session.run(
           inputs,
           observing: { (number, view) throws(QMError) in
-            guard view.elementType == .float32, let (value, histogram) = observed[number] else {
-              return
+            guard view.elementType == .float32, let wanted = observed[number] else { return }
+            let elements = UnsafeBufferPointer(view.elements(as: Float.self))
+            if wanted.range || wanted.histogram {
+              statistics.values[
+                wanted.value, default: ValueStatistics(withHistogram: wanted.histogram)
+              ].add(elements)
             }
-            statistics.values[value, default: ValueStatistics(withHistogram: histogram)]
-              .add(UnsafeBufferPointer(view.elements(as: Float.self)))
+            if wanted.means {
+              statistics.means[
+                wanted.value, default: ChannelMeans(channelCount: view.shape.last ?? 1)
+              ].add(elements)
+            }
           })
       }
       statistics.sampleCount += 1

@@ -38,9 +38,44 @@ public struct ValueStatistics: Sendable, Hashable {
   }
 }
 
+/// The mean of a value at each index of its last axis. Sums are exact in units of 2⁻³⁰, so that
+/// parts of the samples merge in any order; magnitudes beyond 2³² count as 2³².
+public struct ChannelMeans: Sendable, Hashable {
+  private var sums: [Int128]
+  private var rowCount: Int = 0
+
+  public init(channelCount: Int) { sums = [Int128](repeating: 0, count: channelCount) }
+
+  public var means: [Double] {
+    sums.map { rowCount == 0 ? 0 : Double($0) * 0x1p-30 / Double(rowCount) }
+  }
+
+  /// Adds rows of as many elements as there are channels. NaN counts as 0.
+  public mutating func add(_ elements: UnsafeBufferPointer<Float>) {
+    let channelCount = sums.count
+    guard channelCount > 0, elements.count % channelCount == 0 else { return }
+    rowCount += elements.count / channelCount
+    sums.withUnsafeMutableBufferPointer { sums in
+      var channel = 0
+      for element in elements {
+        let bounded = element.isNaN ? 0 : min(max(Double(element), -0x1p32), 0x1p32)
+        sums[channel] += Int128(truncatingIfNeeded: Int64(bounded * 0x1p30))
+        channel = channel + 1 == channelCount ? 0 : channel + 1
+      }
+    }
+  }
+
+  public mutating func merge(_ other: ChannelMeans) {
+    guard other.sums.count == sums.count else { return }
+    for channel in sums.indices { sums[channel] += other.sums[channel] }
+    rowCount += other.rowCount
+  }
+}
+
 /// Statistics of the values of one graph.
 public struct Statistics: Sendable {
   public internal(set) var values: [Graph.ValueID: ValueStatistics] = [:]
+  public internal(set) var means: [Graph.ValueID: ChannelMeans] = [:]
   public internal(set) var sampleCount = 0
 
   public init() {}
@@ -49,6 +84,11 @@ public struct Statistics: Sendable {
 
   public mutating func merge(_ other: Statistics) {
     values.merge(other.values) { (mine, theirs) in
+      var merged = mine
+      merged.merge(theirs)
+      return merged
+    }
+    means.merge(other.means) { (mine, theirs) in
       var merged = mine
       merged.merge(theirs)
       return merged

@@ -1,0 +1,47 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// Takes what rounding the weights of a product adds to its mean output out of its bias:
+///
+///     bias′[o] = bias[o] + Σ_k (w[o, k] − scale[o] · code[o, k]) · mean(x[k])
+///
+/// A convolution's input has the mean of its channel at every tap; that padding has not is left
+/// out of account.
+///
+/// Source: Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias
+/// Correction", section 4.2, equation 17, with the means measured.
+struct BiasCorrection {
+  /// - Parameters:
+  ///   - weights: float32 `[O, …, C]`, C the input channels of one group.
+  ///   - bias: float32 `[O]`; zeros where nil.
+  ///   - means: of the input, one per channel of all groups.
+  /// - Returns: float32 `[O]`; nil where the means do not fit the weights.
+  static func corrected(
+    _ bias: Tensor?, weights: Tensor, rounded: Plan.Weights, means: [Double]
+  ) throws(QMError) -> Tensor? {
+    guard let outputs = weights.shape.first, let channels = weights.shape.last, outputs > 0,
+      channels > 0, means.count % channels == 0, outputs % (means.count / channels) == 0
+    else { return nil }
+    let numbers = weights.elements(as: Float.self)
+    let codes = rounded.codes.elements(as: Int8.self)
+    let scales = rounded.scales.elements(as: Float.self)
+    let outputsOfGroup = outputs / (means.count / channels)
+    let size = numbers.count / outputs
+    var corrected = bias?.elements(as: Float.self) ?? [Float](repeating: 0, count: outputs)
+    guard corrected.count == outputs else { return nil }
+    for output in 0..<outputs {
+      let scale = Double(scales[scales.count == 1 ? 0 : output])
+      let firstMean = output / outputsOfGroup * channels
+      var shift = 0.0
+      for index in 0..<size {
+        let position = output * size + index
+        shift +=
+          (Double(numbers[position]) - scale * Double(codes[position]))
+          * means[firstMean + index % channels]
+      }
+      corrected[output] = Float(Double(corrected[output]) + shift)
+    }
+    return try Tensor([outputs], corrected)
+  }
+}
