@@ -65,6 +65,7 @@ let package = Package(
     // Tests.
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
+    .testTarget(name: "QMNumPyTests", dependencies: ["QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMFormatTests", dependencies: ["QMFormat", "QMTestSupport"]),
     .testTarget(name: "QMOperationsTests", dependencies: ["QMOperations", "QMTestSupport"]),
     .testTarget(name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport"]),

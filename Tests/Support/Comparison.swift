@@ -1,0 +1,63 @@
+import Foundation
+import QMTensor
+
+/// What tells two tensors apart, or nil if type, extents and every bit are equal.
+public func firstDifference(_ found: Tensor, _ expected: Tensor) -> String? {
+  guard found.elementType == expected.elementType, found.shape == expected.shape else {
+    return "found \(found), expected \(expected)"
+  }
+  let size = found.elementType.byteCount
+  for index in 0..<found.elementCount {
+    let bytes = index * size..<(index + 1) * size
+    let (left, right) = (Array(found.bytes[bytes]), Array(expected.bytes[bytes]))
+    if left != right {
+      var rest = index
+      let position = found.shape.reversed().map { extent in
+        defer { rest /= extent }
+        return rest % extent
+      }
+      return "element \(Array(position.reversed())): found \(describe(left, found.elementType)), "
+        + "expected \(describe(right, found.elementType))"
+    }
+  }
+  return nil
+}
+
+private func describe(_ bytes: [UInt8], _ type: ElementType) -> String {
+  let bits = bytes.reversed().map { String($0 >> 4, radix: 16) + String($0 & 15, radix: 16) }
+    .joined()
+  guard let tensor = try? Tensor([bytes.count], bytes),
+    let element = try? Tensor(type, [], buffer: tensor.buffer).converted(to: .float64)
+  else { return "0x" + bits }
+  return "\(element.elements(as: Double.self)[0]) (0x\(bits))"
+}
+
+/// How many numbers of the type lie between two, both signs of zero counting as one.
+/// `Int.max` if one is NaN and the other is not.
+public func ulps(_ left: Float, _ right: Float) -> Int {
+  if left.isNaN || right.isNaN { return left.isNaN && right.isNaN ? 0 : .max }
+  func position(_ value: Float) -> Int {
+    let magnitude = Int(value.magnitude.bitPattern)
+    return value.sign == .minus ? -magnitude : magnitude
+  }
+  return abs(position(left) - position(right))
+}
+
+/// Signal-to-noise ratio in dB: the power of `expected` over that of the difference.
+/// Infinite if there is none; NaN counts as noise without end.
+public func signalToNoise(_ found: [Float], _ expected: [Float]) -> Double {
+  precondition(found.count == expected.count)
+  var (signal, noise) = (0.0, 0.0)
+  for (found, expected) in zip(found, expected) {
+    signal += Double(expected) * Double(expected)
+    let difference = Double(found) - Double(expected)
+    noise += difference * difference
+  }
+  if noise == 0 { return .infinity }
+  return noise.isNaN ? -.infinity : 10 * log10(signal / noise)
+}
+
+/// ``signalToNoise(_:_:)`` of two float32 tensors.
+public func signalToNoise(_ found: Tensor, _ expected: Tensor) -> Double {
+  signalToNoise(found.elements(as: Float.self), expected.elements(as: Float.self))
+}

@@ -1,1 +1,0 @@
-// Fixtures, seeded generators and comparisons for the tests.
