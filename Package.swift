@@ -67,7 +67,8 @@ let package = Package(
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
     .testTarget(name: "QMNumPyTests", dependencies: ["QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMFormatTests", dependencies: ["QMFormat", "QMTestSupport"]),
-    .testTarget(name: "QMOperationsTests", dependencies: ["QMOperations", "QMTestSupport"]),
+    .testTarget(
+      name: "QMOperationsTests", dependencies: ["QMOperations", "QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport"]),
     .testTarget(name: "QMGraphTests", dependencies: ["QMGraph", "QMTestSupport"]),
     .testTarget(

@@ -52,7 +52,9 @@ public struct Pooling: OperationProtocol {
   /// - Throws: `malformed` if the attributes contradict each other or `shape`.
   func window(for shape: Shape) throws(QMError) -> Window {
     guard shape.rank == window.count + 2, !window.isEmpty else {
-      throw .malformed("a window of extents \(window) on \(shape); expected a batch, channels and \(window.count) more axes")
+      throw .malformed(
+        "a window of extents \(window) on \(shape); expected a batch, channels and \(window.count) more axes"
+      )
     }
     return try Window(
       extents: window, strides: strides, dilations: dilations, padding: padding)

@@ -249,7 +249,8 @@ public struct Reduction: OperationProtocol {
       case .maximum, .minimum:
         let extreme = family.extreme_codes!
         let byteCount = scratch.byteCount
-        return Kernel(name: name, scratchByteCount: { _ in byteCount }) { (memory) throws(QMError) in
+        return Kernel(name: name, scratchByteCount: { _ in byteCount }) {
+          (memory) throws(QMError) in
           let source = arrange(memory)
           let target = memory.outputs[0]!
           memory.threads.run(
@@ -265,7 +266,8 @@ public struct Reduction: OperationProtocol {
         let sums = scratch.reserve(outputCount * MemoryLayout<Int64>.size)
         let byteCount = scratch.byteCount
         let outExtents = try output.concreteExtents()
-        return Kernel(name: name, scratchByteCount: { _ in byteCount }) { (memory) throws(QMError) in
+        return Kernel(name: name, scratchByteCount: { _ in byteCount }) {
+          (memory) throws(QMError) in
           let source = arrange(memory)
           let results = (memory.scratch + sums).assumingMemoryBound(to: Int64.self)
           memory.threads.run(

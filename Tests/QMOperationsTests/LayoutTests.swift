@@ -14,7 +14,8 @@ import Testing
 
   // MARK: Reshape, Flatten, Squeeze, Unsqueeze
 
-  private func reshaped(_ input: Shape, _ extents: [Int], zeroIsZero: Bool = false) throws -> Shape {
+  private func reshaped(_ input: Shape, _ extents: [Int], zeroIsZero: Bool = false) throws -> Shape
+  {
     try Reshape(zeroIsZero: zeroIsZero).outputTypes(for: [
       Operand(ValueType(.float32, input)),
       Operand(
@@ -40,7 +41,8 @@ import Testing
   @Test func reshapeKeepsFreeAxesThatCancel() throws {
     #expect(try reshaped([.free("N"), 3, 4], [0, -1]) == [.free("N"), 12])
     #expect(try reshaped([.free("N"), 64, 1, 1], [-1, 64]) == [.free("N"), 64])
-    #expect(try reshaped([.free("N"), 4, .free("L")], [0, 0, 2, -1]) == [.free("N"), 4, 2, .free("")])
+    #expect(
+      try reshaped([.free("N"), 4, .free("L")], [0, 0, 2, -1]) == [.free("N"), 4, 2, .free("")])
     #expect(try reshaped([.free("N"), .free("L"), 8], [-1, 8]) == [.free(""), 8])
     #expect(try reshaped([.free("N"), 6], [2, 3]) == [2, 3])
   }
@@ -225,7 +227,9 @@ import Testing
 
   // MARK: Slice
 
-  private func sliced(_ data: Given, _ starts: [Int], _ ends: [Int], _ axes: [Int]?, _ steps: [Int]?)
+  private func sliced(
+    _ data: Given, _ starts: [Int], _ ends: [Int], _ axes: [Int]?, _ steps: [Int]?
+  )
     throws -> Tensor
   {
     try Slice().run([
@@ -298,7 +302,8 @@ import Testing
     #expect(elements(try padded(data, [1, 1], .constant, constant: seven)) == [7, 0, 1, 2, 3, 7])
     #expect(elements(try padded(data, [3, 2], .reflect)) == [3, 2, 1, 0, 1, 2, 3, 2, 1])
     #expect(elements(try padded(data, [2, 1], .edge)) == [0, 0, 0, 1, 2, 3, 3])
-    #expect(elements(try padded(data, [5, 6], .wrap)) == [3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+    #expect(
+      elements(try padded(data, [5, 6], .wrap)) == [3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
     #expect(elements(try padded(data, [-1, 2], .edge)) == [1, 2, 3, 3, 3])
     #expect(elements(try padded(data, [-1, -2], .constant)) == [1])
     #expect(elements(try padded(data, [2, -1], .reflect)) == [2, 1, 0, 1, 2])
@@ -353,7 +358,8 @@ import Testing
 
   @Test func gatherPicksAndRefusesWhatIsOutside() throws {
     let data = try counting([3, 2])
-    #expect(elements(try Gather(axis: 0).run([data, Given([2], [Int64(-1), 0])])[0]) == [4, 5, 0, 1])
+    #expect(
+      elements(try Gather(axis: 0).run([data, Given([2], [Int64(-1), 0])])[0]) == [4, 5, 0, 1])
     #expect(elements(try Gather(axis: 1).run([data, Given([], [Int64(1)])])[0]) == [1, 3, 5])
     for index in [Int64(3), -4, .min, .max] {
       #expect(throws: QMError.malformed("")) {
@@ -420,7 +426,9 @@ import Testing
     #expect(output.shape == [4, 6])
     #expect(elements(output).prefix(12) == [0, 1, 0, 1, 0, 1, 2, 3, 2, 3, 2, 3])
     #expect(try Tile().run([counting([2, 2]), .integers([0, 3])])[0].shape == [0, 6])
-    #expect(throws: QMError.malformed("")) { try Tile().types(for: [counting([2]), .integers([-1])]) }
+    #expect(throws: QMError.malformed("")) {
+      try Tile().types(for: [counting([2]), .integers([-1])])
+    }
     #expect(throws: QMError.malformed("")) {
       try Tile().types(for: [counting([2]), .integers([1, 1])])
     }

@@ -25,7 +25,8 @@ import Testing
     let data = try Given([1, 1, 5], [Float(1), 2, 3, 4, 5])
     let padding = Padding.explicit(before: [1], after: [1])
     #expect(try floats(pooling(.maximum, window: [2], strides: [2]), data) == [2, 4])
-    #expect(try floats(pooling(.maximum, window: [2], strides: [2], roundsUp: true), data) == [2, 4, 5])
+    #expect(
+      try floats(pooling(.maximum, window: [2], strides: [2], roundsUp: true), data) == [2, 4, 5])
     #expect(
       try floats(pooling(.averageOfInside, window: [3], strides: [2], padding: padding), data)
         == [1.5, 3, 4.5])
@@ -35,7 +36,9 @@ import Testing
     // The last window hangs over the padding too, and what is beyond it does not count.
     #expect(
       try floats(
-        pooling(.averageOfPadded, window: [3], strides: [2], padding: .explicit(before: [0], after: [1]), roundsUp: true),
+        pooling(
+          .averageOfPadded, window: [3], strides: [2], padding: .explicit(before: [0], after: [1]),
+          roundsUp: true),
         data) == [2, 4, 2.5])
     #expect(
       try floats(pooling(.maximum, window: [2], dilations: [3]), data) == [4, 5])
@@ -89,7 +92,8 @@ import Testing
       pooling(.maximum, window: [9, 9]), pooling(.maximum, window: [2]),
       pooling(.maximum, window: [0, 1]), pooling(.maximum, window: [1, 1], strides: [0, 1]),
       pooling(.maximum, window: []),
-      pooling(.averageOfInside, window: [1, 1], output: .quantized(.int32, scale: 1, zeroPoint: 0)),
+      pooling(
+        .averageOfInside, window: [1, 1], output: .quantized(.int32, scale: 1, zeroPoint: 0)),
     ] {
       #expect(throws: QMError.malformed("")) { try shape(wrong, [1, 1, 8, 8]) }
     }
@@ -112,7 +116,8 @@ import Testing
       let window = random(1...3)
       let spatial = random(rank == 1 ? 7...40 : 5...9)
       let padding: Padding =
-        [.explicit(before: random(0...2), after: random(0...2)), .sameUpper, .sameLower][round % 4 % 3]
+        [.explicit(before: random(0...2), after: random(0...2)), .sameUpper, .sameLower][
+          round % 4 % 3]
       let channels = [1, 3, 16, 33, 67][round % 5]
       let strides = random(1...3)
       let dilations = random(1...2)

@@ -67,7 +67,8 @@ import Testing
     #expect(maximum == [2])
     #expect(try reduced(.sum, data, [1]).elements(as: Float.self)[0].bitPattern == 0x7FC0_0000)
     let infinities = try row([.infinity, -.infinity])
-    #expect(try reduced(.sum, infinities, [0]).elements(as: Float.self)[0].bitPattern == 0x7FC0_0000)
+    #expect(
+      try reduced(.sum, infinities, [0]).elements(as: Float.self)[0].bitPattern == 0x7FC0_0000)
   }
 
   @Test func extentsFollowTheAxes() throws {
@@ -82,11 +83,14 @@ import Testing
       #expect(throws: QMError.malformed("")) { try shape(axes, keeps: true) }
     }
     #expect(throws: QMError.unsupported("")) {
-      try Reduction(.mean, axes: [], keepsAxes: true).outputTypes(for: [Operand(ValueType(.bool, [1]))])
+      try Reduction(.mean, axes: [], keepsAxes: true).outputTypes(for: [
+        Operand(ValueType(.bool, [1]))
+      ])
     }
   }
 
-  @Test(arguments: Reduction.Kind.allCases) func rowsOfEveryLengthAgree(kind: Reduction.Kind) throws {
+  @Test(arguments: Reduction.Kind.allCases) func rowsOfEveryLengthAgree(kind: Reduction.Kind) throws
+  {
     var generator = SeededGenerator(seed: 11)
     for count in 1...67 {
       _ = try reduced(kind, Given(generator.numbers([3, count])), [1])

@@ -78,7 +78,9 @@ public struct Tile: OperationProtocol {
       }
       if let extent = type.shape[axis].extent {
         let (product, overflow) = extent.multipliedReportingOverflow(by: count)
-        guard !overflow else { throw .malformed("axis \(axis) of \(extent) repeated \(count) times") }
+        guard !overflow else {
+          throw .malformed("axis \(axis) of \(extent) repeated \(count) times")
+        }
         type.shape[axis] = .fixed(product)
       } else if count != 1 {
         type.shape[axis] = count == 0 ? 0 : .free("")

@@ -36,7 +36,8 @@ extension OperationProtocol {
   /// - Throws: `malformed` if there are fewer or more operands than `count`.
   func expect(_ count: ClosedRange<Int>, _ operands: [Operand?]) throws(QMError) {
     guard count.contains(operands.count) else {
-      let expected = count.count == 1 ? "\(count.lowerBound)" : "\(count.lowerBound) to \(count.upperBound)"
+      let expected =
+        count.count == 1 ? "\(count.lowerBound)" : "\(count.lowerBound) to \(count.upperBound)"
       throw .malformed("\(operands.count) inputs; \(Self.name) has \(expected)")
     }
   }

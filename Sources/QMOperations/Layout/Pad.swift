@@ -87,7 +87,8 @@ public struct Pad: OperationProtocol {
   static func amounts(
     _ pads: [Int], axes: [Int]?, rank: Int
   ) throws(QMError) -> [(axis: Int, amount: Amount)] {
-    let places = try axes.map { (axes) throws(QMError) in try Slice.places(axes, rank: rank) }
+    let places =
+      try axes.map { (axes) throws(QMError) in try Slice.places(axes, rank: rank) }
       ?? Array(0..<rank)
     guard pads.count == 2 * places.count else {
       throw .malformed("\(pads.count) pads for \(places.count) axes; each has two")

@@ -63,7 +63,8 @@ public struct Reshape: OperationProtocol {
         axes.append(1)
       case 0 where !zeroIsZero:
         guard position < input.rank else {
-          throw .malformed("extent 0 at place \(position) copies an axis that \(input) does not have")
+          throw .malformed(
+            "extent 0 at place \(position) copies an axis that \(input) does not have")
         }
         copied.insert(position)
         axes.append(input[position])

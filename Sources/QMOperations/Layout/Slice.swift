@@ -48,7 +48,8 @@ public struct Slice: OperationProtocol {
     if let count = counts.first {
       guard counts.allSatisfy({ $0 == count }), count <= type.shape.rank else {
         throw .malformed(
-          "starts, ends, axes and steps of \(counts) elements for a value of rank \(type.shape.rank)")
+          "starts, ends, axes and steps of \(counts) elements for a value of rank \(type.shape.rank)"
+        )
       }
     }
     // Which axes are cut must be known to say anything of the others.
