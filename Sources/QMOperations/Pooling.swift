@@ -56,8 +56,13 @@ public struct Pooling: OperationProtocol {
         "a window of extents \(window) on \(shape); expected a batch, channels and \(window.count) more axes"
       )
     }
-    return try Window(
+    let checked = try Window(
       extents: window, strides: strides, dilations: dilations, padding: padding)
+    // Kernels count the taps of a window.
+    guard let tapCount = Shape.elementCount(of: window), tapCount <= Window.largest else {
+      throw .malformed("a window of extents \(window); at most \(Window.largest) taps are possible")
+    }
+    return checked
   }
 
   /// Place of spatial axis `axis` in the tensor.

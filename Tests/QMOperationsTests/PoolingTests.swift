@@ -92,6 +92,7 @@ import Testing
       pooling(.maximum, window: [9, 9]), pooling(.maximum, window: [2]),
       pooling(.maximum, window: [0, 1]), pooling(.maximum, window: [1, 1], strides: [0, 1]),
       pooling(.maximum, window: []),
+      pooling(.maximum, window: [1 << 16, 1 << 16], padding: .sameUpper),
       pooling(
         .averageOfInside, window: [1, 1], output: .quantized(.int32, scale: 1, zeroPoint: 0)),
     ] {
