@@ -138,20 +138,23 @@ extension NPYHeader {
       stride *= shape[axis]
     }
     let last = shape.count - 1
-    var index = [Int](repeating: 0, count: shape.count)
-    var row = 0
-    for start in Swift.stride(from: 0, to: count, by: shape[last]) {
-      for column in 0..<shape[last] {
-        move(from: row + column * strides[last], to: start + column)
-      }
-      var axis = last - 1
-      while axis >= 0 {
-        index[axis] += 1
-        row += strides[axis]
-        if index[axis] < shape[axis] { break }
-        row -= index[axis] * strides[axis]
-        index[axis] = 0
-        axis -= 1
+    // A few columns at a time: their elements lie far apart in the file, and each line of the
+    // cache that is fetched for one row serves the next rows too.
+    for first in Swift.stride(from: 0, to: shape[last], by: 16) {
+      let columns = first..<min(first + 16, shape[last])
+      var index = [Int](repeating: 0, count: last)
+      var row = 0
+      for start in Swift.stride(from: 0, to: count, by: shape[last]) {
+        for column in columns { move(from: row + column * strides[last], to: start + column) }
+        var axis = last - 1
+        while axis >= 0 {
+          index[axis] += 1
+          row += strides[axis]
+          if index[axis] < shape[axis] { break }
+          row -= index[axis] * strides[axis]
+          index[axis] = 0
+          axis -= 1
+        }
       }
     }
   }
