@@ -25,6 +25,13 @@ public struct ConvertCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
   var output: String
 
+  @Option(
+    name: .customLong("output"),
+    help: ArgumentHelp(
+      "Cut the network: this value is an output, in the place of its own; repeat it for several.",
+      valueName: "name"))
+  var cuts: [String] = []
+
   @Option(help: "Bits of a weight, 2 to 8; 32 keeps the network in float.")
   var bits: Int = 8
 
@@ -96,7 +103,7 @@ public struct ConvertCommand: ParsableCommand {
 
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
-    let graph = try ONNXReader.read(path: input)
+    let graph = try ONNXReader.read(path: input, outputs: cuts)
     var folder: Samples?
     if let samples {
       folder = try Samples(

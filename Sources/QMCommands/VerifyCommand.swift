@@ -75,7 +75,7 @@ public struct VerifyCommand: ParsableCommand {
       return try Program(opened)
     }
     let referenceProgram = try reference.map { (path) throws(QMError) in
-      try Network.program(path: path)
+      try cut(path, like: program)
     }
     if let referenceProgram { try requireSamePorts(program, referenceProgram) }
     let folder = try samples.map { (path) throws(QMError) in
@@ -100,6 +100,14 @@ public struct VerifyCommand: ParsableCommand {
     try console.json(report)
     try console.finish()
     if let failure { throw failure }
+  }
+
+  /// The reference, cut where the file was.
+  private func cut(_ path: String, like program: Program) throws(QMError) -> Program {
+    let whole = try Network.program(path: path)
+    let outputs = program.outputs.map(\.name)
+    guard Set(whole.outputs.map(\.name)) != Set(outputs) else { return whole }
+    return (try? Network.program(path: path, outputs: outputs)) ?? whole
   }
 
   /// Given samples, or seeded inputs where there are none.

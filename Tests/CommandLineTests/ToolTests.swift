@@ -144,6 +144,19 @@ struct ToolTests {
     #expect(abs(share - 1) < 1e-6)
   }
 
+  @Test func cutsANetwork() throws {
+    let file = folder.path("out.qm")
+    let converted = try Tool.qconvert(
+      Fixture.model, file, "--samples", Fixture.calibration, "--output", "/3/Relu_output_0")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let report = try Tool.qinspect(file, "--json").json
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    #expect(outputs.map { $0["name"] as? String } == ["/3/Relu_output_0"])
+    let verified = try Tool.qverify(
+      file, Fixture.evaluation, "--reference", Fixture.model, "--tolerance", "20")
+    #expect(verified.status == 0, "\(verified.errors)")
+  }
+
   @Test func explainsEveryNode() throws {
     let converted = try Tool.qconvert(
       Fixture.model, folder.path("out.qm"), "--bits", "4", "--explain")
