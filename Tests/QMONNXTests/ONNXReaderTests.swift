@@ -119,6 +119,26 @@ import Testing
     #expect(throws: QMError.unsupported("")) { try ONNXReader.read(path: path, limits: limits) }
   }
 
+  /// Nodes without Constant, Identity and what depends on constants only; weights of products with
+  /// their rows per output channel.
+  @Test(arguments: [("digits_mlp", 5, 3), ("digits_cnn", 17, 5), ("ppocr_cls", 238, 54)])
+  func readsRealNetworks(name: String, nodeCount: Int, productCount: Int) throws {
+    let path = Fixtures.root.appending(path: "fixtures/models/\(name)/model.onnx").path
+    let graph = try ONNXReader.read(path: path)
+    #expect(graph.nodes.count == nodeCount)
+    let products = graph.nodes.filter {
+      ["Convolution", "MatrixMultiply"].contains($0.operation.name)
+    }
+    #expect(products.count == productCount)
+    for product in products {
+      let weights = try #require(product.inputs[1])
+      let tensor = try #require(graph[weights].constant, "\(product.name)")
+      let output = graph[product.outputs[0]].type.shape
+      let channelAxis = product.operation.name == "Convolution" ? 1 : output.rank - 1
+      #expect(output[channelAxis] == .fixed(tensor.shape[0]), "\(product.name)")
+    }
+  }
+
   @Test func saysWhichInputsHaveDefaults() throws {
     let information = try ONNXReader.readWithInformation(
       path: Fixtures.folder.appending(path: "initializers_are_inputs/model.onnx").path
