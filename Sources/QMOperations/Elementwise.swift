@@ -110,7 +110,7 @@ public struct Table: OperationProtocol {
   }
 }
 
-/// Another element type for the same numbers.
+/// Another element type for the same numbers; to the same type, the same bytes.
 ///
 /// - Float to float rounds to nearest, halves to even, once; NaN becomes the type's positive quiet
 ///   NaN without payload.

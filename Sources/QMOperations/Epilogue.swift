@@ -6,10 +6,11 @@ import QMTensor
 ///     real = real + bias[c]                          (a float32 bias)
 ///     real = real + residual                         (dequantized where it holds codes)
 ///     real = function(real)
-///     output = real, or Int8(clamp(roundToNearestEven(real · (1 / scale)) + zeroPoint))
+///     output = real, or clamp(roundToNearestEven(real · (1 / scale)) + zeroPoint) as int8 or int16
 ///
 /// Each step is one IEEE operation in float32; none is fused. An int32 bias belongs to the
-/// accumulator and is added before the first step. A NaN is stored as the bits 0x7FC00000.
+/// accumulator and is added before the first step, modulo 2³². A NaN is stored as the bits
+/// 0x7FC00000.
 public struct Epilogue: Hashable, Sendable {
   /// nil leaves the number as it is.
   public var function: UnaryFunction?

@@ -133,7 +133,7 @@ public struct Kernel {
 /// How an operation that rounds stores its result.
 public enum OutputEncoding: Hashable, Sendable {
   case float32
-  /// `int8` or `int16` codes on one affine grid.
+  /// `int8`, `uint8` or `int16` codes on one affine grid; products store no `uint8`.
   case quantized(ElementType, scale: Float, zeroPoint: Int32)
 
   public var elementType: ElementType {

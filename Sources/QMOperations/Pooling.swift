@@ -15,7 +15,7 @@ public struct Pooling: OperationProtocol {
   public static let name = "Pooling"
 
   public enum Kind: UInt8, Hashable, Sendable {
-    /// On codes: the largest code; the output has the input's quantization and `output` is ignored.
+    /// On codes: the largest code. The output has the input's type, and `output` is ignored.
     case maximum = 0
     /// Divided by the number of elements inside the input.
     case averageOfInside = 1

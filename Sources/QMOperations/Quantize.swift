@@ -39,7 +39,8 @@ public struct DynamicQuantize: OperationProtocol {
   public init(axes: Int) { self.axes = axes }
 }
 
-/// Codes → float32, `scale · Float(code − zeroPoint)`. Inputs: codes; and as second
+/// Codes → float32, `scale · Float(code − zeroPoint)`; a NaN, which only a dynamic scale that is
+/// NaN or infinite can give, has any pattern. Inputs: codes; and as second
 ///
 /// - for weights quantization their scales, float32 `[1]` or one per channel (zero point 0);
 /// - for dynamic quantization the parameters that ``DynamicQuantize`` gives;

@@ -4,8 +4,8 @@ import QMTensor
 /// Elements along some axes made one.
 ///
 /// Input: float32; or int8, uint8 or int16 codes with fixed quantization; or int32 or int64 (mean,
-/// sum, product, maximum and minimum, with two's complement wrapping; a mean is truncated toward
-/// zero), which ignore `output`.
+/// sum, product, maximum and minimum, with two's complement wrapping; a mean is the sum in the
+/// element type, wrapped too, divided and truncated toward zero), which ignore `output`.
 ///
 /// With `n` elements, enumerated in row-major order of the reduced axes, *the tree* of an operation
 /// is: 16 lanes, each begun with the operation's neutral element; lane i takes the elements i,

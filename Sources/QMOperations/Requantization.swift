@@ -11,7 +11,7 @@ import QMTensor
 /// are such that NaN becomes `lowest`.
 ///
 /// - Parameters:
-///   - inverseScale: `1 / scale`, rounded once to float32 (see ``OutputEncoding/inverseScale``).
+///   - inverseScale: `1 / scale`, rounded once to float32.
 ///   - zeroPoint: within `lowest...highest`.
 @inlinable
 public func encode(

@@ -1,6 +1,6 @@
 import QMTensor
 
-/// Inputs: data; int64 extents to broadcast with.
+/// Inputs: data; int32 or int64 extents to broadcast with.
 public struct Expand: OperationProtocol {
   public static let name = "Expand"
   public init() {}
@@ -56,7 +56,7 @@ public struct Expand: OperationProtocol {
   }
 }
 
-/// Inputs: data; int64 repeats, one per axis.
+/// Inputs: data; int32 or int64 repeats, one per axis.
 public struct Tile: OperationProtocol {
   public static let name = "Tile"
   public init() {}

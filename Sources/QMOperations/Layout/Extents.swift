@@ -56,7 +56,7 @@ public struct ShapeOf: OperationProtocol {
   }
 }
 
-/// Inputs: int64 extents; a scalar that fills them.
+/// Inputs: int32 or int64 extents; a single element that fills them.
 public struct Fill: OperationProtocol {
   public static let name = "Fill"
   public init() {}

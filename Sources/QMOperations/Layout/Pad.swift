@@ -1,7 +1,8 @@
 import QMTensor
 
-/// Inputs: data; int64 `[2·k]` elements to add before (first half) and after (negative: to crop);
-/// the constant (optional scalar, 0 without; `constant` only); int64 `[k]` axes (optional).
+/// Inputs: data; `[2·k]` elements to add before (first half) and after (negative: to crop); the
+/// constant (optional scalar, 0 without; `constant` only); `[k]` axes (optional). Elements to add
+/// and axes are int32 or int64.
 /// On codes the constant is a real number, float32, rounded to the input's grid.
 ///
 /// An axis is cropped first; what is left is then repeated: `reflect` mirrors it without repeating

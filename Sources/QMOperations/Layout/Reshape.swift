@@ -25,7 +25,7 @@ public struct Identity: OperationProtocol {
   }
 }
 
-/// Inputs: data; int64 extents, where −1 stands for what is left and 0 for the input's extent
+/// Inputs: data; int32 or int64 extents, where −1 is what is left and 0 the input's extent
 /// (unless `zeroIsZero`).
 public struct Reshape: OperationProtocol {
   public static let name = "Reshape"

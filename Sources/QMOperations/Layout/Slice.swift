@@ -1,7 +1,7 @@
 import QMTensor
 
-/// Inputs: data; int64 `[k]` starts, ends, axes (optional), steps (optional), with ONNX's clamping.
-/// Negative starts, ends and axes count from the end.
+/// Inputs: data; int32 or int64 `[k]` starts, ends, axes (optional), steps (optional), with ONNX's
+/// clamping. Negative starts, ends and axes count from the end.
 public struct Slice: OperationProtocol {
   public static let name = "Slice"
   public init() {}
