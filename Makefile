@@ -25,6 +25,7 @@ build: setup
 
 test: setup
 	swift test -c release
+	bash Tests/Embedding/check.sh
 
 # Converts real networks at 8 and 4 bits, verifies them, prints sizes and accuracy.
 demo: build

@@ -1,41 +1,47 @@
 #!/bin/bash
-# Builds the example app and looks at what it brings along.
-#   check.sh MODEL.qm      prints the libraries that it links, its size with the Swift runtime
-#                          linked in, and the time of one start with load and run
-# Fails if it links anything but the Swift standard library, the C and C++ runtime and zlib, or if
-# the dependencies of the tools are fetched.
+# Builds the app of the README and looks at what it brings along.
+#   check.sh             runs it; prints the libraries that it links
+#   check.sh --static    also its size with the Swift runtime inside, and the time of a start
+# Fails if it is not the README's, links anything but the Swift standard library, the C and C++
+# runtime and zlib, or if the dependencies of the tools are fetched for it.
 set -euo pipefail
-cd "$(dirname "$0")"
-model=$(realpath "${1:?usage: check.sh MODEL.qm}")
+root=$(cd "$(dirname "$0")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "check.sh: $1" >&2; exit 1; }
 
+if ! awk '/^```swift/ { inside = 1; next } /^```/ { if (inside) exit } inside' "$root/README.md" \
+  | diff - "$root/Tests/Embedding/Sources/EmbeddingExample/main.swift"; then
+  fail "the README and Sources/EmbeddingExample/main.swift differ"
+fi
+
+"$(cd "$root" && swift build -c release --show-bin-path)/qconvert" \
+  "$root/fixtures/models/digits_mlp/model.onnx" "$work/out.qm" --bits 8 \
+  --samples "$root/fixtures/models/digits_mlp/calib" --quiet > /dev/null
+
+cd "$root/Tests/Embedding"
 swift build -c release --quiet
 app=$(swift build -c release --show-bin-path)/EmbeddingExample
-echo "links:"
-ldd "$app" | awk '{print $1}' | sed 's,.*/,,' | sort | sed 's/^/  /'
-foreign=$(ldd "$app" | awk '{print $1}' | sed 's,.*/,,' | grep -vE \
-  '^(linux-vdso|ld-linux.*|lib(swift.*|dispatch|BlocksRuntime|c|m|z|gcc_s|stdc\+\+))\.so' || true)
-if [ -n "$foreign" ]; then
-  echo "links what an app must not need: $foreign" >&2
-  exit 1
-fi
-if ldd "$app" | grep -q libFoundation; then
-  echo "links Foundation" >&2
-  exit 1
-fi
 if [ -e .build/checkouts/swift-argument-parser ]; then
-  echo "fetches swift-argument-parser, which only the tools need" >&2
-  exit 1
+  fail "swift-argument-parser, which only the tools need, was fetched"
 fi
-"$app" "$model"
+libraries=$(ldd "$app" | awk '{ print $1 }' | sed 's,.*/,,' | sort)
+echo "links" $libraries
+# libswift_* are the standard library and what it is made of; libdispatch runs its concurrency.
+foreign=$(grep -vE \
+  '^(linux-vdso|ld-linux.*|lib(swift.*|dispatch|BlocksRuntime|c|m|z|gcc_s|stdc\+\+))\.so' \
+  <<< "$libraries" || true)
+[ -z "$foreign" ] || fail "links $foreign"
+class=$(cd "$work" && "$app")
+[[ $class =~ ^[0-9]$ ]] || fail "found '$class', expected a digit"
 
+[ "${1:-}" = --static ] || exit 0
 swift build -c release --quiet --static-swift-stdlib --scratch-path .build/static
-static=$(swift build -c release --static-swift-stdlib --scratch-path .build/static --show-bin-path)
-stripped=$(mktemp)
-trap 'rm -f "$stripped"' EXIT
-strip -o "$stripped" "$static/EmbeddingExample"
-echo "stripped, with the Swift runtime inside: $(($(stat -c %s "$stripped") / 1024)) KiB"
-chmod +x "$stripped"
-runs=20
+folder=$(swift build -c release --static-swift-stdlib --scratch-path .build/static --show-bin-path)
+strip -o "$work/app" "$folder/EmbeddingExample"
+echo "stripped, with the Swift runtime inside: $(($(stat -c %s "$work/app") / 1024)) KiB"
+cd "$work"
+runs=50
 start=$(date +%s%N)
-for _ in $(seq $runs); do "$stripped" "$model" >/dev/null; done
+for _ in $(seq $runs); do ./app > /dev/null; done
 echo "start, load and one run: $((($(date +%s%N) - start) / runs / 1000)) µs"

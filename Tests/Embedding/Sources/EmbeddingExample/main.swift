@@ -1,12 +1,9 @@
 import QMRuntime
 import QMTensor
 
-guard CommandLine.arguments.count == 2 else { fatalError("usage: EmbeddingExample model.qm") }
-let model = try Model(contentsOf: CommandLine.arguments[1])
-var inputs: [String: Tensor] = [:]
-for port in model.inputs {
-  inputs[port.name] = try Tensor(
-    zeros: port.type.elementType, port.type.shape.axes.map { $0.extent ?? 1 })
-}
-let outputs = try model.run(inputs)
-for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) { print(name, tensor) }
+let model = try Model(contentsOf: "out.qm")
+let pixels = [Float](repeating: 0.5, count: 64)  // 8 × 8, row-major
+let image = try Tensor([1, 64], pixels)
+let outputs = try model.run(["x": image])
+let scores = outputs["y"]!.elements(as: Float.self)
+print(scores.firstIndex(of: scores.max()!)!)
