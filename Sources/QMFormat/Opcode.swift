@@ -6,6 +6,7 @@ package enum Opcode: UInt8, CaseIterable {
   // Products, from 1.
   case convolution = 1
   case matrixMultiply = 2
+  case recurrent = 3
   // Element-wise, from 16.
   case unary = 16
   case binary = 17
@@ -44,6 +45,7 @@ extension Operation {
     switch self {
     case .convolution: .convolution
     case .matrixMultiply: .matrixMultiply
+    case .recurrent: .recurrent
     case .unary: .unary
     case .binary: .binary
     case .table: .table
@@ -87,6 +89,14 @@ extension Operation {
     case .matrixMultiply(let operation):
       writer.code(operation.rightLayout)
       writer.epilogue(operation.epilogue)
+    case .recurrent(let operation):
+      writer.code(operation.cell)
+      writer.code(operation.direction)
+      writer.varint(operation.functions.count)
+      for function in operation.functions { writer.function(function) }
+      writer.flag(operation.clip != nil)
+      if let clip = operation.clip { writer.float(clip) }
+      writer.code(operation.inputs)
     case .unary(let operation):
       writer.function(operation.function)
       writer.output(operation.output)
@@ -181,6 +191,13 @@ extension Operation {
         MatrixMultiply(
           rightLayout: try reader.code("layout", as: RightLayout.self),
           epilogue: try reader.epilogue()))
+    case .recurrent:
+      self = .recurrent(
+        Recurrent(
+          try reader.code("cell", as: Recurrent.Cell.self),
+          direction: try reader.code("direction", as: Recurrent.Direction.self),
+          functions: try reader.functions(), clip: try reader.flag() ? try reader.float() : nil,
+          inputs: try reader.code("inputs", as: Recurrent.Inputs.self)))
     case .unary:
       self = .unary(Unary(try reader.function(), output: try reader.output()))
     case .binary:
@@ -274,8 +291,8 @@ extension Operation {
     case .gather(let operation): [operation.axis]
     case .shapeOf(let operation): [operation.start, operation.end ?? 0]
     case .dynamicQuantize(let operation): [operation.axes]
-    case .matrixMultiply, .unary, .binary, .table, .cast, .batchNormalization, .identity,
-      .reshape, .slice, .pad, .expand, .tile, .fill, .quantize, .dequantize:
+    case .matrixMultiply, .recurrent, .unary, .binary, .table, .cast, .batchNormalization,
+      .identity, .reshape, .slice, .pad, .expand, .tile, .fill, .quantize, .dequantize:
       []
     }
   }
@@ -285,6 +302,8 @@ extension Operation {
     switch self {
     case .convolution(let operation): operation.epilogue.function?.parameters ?? []
     case .matrixMultiply(let operation): operation.epilogue.function?.parameters ?? []
+    case .recurrent(let operation):
+      operation.functions.flatMap(\.parameters) + [operation.clip ?? 0]
     case .unary(let operation): operation.function.parameters
     case .binary(let operation): operation.then?.parameters ?? []
     case .batchNormalization(let operation): [operation.epsilon]
@@ -311,9 +330,9 @@ extension Operation {
     case .layerNormalization(let operation): operation.output
     case .quantize(let operation):
       .quantized(operation.elementType, scale: operation.scale, zeroPoint: operation.zeroPoint)
-    case .cast, .batchNormalization, .identity, .reshape, .flatten, .squeeze, .unsqueeze,
-      .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill,
-      .dynamicQuantize, .dequantize:
+    case .recurrent, .cast, .batchNormalization, .identity, .reshape, .flatten, .squeeze,
+      .unsqueeze, .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile,
+      .shapeOf, .fill, .dynamicQuantize, .dequantize:
       .float32
     }
   }
@@ -400,6 +419,13 @@ extension ByteReader {
       throw malformed("function \(code - 1) with \(count) parameters is unknown")
     }
     return function
+  }
+
+  fileprivate mutating func functions() throws(QMError) -> [UnaryFunction] {
+    let count = try count(of: "functions", limit: .max)
+    var functions: [UnaryFunction] = []
+    for _ in 0..<count { functions.append(try function()) }
+    return functions
   }
 
   fileprivate mutating func function() throws(QMError) -> UnaryFunction {

@@ -206,6 +206,7 @@ extension Program {
     }
     try validateScales(node.operation, operands)
     try validateAccumulators(node.operation, operands)
+    if case .recurrent = node.operation { try validateRecurrent(operands) }
   }
 
   // MARK: Integer products
@@ -223,12 +224,16 @@ extension Program {
     default: return
     }
     guard let codes, case .weights = codes.type.quantization else { return }
-    guard let tensor = scales?.constant, tensor.elementType == .float32 else {
-      throw .malformed("the scales of weights must be a float32 constant")
-    }
     var inputScale: Float = 1
     if case .fixed(let scale, _) = operands.at(ProductOperand.input)?.type.quantization {
       inputScale = scale
+    }
+    try Program.validate(scales: scales, inputScale: inputScale)
+  }
+
+  private static func validate(scales: Operand?, inputScale: Float) throws(QMError) {
+    guard let tensor = scales?.constant, tensor.elementType == .float32 else {
+      throw .malformed("the scales of weights must be a float32 constant")
     }
     for scale: Float in tensor.elements() {
       guard scale > 0, scale.isNormal, (scale * inputScale).isNormal else {
@@ -290,6 +295,26 @@ extension Program {
         throw .malformed(
           "channel \(channel) may exceed 32 bits: its weights add up to \(sum), times \(span), and "
             + "its bias to \(bias)")
+      }
+    }
+  }
+
+  /// Scales and sums of both products of a recurrent layer, whose inputs are codes on grids of the
+  /// run.
+  private func validateRecurrent(_ operands: [Operand?]) throws(QMError) {
+    for (weights, scales) in [
+      (RecurrentOperand.weights, RecurrentOperand.weightScales),
+      (RecurrentOperand.recurrence, RecurrentOperand.recurrenceScales),
+    ] {
+      guard let codes = operands.at(weights), codes.type.quantization != .none else { continue }
+      guard let tensor = codes.constant, let depth = tensor.shape.last, depth > 0 else {
+        throw .malformed("weights that are codes must be a constant")
+      }
+      try Program.validate(scales: operands.at(scales), inputScale: 1)
+      let sums = tensor.sumsOfMagnitudes(
+        depth: depth, channels: tensor.shape[0], isTransposed: false, zeroPoint: 0)
+      for (row, sum) in sums.enumerated() where sum * 255 > Program.largestSum {
+        throw .malformed("row \(row) may exceed 32 bits: its weights add up to \(sum), times 255")
       }
     }
   }

@@ -13,6 +13,8 @@ extension Program {
     switch node.operation {
     case .convolution, .matrixMultiply:
       return productWay(inputs)
+    case .recurrent:
+      return recurrentWay(inputs)
     case .table:
       return .init(.table, reason: "256 entries")
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
@@ -55,6 +57,20 @@ extension Program {
       return .init(.integer, reason: "\(kind), \(input.elementType) input on grids of each run")
     case .none, .weights: return .init(.float, reason: "\(kind), \(input.elementType) input")
     }
+  }
+
+  private static func recurrentWay(_ inputs: [ValueType?]) -> Metadata.Note {
+    guard inputs.count > RecurrentOperand.recurrence,
+      let recurrence = inputs[RecurrentOperand.recurrence],
+      let weights = inputs[RecurrentOperand.weights]
+    else { return .init(.float) }
+    guard case .weights(let bits, let granularity) = weights.quantization,
+      case .weights(let stateBits, _) = recurrence.quantization
+    else { return .init(.float, reason: "\(weights.elementType) weights") }
+    let width = bits == stateBits ? "\(bits.bits)" : "\(bits.bits)- and \(stateBits.bits)"
+    return .init(
+      .integer,
+      reason: "\(width)-bit weights \(granularity.shortDescription), int8 input and state on grids of each step")
   }
 
   private static func moved(_ type: ValueType) -> String { "moves \(stored(type))" }

@@ -9,6 +9,7 @@ extension Graph {
   /// - A bias is rounded to the units of the accumulator that it will be added to.
   /// - A fixed activation is rounded to its grid where it is made; every node reads it rounded,
   ///   and only outputs of the graph leave unrounded.
+  /// - A recurrent layer reads its input unrounded and rounds it, and its states, in every step.
   /// - A dynamic activation is rounded in front of the products that read it: per row of a matrix
   ///   product, per sample of a convolution.
   public func inserting(_ plan: Plan) throws(QMError) -> Graph {
@@ -48,6 +49,10 @@ private struct PlanInsertion {
   }
 
   mutating func rewrite(_ node: Graph.Node, at index: Int) throws(QMError) {
+    if case .recurrent(let recurrent) = node.operation {
+      try rewrite(recurrent, node)
+      return
+    }
     var inputs: [Graph.ValueID?] = []
     for (position, input) in node.inputs.enumerated() {
       guard let input else {
@@ -69,6 +74,30 @@ private struct PlanInsertion {
       inputs[ProductOperand.bias] = bias
     }
     try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
+    for output in node.outputs { try round(output) }
+  }
+
+  /// A recurrent layer rounds its input and states itself, each row on a grid of its own; it reads
+  /// them unrounded, so that nothing is rounded twice.
+  private mutating func rewrite(
+    _ recurrent: Recurrent, _ node: Graph.Node
+  ) throws(QMError) {
+    let weights = [RecurrentOperand.weights, RecurrentOperand.recurrence].compactMap(node.input)
+    var recurrent = recurrent
+    if let input = node.input(RecurrentOperand.input), plan.activations[input] != nil,
+      weights.allSatisfy({ plan.weights[$0] != nil })
+    {
+      recurrent.inputs = .roundedPerRow
+    }
+    var inputs: [Graph.ValueID?] = []
+    for input in node.inputs {
+      inputs.append(
+        try input.map { (input) throws(QMError) in
+          plan.weights[input] != nil ? try dequantizedWeights(input) : rewriter.value(input)
+        })
+    }
+    try rewriter.append(
+      .recurrent(recurrent), name: node.name, inputs, replacing: node.outputs)
     for output in node.outputs { try round(output) }
   }
 

@@ -164,6 +164,7 @@ public enum Operation: Hashable, Sendable {
   // Products.
   case convolution(Convolution)
   case matrixMultiply(MatrixMultiply)
+  case recurrent(Recurrent)
   // Element-wise.
   case unary(Unary)
   case binary(Binary)
@@ -201,6 +202,7 @@ public enum Operation: Hashable, Sendable {
     switch self {
     case .convolution(let operation): operation
     case .matrixMultiply(let operation): operation
+    case .recurrent(let operation): operation
     case .unary(let operation): operation
     case .binary(let operation): operation
     case .table(let operation): operation

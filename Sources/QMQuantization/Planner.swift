@@ -37,12 +37,18 @@ public struct Planner {
     guard case .codes(let bits) = recipe.weights else { return plan }
     let rounding = NearestRounding(bits: bits, granularity: recipe.granularity)
     for (index, node) in graph.nodes.enumerated() {
-      guard let weights = constantWeights(of: node) else { continue }
-      if plan.weights[weights] == nil, let constant = graph[weights].constant {
-        plan.weights[weights] = try within(
-          .node(name: node.name, operation: node.operation.name)
-        ) { () throws(QMError) in try rounding.quantize(constant) }
+      let reason = "weights in \(bits.bits) bits"
+      if let weights = recurrentWeights(of: node) {
+        try round(weights, of: node, rounding, into: &plan)
+        // Its grids are found in the run, whatever the recipe says of others.
+        if recipe.activations != .float, let input = node.input(RecurrentOperand.input) {
+          plan.activations[input] = .dynamic
+        }
+        plan.reasons[index] = reason
+        continue
       }
+      guard let weights = constantWeights(of: node) else { continue }
+      try round([weights], of: node, rounding, into: &plan)
       let bias = node.input(ProductOperand.bias).map { graph[$0].constant }
       if let input = node.input(ProductOperand.input), let means = statistics.means[input],
         let constant = graph[weights].constant, let rounded = plan.weights[weights],
@@ -54,7 +60,7 @@ public struct Planner {
       if recipe.activations == .dynamic, let input = node.input(ProductOperand.input) {
         plan.activations[input] = .dynamic
       }
-      plan.reasons[index] = "weights in \(bits.bits) bits"
+      plan.reasons[index] = reason
     }
     guard recipe.activations == .int8 else { return plan }
 
@@ -83,6 +89,18 @@ public struct Planner {
       plan.activations[value] = .fixed(Plan.Grid(covering: range.low, range.high))
     }
     return plan
+  }
+
+  private func round(
+    _ weights: [Graph.ValueID], of node: Graph.Node, _ rounding: NearestRounding,
+    into plan: inout Plan
+  ) throws(QMError) {
+    for weights in weights {
+      guard plan.weights[weights] == nil, let constant = graph[weights].constant else { continue }
+      plan.weights[weights] = try within(
+        .node(name: node.name, operation: node.operation.name)
+      ) { () throws(QMError) in try rounding.quantize(constant) }
+    }
   }
 
   /// float32 activations that a node with an integer form reads, and those that hold the same
@@ -139,8 +157,8 @@ public struct Planner {
       case .divide, .power, .remainder: hasIntegerForm = false
       }
       return hasIntegerForm ? node.inputs.compactMap { $0 } : []
-    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
-      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .cast, .table,
+    case .recurrent, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate,
+      .split, .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .cast, .table,
       .batchNormalization, .quantize, .dynamicQuantize, .dequantize:
       return []
     }
@@ -162,6 +180,16 @@ public struct Planner {
       graph[weights].constant?.elementType == .float32
     else { return nil }
     return weights
+  }
+
+  /// Both constant float weights of a recurrent layer.
+  private func recurrentWeights(of node: Graph.Node) -> [Graph.ValueID]? {
+    guard case .recurrent = node.operation,
+      let weights = node.input(RecurrentOperand.weights),
+      let recurrence = node.input(RecurrentOperand.recurrence),
+      [weights, recurrence].allSatisfy({ graph[$0].constant?.elementType == .float32 })
+    else { return nil }
+    return [weights, recurrence]
   }
 
   /// The range that the function behind a value cannot leave.

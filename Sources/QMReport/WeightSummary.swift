@@ -31,30 +31,38 @@ public struct WeightSummary: Sendable, Hashable {
     let dequantized = WeightSummary.dequantizedConstants(outline)
     var seen: Set<Int> = []
     for node in outline.nodes {
-      let position: Int
-      switch node.operation {
-      case .convolution, .matrixMultiply: position = ProductOperand.weights
-      case .gather: position = 0
-      default: continue
+      for position in WeightSummary.weightPositions(of: node.operation) {
+        guard position < node.inputs.count, let value = node.inputs[position],
+          let constant = outline.values[value].constant ?? dequantized[value],
+          seen.insert(constant).inserted
+        else { continue }
+        add(outline.constants[constant], storedByteCount: stored[constant])
       }
-      guard position < node.inputs.count, let value = node.inputs[position],
-        let constant = outline.values[value].constant ?? dequantized[value],
-        seen.insert(constant).inserted
-      else { continue }
-      let type = outline.constants[constant]
-      let count = type.shape.extents?.reduce(1, *) ?? 0
-      let width: Int
-      switch type.quantization {
-      case .weights(let bits, _): width = bits.bits
-      case .none, .fixed, .dynamic:
-        // Tables of integers are indices and extents, not weights.
-        guard type.elementType.isFloatingPoint || type.quantization != .none else { continue }
-        width = 8 * type.elementType.byteCount
-      }
-      weightCount += count
-      if type.quantization != .none { quantizedWeightCount += count }
-      codeBitCount += count * width
-      storedByteCount += stored[constant]
+    }
+  }
+
+  private mutating func add(_ type: ValueType, storedByteCount: Int) {
+    let count = type.shape.extents?.reduce(1, *) ?? 0
+    let width: Int
+    switch type.quantization {
+    case .weights(let bits, _): width = bits.bits
+    case .none, .fixed, .dynamic:
+      // Tables of integers are indices and extents, not weights.
+      guard type.elementType.isFloatingPoint || type.quantization != .none else { return }
+      width = 8 * type.elementType.byteCount
+    }
+    weightCount += count
+    if type.quantization != .none { quantizedWeightCount += count }
+    codeBitCount += count * width
+    self.storedByteCount += storedByteCount
+  }
+
+  private static func weightPositions(of operation: Operation) -> [Int] {
+    switch operation {
+    case .convolution, .matrixMultiply: [ProductOperand.weights]
+    case .recurrent: [RecurrentOperand.weights, RecurrentOperand.recurrence]
+    case .gather: [0]
+    default: []
     }
   }
 

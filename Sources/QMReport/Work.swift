@@ -44,6 +44,12 @@ public struct Work: Sendable, Hashable {
       // Weights are [O, …]: what an output channel reads is all but the first axis.
       return extents(ProductOperand.weights)?.dropFirst().reduce(1, *)
     case .matrixMultiply: return extents(ProductOperand.input)?.last
+    case .recurrent(let recurrent):
+      // Of each element of the states, and each of its gates.
+      guard let inputs = extents(RecurrentOperand.weights)?.last,
+        let hidden = extents(RecurrentOperand.recurrence)?.last
+      else { return nil }
+      return recurrent.cell.gateCount * (inputs + hidden)
     default: return nil
     }
   }

@@ -8,7 +8,7 @@ import Testing
 struct OpcodeTests {
   @Test func `Compatibility break: the number of an operation has changed`() {
     let frozen: [Opcode: UInt8] = [
-      .convolution: 1, .matrixMultiply: 2, .unary: 16, .binary: 17, .table: 18, .cast: 19,
+      .convolution: 1, .matrixMultiply: 2, .recurrent: 3, .unary: 16, .binary: 17, .table: 18, .cast: 19,
       .pooling: 32, .reduction: 33, .softmax: 34, .batchNormalization: 35,
       .layerNormalization: 36, .identity: 64, .reshape: 65, .flatten: 66, .squeeze: 67,
       .unsqueeze: 68, .transpose: 69, .concatenate: 70, .split: 71, .slice: 72, .pad: 73,
@@ -26,6 +26,12 @@ struct OpcodeTests {
     #expect(ElementType.int32.rawValue == 6 && ElementType.bfloat16.rawValue == 13)
     #expect(ChannelOrder.channelsFirst.rawValue == 0 && ChannelOrder.channelsLast.rawValue == 1)
     #expect(RightLayout.depthFirst.rawValue == 0 && RightLayout.channelsFirst.rawValue == 1)
+    #expect(Recurrent.Cell.allCases.map(\.rawValue) == Array(0...4))
+    #expect(Recurrent.Cell.gatedResetAfter.rawValue == 2)
+    #expect(Recurrent.Cell.longShortTerm.rawValue == 3)
+    #expect(Recurrent.Direction.allCases.map(\.rawValue) == Array(0...2))
+    #expect(Recurrent.Direction.reverse.rawValue == 1)
+    #expect(Recurrent.Inputs.real.rawValue == 0 && Recurrent.Inputs.roundedPerRow.rawValue == 1)
     #expect(BinaryFunction.allCases.map(\.rawValue) == Array(0...7))
     #expect(BinaryFunction.divide.rawValue == 3 && BinaryFunction.power.rawValue == 6)
     #expect(Pooling.Kind.maximum.rawValue == 0 && Pooling.Kind.averageOfInside.rawValue == 1)

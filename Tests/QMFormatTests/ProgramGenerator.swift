@@ -72,6 +72,13 @@ struct ProgramGenerator {
       .matrixMultiply(
         MatrixMultiply(
           rightLayout: flag() ? .depthFirst : .channelsFirst, epilogue: epilogue()))
+    case .recurrent:
+      .recurrent(
+        Recurrent(
+          Recurrent.Cell.allCases.randomElement(using: &random)!,
+          direction: Recurrent.Direction.allCases.randomElement(using: &random)!,
+          functions: (0..<number(0...6)).map { _ in function() }, clip: flag() ? float() : nil,
+          inputs: flag() ? .real : .roundedPerRow))
     case .unary: .unary(Unary(function(), output: output()))
     case .binary:
       .binary(

@@ -143,6 +143,7 @@ struct Lowering {
         quantization: type.quantization, elementType: type.elementType)
     case .convolution(let convolution): try lower(convolution, node)
     case .matrixMultiply(let product): try lower(product, node)
+    case .recurrent(let recurrent): try lower(recurrent, node)
     case .unary(let unary): try lower(unary, node)
     case .binary(let binary): try lower(binary, node)
     case .pooling(let pooling): try lower(pooling, node)
@@ -163,6 +164,13 @@ struct Lowering {
     for input in node.inputs {
       inputs.append(try input.map { (input) throws(QMError) in try float(input) })
     }
-    try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
+    try emitReal(node.operation, for: node, inputs)
+  }
+
+  /// Adds a node whose outputs are real numbers.
+  mutating func emitReal(
+    _ operation: Operation, for node: Graph.Node, _ inputs: [Graph.ValueID?]
+  ) throws(QMError) {
+    try rewriter.append(operation, name: node.name, inputs, replacing: node.outputs)
   }
 }

@@ -1,0 +1,491 @@
+import QMTensor
+
+/// A recurrent layer: states carried from step to step of a sequence, for each direction and batch
+/// item its own. Input positions: ``RecurrentOperand``.
+///
+/// Outputs: float32 `[T, D, B, H]`, h after every step, +0 behind the end of a sequence;
+/// `[D, B, H]`, h after the last step; `[D, B, H]`, c after the last step (`longShortTerm` only).
+///
+/// A gate is H rows of the weights. With f, g, k the functions of the direction, in the order given,
+/// and each sum and product one float32 operation:
+///
+///     a = x[t] · Wᵀ + Wb                     b = h · Rᵀ + Rb
+///
+///     simple            h = f(b + a)
+///
+///     gated             z = f(b[0] + a[0])   r = f(b[1] + a[1])
+///                       n = g(((r · h) · R[2]ᵀ + Rb[2]) + a[2])
+///     gatedResetAfter   n = g(r · b[2] + a[2])
+///                       h = (1 − z) · n + z · h
+///
+///     longShortTerm     i = f((b[0] + a[0]) + P[0] · c)
+///                       j = f((b[2] + a[2]) + P[2] · c)
+///     coupled           j = 1 − i
+///                       c = j · c + i · g(b[3] + a[3])
+///                       o = f((b[1] + a[1]) + P[1] · c)
+///                       h = o · k(c)
+///
+/// An absent bias or peephole leaves its step out. With `clip`, the arguments of f and g are clamped
+/// to −clip…clip. NaN is stored in h and c as the bits 0x7FC00000.
+///
+/// The products sum as ``MatrixMultiply`` does: K ascending, one fused multiply-add a step from +0.
+/// With ``Inputs/roundedPerRow``, x[t], h and r · h are first put on grids as by ``DynamicQuantize``,
+/// one for each; with weights that are codes the sum is then one of integers, exact, and
+///
+///     x · Wᵀ = Float(Σ (code − zeroPoint) · w) · (scale · weightScale)
+public struct Recurrent: OperationProtocol {
+  public static let name = "Recurrent"
+
+  /// What happens in one step.
+  public enum Cell: UInt8, Hashable, Sendable, CaseIterable {
+    /// ONNX's RNN.
+    case simple = 0
+    /// ONNX's GRU: the reset gate acts on h in front of its product.
+    case gated = 1
+    /// GRU with `linear_before_reset`: the reset gate acts on the product.
+    case gatedResetAfter = 2
+    /// ONNX's LSTM.
+    case longShortTerm = 3
+    /// LSTM with `input_forget`.
+    case longShortTermCoupled = 4
+  }
+
+  public enum Direction: UInt8, Hashable, Sendable, CaseIterable {
+    case forward = 0
+    /// From the end of each sequence to its beginning.
+    case reverse = 1
+    /// Forward, and beside it reverse.
+    case bidirectional = 2
+  }
+
+  /// What the products read of x and h.
+  public enum Inputs: UInt8, Hashable, Sendable, CaseIterable {
+    case real = 0
+    case roundedPerRow = 1
+  }
+
+  public var cell: Cell
+  public var direction: Direction
+  /// `cell.functionCount` for each direction.
+  public var functions: [UnaryFunction]
+  public var clip: Float?
+  public var inputs: Inputs
+
+  public init(
+    _ cell: Cell, direction: Direction, functions: [UnaryFunction], clip: Float? = nil,
+    inputs: Inputs = .real
+  ) {
+    self.cell = cell
+    self.direction = direction
+    self.functions = functions
+    self.clip = clip
+    self.inputs = inputs
+  }
+}
+
+/// Positions of the inputs of ``Recurrent``; T steps, B batch items, D directions, G gates.
+public enum RecurrentOperand {
+  /// float32 `[T, B, I]`.
+  public static let input = 0
+  /// `[D·G·H, I]`: float32, or int8 codes with weights quantization.
+  public static let weights = 1
+  /// `[D·G·H, H]`: as the weights.
+  public static let recurrence = 2
+  /// Optional, float32 `[D, 2·G·H]`: Wb, then Rb.
+  public static let bias = 3
+  /// Optional, int32 `[B]`: the number of steps of each sequence, within 0…T; T without.
+  public static let lengths = 4
+  /// Optional, float32 `[D, B, H]`: h before the first step; +0 without.
+  public static let hidden = 5
+  /// Optional, float32 `[D, B, H]`: c before the first step; +0 without.
+  public static let cell = 6
+  /// Optional, float32 `[D, 3·H]`.
+  public static let peepholes = 7
+  /// float32, present exactly if the weights are codes: one scale per row, or one in all.
+  public static let weightScales = 8
+  /// The same for the recurrence.
+  public static let recurrenceScales = 9
+
+  static let count = 10
+}
+
+extension Recurrent.Cell {
+  /// Blocks of H rows in the weights of a direction.
+  public var gateCount: Int {
+    switch self {
+    case .simple: 1
+    case .gated, .gatedResetAfter: 3
+    case .longShortTerm, .longShortTermCoupled: 4
+    }
+  }
+
+  public var functionCount: Int {
+    switch self {
+    case .simple: 1
+    case .gated, .gatedResetAfter: 2
+    case .longShortTerm, .longShortTermCoupled: 3
+    }
+  }
+
+  /// Whether there is a state c.
+  public var hasCellState: Bool { self == .longShortTerm || self == .longShortTermCoupled }
+}
+
+extension Recurrent.Direction {
+  public var count: Int { self == .bidirectional ? 2 : 1 }
+}
+
+extension Recurrent {
+  /// Whether direction `index` goes from the end to the beginning.
+  func isReverse(_ index: Int) -> Bool { direction == .reverse || index == 1 }
+
+  /// The functions of direction `index`.
+  func functions(of index: Int) -> ArraySlice<UnaryFunction> {
+    functions[index * cell.functionCount..<(index + 1) * cell.functionCount]
+  }
+
+  /// The extents of concrete operands, by meaning.
+  struct Extents {
+    let steps: Int
+    let batch: Int
+    let inputs: Int
+    let hidden: Int
+    let gates: Int
+    let directions: Int
+    /// Rows of the weights of one direction.
+    var rows: Int { gates * hidden }
+  }
+
+  /// The extents of operands that ``outputTypes(for:)`` accepts.
+  func extents(input: [Int], recurrence: [Int]) -> Extents {
+    Extents(
+      steps: input[0], batch: input[1], inputs: input[2], hidden: recurrence[1],
+      gates: cell.gateCount, directions: direction.count)
+  }
+
+  // MARK: Types
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(3...RecurrentOperand.count, operands)
+    let input = try required(RecurrentOperand.input, of: operands).type
+    let weights = try required(RecurrentOperand.weights, of: operands).type
+    let recurrence = try required(RecurrentOperand.recurrence, of: operands).type
+    guard input.elementType == .float32, input.quantization == .none, input.shape.rank == 3 else {
+      throw .malformed("\(Self.name) takes float32[steps, batch, inputs], found \(input)")
+    }
+    guard let weightExtents = weights.shape.extents, let extents = recurrence.shape.extents,
+      weightExtents.count == 2, extents.count == 2,
+      (weightExtents + extents).allSatisfy({ (1...Window.largest).contains($0) })
+    else {
+      throw .malformed(
+        "\(Self.name) takes weights and recurrence with two fixed axes, found \(weights) and \(recurrence)"
+      )
+    }
+    let hidden = extents[1]
+    let rows = direction.count * cell.gateCount * hidden
+    guard weightExtents[0] == rows, extents[0] == rows else {
+      throw .malformed(
+        "\(Self.name) of \(hidden) hidden units has \(rows) rows of weights, found \(weights) and \(recurrence)"
+      )
+    }
+    _ = try unified(input.shape[2], weights.shape[1], "the inputs of \(input) and \(weights)")
+    try checkAttributes()
+    try checkQuantization(operands, rows: rows)
+
+    var batch = input.shape[1]
+    func check(_ index: Int, _ meaning: String, _ type: ElementType, _ axes: [Shape.Axis?])
+      throws(QMError)
+    {
+      guard let found = optional(index, of: operands)?.type else { return }
+      guard found.elementType == type, found.quantization == .none,
+        found.shape.rank == axes.count
+      else {
+        throw .malformed("\(meaning) of \(Self.name) are \(type) with \(axes.count) axes, found \(found)")
+      }
+      for (axis, expected) in zip(found.shape.axes, axes) {
+        let place = "\(meaning) \(found) of \(Self.name)"
+        if let expected {
+          _ = try unified(axis, expected, place)
+        } else {
+          batch = try unified(batch, axis, place)
+        }
+      }
+    }
+    let directions = Shape.Axis.fixed(direction.count)
+    try check(
+      RecurrentOperand.bias, "biases", .float32,
+      [directions, .fixed(2 * cell.gateCount * hidden)])
+    try check(RecurrentOperand.lengths, "lengths", .int32, [nil])
+    try check(
+      RecurrentOperand.hidden, "initial states", .float32, [directions, nil, .fixed(hidden)])
+    for index in [RecurrentOperand.cell, RecurrentOperand.peepholes]
+    where optional(index, of: operands) != nil && !cell.hasCellState {
+      throw .malformed("\(Self.name) \(cell) has no cell state, found input \(index)")
+    }
+    try check(
+      RecurrentOperand.cell, "initial cell states", .float32, [directions, nil, .fixed(hidden)])
+    try check(
+      RecurrentOperand.peepholes, "peepholes", .float32, [directions, .fixed(3 * hidden)])
+
+    let state = try ValueType(.float32, Shape([directions, batch, .fixed(hidden)])).checked()
+    let sequence = try ValueType(
+      .float32, Shape([input.shape[0], directions, batch, .fixed(hidden)])
+    ).checked()
+    return [sequence, state] + (cell.hasCellState ? [state] : [])
+  }
+
+  private func checkAttributes() throws(QMError) {
+    let count = direction.count * cell.functionCount
+    guard functions.count == count else {
+      throw .malformed("\(Self.name) \(cell), \(direction), has \(count) functions, found \(functions.count)")
+    }
+    if let clip {
+      guard clip > 0 else { throw .malformed("\(Self.name) clips to ±\(clip); expected a positive number") }
+    }
+  }
+
+  private func checkQuantization(_ operands: [Operand?], rows: Int) throws(QMError) {
+    var isInteger: [Bool] = []
+    for (index, scalesIndex) in [
+      (RecurrentOperand.weights, RecurrentOperand.weightScales),
+      (RecurrentOperand.recurrence, RecurrentOperand.recurrenceScales),
+    ] {
+      let weights = try required(index, of: operands).type
+      let scales = optional(scalesIndex, of: operands)?.type
+      let count: Int
+      switch (weights.elementType, weights.quantization) {
+      case (.float32, .none):
+        guard scales == nil else {
+          throw .malformed("\(Self.name) has scales (input \(scalesIndex)) of weights that are no codes")
+        }
+        isInteger.append(false)
+        continue
+      case (.int8, .weights(_, .perTensor)): count = 1
+      case (.int8, .weights(_, .perChannel(axis: 0))): count = rows
+      case (.int8, .weights):
+        throw .unsupported("\(Self.name) takes one scale per row of \(weights), or one in all")
+      default:
+        throw .malformed(
+          "\(Self.name) takes weights that are float32, or int8 codes with weights quantization, found \(weights)"
+        )
+      }
+      guard let scales, scales.elementType == .float32, scales.quantization == .none,
+        ProductRule.agree(scales.shape, [.fixed(count)])
+      else {
+        throw .malformed(
+          "\(Self.name) needs scales float32[\(count)] (input \(scalesIndex)), found \(scales?.description ?? "none")"
+        )
+      }
+      isInteger.append(true)
+    }
+    guard isInteger[0] == isInteger[1], !isInteger[0] || inputs == .roundedPerRow else {
+      throw .malformed(
+        "\(Self.name) multiplies codes only where both its weights are codes and its inputs are rounded per row"
+      )
+    }
+  }
+
+  /// The number of steps of each batch item.
+  /// - Throws: `invalidInput` if one is negative or beyond the steps of the input.
+  func lengths(_ extents: Extents, _ lengths: UnsafePointer<Int32>?) throws(QMError) -> [Int] {
+    guard let lengths else { return [Int](repeating: extents.steps, count: extents.batch) }
+    var result: [Int] = []
+    for item in 0..<extents.batch {
+      let length = Int(lengths[item])
+      guard (0...extents.steps).contains(length) else {
+        throw .invalidInput(
+          "sequence \(item) has a length of \(length); the input has \(extents.steps) steps")
+      }
+      result.append(length)
+    }
+    return result
+  }
+}
+
+// MARK: - Reference
+
+/// Numbers on the grid that ``DynamicQuantize`` finds for them.
+private struct RoundedRow {
+  let codes: [Int32]
+  let scale: Float
+  let zeroPoint: Int32
+
+  init(_ numbers: [Float]) {
+    var low: Float = 0
+    var high: Float = 0
+    for number in numbers {
+      if number < low { low = number }
+      if number > high { high = number }
+    }
+    let (scale, zeroPoint) = dynamicGrid(low: low, high: high)
+    codes = numbers.map {
+      encode(
+        real: $0, inverseScale: 1 / scale, zeroPoint: zeroPoint, lowest: -128, highest: 127)
+    }
+    self.scale = scale
+    self.zeroPoint = zeroPoint
+  }
+
+  var numbers: [Float] { codes.map { decode(code: $0, scale: scale, zeroPoint: zeroPoint) } }
+}
+
+/// One of the two products of a recurrent layer, in the reference loops.
+private struct RecurrentProduct {
+  let inputs: Recurrent.Inputs
+  let weights: TensorView
+  let scales: TensorView?
+
+  /// The product of `numbers` with each of the given rows of the weights.
+  func callAsFunction(_ numbers: [Float], rows: Range<Int>) -> [Float] {
+    let rounded = inputs == .roundedPerRow ? RoundedRow(numbers) : nil
+    let reals = rounded?.numbers ?? numbers
+    let depth = numbers.count
+    return rows.map { row in
+      guard let rounded, let scales else {
+        let elements = weights.elements(as: Float.self)
+        var sum: Float = 0
+        for step in 0..<depth { sum.addProduct(reals[step], elements[row * depth + step]) }
+        return sum
+      }
+      let codes = weights.elements(as: Int8.self)
+      var sum: Int32 = 0
+      for step in 0..<depth {
+        sum &+= (rounded.codes[step] &- rounded.zeroPoint) &* Int32(codes[row * depth + step])
+      }
+      let all = scales.elements(as: Float.self)
+      return Float(sum) * (rounded.scale * all[all.count == 1 ? 0 : row])
+    }
+  }
+}
+
+extension Recurrent {
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    func operand(_ index: Int) -> TensorView? { index < inputs.count ? inputs[index] : nil }
+    func floats(_ index: Int) -> UnsafeMutableBufferPointer<Float>? {
+      operand(index)?.elements(as: Float.self)
+    }
+    guard let input = operand(RecurrentOperand.input),
+      let weights = operand(RecurrentOperand.weights),
+      let recurrence = operand(RecurrentOperand.recurrence)
+    else { throw .malformed("\(Self.name) needs an input, weights and recurrence") }
+    let extents = extents(input: input.shape, recurrence: recurrence.shape)
+    let (hidden, rows) = (extents.hidden, extents.rows)
+    let lengths = try lengths(
+      extents,
+      operand(RecurrentOperand.lengths).map { UnsafePointer($0.elements(as: Int32.self).baseAddress!) })
+    let numbers = input.elements(as: Float.self)
+    let fromInput = RecurrentProduct(
+      inputs: self.inputs, weights: weights, scales: operand(RecurrentOperand.weightScales))
+    let fromState = RecurrentProduct(
+      inputs: self.inputs, weights: recurrence, scales: operand(RecurrentOperand.recurrenceScales))
+    let bias = floats(RecurrentOperand.bias)
+    let sequence = outputs[0].elements(as: Float.self)
+    for index in sequence.indices { sequence[index] = 0 }
+
+    for direction in 0..<extents.directions {
+      func sum(
+        _ product: RecurrentProduct, _ numbers: [Float], gates: Range<Int>, bias offset: Int
+      ) -> [Float] {
+        let range = gates.lowerBound * hidden..<gates.upperBound * hidden
+        let first = direction * rows
+        let products = product(numbers, rows: first + range.lowerBound..<first + range.upperBound)
+        guard let bias else { return products }
+        return zip(range, products).map { $1 + bias[2 * first + offset + $0] }
+      }
+      let step = ReferenceStep(
+        self, direction: direction, hidden: hidden,
+        peepholes: floats(RecurrentOperand.peepholes).map {
+          Array($0[direction * 3 * hidden..<(direction + 1) * 3 * hidden])
+        },
+        fromState: { sum(fromState, $0, gates: $1, bias: rows) })
+      for item in 0..<extents.batch {
+        let state = (direction * extents.batch + item) * hidden..<(direction * extents.batch + item + 1) * hidden
+        let zeros = [Float](repeating: 0, count: hidden)
+        var h = floats(RecurrentOperand.hidden).map { Array($0[state]) } ?? zeros
+        var c = floats(RecurrentOperand.cell).map { Array($0[state]) } ?? zeros
+        for index in 0..<lengths[item] {
+          let time = isReverse(direction) ? lengths[item] - 1 - index : index
+          let first = (time * extents.batch + item) * extents.inputs
+          let a = sum(
+            fromInput, Array(numbers[first..<first + extents.inputs]), gates: 0..<extents.gates,
+            bias: 0)
+          step.run(a, &h, &c)
+          let place = ((time * extents.directions + direction) * extents.batch + item) * hidden
+          for unit in 0..<hidden { sequence[place + unit] = h[unit] }
+        }
+        for (unit, index) in state.enumerated() {
+          outputs[1].elements(as: Float.self)[index] = h[unit]
+          if cell.hasCellState { outputs[2].elements(as: Float.self)[index] = c[unit] }
+        }
+      }
+    }
+  }
+}
+
+/// One step of one direction, in the reference loops.
+private struct ReferenceStep {
+  let cell: Recurrent.Cell
+  let clip: UnaryFunction?
+  let functions: [UnaryFunction]
+  let hidden: Int
+  let peepholes: [Float]?
+  /// Numbers · R of the given gates, with the bias.
+  let fromState: ([Float], Range<Int>) -> [Float]
+
+  init(
+    _ operation: Recurrent, direction: Int, hidden: Int, peepholes: [Float]?,
+    fromState: @escaping ([Float], Range<Int>) -> [Float]
+  ) {
+    cell = operation.cell
+    clip = operation.clip.map { .clip(minimum: -$0, maximum: $0) }
+    functions = Array(operation.functions(of: direction))
+    self.hidden = hidden
+    self.peepholes = peepholes
+    self.fromState = fromState
+  }
+
+  /// Function `index` of an argument that is clipped first.
+  private func gate(_ index: Int, _ argument: Float) -> Float {
+    functions[index](clip.map { $0(argument) } ?? argument)
+  }
+
+  /// - Parameter a: of the input, all gates.
+  func run(_ a: [Float], _ h: inout [Float], _ c: inout [Float]) {
+    let units = 0..<hidden
+    switch cell {
+    case .simple:
+      let b = fromState(h, 0..<1)
+      h = units.map { gate(0, b[$0] + a[$0]) }
+    case .gated, .gatedResetAfter:
+      let isAfter = cell == .gatedResetAfter
+      let b = fromState(h, 0..<(isAfter ? 3 : 2))
+      let z = units.map { gate(0, b[$0] + a[$0]) }
+      let r = units.map { gate(0, b[hidden + $0] + a[hidden + $0]) }
+      let arguments: [Float]
+      if isAfter {
+        arguments = units.map { r[$0] * b[2 * hidden + $0] + a[2 * hidden + $0] }
+      } else {
+        let candidates = fromState(units.map { r[$0] * h[$0] }, 2..<3)
+        arguments = units.map { candidates[$0] + a[2 * hidden + $0] }
+      }
+      h = units.map { unit in
+        canonical((1 - z[unit]) * gate(1, arguments[unit]) + z[unit] * h[unit])
+      }
+    case .longShortTerm, .longShortTermCoupled:
+      let b = fromState(h, 0..<4)
+      func argument(_ gate: Int, _ unit: Int, _ c: Float) -> Float {
+        let sum = b[gate * hidden + unit] + a[gate * hidden + unit]
+        guard gate < 3, let peepholes else { return sum }
+        return sum + peepholes[gate * hidden + unit] * c
+      }
+      for unit in units {
+        let i = gate(0, argument(0, unit, c[unit]))
+        let j =
+          cell == .longShortTermCoupled ? 1 - i : gate(0, argument(2, unit, c[unit]))
+        c[unit] = canonical(j * c[unit] + i * gate(1, argument(3, unit, 0)))
+        let o = gate(0, argument(1, unit, c[unit]))
+        h[unit] = canonical(o * functions[2](c[unit]))
+      }
+    }
+  }
+}
