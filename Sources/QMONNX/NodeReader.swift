@@ -182,7 +182,11 @@ struct NodeReader {
   }
 
   func number(_ name: String, default standard: Float) throws(QMError) -> Float {
-    guard let attribute = attribute(name) else { return standard }
+    try number(name) ?? standard
+  }
+
+  func number(_ name: String) throws(QMError) -> Float? {
+    guard let attribute = attribute(name) else { return nil }
     guard case .float(let value) = attribute.value else { throw mismatch(attribute, "a float") }
     guard value.isFinite else {
       throw .malformed("attribute '\(name)' is \(value), expected a finite number")
@@ -200,6 +204,12 @@ struct NodeReader {
     guard let attribute = attribute(name) else { return standard }
     guard case .string(let bytes) = attribute.value else { throw mismatch(attribute, "a string") }
     return String(decoding: bytes, as: UTF8.self)
+  }
+
+  func texts(_ name: String) throws(QMError) -> [String]? {
+    guard let attribute = attribute(name) else { return nil }
+    guard case .strings(let values) = attribute.value else { throw mismatch(attribute, "strings") }
+    return values.map { String(decoding: $0, as: UTF8.self) }
   }
 
   func tensor(_ name: String) throws(QMError) -> Tensor? {

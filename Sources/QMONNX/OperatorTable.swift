@@ -58,6 +58,11 @@ public enum OperatorTable {
       try node.matrixMultiply()
     },
 
+    // Recurrent
+    recurrent("RNN", inputs: 3...6, .simple),
+    recurrent("GRU", inputs: 3...6, .gated),
+    recurrent("LSTM", inputs: 3...8, .longShortTerm),
+
     // Elementwise
     binary("Add", .add),
     binary("Sub", .subtract),
@@ -215,6 +220,14 @@ public enum OperatorTable {
       "constants, and what QuantizeLinear gives"
     ) { (node) throws(QMError) in try node.dequantizeLinear() },
   ]
+
+  private static func recurrent(
+    _ name: String, inputs: ClosedRange<Int>, _ kind: RecurrentKind
+  ) -> ONNXOperator {
+    ONNXOperator(name, inputs: inputs, .integer, "without the activation ScaledTanh") {
+      (node) throws(QMError) in try node.recurrent(kind)
+    }
+  }
 
   private static func binary(_ name: String, _ function: BinaryFunction) -> ONNXOperator {
     ONNXOperator(name, inputs: 2...2, .integer) { (node) throws(QMError) in
