@@ -145,6 +145,51 @@ struct ProgramValidationTests {
     }
   }
 
+  @Test func `Codes of recurrent layers are held to what products are`() throws {
+    // 127 · 66,311 · 255 is the largest multiple below 2³¹.
+    func program(
+      depth: Int = 4, code: Int8 = 127, scale: Float = 1, scalesAreConstant: Bool = true
+    ) throws -> Program {
+      let width = Quantization.weights(bits: .eight, granularity: .perTensor)
+      var constants = [
+        Program.Constant(try Tensor([1, depth], [Int8](repeating: code, count: depth)), width),
+        Program.Constant(try Tensor([1, 1], [1] as [Int8]), width),
+        Program.Constant(try Tensor([1], [scale])),
+      ]
+      var values = [Program.Value(ValueType(.float32, [2, 1, .fixed(depth)]), name: "x")]
+      if !scalesAreConstant {
+        values.append(Program.Value(constants.removeLast().type, name: "scales"))
+      }
+      let inputCount = values.count
+      values += constants.enumerated().map { Program.Value($1.type, constant: $0) }
+      let scales = scalesAreConstant ? 3 : 1
+      let weights = inputCount
+      values += [
+        Program.Value(ValueType(.float32, [2, 1, 1, 1])),
+        Program.Value(ValueType(.float32, [1, 1, 1])),
+      ]
+      let layer = Recurrent(
+        .simple, direction: .forward, functions: [.tanh], inputs: .roundedPerRow)
+      return Program(
+        values: values, constants: constants,
+        nodes: [
+          Program.Node(
+            .recurrent(layer),
+            inputs: [0, weights, weights + 1, nil, nil, nil, nil, nil, scales, scales],
+            outputs: [4, 5])
+        ],
+        inputs: Array(0..<inputCount), outputs: [Program.Output(name: "y", value: 4)])
+    }
+    try program().validate()
+    try program(depth: 66_311).validate()
+    for program in [
+      try program(depth: 66_312), try program(code: -128, scale: 0), try program(scale: .infinity),
+      try program(scalesAreConstant: false),
+    ] {
+      #expect(throws: QMError.malformed("")) { try program.validate() }
+    }
+  }
+
   @Test func `A truth value is 0 or 1`() throws {
     let tensor = try Tensor(zeros: .bool, [2])
     let program = Program(

@@ -183,7 +183,7 @@ import Testing
   @Test(arguments: Recurrent.Cell.allCases, [false, true])
   func kernelsEqualTheReference(cell: Recurrent.Cell, isInteger: Bool) throws {
     var generator = SeededGenerator(seed: 40 + UInt64(cell.rawValue))
-    for number in 0..<24 {
+    for number in 0..<60 {
       let steps = number == 0 ? 0 : Int.random(in: 1...7, using: &generator)
       let batch = number % 3 == 0 ? Int.random(in: 1...60, using: &generator) : 1
       let inputs = Int.random(in: 1...67, using: &generator)

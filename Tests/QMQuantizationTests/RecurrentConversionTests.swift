@@ -1,0 +1,104 @@
+import QMFormat
+import QMGraph
+import QMOperations
+import QMQuantization
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+@Suite struct RecurrentConversionTests {
+  /// A recurrent layer and a product behind it, with free axes.
+  private func network(_ cell: Recurrent.Cell) throws -> Graph {
+    var generator = SeededGenerator(seed: 3)
+    func floats(_ shape: [Int]) throws -> Tensor {
+      let count = shape.reduce(1, *)
+      return try Tensor(
+        shape, (0..<count).map { _ in Float.random(in: -0.4...0.4, using: &generator) })
+    }
+    var graph = Graph()
+    let rows = 2 * cell.gateCount * 10
+    let input = try graph.addInput(
+      name: "x", ValueType(.float32, [.free("steps"), .free("batch"), 12]))
+    let functions: [UnaryFunction] = Array([.sigmoid, .tanh, .tanh].suffix(cell.functionCount))
+    let states = try graph.append(
+      .recurrent(Recurrent(cell, direction: .bidirectional, functions: functions + functions)),
+      name: "states",
+      [
+        input, graph.addConstant(name: "W", try floats([rows, 12])),
+        graph.addConstant(name: "R", try floats([rows, 10])),
+        graph.addConstant(name: "B", try floats([2, rows])),
+      ])
+    let output = try graph.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y",
+      [states[0], graph.addConstant(name: "V", try floats([5, 10]))])[0]
+    try graph.addOutput(name: "y", output)
+    try graph.addOutput(name: "last", states[1])
+    return graph
+  }
+
+  private func sample(_ steps: Int, _ batch: Int, seed: UInt64) throws -> [String: Tensor] {
+    var generator = SeededGenerator(seed: seed)
+    let numbers = (0..<steps * batch * 12).map { _ in Float.random(in: -1...1, using: &generator) }
+    return ["x": try Tensor([steps, batch, 12], numbers)]
+  }
+
+  private struct Samples: SampleSource {
+    let tensors: [[String: Tensor]]
+    var count: Int { tensors.count }
+    func inputs(of index: Int) throws(QMError) -> [String: Tensor] { tensors[index] }
+    func name(of index: Int) -> String { "\(index)" }
+  }
+
+  @Test(arguments: Recurrent.Cell.allCases, [Recipe.Activations.dynamic, .int8])
+  func becomesIntegersThatStayCloseToFloat(
+    cell: Recurrent.Cell, activations: Recipe.Activations
+  ) throws {
+    let graph = try network(cell)
+    let samples = Samples(tensors: try (0..<4).map { try sample(6, 2, seed: 10 + $0) })
+    let conversion = try Conversion(
+      graph, recipe: Recipe(weights: .codes(.eight), activations: activations), samples: samples)
+    let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
+    #expect(conversion.program.way(of: node).way == .integer)
+    for position in [RecurrentOperand.weights, RecurrentOperand.recurrence] {
+      let value = try #require(node.inputs[position])
+      #expect(conversion.program.values[value].type.elementType == .int8)
+    }
+    for (name, comparison) in conversion.comparisons {
+      #expect(comparison.signalToNoise > 25, "\(name)")
+    }
+    // The program does what the simulation says, at extents that neither has seen.
+    let inputs = try sample(9, 3, seed: 99)
+    let found = try Model(conversion.program).run(inputs)
+    let expected = try Model(conversion.simulation.flattened().program).run(inputs)
+    for (name, expected) in expected {
+      var comparison = Comparison()
+      try comparison.add(reference: expected, measured: try #require(found[name]))
+      #expect(comparison.signalToNoise > 40, "\(name)")
+    }
+  }
+
+  @Test func withFloatActivationsOnlyTheWeightsAreRounded() throws {
+    let conversion = try Conversion(
+      network(.gated), recipe: Recipe(weights: .codes(.eight), activations: .float), samples: nil)
+    let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
+    #expect(conversion.program.way(of: node).way == .float)
+    guard case .recurrent(let recurrent) = node.operation else { return }
+    #expect(recurrent.inputs == .real)
+  }
+
+  @Test func aLayerWithComputedWeightsStaysFloat() throws {
+    var graph = Graph()
+    func input(_ name: String, _ shape: Shape) throws -> Graph.ValueID {
+      try graph.addInput(name: name, ValueType(.float32, shape))
+    }
+    let outputs = try graph.append(
+      .recurrent(Recurrent(.simple, direction: .forward, functions: [.tanh])), name: "rnn",
+      [input("x", [3, 1, 2]), input("W", [4, 2]), input("R", [4, 4])])
+    try graph.addOutput(name: "y", outputs[0])
+    let conversion = try Conversion(
+      graph, recipe: Recipe(weights: .codes(.eight), activations: .dynamic), samples: nil)
+    #expect(conversion.program.nodes.count == 1)
+    #expect(conversion.program.way(of: conversion.program.nodes[0]).way == .float)
+  }
+}
