@@ -6,8 +6,8 @@ import QMTensor
 /// Outputs: float32 `[T, D, B, H]`, h after every step, +0 behind the end of a sequence;
 /// `[D, B, H]`, h after the last step; `[D, B, H]`, c after the last step (`longShortTerm` only).
 ///
-/// A gate is H rows of the weights. With f, g, k the functions of the direction, in the order given,
-/// and each sum and product one float32 operation:
+/// A gate is H rows of the weights. With f, g, k the functions of the direction, in the order
+/// given, and each sum and product one float32 operation:
 ///
 ///     a = x[t] · Wᵀ + Wb                     b = h · Rᵀ + Rb
 ///
@@ -25,12 +25,12 @@ import QMTensor
 ///                       o = f((b[1] + a[1]) + P[1] · c)
 ///                       h = o · k(c)
 ///
-/// An absent bias or peephole leaves its step out. With `clip`, the arguments of f and g are clamped
-/// to −clip…clip. NaN is stored in h and c as the bits 0x7FC00000.
+/// An absent bias or peephole leaves its step out. With `clip`, the arguments of f and g are
+/// clamped to −clip…clip. NaN is stored in h and c as the bits 0x7FC00000.
 ///
 /// The products sum as ``MatrixMultiply`` does: K ascending, one fused multiply-add a step from +0.
-/// With ``Inputs/roundedPerRow``, x[t], h and r · h are first put on grids as by ``DynamicQuantize``,
-/// one for each; with weights that are codes the sum is then one of integers, exact, and
+/// With ``Inputs/roundedPerRow``, x[t], h and r · h are first put on grids as by
+/// ``DynamicQuantize``, one for each; with weights that are codes the sum is then one of integers, exact, and
 ///
 ///     x · Wᵀ = Float(Σ (code − zeroPoint) · w) · (scale · weightScale)
 public struct Recurrent: OperationProtocol {
@@ -200,7 +200,8 @@ extension Recurrent {
       guard found.elementType == type, found.quantization == .none,
         found.shape.rank == axes.count
       else {
-        throw .malformed("\(meaning) of \(Self.name) are \(type) with \(axes.count) axes, found \(found)")
+        throw .malformed(
+          "\(meaning) of \(Self.name) are \(type) with \(axes.count) axes, found \(found)")
       }
       for (axis, expected) in zip(found.shape.axes, axes) {
         let place = "\(meaning) \(found) of \(Self.name)"
@@ -237,10 +238,13 @@ extension Recurrent {
   private func checkAttributes() throws(QMError) {
     let count = direction.count * cell.functionCount
     guard functions.count == count else {
-      throw .malformed("\(Self.name) \(cell), \(direction), has \(count) functions, found \(functions.count)")
+      throw .malformed(
+        "\(Self.name) \(cell), \(direction), has \(count) functions, found \(functions.count)")
     }
     if let clip {
-      guard clip > 0 else { throw .malformed("\(Self.name) clips to ±\(clip); expected a positive number") }
+      guard clip > 0 else {
+        throw .malformed("\(Self.name) clips to ±\(clip); expected a positive number")
+      }
     }
   }
 
@@ -256,7 +260,8 @@ extension Recurrent {
       switch (weights.elementType, weights.quantization) {
       case (.float32, .none):
         guard scales == nil else {
-          throw .malformed("\(Self.name) has scales (input \(scalesIndex)) of weights that are no codes")
+          throw .malformed(
+            "\(Self.name) has scales (input \(scalesIndex)) of weights that are no codes")
         }
         isInteger.append(false)
         continue
@@ -372,7 +377,9 @@ extension Recurrent {
     let (hidden, rows) = (extents.hidden, extents.rows)
     let lengths = try lengths(
       extents,
-      operand(RecurrentOperand.lengths).map { UnsafePointer($0.elements(as: Int32.self).baseAddress!) })
+      operand(RecurrentOperand.lengths).map {
+        UnsafePointer($0.elements(as: Int32.self).baseAddress!)
+      })
     let numbers = input.elements(as: Float.self)
     let fromInput = RecurrentProduct(
       inputs: self.inputs, weights: weights, scales: operand(RecurrentOperand.weightScales))
@@ -399,7 +406,9 @@ extension Recurrent {
         },
         fromState: { sum(fromState, $0, gates: $1, bias: rows) })
       for item in 0..<extents.batch {
-        let state = (direction * extents.batch + item) * hidden..<(direction * extents.batch + item + 1) * hidden
+        let state =
+          (direction * extents.batch + item) * hidden..<(direction * extents.batch + item + 1)
+          * hidden
         let zeros = [Float](repeating: 0, count: hidden)
         var h = floats(RecurrentOperand.hidden).map { Array($0[state]) } ?? zeros
         var c = floats(RecurrentOperand.cell).map { Array($0[state]) } ?? zeros

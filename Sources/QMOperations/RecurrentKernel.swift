@@ -316,7 +316,9 @@ private struct RecurrentKernel: Sendable {
     }
     let lengths = try operation.lengths(
       extents,
-      operand(RecurrentOperand.lengths).map { UnsafePointer($0.assumingMemoryBound(to: Int32.self)) })
+      operand(RecurrentOperand.lengths).map {
+        UnsafePointer($0.assumingMemoryBound(to: Int32.self))
+      })
     let layout = layout(threads: given.threads.threadCount)
     let scratch = given.scratch
     if packed == nil {
@@ -388,7 +390,8 @@ private struct RecurrentKernel: Sendable {
       let isReal = fromInput.rows == .real
       let pitch = isReal ? extents.inputs : fromInput.pitch
       let source =
-        isReal ? UnsafeRawPointer(memory.input) : UnsafeRawPointer(memory.scratch + layout.preparedInput)
+        isReal
+        ? UnsafeRawPointer(memory.input) : UnsafeRawPointer(memory.scratch + layout.preparedInput)
       fromInput.multiply(
         rows: min(Self.rowBlock, rowCount - first),
         source + first * pitch * fromInput.table.inputByteCount, pitch: pitch,
@@ -459,7 +462,8 @@ private struct RecurrentKernel: Sendable {
     for step in 0..<longest {
       multiplyStates(
         memory, direction: direction, thread: thread, count: count, h, gates, isCandidate: false)
-      func forEachItem(_ body: (_ row: Int, _ products: UnsafePointer<Float>, _ time: Int) -> Void) {
+      func forEachItem(_ body: (_ row: Int, _ products: UnsafePointer<Float>, _ time: Int) -> Void)
+      {
         for row in 0..<count {
           let item = items.lowerBound + row
           guard step < lengths[item] else { continue }
@@ -540,7 +544,9 @@ private struct RecurrentKernel: Sendable {
 
   // MARK: Steps
 
-  private func add(_ other: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>, _ count: Int) {
+  private func add(
+    _ other: UnsafePointer<Float>, to target: UnsafeMutablePointer<Float>, _ count: Int
+  ) {
     for index in 0..<count { target[index] = target[index] + other[index] }
   }
 

@@ -187,13 +187,15 @@ import Testing
       let steps = number == 0 ? 0 : Int.random(in: 1...7, using: &generator)
       let batch = number % 3 == 0 ? Int.random(in: 1...60, using: &generator) : 1
       let inputs = Int.random(in: 1...67, using: &generator)
-      let hidden = number % 3 == 0
+      let hidden =
+        number % 3 == 0
         ? Int.random(in: 1...9, using: &generator) : Int.random(in: 1...67, using: &generator)
       let test = try randomCase(
         &generator, cell, isInteger: isInteger, steps: steps, batch: batch, inputs: inputs,
         hidden: hidden)
       try expectKernelsEqualReference(
-        test.operation, test.inputs, "[\(steps), \(batch), \(inputs)] → \(hidden), \(test.operation)")
+        test.operation, test.inputs,
+        "[\(steps), \(batch), \(inputs)] → \(hidden), \(test.operation)")
     }
   }
 
