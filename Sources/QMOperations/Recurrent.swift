@@ -30,7 +30,8 @@ import QMTensor
 ///
 /// The products sum as ``MatrixMultiply`` does: K ascending, one fused multiply-add a step from +0.
 /// With ``Inputs/roundedPerRow``, x[t], h and r · h are first put on grids as by
-/// ``DynamicQuantize``, one for each; with weights that are codes the sum is then one of integers, exact, and
+/// ``DynamicQuantize``, one for each; with weights that are codes the sum is then one of
+/// integers, exact, and
 ///
 ///     x · Wᵀ = Float(Σ (code − zeroPoint) · w) · (scale · weightScale)
 public struct Recurrent: OperationProtocol {
