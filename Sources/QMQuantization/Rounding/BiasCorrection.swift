@@ -11,13 +11,13 @@ import QMTensor
 ///
 /// Source: Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias
 /// Correction", section 4.2, equation 17, with the means measured.
-struct BiasCorrection {
+package struct BiasCorrection {
   /// - Parameters:
   ///   - weights: float32 `[O, …, C]`, C the input channels of one group.
   ///   - bias: float32 `[O]`; zeros where nil.
   ///   - means: of the input, one per channel of all groups.
   /// - Returns: float32 `[O]`; nil where the means do not fit the weights.
-  static func corrected(
+  package static func corrected(
     _ bias: Tensor?, weights: Tensor, rounded: Plan.Weights, means: [Double]
   ) throws(QMError) -> Tensor? {
     guard let outputs = weights.shape.first, let channels = weights.shape.last, outputs > 0,

@@ -1,0 +1,105 @@
+import QMGraph
+import QMOperations
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+@Suite struct LoweringTests {
+  /// Two convolutions with a residual around the second, a pooling and a product.
+  private func network() throws -> (graph: Graph, plan: Plan) {
+    var generator = SeededGenerator(seed: 9)
+    func random(_ shape: [Int]) throws -> Tensor {
+      try Tensor(
+        shape, (0..<shape.reduce(1, *)).map { _ in Float.random(in: -1...1, using: &generator) })
+    }
+    var graph = Graph()
+    var plan = Plan()
+    let grid = Plan.Grid(covering: -2, 2)
+    func weights(_ name: String, _ shape: [Int]) throws -> Graph.ValueID {
+      let tensor = try random(shape)
+      let id = graph.addConstant(name: name, tensor)
+      plan.weights[id] = Plan.Weights(
+        codes: try Tensor(
+          shape, tensor.elements(as: Float.self).map { Int8(($0 * 127).rounded()) }),
+        scales: try Tensor([shape[0]], [Float](repeating: 1 / 127, count: shape[0])), bits: .eight,
+        granularity: .perChannel(axis: 0))
+      return id
+    }
+    func convolution(_ epilogue: Epilogue) -> QMOperations.Operation {
+      .convolution(
+        Convolution(
+          order: .channelsLast, strides: [1, 1], dilations: [1, 1],
+          padding: .explicit(before: [1, 1], after: [1, 1]), groups: 1, epilogue: epilogue))
+    }
+    let x = try graph.addInput(name: "x", ValueType(.float32, [.free("n"), 6, 6, 4]))
+    let first = try graph.append(
+      convolution(Epilogue(function: .relu)), name: "first",
+      [x, weights("first.w", [4, 3, 3, 4]), graph.addConstant(name: "first.b", random([4]))])[0]
+    let second = try graph.append(
+      convolution(Epilogue()), name: "second",
+      [first, weights("second.w", [4, 3, 3, 4]), nil, nil, nil, first])[0]
+    let pooled = try graph.append(
+      .pooling(
+        Pooling(
+          kind: .maximum, order: .channelsLast, window: [6, 6], strides: [1, 1],
+          dilations: [1, 1], padding: .explicit(before: [0, 0], after: [0, 0]), roundsUp: false)),
+      name: "pool", [second])[0]
+    let flat = try graph.append(.flatten(Flatten(axis: 1)), name: "flat", [pooled])[0]
+    let y = try graph.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y",
+      [flat, weights("y.w", [3, 4])])[0]
+    try graph.addOutput(name: "y", y)
+    for value in [x, first, second, pooled, flat] { plan.activations[value] = .fixed(grid) }
+    return (graph, plan)
+  }
+
+  @Test func nothingIsRealBetweenTheFirstCodeAndTheOutput() throws {
+    let (graph, plan) = try network()
+    let lowered = try graph.inserting(plan).lowered()
+    #expect(
+      lowered.nodes.map(\.operation.name) == [
+        "Quantize", "Convolution", "Convolution", "Pooling", "Flatten", "MatrixMultiply",
+      ])
+    for node in lowered.nodes.dropLast() {
+      for output in node.outputs { #expect(lowered[output].type.elementType == .int8) }
+    }
+    let bias = try #require(lowered.nodes[1].input(ProductOperand.bias))
+    #expect(lowered[bias].type.elementType == .int32)
+    let residual = try #require(lowered.nodes[2].input(ProductOperand.residual))
+    #expect(lowered[residual].type.elementType == .int8)
+    #expect(lowered[lowered.outputs[0].value].type.elementType == .float32)
+  }
+
+  @Test func anOutputThatIsAlsoReadLeavesUnrounded() throws {
+    let (network, plan) = try network()
+    var graph = network
+    let second = try #require(graph.nodes[1].outputs.first)
+    try graph.addOutput(name: "second", second)
+    let lowered = try graph.inserting(plan).lowered()
+    let output = try #require(lowered.outputs.first { $0.name == "second" })
+    #expect(lowered[output.value].type.elementType == .float32)
+    #expect(lowered.nodes.filter { $0.operation.name == "Quantize" }.count == 2)
+  }
+
+  @Test func dynamicActivationsAreQuantizedInFrontOfEachProduct() throws {
+    let (graph, calibrated) = try network()
+    var plan = calibrated
+    plan.activations = [:]
+    for node in graph.nodes {
+      switch node.operation {
+      case .convolution, .matrixMultiply:
+        if let input = node.input(ProductOperand.input) { plan.activations[input] = .dynamic }
+      default: continue
+      }
+    }
+    let lowered = try graph.inserting(plan).lowered()
+    let names = lowered.nodes.map(\.operation.name)
+    #expect(names.filter { $0 == "DynamicQuantize" }.count == 3)
+    for node in lowered.nodes where node.operation.name == "Convolution" {
+      let input = try #require(node.input(ProductOperand.input))
+      #expect(lowered[input].type.quantization == .dynamic(axes: 1))
+      #expect(lowered[node.outputs[0]].type.elementType == .float32)
+    }
+  }
+}
