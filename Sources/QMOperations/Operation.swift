@@ -52,6 +52,12 @@ extension OperationProtocol {
     nil
   }
 
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    nil
+  }
+
   /// The type of input `index`.
   /// - Throws: `malformed` if it is absent.
   func required(_ index: Int, of operands: [Operand?]) throws(QMError) -> Operand {

@@ -48,13 +48,17 @@ public final class Model: Sendable {
   public convenience init(contentsOf path: String, options: Options = Options()) throws(QMError) {
     let file = try Buffer.mapping(path: path)
     let program = try within(.file(path)) { () throws(QMError) in try Program(decoding: file) }
-    try self.init(program, options: options)
+    try self.init(validated: program, options: options)
   }
 
   /// Prepares a program.
   /// - Throws: `malformed` if the program contradicts itself; `outOfMemory`.
-  public init(_ program: Program, options: Options = Options()) throws(QMError) {
+  public convenience init(_ program: Program, options: Options = Options()) throws(QMError) {
     try program.validate()
+    try self.init(validated: program, options: options)
+  }
+
+  private init(validated program: Program, options: Options) throws(QMError) {
     self.program = program
     self.options = options
     inputs = program.inputs.map {

@@ -7,7 +7,7 @@ import Testing
 
 @Suite struct LoweringTests {
   /// Two convolutions with a residual around the second, a pooling and a product.
-  private func network() throws -> (graph: Graph, plan: Plan) {
+  private func makeNetwork() throws -> (graph: Graph, plan: Plan) {
     var generator = SeededGenerator(seed: 9)
     func random(_ shape: [Int]) throws -> Tensor {
       try Tensor(
@@ -55,7 +55,7 @@ import Testing
   }
 
   @Test func nothingIsRealBetweenTheFirstCodeAndTheOutput() throws {
-    let (graph, plan) = try network()
+    let (graph, plan) = try makeNetwork()
     let lowered = try graph.inserting(plan).lowered()
     #expect(
       lowered.nodes.map(\.operation.name) == [
@@ -72,7 +72,7 @@ import Testing
   }
 
   @Test func anOutputThatIsAlsoReadLeavesUnrounded() throws {
-    let (network, plan) = try network()
+    let (network, plan) = try makeNetwork()
     var graph = network
     let second = try #require(graph.nodes[1].outputs.first)
     try graph.addOutput(name: "second", second)
@@ -83,7 +83,7 @@ import Testing
   }
 
   @Test func dynamicActivationsAreQuantizedInFrontOfEachProduct() throws {
-    let (graph, calibrated) = try network()
+    let (graph, calibrated) = try makeNetwork()
     var plan = calibrated
     plan.activations = [:]
     for node in graph.nodes {
