@@ -7,17 +7,28 @@ package enum Opcode: UInt8, CaseIterable {
   case convolution = 1
   case matrixMultiply = 2
   case recurrent = 3
+  /// A convolution whose input has gaps.
+  case transposedConvolution = 8
   // Element-wise, from 16.
   case unary = 16
   case binary = 17
   case table = 18
   case cast = 19
+  case comparison = 20
+  case logic = 21
+  case classification = 22
+  case select = 23
   // Over windows and axes, from 32.
   case pooling = 32
   case reduction = 33
   case softmax = 34
   case batchNormalization = 35
   case layerNormalization = 36
+  case argExtreme = 37
+  case topK = 38
+  case cumulativeSum = 39
+  case resize = 40
+  case groupNormalization = 41
   // Moving elements, from 64.
   case identity = 64
   case reshape = 65
@@ -34,6 +45,16 @@ package enum Opcode: UInt8, CaseIterable {
   case tile = 76
   case shapeOf = 77
   case fill = 78
+  case progression = 79
+  case oneHot = 80
+  case triangle = 81
+  case gatherElements = 82
+  case gatherND = 83
+  case scatterElements = 84
+  case scatterND = 85
+  case nonZero = 86
+  case depthToSpace = 87
+  case spaceToDepth = 88
   // Between real numbers and codes, from 96.
   case quantize = 96
   case dynamicQuantize = 97
@@ -43,18 +64,28 @@ package enum Opcode: UInt8, CaseIterable {
 extension Operation {
   package var opcode: Opcode {
     switch self {
-    case .convolution: .convolution
+    case .convolution(let operation):
+      operation.isTransposed ? .transposedConvolution : .convolution
     case .matrixMultiply: .matrixMultiply
     case .recurrent: .recurrent
     case .unary: .unary
     case .binary: .binary
     case .table: .table
     case .cast: .cast
+    case .comparison: .comparison
+    case .logic: .logic
+    case .classification: .classification
+    case .select: .select
     case .pooling: .pooling
     case .reduction: .reduction
     case .softmax: .softmax
     case .batchNormalization: .batchNormalization
     case .layerNormalization: .layerNormalization
+    case .argExtreme: .argExtreme
+    case .topK: .topK
+    case .cumulativeSum: .cumulativeSum
+    case .resize: .resize
+    case .groupNormalization: .groupNormalization
     case .identity: .identity
     case .reshape: .reshape
     case .flatten: .flatten
@@ -70,6 +101,16 @@ extension Operation {
     case .tile: .tile
     case .shapeOf: .shapeOf
     case .fill: .fill
+    case .progression: .progression
+    case .oneHot: .oneHot
+    case .triangle: .triangle
+    case .gatherElements: .gatherElements
+    case .gatherND: .gatherND
+    case .scatterElements: .scatterElements
+    case .scatterND: .scatterND
+    case .nonZero: .nonZero
+    case .depthToSpace: .depthToSpace
+    case .spaceToDepth: .spaceToDepth
     case .quantize: .quantize
     case .dynamicQuantize: .dynamicQuantize
     case .dequantize: .dequantize
@@ -86,6 +127,7 @@ extension Operation {
       writer.padding(operation.padding)
       writer.signed(operation.groups)
       writer.epilogue(operation.epilogue)
+      if operation.isTransposed { writer.list(operation.spacing) }
     case .matrixMultiply(let operation):
       writer.code(operation.rightLayout)
       writer.epilogue(operation.epilogue)
@@ -171,7 +213,67 @@ extension Operation {
       writer.signed(Int(operation.zeroPoint))
     case .dynamicQuantize(let operation):
       writer.signed(operation.axes)
-    case .identity, .slice, .expand, .tile, .fill, .dequantize:
+    case .resize(let operation):
+      switch operation.mode {
+      case .nearest(let rounding):
+        writer.byte(0)
+        writer.code(rounding)
+      case .linear: writer.byte(1)
+      case .cubic(let coefficient):
+        writer.byte(2)
+        writer.float(coefficient)
+      }
+      writer.code(operation.coordinates)
+      writer.flag(operation.antialias)
+      writer.flag(operation.excludesOutside)
+      writer.float(operation.extrapolation)
+      writer.list(operation.axes)
+    case .groupNormalization(let operation):
+      writer.signed(operation.groups)
+      writer.code(operation.order)
+      writer.float(operation.epsilon)
+      writer.output(operation.output)
+    case .gatherElements(let operation):
+      writer.signed(operation.axis)
+    case .gatherND(let operation):
+      writer.signed(operation.batchAxes)
+    case .scatterElements(let operation):
+      writer.signed(operation.axis)
+      writer.code(operation.reduction)
+    case .scatterND(let operation):
+      writer.code(operation.reduction)
+    case .depthToSpace(let operation):
+      writer.signed(operation.block)
+      writer.flag(operation.channelsComeFirst)
+      writer.code(operation.order)
+    case .spaceToDepth(let operation):
+      writer.signed(operation.block)
+      writer.flag(operation.channelsComeFirst)
+      writer.code(operation.order)
+    case .comparison(let operation):
+      writer.code(operation.function)
+    case .logic(let operation):
+      writer.code(operation.function)
+    case .classification(let operation):
+      writer.code(operation.kind)
+    case .argExtreme(let operation):
+      writer.code(operation.kind)
+      writer.signed(operation.axis)
+      writer.flag(operation.keepsAxis)
+      writer.flag(operation.takesLast)
+    case .topK(let operation):
+      writer.signed(operation.axis)
+      writer.flag(operation.takesLargest)
+    case .cumulativeSum(let operation):
+      writer.signed(operation.axis)
+      writer.flag(operation.excludesOwn)
+      writer.flag(operation.fromEnd)
+    case .oneHot(let operation):
+      writer.signed(operation.axis)
+    case .triangle(let operation):
+      writer.flag(operation.isUpper)
+    case .identity, .slice, .expand, .tile, .fill, .dequantize, .select, .progression,
+      .nonZero:
       break
     }
   }
@@ -186,6 +288,16 @@ extension Operation {
           strides: try reader.list(), dilations: try reader.list(),
           padding: try reader.padding(), groups: try reader.signed(),
           epilogue: try reader.epilogue()))
+    case .transposedConvolution:
+      let operation = Convolution(
+        order: try reader.code("channel order", as: ChannelOrder.self),
+        strides: try reader.list(), dilations: try reader.list(),
+        padding: try reader.padding(), groups: try reader.signed(),
+        epilogue: try reader.epilogue(), spacing: try reader.list())
+      guard operation.isTransposed else {
+        throw reader.malformed("a transposed convolution without gaps")
+      }
+      self = .convolution(operation)
     case .matrixMultiply:
       self = .matrixMultiply(
         MatrixMultiply(
@@ -264,6 +376,66 @@ extension Operation {
           zeroPoint: try reader.zeroPoint()))
     case .dynamicQuantize: self = .dynamicQuantize(DynamicQuantize(axes: try reader.signed()))
     case .dequantize: self = .dequantize(Dequantize())
+    case .comparison:
+      self = .comparison(Compare(try reader.code("function", as: Compare.Function.self)))
+    case .logic: self = .logic(Logic(try reader.code("function", as: Logic.Function.self)))
+    case .classification:
+      self = .classification(Classification(try reader.code("kind", as: Classification.Kind.self)))
+    case .select: self = .select(Select())
+    case .argExtreme:
+      self = .argExtreme(
+        ArgExtreme(
+          try reader.code("kind", as: ArgExtreme.Kind.self), axis: try reader.signed(),
+          keepsAxis: try reader.flag(), takesLast: try reader.flag()))
+    case .topK:
+      self = .topK(TopK(axis: try reader.signed(), takesLargest: try reader.flag()))
+    case .cumulativeSum:
+      self = .cumulativeSum(
+        CumulativeSum(
+          axis: try reader.signed(), excludesOwn: try reader.flag(), fromEnd: try reader.flag()))
+    case .progression: self = .progression(Progression())
+    case .resize:
+      let mode: Resize.Mode
+      switch try reader.byte() {
+      case 0: mode = .nearest(try reader.code("rounding", as: Resize.Rounding.self))
+      case 1: mode = .linear
+      case 2: mode = .cubic(coefficient: try reader.float())
+      case let number: throw reader.malformed("mode \(number) is unknown")
+      }
+      let coordinates = try reader.code("coordinates", as: Resize.Coordinates.self)
+      let (antialias, excludesOutside) = (try reader.flag(), try reader.flag())
+      let extrapolation = try reader.float()
+      self = .resize(
+        Resize(
+          mode, coordinates, axes: try reader.list(), antialias: antialias,
+          excludesOutside: excludesOutside, extrapolation: extrapolation))
+    case .groupNormalization:
+      self = .groupNormalization(
+        GroupNormalization(
+          groups: try reader.signed(),
+          order: try reader.code("channel order", as: ChannelOrder.self),
+          epsilon: try reader.float(), output: try reader.output()))
+    case .gatherElements: self = .gatherElements(GatherElements(axis: try reader.signed()))
+    case .gatherND: self = .gatherND(GatherND(batchAxes: try reader.signed()))
+    case .scatterElements:
+      self = .scatterElements(
+        ScatterElements(
+          axis: try reader.signed(), try reader.code("reduction", as: ScatterReduction.self)))
+    case .scatterND:
+      self = .scatterND(ScatterND(try reader.code("reduction", as: ScatterReduction.self)))
+    case .nonZero: self = .nonZero(NonZero())
+    case .depthToSpace:
+      self = .depthToSpace(
+        DepthToSpace(
+          block: try reader.signed(), channelsComeFirst: try reader.flag(),
+          order: try reader.code("channel order", as: ChannelOrder.self)))
+    case .spaceToDepth:
+      self = .spaceToDepth(
+        SpaceToDepth(
+          block: try reader.signed(), channelsComeFirst: try reader.flag(),
+          order: try reader.code("channel order", as: ChannelOrder.self)))
+    case .oneHot: self = .oneHot(OneHot(axis: try reader.signed()))
+    case .triangle: self = .triangle(Triangle(isUpper: try reader.flag()))
     }
   }
 
@@ -273,6 +445,7 @@ extension Operation {
     switch self {
     case .convolution(let operation):
       operation.strides + operation.dilations + operation.padding.integers + [operation.groups]
+        + operation.spacing
     case .pooling(let operation):
       operation.window + operation.strides + operation.dilations + operation.padding.integers
     case .reduction(let operation): operation.axes
@@ -291,8 +464,22 @@ extension Operation {
     case .gather(let operation): [operation.axis]
     case .shapeOf(let operation): [operation.start, operation.end ?? 0]
     case .dynamicQuantize(let operation): [operation.axes]
-    case .matrixMultiply, .recurrent, .unary, .binary, .table, .cast, .batchNormalization,
-      .identity, .reshape, .slice, .pad, .expand, .tile, .fill, .quantize, .dequantize:
+    case .argExtreme(let operation): [operation.axis]
+    case .topK(let operation): [operation.axis]
+    case .cumulativeSum(let operation): [operation.axis]
+    case .oneHot(let operation): [operation.axis]
+    case .resize(let operation): operation.axes
+    case .groupNormalization(let operation): [operation.groups]
+    case .gatherElements(let operation): [operation.axis]
+    case .gatherND(let operation): [operation.batchAxes]
+    case .scatterElements(let operation): [operation.axis]
+    case .depthToSpace(let operation): [operation.block]
+    case .spaceToDepth(let operation): [operation.block]
+    case .comparison, .logic, .classification, .select, .progression, .triangle, .scatterND,
+      .nonZero:
+      []
+    case .matrixMultiply, .recurrent, .unary, .binary, .table, .cast, .batchNormalization, .identity,
+      .reshape, .slice, .pad, .expand, .tile, .fill, .quantize, .dequantize:
       []
     }
   }
@@ -308,9 +495,18 @@ extension Operation {
     case .binary(let operation): operation.then?.parameters ?? []
     case .batchNormalization(let operation): [operation.epsilon]
     case .layerNormalization(let operation): [operation.epsilon]
+    case .groupNormalization(let operation): [operation.epsilon]
+    case .resize(let operation):
+      if case .cubic(let coefficient) = operation.mode {
+        [operation.extrapolation, coefficient]
+      } else {
+        [operation.extrapolation]
+      }
     case .table, .cast, .pooling, .reduction, .softmax, .identity, .reshape, .flatten, .squeeze,
       .unsqueeze, .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile,
-      .shapeOf, .fill, .quantize, .dynamicQuantize, .dequantize:
+      .shapeOf, .fill, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic, .classification, .select, .argExtreme, .topK,
+      .cumulativeSum, .progression, .oneHot, .triangle, .gatherElements, .gatherND,
+      .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth:
       []
     }
   }
@@ -328,11 +524,14 @@ extension Operation {
     case .reduction(let operation): operation.output
     case .softmax(let operation): operation.output
     case .layerNormalization(let operation): operation.output
+    case .groupNormalization(let operation): operation.output
     case .quantize(let operation):
       .quantized(operation.elementType, scale: operation.scale, zeroPoint: operation.zeroPoint)
-    case .recurrent, .cast, .batchNormalization, .identity, .reshape, .flatten, .squeeze,
-      .unsqueeze, .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile,
-      .shapeOf, .fill, .dynamicQuantize, .dequantize:
+    case .recurrent, .cast, .batchNormalization, .identity, .reshape, .flatten, .squeeze, .unsqueeze,
+      .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill,
+      .dynamicQuantize, .dequantize, .comparison, .logic, .classification, .select, .argExtreme, .topK,
+      .cumulativeSum, .progression, .oneHot, .triangle, .resize, .gatherElements, .gatherND,
+      .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth:
       .float32
     }
   }

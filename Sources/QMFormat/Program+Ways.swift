@@ -18,7 +18,9 @@ extension Program {
     case .table:
       return .init(.table, reason: "256 entries")
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
-      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill:
+      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .select, .progression, .oneHot,
+      .triangle, .gatherElements, .gatherND, .scatterElements, .scatterND, .nonZero, .depthToSpace,
+      .spaceToDepth:
       return .init(.move, reason: outputs.first.map { moved($0) } ?? "")
     case .quantize:
       return .init(.float, reason: "rounds real numbers to codes on a fixed grid")
@@ -27,10 +29,16 @@ extension Program {
     case .dequantize:
       return .init(.float, reason: "makes real numbers of codes")
     case .unary, .binary, .cast, .pooling, .reduction, .softmax, .batchNormalization,
-      .layerNormalization:
+      .layerNormalization, .comparison, .logic, .classification, .argExtreme, .topK,
+      .cumulativeSum, .resize, .groupNormalization:
       break
     }
     guard let input = inputs.first ?? nil else { return .init(.float) }
+    if case .resize = node.operation, outputs.first?.quantization == input.quantization,
+      input.quantization != .none
+    {
+      return .init(.move, reason: moved(input))
+    }
     if input.quantization != .none {
       return .init(.integer, reason: "reads codes, writes \(stored(outputs.first))")
     }

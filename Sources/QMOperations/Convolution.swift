@@ -25,11 +25,17 @@ public struct Convolution: OperationProtocol {
   public var padding: Padding
   public var groups: Int
   public var epilogue: Epilogue
+  /// Steps from one element of the input to the next, one entry per spatial axis: what lies
+  /// between is a gap. Above 1 the convolution is transposed; its strides are 1 then, and its
+  /// padding is explicit.
+  public var spacing: [Int]
 
+  /// - Parameter spacing: 1 along every axis where it is left out.
   public init(
     order: ChannelOrder, strides: [Int], dilations: [Int], padding: Padding, groups: Int,
-    epilogue: Epilogue = Epilogue()
+    epilogue: Epilogue = Epilogue(), spacing: [Int]? = nil
   ) {
+    self.spacing = spacing ?? strides.map { _ in 1 }
     self.order = order
     self.strides = strides
     self.dilations = dilations
@@ -50,6 +56,30 @@ extension Convolution {
 
   private func spatialAxes(rank: Int) -> Range<Int> {
     order == .channelsFirst ? 2..<rank : 1..<(rank - 1)
+  }
+
+  /// Whether elements of the input stand apart.
+  public var isTransposed: Bool { spacing.contains { $0 != 1 } }
+
+  /// - Throws: `malformed` if the spacing contradicts the other attributes.
+  private func checkSpacing() throws(QMError) {
+    guard spacing.count == strides.count,
+      spacing.allSatisfy({ (1...Window.largest).contains($0) })
+    else { throw .malformed("spacing \(spacing) beside strides \(strides)") }
+    guard isTransposed else { return }
+    guard case .explicit = padding, strides.allSatisfy({ $0 == 1 }) else {
+      throw .malformed("spacing \(spacing) needs strides of 1 and explicit padding")
+    }
+  }
+
+  /// Extent of an input axis with the gaps in it.
+  private func spaced(_ extent: Int, _ axis: Int) throws(QMError) -> Int {
+    guard spacing[axis] > 1, extent > 1 else { return extent }
+    let (distance, overflow) = (extent - 1).multipliedReportingOverflow(by: spacing[axis])
+    guard !overflow, distance < Window.largest else {
+      throw .malformed("\(extent) elements \(spacing[axis]) apart")
+    }
+    return distance + 1
   }
 
   private func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
@@ -88,10 +118,17 @@ extension Convolution {
       throw .malformed("a convolution needs at least one sample, found input \(input)")
     }
     let window = try window(of: extents)
+    try checkSpacing()
     var output = input
     output[channelAxis] = .fixed(outputChannels)
     for (axis, position) in spatialAxes(rank: input.rank).enumerated() {
-      output[position] = try window.outputAxis(axis, input: input[position])
+      if let extent = input[position].extent {
+        output[position] = .fixed(try window.along(axis, input: spaced(extent, axis)).output)
+      } else if spacing[axis] > 1 {
+        output[position] = .free("")
+      } else {
+        output[position] = try window.outputAxis(axis, input: input[position])
+      }
     }
     let rule = ProductRule(
       operation: Self.name, channelAxis: 0, channels: .fixed(outputChannels), parameterAxes: 1,
@@ -104,7 +141,7 @@ extension Convolution {
     let window = try window(of: weights)
     var axes: [WindowAxis] = []
     for (axis, position) in spatialAxes(rank: input.count).enumerated() {
-      axes.append(try window.along(axis, input: input[position]))
+      axes.append(try window.along(axis, input: spaced(input[position], axis)))
     }
     return Extents(
       samples: input[0], inputChannels: input[channelAxis(rank: input.count)],
@@ -117,7 +154,8 @@ extension Convolution {
 extension Convolution {
   /// For each output element, over the taps of the window in row-major order and, within a tap,
   /// over the channels of the group: `sum = input · weight + sum`, in float with one rounding a
-  /// step, beginning with +0. Padding is read as the number 0.
+  /// step, beginning with +0. Padding is read as the number 0; a tap that meets a gap between the
+  /// elements of a transposed convolution is no step.
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
     guard let input = inputs[ProductOperand.input], let weights = inputs[ProductOperand.weights]
     else { throw .malformed("\(Self.name) needs two factors") }
@@ -149,14 +187,16 @@ extension Convolution {
   }
 
   /// Calls `body` for every output element with its sample, channel and index, and a sequence of
-  /// steps: the index of an input element (nil in the padding) and of its weight.
+  /// steps: the index of an input element (nil in the padding) and of its weight. Taps that meet a
+  /// gap between elements are left out.
   private func forEachOutput(
     _ extents: Extents,
     _ body: (
       _ sample: Int, _ channel: Int, _ index: Int, _ steps: ((Int?, Int) -> Void) -> Void
     ) -> Void
   ) {
-    let inputExtents = extents.axes.map(\.input)
+    // Extents without the gaps.
+    let inputExtents = zip(extents.axes, spacing).map { ($0.input - 1) / $1 + 1 }
     let outputExtents = extents.axes.map(\.output)
     let windowExtents = extents.axes.map(\.window)
     let inputPlane = inputExtents.reduce(1, *)
@@ -174,20 +214,23 @@ extension Convolution {
     }
 
     var tapPositions = [Int?](repeating: nil, count: taps)
+    var isGap = [Bool](repeating: false, count: taps)
     for sample in 0..<extents.samples {
       for position in 0..<outputPlane {
         let coordinates = Self.coordinates(of: position, in: outputExtents)
         for tap in 0..<taps {
           let tapCoordinates = Self.coordinates(of: tap, in: windowExtents)
           var flat: Int? = 0
+          isGap[tap] = false
           for axis in extents.axes.indices {
             let place = extents.axes[axis].inputPosition(
               coordinates[axis], tap: tapCoordinates[axis])
-            guard let above = flat, (0..<inputExtents[axis]).contains(place) else {
+            if place % spacing[axis] != 0 { isGap[tap] = true }
+            guard let above = flat, (0..<extents.axes[axis].input).contains(place) else {
               flat = nil
-              break
+              continue
             }
-            flat = above * inputExtents[axis] + place
+            flat = above * inputExtents[axis] + place / spacing[axis]
           }
           tapPositions[tap] = flat
         }
@@ -198,7 +241,7 @@ extension Convolution {
             index(
               sample, channel, position, channels: extents.outputChannels, plane: outputPlane)
           ) { (step) in
-            for tap in 0..<taps {
+            for tap in 0..<taps where !isGap[tap] {
               for inputChannel in 0..<groupInputs {
                 let inputIndex = tapPositions[tap].map {
                   index(
@@ -235,7 +278,9 @@ extension Convolution {
   private func cut(_ weights: ValueType, _ kernels: KernelSet) -> (
     ConvolutionKernel.Cut, ProductTable
   )? {
-    guard order == .channelsLast, let extents = weights.shape.extents else { return nil }
+    guard order == .channelsLast, !isTransposed, let extents = weights.shape.extents else {
+      return nil
+    }
     let cut = ConvolutionKernel.Cut(weights: extents, dilations: dilations, groups: groups)
     if cut.isDepthwise, weights.elementType == .int8, cut.taps > Int(QM_DEPTHWISE_INT8_TAPS) {
       return nil
@@ -259,6 +304,9 @@ extension Convolution {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
+    if isTransposed {
+      return try TransposedConvolution(self, operands, kernels: kernels)?.kernel(outputs[0])
+    }
     let input = try required(ProductOperand.input, of: operands).type
     let weights = try required(ProductOperand.weights, of: operands).type
     guard let (cut, table) = cut(weights, kernels), let inputShape = input.shape.extents,

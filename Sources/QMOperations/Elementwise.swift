@@ -71,6 +71,8 @@ public enum BinaryFunction: UInt8, Hashable, Sendable, CaseIterable {
   case power = 6
   /// On float32 with the sign of the dividend (C's `fmod`); on integers with that of the divisor.
   case remainder = 7
+  /// `left < 0 ? left · right : left`: the right operand is a slope.
+  case parametricRelu = 8
 }
 
 /// `output[i] = encode(then(function(real(left[i]), real(right[i]))))` with NumPy broadcasting:
@@ -293,6 +295,7 @@ extension BinaryFunction {
     case .maximum: canonical(right.isNaN ? right : right > left ? right : left)
     case .power: QMOperations.power(left, right)
     case .remainder: canonical(left.truncatingRemainder(dividingBy: right))
+    case .parametricRelu: canonical(left < 0 ? left * right : left)
     }
   }
 
@@ -307,6 +310,7 @@ extension BinaryFunction {
     case .minimum: return min(left, right)
     case .maximum: return max(left, right)
     case .power: return try integerPower(left, right)
+    case .parametricRelu: return left < 0 ? left &* right : left
     case .divide:
       guard right != 0 else { throw .invalidInput("an integer \(left) is divided by 0") }
       // Apart, because the most negative number has no opposite and the processor traps.

@@ -98,7 +98,7 @@ public struct TensorView {
 }
 
 /// One node made ready to run on concrete shapes.
-public struct Kernel {
+public struct Kernel: Sendable {
   /// The memory of a run.
   public struct Memory {
     /// Start of each input; nil where an optional input is absent.
@@ -176,12 +176,21 @@ public enum Operation: Hashable, Sendable {
   case binary(Binary)
   case table(Table)
   case cast(Cast)
+  case comparison(Compare)
+  case logic(Logic)
+  case classification(Classification)
+  case select(Select)
   // Over windows and axes.
   case pooling(Pooling)
   case reduction(Reduction)
   case softmax(Softmax)
   case batchNormalization(BatchNormalization)
   case layerNormalization(LayerNormalization)
+  case argExtreme(ArgExtreme)
+  case topK(TopK)
+  case cumulativeSum(CumulativeSum)
+  case resize(Resize)
+  case groupNormalization(GroupNormalization)
   // Moving elements.
   case identity(Identity)
   case reshape(Reshape)
@@ -198,6 +207,16 @@ public enum Operation: Hashable, Sendable {
   case tile(Tile)
   case shapeOf(ShapeOf)
   case fill(Fill)
+  case progression(Progression)
+  case oneHot(OneHot)
+  case triangle(Triangle)
+  case gatherElements(GatherElements)
+  case gatherND(GatherND)
+  case scatterElements(ScatterElements)
+  case scatterND(ScatterND)
+  case nonZero(NonZero)
+  case depthToSpace(DepthToSpace)
+  case spaceToDepth(SpaceToDepth)
   // Between real numbers and codes.
   case quantize(Quantize)
   case dynamicQuantize(DynamicQuantize)
@@ -213,11 +232,20 @@ public enum Operation: Hashable, Sendable {
     case .binary(let operation): operation
     case .table(let operation): operation
     case .cast(let operation): operation
+    case .comparison(let operation): operation
+    case .logic(let operation): operation
+    case .classification(let operation): operation
+    case .select(let operation): operation
     case .pooling(let operation): operation
     case .reduction(let operation): operation
     case .softmax(let operation): operation
     case .batchNormalization(let operation): operation
     case .layerNormalization(let operation): operation
+    case .argExtreme(let operation): operation
+    case .topK(let operation): operation
+    case .cumulativeSum(let operation): operation
+    case .resize(let operation): operation
+    case .groupNormalization(let operation): operation
     case .identity(let operation): operation
     case .reshape(let operation): operation
     case .flatten(let operation): operation
@@ -233,6 +261,16 @@ public enum Operation: Hashable, Sendable {
     case .tile(let operation): operation
     case .shapeOf(let operation): operation
     case .fill(let operation): operation
+    case .progression(let operation): operation
+    case .oneHot(let operation): operation
+    case .triangle(let operation): operation
+    case .gatherElements(let operation): operation
+    case .gatherND(let operation): operation
+    case .scatterElements(let operation): operation
+    case .scatterND(let operation): operation
+    case .nonZero(let operation): operation
+    case .depthToSpace(let operation): operation
+    case .spaceToDepth(let operation): operation
     case .quantize(let operation): operation
     case .dynamicQuantize(let operation): operation
     case .dequantize(let operation): operation

@@ -141,7 +141,7 @@ public struct Planner {
         operands.append(residual)
       }
       return operands
-    case .unary, .pooling, .softmax, .layerNormalization:
+    case .unary, .pooling, .softmax, .layerNormalization, .groupNormalization:
       return node.inputs.prefix(1).compactMap { $0 }
     case .reduction(let reduction):
       let hasIntegerForm: Bool
@@ -154,12 +154,16 @@ public struct Planner {
       let hasIntegerForm: Bool
       switch binary.function {
       case .add, .subtract, .multiply, .minimum, .maximum: hasIntegerForm = true
+      case .parametricRelu: return node.inputs.prefix(1).compactMap { $0 }
       case .divide, .power, .remainder: hasIntegerForm = false
       }
       return hasIntegerForm ? node.inputs.compactMap { $0 } : []
-    case .recurrent, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate,
-      .split, .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .cast, .table,
-      .batchNormalization, .quantize, .dynamicQuantize, .dequantize:
+    case .recurrent, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
+      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .cast, .table,
+      .batchNormalization, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic,
+      .classification, .select, .argExtreme, .topK, .cumulativeSum, .progression, .oneHot,
+      .triangle, .resize, .gatherElements, .gatherND, .scatterElements, .scatterND, .nonZero,
+      .depthToSpace, .spaceToDepth:
       return []
     }
   }
@@ -222,8 +226,11 @@ private struct GridGroups {
   static func keepsGrid(_ operation: Operation) -> Bool {
     switch operation {
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
-      .slice, .pad, .gather, .expand, .tile:
+      .slice, .pad, .gather, .expand, .tile, .triangle, .gatherElements, .gatherND, .depthToSpace,
+      .spaceToDepth:
       true
+    case .resize(let resize):
+      if case .nearest = resize.mode { resize.coordinates != .region } else { false }
     case .pooling(let pooling): pooling.kind == .maximum
     case .reduction(let reduction): reduction.kind == .maximum || reduction.kind == .minimum
     default: false

@@ -40,9 +40,13 @@ public struct Work: Sendable, Hashable {
       return shapes[value] ?? program.values[value].type.shape.extents
     }
     switch node.operation {
-    case .convolution:
-      // Weights are [O, …]: what an output channel reads is all but the first axis.
-      return extents(ProductOperand.weights)?.dropFirst().reduce(1, *)
+    case .convolution(let convolution):
+      // Weights are [O, …]: what an output channel reads is all but the first axis; of the taps of
+      // a transposed convolution, those that meet no gap.
+      let gaps = convolution.spacing.reduce(1) { $0 &* max($1, 1) }
+      return extents(ProductOperand.weights).map {
+        ($0.dropFirst().reduce(1, *) + gaps - 1) / max(gaps, 1)
+      }
     case .matrixMultiply: return extents(ProductOperand.input)?.last
     case .recurrent(let recurrent):
       // Of each element of the states, and each of its gates.

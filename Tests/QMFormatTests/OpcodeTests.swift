@@ -13,7 +13,11 @@ struct OpcodeTests {
       .layerNormalization: 36, .identity: 64, .reshape: 65, .flatten: 66, .squeeze: 67,
       .unsqueeze: 68, .transpose: 69, .concatenate: 70, .split: 71, .slice: 72, .pad: 73,
       .gather: 74, .expand: 75, .tile: 76, .shapeOf: 77, .fill: 78, .quantize: 96,
-      .dynamicQuantize: 97, .dequantize: 98,
+      .dynamicQuantize: 97, .dequantize: 98, .transposedConvolution: 8, .comparison: 20,
+      .logic: 21, .classification: 22, .select: 23, .argExtreme: 37, .topK: 38,
+      .cumulativeSum: 39, .resize: 40, .groupNormalization: 41, .progression: 79, .oneHot: 80,
+      .triangle: 81, .gatherElements: 82, .gatherND: 83, .scatterElements: 84, .scatterND: 85,
+      .nonZero: 86, .depthToSpace: 87, .spaceToDepth: 88,
     ]
     for opcode in Opcode.allCases { #expect(frozen[opcode] == opcode.rawValue) }
     var generator = ProgramGenerator(seed: 0)
@@ -32,8 +36,21 @@ struct OpcodeTests {
     #expect(Recurrent.Direction.allCases.map(\.rawValue) == Array(0...2))
     #expect(Recurrent.Direction.reverse.rawValue == 1)
     #expect(Recurrent.Inputs.real.rawValue == 0 && Recurrent.Inputs.roundedPerRow.rawValue == 1)
-    #expect(BinaryFunction.allCases.map(\.rawValue) == Array(0...7))
+    #expect(BinaryFunction.allCases.map(\.rawValue) == Array(0...8))
     #expect(BinaryFunction.divide.rawValue == 3 && BinaryFunction.power.rawValue == 6)
+    #expect(BinaryFunction.parametricRelu.rawValue == 8)
+    #expect(Compare.Function.allCases == [.equal, .less, .lessOrEqual, .greater, .greaterOrEqual])
+    #expect(Compare.Function.greaterOrEqual.rawValue == 4)
+    #expect(Logic.Function.allCases.map(\.rawValue) == [0, 1, 2])
+    #expect(Logic.Function.exclusiveOr.rawValue == 2 && Logic.Function.and.rawValue == 0)
+    #expect(Classification.Kind.notANumber.rawValue == 0)
+    #expect(Classification.Kind.negativeInfinite.rawValue == 3)
+    #expect(ArgExtreme.Kind.maximum.rawValue == 0 && ArgExtreme.Kind.minimum.rawValue == 1)
+    #expect(Resize.Rounding.nearestPreferringFloor.rawValue == 0)
+    #expect(Resize.Rounding.floor.rawValue == 2 && Resize.Rounding.ceiling.rawValue == 3)
+    #expect(Resize.Coordinates.halfPixel.rawValue == 0 && Resize.Coordinates.region.rawValue == 6)
+    #expect(Resize.Coordinates.asymmetric.rawValue == 4)
+    #expect(ScatterReduction.replace.rawValue == 0 && ScatterReduction.maximum.rawValue == 4)
     #expect(Pooling.Kind.maximum.rawValue == 0 && Pooling.Kind.averageOfInside.rawValue == 1)
     #expect(Pooling.Kind.averageOfPadded.rawValue == 2)
     #expect(Reduction.Kind.allCases.map(\.rawValue) == Array(0...9))

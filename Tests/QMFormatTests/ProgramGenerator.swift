@@ -68,6 +68,46 @@ struct ProgramGenerator {
         Convolution(
           order: order(), strides: list(), dilations: list(), padding: padding(),
           groups: integer(), epilogue: epilogue()))
+    case .transposedConvolution:
+      .convolution(
+        Convolution(
+          order: order(), strides: list(), dilations: list(), padding: padding(),
+          groups: integer(), epilogue: epilogue(), spacing: list() + [2]))
+    case .comparison: .comparison(Compare(Compare.Function.allCases.randomElement(using: &random)!))
+    case .logic: .logic(Logic(Logic.Function.allCases.randomElement(using: &random)!))
+    case .classification:
+      .classification(Classification(Classification.Kind.allCases.randomElement(using: &random)!))
+    case .select: .select(Select())
+    case .argExtreme:
+      .argExtreme(
+        ArgExtreme(
+          flag() ? .maximum : .minimum, axis: integer(), keepsAxis: flag(), takesLast: flag()))
+    case .topK: .topK(TopK(axis: integer(), takesLargest: flag()))
+    case .cumulativeSum:
+      .cumulativeSum(CumulativeSum(axis: integer(), excludesOwn: flag(), fromEnd: flag()))
+    case .resize:
+      .resize(
+        Resize(
+          [.nearest(.ceiling), .nearest(.floor), .linear, .cubic(coefficient: float())]
+            .randomElement(using: &random)!, flag() ? .region : .halfPixel, axes: list(),
+          antialias: flag(), excludesOutside: flag(), extrapolation: float()))
+    case .groupNormalization:
+      .groupNormalization(
+        GroupNormalization(
+          groups: integer(), order: order(), epsilon: float(), output: output()))
+    case .progression: .progression(Progression())
+    case .oneHot: .oneHot(OneHot(axis: integer()))
+    case .triangle: .triangle(Triangle(isUpper: flag()))
+    case .gatherElements: .gatherElements(GatherElements(axis: integer()))
+    case .gatherND: .gatherND(GatherND(batchAxes: integer()))
+    case .scatterElements:
+      .scatterElements(ScatterElements(axis: integer(), flag() ? .replace : .maximum))
+    case .scatterND: .scatterND(ScatterND(flag() ? .add : .multiply))
+    case .nonZero: .nonZero(NonZero())
+    case .depthToSpace:
+      .depthToSpace(DepthToSpace(block: integer(), channelsComeFirst: flag(), order: order()))
+    case .spaceToDepth:
+      .spaceToDepth(SpaceToDepth(block: integer(), channelsComeFirst: flag(), order: order()))
     case .matrixMultiply:
       .matrixMultiply(
         MatrixMultiply(

@@ -16,6 +16,7 @@ enum {
   QM_MAXIMUM = 5,
   QM_POWER = 6,
   QM_REMAINDER = 7,
+  QM_PARAMETRIC_RELU = 8,
 };
 
 /// How an operand goes along a run of output elements.

@@ -28,7 +28,7 @@ struct Lowering {
 
   let source: Graph
   let uses: Uses
-  private(set) var rewriter: Rewriter
+  var rewriter: Rewriter
   private var codes: [Graph.ValueID: Codes] = [:]
   /// Quantize nodes that went into the node before them.
   private var absorbed: Set<Int> = []
@@ -151,9 +151,16 @@ struct Lowering {
     case .softmax(let softmax): try lower(softmax, node)
     case .layerNormalization(let normalization): try lower(normalization, node)
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
-      .slice, .pad, .gather, .expand, .tile:
+      .slice, .pad, .gather, .expand, .tile, .select, .triangle,
+      .gatherElements, .gatherND, .depthToSpace, .spaceToDepth:
       try lowerMove(node)
-    case .table, .cast, .batchNormalization, .shapeOf, .fill, .dynamicQuantize:
+    case .groupNormalization(let normalization): try lower(normalization, node)
+    case .resize(let resize): try lower(resize, node)
+    case .comparison(let comparison): try lower(comparison, node)
+    case .argExtreme: try lowerArgExtreme(node)
+    case .table, .cast, .batchNormalization, .shapeOf, .fill, .dynamicQuantize, .logic,
+      .classification, .topK, .cumulativeSum, .progression, .oneHot, .scatterElements, .scatterND,
+      .nonZero:
       try lowerToFloat(node)
     }
   }

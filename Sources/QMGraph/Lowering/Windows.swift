@@ -55,4 +55,25 @@ extension Lowering {
     }
     try emit(.layerNormalization(normalization), for: node, inputs)
   }
+
+  mutating func lower(_ normalization: GroupNormalization, _ node: Graph.Node) throws(QMError) {
+    guard grid(of: node.input(0)) != nil, let codes = codes(of: node.input(0)) else {
+      try lowerToFloat(node)
+      return
+    }
+    var normalization = normalization
+    normalization.output = encoding(of: node.outputs[0])
+    try emit(
+      .groupNormalization(normalization), for: node,
+      [codes.value, float(node.input(1)!), float(node.input(2)!)])
+  }
+
+  /// The nearest element keeps its code; anything else stays float.
+  mutating func lower(_ resize: Resize, _ node: Graph.Node) throws(QMError) {
+    if case .nearest = resize.mode, resize.coordinates != .region {
+      try lowerMove(node)
+    } else {
+      try lowerToFloat(node)
+    }
+  }
 }

@@ -112,6 +112,33 @@ private struct LayoutAssignment {
       pooling.order = .channelsLast
       try emitLast(.pooling(pooling), node, [last(node.input(0)!)])
 
+    case .groupNormalization(var normalization)
+    where normalization.order == .channelsFirst && hasLast(node.input(0)):
+      normalization.order = .channelsLast
+      try emitLast(
+        .groupNormalization(normalization), node,
+        [last(node.input(0)!), first(node.input(1)!), first(node.input(2)!)])
+
+    case .resize(var resize)
+    where hasLast(node.input(0)) && !resize.axes.contains { $0 < 2 }:
+      // Axes that are resized keep their order, and with it the order of the sums.
+      resize.axes = resize.axes.map { $0 - 1 }
+      var inputs: [Graph.ValueID?] = [try last(node.input(0)!)]
+      for input in node.inputs.dropFirst() {
+        inputs.append(try input.map { (input) throws(QMError) in try first(input) })
+      }
+      try emitLast(.resize(resize), node, inputs)
+
+    case .depthToSpace(var blocks)
+    where blocks.order == .channelsFirst && hasLast(node.input(0)):
+      blocks.order = .channelsLast
+      try emitLast(.depthToSpace(blocks), node, [last(node.input(0)!)])
+
+    case .spaceToDepth(var blocks)
+    where blocks.order == .channelsFirst && hasLast(node.input(0)):
+      blocks.order = .channelsLast
+      try emitLast(.spaceToDepth(blocks), node, [last(node.input(0)!)])
+
     case .batchNormalization(var normalization) where normalization.order == .channelsFirst:
       guard rank(node.input(0)!) > 2, hasLast(node.input(0)) else {
         try emitFirst(node.operation, node)

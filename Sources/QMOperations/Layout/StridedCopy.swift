@@ -73,6 +73,21 @@ struct StridedCopy: Sendable {
     inStrides.remove(at: axis)
   }
 
+  /// The copy element by element.
+  func runInOrder(from input: UnsafeRawPointer, to output: UnsafeMutableRawPointer) {
+    guard !isEmpty else { return }
+    for position in 0..<extents.reduce(1, *) {
+      var rest = position
+      var (target, source) = (outOffset, inOffset)
+      for axis in extents.indices.reversed() {
+        target += rest % extents[axis] * outStrides[axis]
+        source += rest % extents[axis] * inStrides[axis]
+        rest /= extents[axis]
+      }
+      (output + target).copyMemory(from: input + source, byteCount: elementByteCount)
+    }
+  }
+
   func run(
     from input: UnsafeRawPointer, to output: UnsafeMutableRawPointer, _ set: qm_kernel_set,
     _ threads: ThreadPool

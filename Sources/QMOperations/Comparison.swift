@@ -1,0 +1,265 @@
+import QMTensor
+
+// Element-wise operations that give or take bool.
+
+/// `output[i] = left[i] function right[i]`, bool, with NumPy broadcasting. Both operands have one
+/// element type; or stand for real numbers, float32 or codes with fixed quantization in any mix.
+/// NaN is unequal to everything. bool compares by `equal` only.
+public struct Compare: OperationProtocol {
+  public static let name = "Compare"
+
+  public enum Function: UInt8, Hashable, Sendable, CaseIterable {
+    case equal = 0
+    case less = 1
+    case lessOrEqual = 2
+    case greater = 3
+    case greaterOrEqual = 4
+  }
+
+  public var function: Function
+  public init(_ function: Function) { self.function = function }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(2...2, operands)
+    let left = try required(0, of: operands).type.checked()
+    let right = try required(1, of: operands).type.checked()
+    let shape = try Shape.broadcast(left.shape, right.shape)
+    if !(left.isReal && right.isReal) {
+      guard left.elementType == right.elementType, left.quantization == .none,
+        right.quantization == .none,
+        left.elementType.isInteger || left.elementType == .bool && function == .equal
+      else { throw .malformed("\(function) of \(left) and \(right); expected one type of numbers") }
+    }
+    try left.checkGridIfFixed()
+    try right.checkGridIfFixed()
+    return [try ValueType(.bool, shape).checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let (left, right) = (inputs[0]!, inputs[1]!)
+    let output = outputs[0].elements(as: Bool.self)
+    let broadcasting = Broadcasting(left: left.shape, right: right.shape, output: outputs[0].shape)
+    func compare<Element: TensorElement & Comparable>(_: Element.Type) {
+      let (left, right) = (left.elements(as: Element.self), right.elements(as: Element.self))
+      broadcasting.forEach { output[$0] = function(left[$1], right[$2]) }
+    }
+    if left.isReal && right.isReal {
+      broadcasting.forEach { output[$0] = function(left.real(at: $1), right.real(at: $2)) }
+      return
+    }
+    switch left.elementType {
+    case .int8: compare(Int8.self)
+    case .uint8: compare(UInt8.self)
+    case .int16: compare(Int16.self)
+    case .uint16: compare(UInt16.self)
+    case .int32: compare(Int32.self)
+    case .uint32: compare(UInt32.self)
+    case .int64: compare(Int64.self)
+    case .uint64: compare(UInt64.self)
+    case .bool:
+      let (left, right) = (left.elements(as: Bool.self), right.elements(as: Bool.self))
+      broadcasting.forEach { output[$0] = left[$1] == right[$2] }
+    case .float32, .float16, .bfloat16, .float64:
+      throw .internalFault("\(left.elementType) is not compared")
+    }
+  }
+}
+
+extension Compare.Function {
+  fileprivate func callAsFunction<Element: Comparable>(_ left: Element, _ right: Element) -> Bool {
+    switch self {
+    case .equal: left == right
+    case .less: left < right
+    case .lessOrEqual: left <= right
+    case .greater: left > right
+    case .greaterOrEqual: left >= right
+    }
+  }
+}
+
+extension TensorView {
+  /// Whether the elements stand for real numbers.
+  fileprivate var isReal: Bool { ValueType(elementType, Shape(shape), quantization).isReal }
+}
+
+/// `output[i] = left[i] function right[i]` of bool, with NumPy broadcasting.
+public struct Logic: OperationProtocol {
+  public static let name = "Logic"
+
+  public enum Function: UInt8, Hashable, Sendable, CaseIterable {
+    case and = 0
+    case or = 1
+    case exclusiveOr = 2
+  }
+
+  public var function: Function
+  public init(_ function: Function) { self.function = function }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(2...2, operands)
+    let left = try required(0, of: operands).type.checked()
+    let right = try required(1, of: operands).type.checked()
+    guard left.elementType == .bool, right.elementType == .bool else {
+      throw .malformed("\(function) of \(left) and \(right); expected bool")
+    }
+    return [try ValueType(.bool, Shape.broadcast(left.shape, right.shape)).checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let left = inputs[0]!.elements(as: Bool.self)
+    let right = inputs[1]!.elements(as: Bool.self)
+    let output = outputs[0].elements(as: Bool.self)
+    let broadcasting = Broadcasting(
+      left: inputs[0]!.shape, right: inputs[1]!.shape, output: outputs[0].shape)
+    broadcasting.forEach { index, leftIndex, rightIndex in
+      switch function {
+      case .and: output[index] = left[leftIndex] && right[rightIndex]
+      case .or: output[index] = left[leftIndex] || right[rightIndex]
+      case .exclusiveOr: output[index] = left[leftIndex] != right[rightIndex]
+      }
+    }
+  }
+}
+
+/// Which float32 elements are NaN, or infinite: bool.
+public struct Classification: OperationProtocol {
+  public static let name = "Classification"
+
+  public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
+    case notANumber = 0
+    case infinite = 1
+    case positiveInfinite = 2
+    case negativeInfinite = 3
+  }
+
+  public var kind: Kind
+  public init(_ kind: Kind) { self.kind = kind }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    let input = try required(0, of: operands).type.checked()
+    guard input.elementType == .float32, input.quantization == .none else {
+      throw .malformed("\(kind) of \(input); expected float32")
+    }
+    return [ValueType(.bool, input.shape)]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!.elements(as: Float.self)
+    let output = outputs[0].elements(as: Bool.self)
+    for (index, number) in input.enumerated() {
+      switch kind {
+      case .notANumber: output[index] = number.isNaN
+      case .infinite: output[index] = number.isInfinite
+      case .positiveInfinite: output[index] = number == .infinity
+      case .negativeInfinite: output[index] = number == -.infinity
+      }
+    }
+  }
+}
+
+/// `output[i] = condition[i] ? whenTrue[i] : whenFalse[i]`, with NumPy broadcasting.
+/// Inputs: condition, bool; two operands of one element type and quantization, whose elements are
+/// moved.
+public struct Select: OperationProtocol {
+  public static let name = "Select"
+  public init() {}
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(3...3, operands)
+    let condition = try required(0, of: operands).type.checked()
+    var type = try movable(1, of: operands)
+    let other = try movable(2, of: operands)
+    guard condition.elementType == .bool else {
+      throw .malformed("a condition of type \(condition); expected bool")
+    }
+    guard type.elementType == other.elementType, type.quantization == other.quantization else {
+      throw .malformed("a choice between \(type) and \(other); expected one type")
+    }
+    type.shape = try Shape.broadcast(
+      condition.shape, Shape.broadcast(type.shape, other.shape))
+    return [try type.checked()]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let condition = inputs[0]!.elements(as: Bool.self)
+    let output = outputs[0]
+    let strides = inputs.map { Broadcasting.strides(of: $0!.shape, within: output.shape) }
+    func place(_ index: [Int], _ operand: Int) -> Int {
+      zip(index, strides[operand]).reduce(0) { $0 + $1.0 * $1.1 }
+    }
+    let size = output.elementType.byteCount
+    var position = 0
+    try forEachIndex(of: output.shape) { (index) throws(QMError) in
+      let operand = condition[place(index, 0)] ? 1 : 2
+      (output.base + position * size).copyMemory(
+        from: inputs[operand]!.base + place(index, operand) * size, byteCount: size)
+      position += 1
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard kernels != .reference else { return nil }
+    let extents = try outputs[0].concreteExtents()
+    var strides: [[Int]] = []
+    for index in 0..<3 {
+      strides.append(
+        Broadcasting.strides(
+          of: try required(index, of: operands).type.concreteExtents(), within: extents))
+    }
+    let rows = SelectRows(extents: extents, strides: strides)
+    switch outputs[0].elementType.byteCount {
+    case 1: return rows.kernel(UInt8.self)
+    case 2: return rows.kernel(UInt16.self)
+    case 4: return rows.kernel(UInt32.self)
+    default: return rows.kernel(UInt64.self)
+    }
+  }
+}
+
+/// A choice along the last axis, row by row.
+private struct SelectRows: Sendable {
+  let outer: [Int]
+  let count: Int
+  let outerStrides: [[Int]]
+  let steps: [Int]
+
+  init(extents: [Int], strides: [[Int]]) {
+    outer = Array(extents.dropLast())
+    count = extents.last ?? 1
+    outerStrides = strides.map { Array($0.dropLast()) }
+    steps = strides.map { $0.last ?? 0 }
+  }
+
+  func kernel<Element: BitwiseCopyable & Sendable>(_: Element.Type) -> Kernel {
+    let rowCount = outer.contains(0) ? 0 : outer.reduce(1, *)
+    return Kernel(name: Select.name) { (memory) throws(QMError) in
+      let condition = memory.inputs[0]!.assumingMemoryBound(to: UInt8.self)
+      let whenTrue = memory.inputs[1]!.assumingMemoryBound(to: Element.self)
+      let whenFalse = memory.inputs[2]!.assumingMemoryBound(to: Element.self)
+      let output = memory.outputs[0]!.assumingMemoryBound(to: Element.self)
+      let byteCount = count * MemoryLayout<Element>.stride
+      memory.threads.run(forRangesOf: rowCount, byteCount: byteCount) { range, _ in
+        for row in range {
+          var starts = (0, 0, 0)
+          var rest = row
+          for axis in outer.indices.reversed() {
+            let index = rest % outer[axis]
+            rest /= outer[axis]
+            starts.0 += index * outerStrides[0][axis]
+            starts.1 += index * outerStrides[1][axis]
+            starts.2 += index * outerStrides[2][axis]
+          }
+          let target = output + row * count
+          for index in 0..<count {
+            target[index] =
+              condition[starts.0 + index * steps[0]] != 0
+              ? whenTrue[starts.1 + index * steps[1]] : whenFalse[starts.2 + index * steps[2]]
+          }
+        }
+      }
+    }
+  }
+}

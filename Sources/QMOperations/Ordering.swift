@@ -1,0 +1,218 @@
+import QMTensor
+
+// What looks for places along one axis, or goes along it.
+
+/// The position of the largest or least element along `axis`, int64.
+///
+/// Input: float32, codes with fixed quantization, int32 or int64. The search begins with the first
+/// element and takes a later one that is larger (less); with `takesLast` also one that is equal. NaN
+/// counts as larger than any number.
+public struct ArgExtreme: OperationProtocol {
+  public static let name = "ArgExtreme"
+
+  public enum Kind: UInt8, Hashable, Sendable {
+    case maximum = 0
+    case minimum = 1
+  }
+
+  public var kind: Kind
+  /// Counted from the front.
+  public var axis: Int
+  /// Whether the axis stays, with extent 1.
+  public var keepsAxis: Bool
+  public var takesLast: Bool
+
+  public init(_ kind: Kind, axis: Int, keepsAxis: Bool, takesLast: Bool = false) {
+    self.kind = kind
+    self.axis = axis
+    self.keepsAxis = keepsAxis
+    self.takesLast = takesLast
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    let input = try required(0, of: operands).type.checked()
+    try expectAxis(axis, rank: input.shape.rank)
+    try expectOrdered(input)
+    guard input.shape[axis] != 0 else {
+      throw .malformed("the \(kind) of no elements: axis \(axis) of \(input)")
+    }
+    var shape = input.shape
+    if keepsAxis { shape[axis] = 1 } else { shape.axes.remove(at: axis) }
+    return [ValueType(.int64, shape)]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let output = outputs[0].elements(as: Int64.self)
+    try input.forEachLine(along: axis) { (line, number) throws(QMError) in
+      func isBetter(_ place: Int, _ best: Int) -> Bool {
+        let (new, old) = (line.place(place), line.place(best))
+        if takesLast, !input.isLess(new, old), !input.isLess(old, new) { return true }
+        return kind == .maximum ? input.isLess(old, new) : input.isLess(new, old)
+      }
+      var best = 0
+      for place in 0..<line.count where isBetter(place, best) { best = place }
+      output[number] = Int64(best)
+    }
+  }
+}
+
+/// The `k` largest or least elements along `axis`, in order, and their positions (int64).
+///
+/// Inputs: x, as ``ArgExtreme`` takes it; k, int64 scalar or `[1]`. Of equal elements the one that
+/// stands first comes first; NaN counts as larger than any number.
+public struct TopK: OperationProtocol {
+  public static let name = "TopK"
+  /// Counted from the front.
+  public var axis: Int
+  public var takesLargest: Bool
+
+  public init(axis: Int, takesLargest: Bool) {
+    self.axis = axis
+    self.takesLargest = takesLargest
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(2...2, operands)
+    var type = try required(0, of: operands).type.checked()
+    try expectAxis(axis, rank: type.shape.rank)
+    try expectOrdered(type)
+    let count = try integers(1, of: operands, "the number of elements")
+    if let values = count.values {
+      guard values.count == 1, values[0] >= 0, values[0] <= type.shape[axis].extent ?? .max else {
+        throw .malformed("the first \(values) elements of axis \(axis) of \(type)")
+      }
+      type.shape[axis] = .fixed(values[0])
+    } else {
+      type.shape[axis] = .free("")
+    }
+    return [try type.checked(), ValueType(.int64, type.shape)]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!
+    let count = outputs[0].shape[axis]
+    guard inputs[1]!.integers() == [count] else {
+      throw .invalidInput("\(inputs[1]!.integers()) elements; the run expects \(count)")
+    }
+    let size = input.elementType.byteCount
+    let positions = outputs[1].elements(as: Int64.self)
+    let inner = input.shape[(axis + 1)...].reduce(1, *)
+    try input.forEachLine(along: axis) { (line, number) throws(QMError) in
+      let order = (0..<line.count).sorted {
+        let (left, right) = (line.place($0), line.place($1))
+        if input.isLess(left, right) { return !takesLargest }
+        if input.isLess(right, left) { return takesLargest }
+        return $0 < $1
+      }
+      for (rank, position) in order.prefix(count).enumerated() {
+        let place = (number / inner * count + rank) * inner + number % inner
+        positions[place] = Int64(position)
+        (outputs[0].base + place * size).copyMemory(
+          from: input.base + line.place(position) * size, byteCount: size)
+      }
+    }
+  }
+}
+
+/// Sums along `axis`: `output[i] = x[0] + … + x[i]`, one after the other, begun with +0.
+///
+/// Input: float32, each step rounded; int32 or int64, with two's complement wrapping.
+/// `excludesOwn` leaves out the element itself; `fromEnd` goes the other way.
+public struct CumulativeSum: OperationProtocol {
+  public static let name = "CumulativeSum"
+  /// Counted from the front.
+  public var axis: Int
+  public var excludesOwn: Bool
+  public var fromEnd: Bool
+
+  public init(axis: Int, excludesOwn: Bool, fromEnd: Bool) {
+    self.axis = axis
+    self.excludesOwn = excludesOwn
+    self.fromEnd = fromEnd
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    let type = try required(0, of: operands).type.checked()
+    try expectAxis(axis, rank: type.shape.rank)
+    guard type.quantization == .none, [.float32, .int32, .int64].contains(type.elementType) else {
+      throw .unsupported("\(Self.name) of \(type); expected float32, int32 or int64")
+    }
+    return [type]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    func sum<Element: TensorElement>(
+      _: Element.Type, _ zero: Element, _ add: (Element, Element) -> Element
+    ) throws(QMError) {
+      let input = inputs[0]!.elements(as: Element.self)
+      let output = outputs[0].elements(as: Element.self)
+      try inputs[0]!.forEachLine(along: axis) { (line, _) throws(QMError) in
+        var sum = zero
+        for step in 0..<line.count {
+          let place = line.place(fromEnd ? line.count - 1 - step : step)
+          let next = add(sum, input[place])
+          output[place] = excludesOwn ? sum : next
+          sum = next
+        }
+      }
+    }
+    switch inputs[0]!.elementType {
+    case .int32: try sum(Int32.self, 0, &+)
+    case .int64: try sum(Int64.self, 0, &+)
+    default: try sum(Float.self, 0) { canonical($0 + $1) }
+    }
+  }
+}
+
+extension OperationProtocol {
+  /// - Throws: `unsupported` unless the elements have an order: real numbers, int32 or int64.
+  fileprivate func expectOrdered(_ type: ValueType) throws(QMError) {
+    guard !type.isReal else { return try type.checkGridIfFixed() }
+    guard type.quantization == .none, type.elementType == .int32 || type.elementType == .int64
+    else {
+      throw .unsupported("\(Self.name) of \(type); expected real numbers, int32 or int64")
+    }
+  }
+}
+
+/// The elements along one axis, the others fixed.
+struct Line {
+  let start: Int
+  let step: Int
+  let count: Int
+  func place(_ index: Int) -> Int { start + index * step }
+}
+
+extension TensorView {
+  /// Calls `body` for each line along `axis`, in row-major order of the other axes.
+  func forEachLine(
+    along axis: Int, _ body: (_ line: Line, _ number: Int) throws(QMError) -> Void
+  ) throws(QMError) {
+    let count = shape[axis]
+    let inner = shape[(axis + 1)...].reduce(1, *)
+    for number in 0..<shape[..<axis].reduce(1, *) * inner {
+      let start = number / inner * count * inner + number % inner
+      try body(Line(start: start, step: inner, count: count), number)
+    }
+  }
+
+  /// Whether one element is less than another; NaN is less than nothing, and all else less than it.
+  fileprivate func isLess(_ left: Int, _ right: Int) -> Bool {
+    switch (elementType, quantization) {
+    case (.int32, _):
+      let elements = elements(as: Int32.self)
+      return elements[left] < elements[right]
+    case (.int64, _):
+      let elements = elements(as: Int64.self)
+      return elements[left] < elements[right]
+    case (_, .fixed): return code(at: left) < code(at: right)
+    default:
+      let elements = elements(as: Float.self)
+      let (x, y) = (elements[left], elements[right])
+      return x < y || (y.isNaN && !x.isNaN)
+    }
+  }
+}
