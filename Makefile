@@ -3,7 +3,7 @@ SHELL = /bin/sh
 PYTHON ?= python3
 packages = pkg-config libprotobuf-c-dev zlib1g-dev
 
-.PHONY: setup build test demo fixtures format
+.PHONY: setup build test demo fixtures format onnx-cases
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
@@ -38,3 +38,9 @@ fixtures:
 
 format:
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
+
+# ONNX's operator cases: make onnx-cases CASES=folder [LIST=file] [VERBOSE=1]
+onnx-cases: setup
+	@test -n "$(CASES)" || { echo "usage: make onnx-cases CASES=folder [LIST=file]" >&2; exit 64; }
+	@swift build -c release --product onnx-cases >&2
+	@.build/release/onnx-cases $(CASES) $(LIST) $(if $(VERBOSE),--verbose)

@@ -62,6 +62,10 @@ let package = Package(
     .executableTarget(name: "qinspect", dependencies: ["QMCommands"]),
     .executableTarget(name: "qrun", dependencies: ["QMCommands"]),
 
+    // ONNX's operator cases: `make onnx-cases`. No product: it tests the reader and the operations.
+    .executableTarget(
+      name: "onnx-cases", dependencies: ["QMONNX", "QMRuntime"], path: "Tests/ONNXCases"),
+
     // Tests.
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),

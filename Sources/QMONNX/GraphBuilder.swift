@@ -59,8 +59,11 @@ final class GraphBuilder {
   }
 
   /// Reads inputs, nodes and outputs.
+  /// - Parameter settings: inputs that become constants of these values.
   /// - Returns: names of the inputs that have a default and became constants.
-  func build(_ source: ONNXGraph) throws(QMError) -> [String] {
+  func build(
+    _ source: ONNXGraph, settings: [String: Tensor] = [:]
+  ) throws(QMError) -> [String] {
     guard max(source.inputs.count, source.outputs.count) <= limits.ports else {
       throw .unsupported("more than \(limits.ports) inputs or outputs")
     }
@@ -81,6 +84,12 @@ final class GraphBuilder {
       guard inputNames.insert(input.name).inserted else {
         throw .malformed("two inputs are named '\(input.name.abbreviated)'")
       }
+      if let tensor = settings[input.name] {
+        try check(tensor, for: input)
+        defined.insert(input.name)
+        initializers[input.name] = .success(tensor)
+        continue
+      }
       if defined.contains(input.name) {
         defaulted.append(input.name)
         continue
@@ -88,12 +97,56 @@ final class GraphBuilder {
       defined.insert(input.name)
       try addInput(input)
     }
+    if let unknown = settings.keys.sorted().first(where: { !inputNames.contains($0) }) {
+      throw .usage("no input is named '\(unknown.abbreviated)'")
+    }
     let nodes = try NodeOrder.sorted(source.nodes, defined: defined)
-    for node in source.nodes { usedNames.formUnion(node.inputs) }
+    usedNames.formUnion(source.namesRead)
     for output in source.outputs { usedNames.insert(output.name) }
     for node in nodes { try read(node) }
     for output in source.outputs { try addOutput(output) }
     return defaulted
+  }
+
+  /// - Throws: `usage` if a value given for an input does not fit it.
+  private func check(_ tensor: Tensor, for input: ONNXValueInfo) throws(QMError) {
+    try within(.value(input.name)) { () throws(QMError) in
+      guard let type = input.type, try ElementType(onnx: type.dataType) == tensor.elementType,
+        type.axes.map({ Shape($0).admits(tensor.shape) }) ?? true
+      else { throw .usage("the input cannot be set to \(tensor)") }
+    }
+  }
+
+  /// The outputs of a graph that stands in a node, its nodes added as if they stood there. It reads
+  /// values of the graphs around it; its own names end with it.
+  func inline(_ source: ONNXGraph) throws(QMError) -> [Value] {
+    guard source.inputs.isEmpty, source.sparseInitializerCount == 0 else {
+      throw .unsupported("a branch with inputs or sparse initializers")
+    }
+    let outer = (values, initializers, usedNames)
+    defer { (values, initializers, usedNames) = outer }
+    for tensor in source.initializers {
+      initializers[tensor.name] = try elements(of: tensor)
+      values[tensor.name] = nil
+    }
+    var own: Set<String> = []
+    for node in source.nodes { own.formUnion(node.outputs) }
+    let known = Set(values.keys).union(initializers.keys).subtracting(own)
+    let nodes = try NodeOrder.sorted(source.nodes, defined: known)
+    usedNames = source.namesRead.union(source.outputs.map(\.name))
+    for node in nodes {
+      do { try read(node) } catch {
+        throw QMError(error.code, "in its branch: \(error.description)")
+      }
+    }
+    var results: [Value] = []
+    for output in source.outputs {
+      guard let value = try value(named: output.name) else {
+        throw QMError.malformed("the branch does not produce it").within(.value(output.name))
+      }
+      results.append(value)
+    }
+    return results
   }
 
   /// A tensor that contradicts itself is an error at once; one of a type that is not read only
@@ -340,5 +393,21 @@ extension ONNXNode {
   /// The name, or what it produces: exporters leave names out.
   var label: String {
     name.isEmpty ? outputs.first { !$0.isEmpty } ?? operation : name
+  }
+}
+
+extension ONNXGraph {
+  /// Every name that a node reads, also one within a graph of its own.
+  fileprivate var namesRead: Set<String> {
+    var names: Set<String> = []
+    for node in nodes {
+      names.formUnion(node.inputs)
+      for attribute in node.attributes {
+        guard case .graph(let graph) = attribute.value else { continue }
+        names.formUnion(graph.namesRead)
+        names.formUnion(graph.outputs.map(\.name))
+      }
+    }
+    return names
   }
 }

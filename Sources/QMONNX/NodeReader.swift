@@ -212,6 +212,13 @@ struct NodeReader {
     return values.map { String(decoding: $0, as: UTF8.self) }
   }
 
+  /// - Throws: `malformed` if the graph is missing.
+  func graph(_ name: String) throws(QMError) -> ONNXGraph {
+    guard let attribute = attribute(name) else { throw .malformed("attribute '\(name)' is missing") }
+    guard case .graph(let graph) = attribute.value else { throw mismatch(attribute, "a graph") }
+    return graph
+  }
+
   func tensor(_ name: String) throws(QMError) -> Tensor? {
     guard let attribute = attribute(name) else { return nil }
     guard case .tensor(let source) = attribute.value else { throw mismatch(attribute, "a tensor") }

@@ -25,13 +25,29 @@ public struct ONNXOperator: Sendable {
   let inputs: ClosedRange<Int>
   let read: @Sendable (NodeReader) throws(QMError) -> Void
 
+  /// Operators that are read in versions before 7 as well, and since which.
+  private static let earlier: [String: Int] = [
+    "Abs": 6, "Add": 6, "ArgMax": 1, "ArgMin": 1, "AveragePool": 1, "BatchNormalization": 6,
+    "Cast": 6, "Ceil": 6, "Clip": 6, "Concat": 1, "Constant": 1, "Conv": 1, "ConvTranspose": 1,
+    "DepthToSpace": 1, "Div": 6, "Dropout": 6, "Elu": 6, "Exp": 6, "Flatten": 1, "Floor": 6,
+    "Gather": 1, "Gemm": 6, "GlobalAveragePool": 1, "GlobalMaxPool": 1, "HardSigmoid": 6,
+    "Identity": 1, "InstanceNormalization": 6, "LeakyRelu": 6, "Log": 6, "LogSoftmax": 1,
+    "LpNormalization": 1, "MatMul": 1, "Max": 6, "MaxPool": 1, "Mean": 6, "Min": 6, "Mul": 6,
+    "Neg": 6, "Not": 1, "PRelu": 6, "Pad": 2, "Reciprocal": 6, "ReduceL1": 1, "ReduceL2": 1,
+    "ReduceLogSum": 1, "ReduceLogSumExp": 1, "ReduceMax": 1, "ReduceMean": 1, "ReduceMin": 1,
+    "ReduceProd": 1, "ReduceSum": 1, "ReduceSumSquare": 1, "Relu": 6, "Reshape": 5, "Selu": 6,
+    "Shape": 1, "Sigmoid": 6, "Size": 1, "Slice": 1, "Softmax": 1, "Softplus": 1, "Softsign": 1,
+    "SpaceToDepth": 1, "Split": 2, "Sqrt": 6, "Squeeze": 1, "Sub": 6, "Sum": 6, "Tanh": 6,
+    "Tile": 6, "TopK": 1, "Transpose": 1, "Unsqueeze": 1,
+  ]
+
   fileprivate init(
-    _ name: String, since first: Int = ONNXReader.opsets.lowerBound, inputs: ClosedRange<Int>,
+    _ name: String, since first: Int = 7, inputs: ClosedRange<Int>,
     _ runs: OperatorRuns, _ note: String = "",
     _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
   ) {
     self.name = name
-    self.opsets = first...ONNXReader.opsets.upperBound
+    self.opsets = (Self.earlier[name] ?? first)...ONNXReader.opsets.upperBound
     self.runs = runs
     self.note = note
     self.inputs = inputs
@@ -50,6 +66,10 @@ public enum OperatorTable {
     // Convolution
     ONNXOperator("Conv", inputs: 2...3, .integer) { (node) throws(QMError) in
       try node.convolution()
+    },
+
+    ONNXOperator("ConvTranspose", inputs: 2...3, .integer, "output_shape for known extents only") {
+      (node) throws(QMError) in try node.transposedConvolution()
     },
 
     // MatrixMultiply
@@ -129,6 +149,51 @@ public enum OperatorTable {
     ONNXOperator("Cast", inputs: 1...1, .float, "not to or from strings, float8 and int4") {
       (node) throws(QMError) in try node.cast()
     },
+    ONNXOperator("PRelu", inputs: 2...2, .integer) { (node) throws(QMError) in
+      try node.parametricRelu()
+    },
+
+    // Comparison
+    comparison("Equal", .equal),
+    comparison("Less", .less),
+    comparison("LessOrEqual", since: 12, .lessOrEqual),
+    comparison("Greater", .greater),
+    comparison("GreaterOrEqual", since: 12, .greaterOrEqual),
+    logic("And", .and),
+    logic("Or", .or),
+    logic("Xor", .exclusiveOr),
+    ONNXOperator("Not", inputs: 1...1, .float) { (node) throws(QMError) in try node.not() },
+    ONNXOperator("IsNaN", since: 9, inputs: 1...1, .float) { (node) throws(QMError) in
+      try node.isNaN()
+    },
+    ONNXOperator("IsInf", since: 10, inputs: 1...1, .float) { (node) throws(QMError) in
+      try node.isInfinite()
+    },
+    ONNXOperator("Where", since: 9, inputs: 3...3, .move) { (node) throws(QMError) in
+      try node.select()
+    },
+
+    // Ordering
+    ONNXOperator("ArgMax", inputs: 1...1, .integer) { (node) throws(QMError) in
+      try node.argExtreme(.maximum)
+    },
+    ONNXOperator("ArgMin", inputs: 1...1, .integer) { (node) throws(QMError) in
+      try node.argExtreme(.minimum)
+    },
+    ONNXOperator("TopK", inputs: 1...2, .float) { (node) throws(QMError) in try node.topK() },
+    ONNXOperator("CumSum", since: 11, inputs: 2...2, .float, "constant axis") {
+      (node) throws(QMError) in try node.cumulativeSum()
+    },
+    ONNXOperator("Range", since: 11, inputs: 3...3, .float, "known before the run") {
+      (node) throws(QMError) in try node.progression()
+    },
+    ONNXOperator("Size", inputs: 1...1, .move) { (node) throws(QMError) in try node.size() },
+    ONNXOperator("OneHot", since: 9, inputs: 3...3, .move, "depth known before the run") {
+      (node) throws(QMError) in try node.oneHot()
+    },
+    ONNXOperator("Trilu", since: 14, inputs: 1...2, .move) { (node) throws(QMError) in
+      try node.triangle()
+    },
 
     // Pooling
     ONNXOperator("MaxPool", inputs: 1...1, .integer, "without the output Indices") {
@@ -160,10 +225,32 @@ public enum OperatorTable {
     ONNXOperator("BatchNormalization", inputs: 5...5, .float, "in inference only") {
       (node) throws(QMError) in try node.batchNormalization()
     },
-    ONNXOperator(
-      "LayerNormalization", since: 17, inputs: 2...3, .float,
-      "without the outputs Mean and InvStdDev"
-    ) { (node) throws(QMError) in try node.layerNormalization() },
+    ONNXOperator("LayerNormalization", since: 17, inputs: 2...3, .integer) {
+      (node) throws(QMError) in try node.layerNormalization()
+    },
+    ONNXOperator("InstanceNormalization", inputs: 3...3, .integer) { (node) throws(QMError) in
+      try node.instanceNormalization()
+    },
+    ONNXOperator("GroupNormalization", since: 18, inputs: 3...3, .integer) {
+      (node) throws(QMError) in try node.groupNormalization()
+    },
+    ONNXOperator("LpNormalization", inputs: 1...1, .float) { (node) throws(QMError) in
+      try node.lpNormalization()
+    },
+
+    // Resize
+    ONNXOperator("Resize", since: 10, inputs: 1...4, .float, "nearest moves elements") {
+      (node) throws(QMError) in try node.resize()
+    },
+    ONNXOperator("Upsample", inputs: 1...2, .float, "nearest moves elements") {
+      (node) throws(QMError) in try node.upsample()
+    },
+    ONNXOperator("DepthToSpace", inputs: 1...1, .move) { (node) throws(QMError) in
+      try node.depthToSpace()
+    },
+    ONNXOperator("SpaceToDepth", inputs: 1...1, .move) { (node) throws(QMError) in
+      try node.spaceToDepth()
+    },
 
     // Softmax
     ONNXOperator("Softmax", inputs: 1...1, .integer) { (node) throws(QMError) in
@@ -194,6 +281,27 @@ public enum OperatorTable {
     ONNXOperator("Slice", inputs: 1...5, .move) { (node) throws(QMError) in try node.slice() },
     ONNXOperator("Pad", inputs: 1...4, .move) { (node) throws(QMError) in try node.pad() },
     ONNXOperator("Gather", inputs: 2...2, .move) { (node) throws(QMError) in try node.gather() },
+    ONNXOperator("GatherElements", since: 11, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.gatherElements()
+    },
+    ONNXOperator("GatherND", since: 11, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.gatherND()
+    },
+    ONNXOperator("Scatter", since: 9, inputs: 3...3, .move) { (node) throws(QMError) in
+      try node.scatterElements()
+    },
+    ONNXOperator("ScatterElements", since: 11, inputs: 3...3, .move) { (node) throws(QMError) in
+      try node.scatterElements()
+    },
+    ONNXOperator("ScatterND", since: 11, inputs: 3...3, .move) { (node) throws(QMError) in
+      try node.scatterND()
+    },
+    ONNXOperator("NonZero", since: 9, inputs: 1...1, .move, "constants only") {
+      (node) throws(QMError) in try node.nonZero()
+    },
+    ONNXOperator("If", inputs: 1...1, .read, "both branches run where the condition is computed") {
+      (node) throws(QMError) in try node.condition()
+    },
     ONNXOperator("Expand", since: 8, inputs: 2...2, .move) { (node) throws(QMError) in
       try node.expand()
     },
@@ -236,11 +344,26 @@ public enum OperatorTable {
   }
 
   private static func unary(
-    _ name: String, since first: Int = ONNXReader.opsets.lowerBound,
+    _ name: String, since first: Int = 7,
     _ function: @escaping @Sendable (NodeReader) throws(QMError) -> UnaryFunction
   ) -> ONNXOperator {
     ONNXOperator(name, since: first, inputs: 1...1, .table) { (node) throws(QMError) in
       try node.unary(function(node))
+    }
+  }
+
+  private static func comparison(
+    _ name: String, since first: Int = 7,
+    _ function: Compare.Function
+  ) -> ONNXOperator {
+    ONNXOperator(name, since: first, inputs: 2...2, .float) { (node) throws(QMError) in
+      try node.comparison(function)
+    }
+  }
+
+  private static func logic(_ name: String, _ function: Logic.Function) -> ONNXOperator {
+    ONNXOperator(name, inputs: 2...2, .float) { (node) throws(QMError) in
+      try node.logic(function)
     }
   }
 

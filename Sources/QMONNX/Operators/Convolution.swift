@@ -97,4 +97,118 @@ extension NodeReader {
           padding: window.padding, groups: groups)),
       [input, weights, bias], as: input.type)
   }
+
+  /// ConvTranspose: input `[N, C, …]`, weights `[C, O/groups, …]`, optional bias `[O]`. It becomes a
+  /// convolution over the input with gaps, its taps reversed.
+  func transposedConvolution() throws(QMError) {
+    let input = try float(0)
+    let given = try float(1)
+    let bias = try optionalFloat(2)
+    try requireSameType(input, given, bias)
+    let rank = shape(input).rank
+    guard rank >= 3, shape(given).rank == rank, let extents = shape(given).extents else {
+      throw .malformed(
+        "input \(shape(input)) and weights \(shape(given)); expected [N, C, …] and [C, O/groups, …] with as many axes"
+      )
+    }
+    try requireFinite(given, "weights")
+    try requireFinite(bias, "bias")
+    let groups = try integer("group") ?? 1
+    guard groups >= 1, extents[0] % groups == 0, extents[0] > 0 else {
+      throw .malformed("group \(groups) for weights of \(extents[0]) channels")
+    }
+    let window = try window(spatialRank: rank - 2)
+    let (before, after) = try transposedPads(window, kernel: Array(extents[2...]), shape(input))
+    let weights = try rearranged(given, extents, groups: groups)
+    let operation = Operation.convolution(
+      Convolution(
+        order: .channelsFirst, strides: window.strides.map { _ in 1 },
+        dilations: window.dilations,
+        padding: .explicit(before: before.map { max($0, 0) }, after: after.map { max($0, 0) }),
+        groups: groups, spacing: window.strides))
+    guard (before + after).contains(where: { $0 < 0 }) else {
+      return try finish(operation, [input, weights, bias], as: input.type)
+    }
+    let whole = try append(operation, [input, weights, bias], as: input.type, "whole")
+    let crop = try addConstant(before.map { min($0, 0) } + after.map { min($0, 0) }, "crop")
+    let axes = try addConstant(Array(2..<rank), "axes")
+    try finish(.pad(Pad(.constant)), [whole, crop, nil, axes], as: input.type)
+  }
+
+  /// What is added around the input with gaps; negative where the output is cropped.
+  private func transposedPads(
+    _ window: Window, kernel: [Int], _ input: Shape
+  ) throws(QMError) -> (before: [Int], after: [Int]) {
+    let count = kernel.count
+    let added = try integers("output_padding") ?? kernel.map { _ in 0 }
+    guard added.count == count, added.allSatisfy({ (0...Self.largestExtent).contains($0) }) else {
+      throw .malformed("output_padding \(added.prefix(8)) for \(count) spatial axes")
+    }
+    let reaches = (0..<count).map { (kernel[$0] - 1) * window.dilations[$0] }
+    func pads(_ axis: Int, total: Int, upper: Bool) -> (Int, Int) {
+      // The odd element of what is taken away goes behind with SAME_UPPER, else in front; what is
+      // missing is added behind.
+      let taken = max(total, 0)
+      let small = taken / 2
+      let (first, last) = upper ? (small, taken - small) : (taken - small, small)
+      return (reaches[axis] - first, reaches[axis] - last + added[axis] + taken - total)
+    }
+    var before: [Int] = []
+    var after: [Int] = []
+    let isUpper = window.padding == .sameUpper
+    if var wanted = try integers("output_shape") {
+      if wanted.count == count + 2 { wanted = Array(wanted[2...]) }
+      guard wanted.count == count, wanted.allSatisfy({ (1...Self.largestExtent).contains($0) })
+      else { throw .malformed("output_shape \(wanted.prefix(8)) for \(count) spatial axes") }
+      for axis in 0..<count {
+        guard let extent = input[axis + 2].extent, extent >= 1, extent <= Self.largestExtent else {
+          throw .unsupported("output_shape beside the free extents \(input)")
+        }
+        let whole = (extent - 1) * window.strides[axis] + added[axis] + reaches[axis] + 1
+        let (first, last) = pads(axis, total: whole - wanted[axis], upper: isUpper)
+        before.append(first)
+        after.append(last)
+      }
+      return (before, after)
+    }
+    for axis in 0..<count {
+      switch window.padding {
+      case .explicit(let first, let last):
+        before.append(reaches[axis] - first[axis])
+        after.append(reaches[axis] - last[axis] + added[axis])
+      case .sameUpper, .sameLower:
+        // The output has extent · stride elements, whatever the extent.
+        let total = reaches[axis] + 1 + added[axis] - window.strides[axis]
+        let (first, last) = pads(axis, total: total, upper: isUpper)
+        before.append(first)
+        after.append(last)
+      }
+    }
+    return (before, after)
+  }
+
+  /// Weights `[C, O/groups, …]` as `[O, C/groups, …]` with the taps of each axis reversed.
+  private func rearranged(
+    _ weights: Value, _ extents: [Int], groups: Int
+  ) throws(QMError) -> Value {
+    let spatial = Array(extents[2...])
+    let type = weights.type
+    let places = Array(2..<extents.count)
+    let ends = spatial.map { _ in Int(Int32.min) }
+    var value = try append(
+      .slice(Slice()),
+      [
+        weights, addConstant(spatial.map { $0 - 1 }, "last"), addConstant(ends, "first"),
+        addConstant(places, "axes"), addConstant(spatial.map { _ in -1 }, "backwards"),
+      ], as: type, "reversed")
+    let grouped = [groups, extents[0] / groups, extents[1]] + spatial
+    value = try append(
+      .reshape(Reshape()), [value, addConstant(grouped, "groups")], as: type, "grouped")
+    value = try append(
+      .transpose(Transpose(permutation: [0, 2, 1] + places.map { $0 + 1 })), [value], as: type,
+      "outputsFirst")
+    let joined = [groups * extents[1], extents[0] / groups] + spatial
+    return try append(
+      .reshape(Reshape()), [value, addConstant(joined, "extents")], as: type, "weights")
+  }
 }

@@ -17,12 +17,45 @@ extension NodeReader {
   }
 
   func binary(_ function: BinaryFunction) throws(QMError) {
-    try finish(function, input(0), input(1))
+    let left = try input(0)
+    try finish(function, left, aligned(input(1), with: left))
+  }
+
+  /// The right operand of an operation of two. Before opset 7 it begins at an axis of the left one,
+  /// not at its end, where attribute 'axis' says so.
+  private func aligned(_ right: Value, with left: Value) throws(QMError) -> Value {
+    guard opset < 7, let given = try integer("axis") else { return right }
+    let rank = shape(left).rank
+    let axis = try axis(given, rank: rank)
+    return try aligned(right, axis: axis, rank: rank)
+  }
+
+  /// `value` with axes of 1 behind its own, so that they begin at `axis` of `rank`.
+  private func aligned(_ value: Value, axis: Int, rank: Int) throws(QMError) -> Value {
+    let own = shape(value).rank
+    let added = rank - axis - own
+    guard own > 0, added > 0 else { return value }
+    return try append(
+      .unsqueeze(Unsqueeze(axes: Array(own..<(own + added)))), [value], as: value.type, "aligned")
+  }
+
+  func parametricRelu() throws(QMError) {
+    let input = try input(0)
+    var slope = try self.input(1)
+    try requireSameType(input, slope)
+    // Before opset 7 several slopes are those of the channels.
+    if opset < 7, shape(slope).rank == 1, shape(slope)[0] != 1 {
+      slope = try aligned(slope, axis: 1, rank: shape(input).rank)
+    }
+    guard shape(slope).rank <= shape(input).rank else {
+      throw .malformed("slopes \(shape(slope)) do not broadcast to \(shape(input))")
+    }
+    try finish(.parametricRelu, input, slope)
   }
 
   /// The type in which integers of a narrower one are computed: two's complement wraps the same
   /// when the low bits are taken afterwards. nil where `type` is computed as it is.
-  private func widerType(of type: ElementType) -> ElementType? {
+  func widerType(of type: ElementType) -> ElementType? {
     switch type {
     case .int8, .uint8, .int16, .uint16: .int32
     case .uint32: .int64
@@ -30,7 +63,7 @@ extension NodeReader {
     }
   }
 
-  private func finish(
+  func finish(
     _ function: BinaryFunction, _ left: Value, _ right: Value
   ) throws(QMError) {
     let (operation, operands) = try lastStep(function, left, right)
@@ -50,7 +83,9 @@ extension NodeReader {
   ) throws(QMError) -> (Operation, [Value]) {
     try requireSameType(left, right)
     let operation = Operation.binary(Binary(function))
-    guard let wide = widerType(of: left.type) else { return (operation, [left, right]) }
+    // These wrap alike, signed or not.
+    let wraps = [.add, .subtract, .multiply].contains(function)
+    guard let wide = left.type == .uint64 && wraps ? .int64 : widerType(of: left.type) else { return (operation, [left, right]) }
     let widen = Operation.cast(Cast(to: wide))
     let operands = [
       try append(widen, [left], as: wide, "left"), try append(widen, [right], as: wide, "right"),

@@ -84,7 +84,10 @@ extension NodeReader {
       try requireSameType(first, next)
       inputs.append(next)
     }
-    guard let given = try integer("axis") else { throw .malformed("attribute 'axis' is missing") }
+    // 1 where it is left out, before opset 4.
+    guard let given = try integer("axis") ?? (opset < 4 ? 1 : nil) else {
+      throw .malformed("attribute 'axis' is missing")
+    }
     let axis = try axis(given, rank: shape(first).rank)
     try finish(.concatenate(Concatenate(axis: axis)), inputs, as: first.type)
   }

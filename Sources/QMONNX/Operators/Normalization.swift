@@ -23,15 +23,87 @@ extension NodeReader {
       operands, as: input.type)
   }
 
+  /// LayerNormalization; mean and inverse deviation apart where they are asked for.
   func layerNormalization() throws(QMError) {
     let input = try float(0)
     let scale = try float(1)
     let bias = try optionalFloat(2)
     try requireSameType(input, scale, bias)
-    let axis = try axis(integer("axis") ?? -1, rank: shape(input).rank)
+    let rank = shape(input).rank
+    let axis = try axis(integer("axis") ?? -1, rank: rank)
+    let epsilon = try number("epsilon", default: 1e-5)
+    let type = input.type
+    let places = try builder.append(
+      .layerNormalization(LayerNormalization(axis: axis, epsilon: epsilon)), name: node.label,
+      [input, scale, bias], outputNames: Array(node.outputs.prefix(1)))
+    var results = [Value(place: places[0], type: type)]
+    if node.outputs.dropFirst().contains(where: builder.isUsed) {
+      let average = Operation.reduction(
+        Reduction(.mean, axes: Array(axis..<rank), keepsAxes: true))
+      let mean = try append(average, [input], as: .float32, "mean")
+      let centred = try append(
+        .binary(Binary(.subtract)), [input, mean], as: .float32, "centred")
+      let square = try append(.unary(Unary(.square)), [centred], as: .float32, "square")
+      let variance = try append(average, [square], as: .float32, "variance")
+      let shifted = try append(
+        .unary(Unary(.affine(scale: 1, offset: epsilon))), [variance], as: .float32, "shifted")
+      let deviation = try append(.unary(Unary(.squareRoot)), [shifted], as: .float32, "deviation")
+      results += [
+        mean, try append(.unary(Unary(.reciprocal)), [deviation], as: .float32, "inverse"),
+      ]
+    }
+    try finish(results)
+  }
+
+  func instanceNormalization() throws(QMError) {
+    let input = try float(0)
+    let (scale, bias) = (try float(1), try float(2))
+    try requireSameType(input, scale, bias)
     try finish(
-      .layerNormalization(
-        LayerNormalization(axis: axis, epsilon: number("epsilon", default: 1e-5))),
+      .groupNormalization(
+        GroupNormalization(
+          groups: 0, order: .channelsFirst, epsilon: number("epsilon", default: 1e-5))),
       [input, scale, bias], as: input.type)
+  }
+
+  /// GroupNormalization: scale and bias per group before opset 21, then per channel.
+  func groupNormalization() throws(QMError) {
+    let input = try float(0)
+    guard let groups = try integer("num_groups"), groups >= 1 else {
+      throw .malformed("attribute 'num_groups' is missing or less than 1")
+    }
+    func parameter(_ index: Int, _ name: String) throws(QMError) -> Value {
+      let value = try float(index)
+      guard opset < 21, shape(value).extents == [groups] else { return value }
+      guard shape(input).rank >= 2, let channels = shape(input)[1].extent, channels % groups == 0
+      else { throw .unsupported("\(name) per group of \(shape(input))") }
+      let column = try append(.unsqueeze(Unsqueeze(axes: [1])), [value], as: value.type, name + "Column")
+      let extents = try addConstant([groups, channels / groups], name + "Extents")
+      let wide = try append(.expand(Expand()), [column, extents], as: value.type, name + "Wide")
+      return try append(
+        .reshape(Reshape()), [wide, addConstant([channels], name + "Channels")], as: value.type, name)
+    }
+    try finish(
+      .groupNormalization(
+        GroupNormalization(
+          groups: groups, order: .channelsFirst, epsilon: number("epsilon", default: 1e-5))),
+      [input, parameter(1, "scale"), parameter(2, "bias")], as: input.type)
+  }
+
+  /// LpNormalization: divided by the sum of magnitudes or the norm along an axis; 0 where that is 0.
+  func lpNormalization() throws(QMError) {
+    let input = try float(0)
+    let axis = try axis(integer("axis") ?? -1, rank: shape(input).rank)
+    let kind: Reduction.Kind
+    switch try integer("p") ?? 2 {
+    case 1: kind = .sumOfMagnitudes
+    case 2: kind = .norm
+    case let p: throw .malformed("p = \(p); ONNX defines 1 and 2")
+    }
+    let norm = try append(
+      .reduction(Reduction(kind, axes: [axis], keepsAxes: true)), [input], as: input.type, "norm")
+    let least = try addScalar(.leastNormalMagnitude, "least")
+    let divisor = try append(.binary(Binary(.maximum)), [norm, least], as: input.type, "divisor")
+    try finish(.binary(Binary(.divide)), [input, divisor], as: input.type)
   }
 }

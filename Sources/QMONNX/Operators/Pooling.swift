@@ -29,13 +29,18 @@ extension NodeReader {
         }
       }
     }
-    try finish(
-      .pooling(
-        Pooling(
-          kind: kind, order: .channelsFirst, window: extents, strides: window.strides,
-          dilations: window.dilations, padding: window.padding,
-          roundsUp: flag("ceil_mode", default: false))),
-      [input], as: input.type)
+    let operation = Operation.pooling(
+      Pooling(
+        kind: kind, order: .channelsFirst, window: extents, strides: window.strides,
+        dilations: window.dilations, padding: window.padding,
+        roundsUp: try flag("ceil_mode", default: false)))
+    guard input.type == .int8 || input.type == .uint8 else {
+      return try finish(operation, [input], as: input.type)
+    }
+    // Numbers of 8 bits are exact in float32.
+    let wide = try append(.cast(Cast(to: .float32)), [input], as: .float32, "float32")
+    let pooled = try append(operation, [wide], as: .float32, "pooled")
+    try finish(.cast(Cast(to: input.type)), [pooled], as: input.type)
   }
 
   /// GlobalAveragePool and GlobalMaxPool: all spatial axes become 1.

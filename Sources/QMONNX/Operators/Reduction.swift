@@ -17,8 +17,20 @@ extension NodeReader {
     }
     var axes = try axes(given ?? [], rank: rank)
     if axes.isEmpty, try !flag("noop_with_empty_axes", default: false) { axes = Array(0..<rank) }
-    try finish(
-      .reduction(Reduction(kind, axes: axes, keepsAxes: flag("keepdims", default: true))),
-      [input], as: input.type)
+    let operation = Operation.reduction(
+      Reduction(kind, axes: axes, keepsAxes: try flag("keepdims", default: true)))
+    guard let wide = input.type == .bool ? .int32 : widerType(of: input.type) else {
+      return try finish(operation, [input], as: input.type)
+    }
+    let widened = try append(.cast(Cast(to: wide)), [input], as: wide, "\(wide)")
+    var result = try append(operation, [widened], as: wide, "reduced")
+    if input.type == .bool, kind == .maximum || kind == .minimum {
+      // Of no elements: false is the least, true the largest.
+      let bound = try addConstant(Tensor([], [Int32(kind == .maximum ? 0 : 1)]), "bound")
+      result = try append(
+        .binary(Binary(kind == .maximum ? .maximum : .minimum)), [result, bound], as: wide,
+        "bounded")
+    }
+    try finish(.cast(Cast(to: input.type)), [result], as: input.type)
   }
 }
