@@ -84,6 +84,10 @@ struct Worker {
   /// - Returns: how the outputs differ from those expected; nil where they do not.
   private func run(_ model: String, data: String, _ tolerance: Tolerance) throws -> String? {
     let inputs = try tensors(in: data, "input")
+    for case .some(let tensor) in inputs.values where tensor.elementType == .float64 {
+      // It is computed in float32; what that cannot hold would become infinite.
+      _ = try tensor.converted(to: .float32)
+    }
     let names = try ONNXReader.inputNames(path: model)
     // Extents, axes, counts and scales are inputs of many cases, and a network's plan must know
     // them: inputs become constants, first those of integers, then all but the first, at last all.
@@ -120,8 +124,6 @@ struct Worker {
       guard let tensor = inputs[index] ?? nil else {
         throw QMError.unsupported("input \(index) is not a tensor of the case")
       }
-      // float64 is computed in float32; what that cannot hold would become infinite.
-      if tensor.elementType == .float64 { _ = try tensor.converted(to: .float32) }
       given[name] = tensor
     }
     let results = try loaded.run(given)
