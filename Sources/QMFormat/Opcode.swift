@@ -478,7 +478,8 @@ extension Operation {
     case .comparison, .logic, .classification, .select, .progression, .triangle, .scatterND,
       .nonZero:
       []
-    case .matrixMultiply, .recurrent, .unary, .binary, .table, .cast, .batchNormalization, .identity,
+    case .matrixMultiply, .recurrent, .unary, .binary, .table, .cast, .batchNormalization,
+      .identity,
       .reshape, .slice, .pad, .expand, .tile, .fill, .quantize, .dequantize:
       []
     }
@@ -504,7 +505,8 @@ extension Operation {
       }
     case .table, .cast, .pooling, .reduction, .softmax, .identity, .reshape, .flatten, .squeeze,
       .unsqueeze, .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile,
-      .shapeOf, .fill, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic, .classification, .select, .argExtreme, .topK,
+      .shapeOf, .fill, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic,
+      .classification, .select, .argExtreme, .topK,
       .cumulativeSum, .progression, .oneHot, .triangle, .gatherElements, .gatherND,
       .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth:
       []
@@ -527,9 +529,11 @@ extension Operation {
     case .groupNormalization(let operation): operation.output
     case .quantize(let operation):
       .quantized(operation.elementType, scale: operation.scale, zeroPoint: operation.zeroPoint)
-    case .recurrent, .cast, .batchNormalization, .identity, .reshape, .flatten, .squeeze, .unsqueeze,
+    case .recurrent, .cast, .batchNormalization, .identity, .reshape, .flatten, .squeeze,
+      .unsqueeze,
       .transpose, .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill,
-      .dynamicQuantize, .dequantize, .comparison, .logic, .classification, .select, .argExtreme, .topK,
+      .dynamicQuantize, .dequantize, .comparison, .logic, .classification, .select, .argExtreme,
+      .topK,
       .cumulativeSum, .progression, .oneHot, .triangle, .resize, .gatherElements, .gatherND,
       .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth:
       .float32

@@ -214,7 +214,9 @@ struct NodeReader {
 
   /// - Throws: `malformed` if the graph is missing.
   func graph(_ name: String) throws(QMError) -> ONNXGraph {
-    guard let attribute = attribute(name) else { throw .malformed("attribute '\(name)' is missing") }
+    guard let attribute = attribute(name) else {
+      throw .malformed("attribute '\(name)' is missing")
+    }
     guard case .graph(let graph) = attribute.value else { throw mismatch(attribute, "a graph") }
     return graph
   }

@@ -192,7 +192,8 @@ public struct GroupNormalization: OperationProtocol {
     }
   }
 
-  /// Up to 16 channels side by side, each a group of its own. `source` and `target` may be the same.
+  /// Up to 16 channels side by side, each a group of its own. `source` and `target` may be the
+  /// same.
   private static func normalizeColumns(
     _ source: UnsafePointer<Float>, _ target: UnsafeMutablePointer<Float>,
     _ scale: UnsafePointer<Float>, _ bias: UnsafePointer<Float>, channels: Int, rows: Int,

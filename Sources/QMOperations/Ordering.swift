@@ -5,8 +5,8 @@ import QMTensor
 /// The position of the largest or least element along `axis`, int64.
 ///
 /// Input: float32, codes with fixed quantization, int32 or int64. The search begins with the first
-/// element and takes a later one that is larger (less); with `takesLast` also one that is equal. NaN
-/// counts as larger than any number.
+/// element and takes a later one that is larger (less); with `takesLast` also one that is equal.
+/// NaN counts as larger than any number.
 public struct ArgExtreme: OperationProtocol {
   public static let name = "ArgExtreme"
 

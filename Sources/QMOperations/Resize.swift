@@ -104,9 +104,10 @@ public struct Resize: OperationProtocol {
         continue
       }
       let resizing = try AxisTarget(constant, position)
-      type.shape[axis] = try type.shape[axis].extent.map { (extent) throws(QMError) in
-        .fixed(try resizing.output(of: extent))
-      } ?? resizing.outputAxis
+      type.shape[axis] =
+        try type.shape[axis].extent.map { (extent) throws(QMError) in
+          .fixed(try resizing.output(of: extent))
+        } ?? resizing.outputAxis
     }
     return [try type.checked()]
   }
@@ -203,7 +204,8 @@ public struct Resize: OperationProtocol {
       var own = AxisTaps(axis: axis, input: input[axis], output: output[axis])
       for index in 0..<output[axis] {
         let place = place(
-          index, scale: scale, target: try AxisTarget(target, position).length(input[axis]), input: input[axis], output: output[axis],
+          index, scale: scale, target: try AxisTarget(target, position).length(input[axis]),
+          input: input[axis], output: output[axis],
           region: region.map { ($0[position], $0[position + axes.count]) })
         guard place.isFinite, place.magnitude < Float(1 << 30) else {
           throw .invalidInput("axis \(axis) is read at place \(place)")
@@ -220,7 +222,8 @@ public struct Resize: OperationProtocol {
   }
 
   private func place(
-    _ index: Int, scale: Float, target: Float, input: Int, output: Int, region: (start: Float, end: Float)?
+    _ index: Int, scale: Float, target: Float, input: Int, output: Int,
+    region: (start: Float, end: Float)?
   ) -> Float {
     let i = Float(index)
     let last = Float(input - 1)
@@ -413,7 +416,8 @@ public struct Resize: OperationProtocol {
     let largest = passes.dropLast().map(\.byteCount).max() ?? 0
     let place = (largest + Buffer.alignment - 1) / Buffer.alignment * Buffer.alignment
     return Kernel(
-      name: "\(Self.name) filter", scratchByteCount: { [passes] _ in
+      name: "\(Self.name) filter",
+      scratchByteCount: { [passes] _ in
         passes.count > 2 ? 2 * place : passes.count == 2 ? place : 0
       }
     ) { [passes] (memory) throws(QMError) in

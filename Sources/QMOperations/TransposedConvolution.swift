@@ -60,7 +60,8 @@ struct TransposedConvolution {
   ) throws(QMError) {
     func operand(_ index: Int) -> Operand? { index < operands.count ? operands[index] : nil }
     guard convolution.order == .channelsLast, kernels.instructionSet != nil,
-      let input = operand(ProductOperand.input)?.type, let weights = operand(ProductOperand.weights),
+      let input = operand(ProductOperand.input)?.type,
+      let weights = operand(ProductOperand.weights),
       let constant = weights.constant, let inputShape = input.shape.extents
     else { return nil }
     let extents = try convolution.extents(input: inputShape, weights: constant.shape)

@@ -136,8 +136,7 @@ public struct Planner {
         constantWeights(of: node) != nil || graph[right].constant == nil
       else { return [] }
       var operands = [node.input(ProductOperand.input), right].compactMap { $0 }
-      if let residual = node.input(ProductOperand.residual)
-      {
+      if let residual = node.input(ProductOperand.residual) {
         operands.append(residual)
       }
       return operands
@@ -158,7 +157,8 @@ public struct Planner {
       case .divide, .power, .remainder: hasIntegerForm = false
       }
       return hasIntegerForm ? node.inputs.compactMap { $0 } : []
-    case .recurrent, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
+    case .recurrent, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate,
+      .split,
       .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .cast, .table,
       .batchNormalization, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic,
       .classification, .select, .argExtreme, .topK, .cumulativeSum, .progression, .oneHot,

@@ -9,8 +9,8 @@ import QMTensor
 //
 //     onnx-cases CASES [LIST] [--verbose]
 //
-// prints how many passed, were refused, gave wrong outputs, and crashed or hung. Exits with 1 if any
-// was wrong or crashed. Each case runs in a worker process, so that a crash costs that case only.
+// prints how many passed, were refused, gave wrong outputs, and crashed or hung. Exits with 1 if
+// any was wrong or crashed. Each case runs in a worker process, so that a crash costs that case only.
 
 /// What became of a case, and why.
 struct Verdict {

@@ -50,7 +50,9 @@ import Testing
 
   @Test func extremesBreakTiesAsAsked() throws {
     let data = try Given([1, 4], [Float(1), 3, 3, .nan])
-    func place(_ operation: ArgExtreme) throws -> [Int64] { try operation.loops([data])[0].elements() }
+    func place(_ operation: ArgExtreme) throws -> [Int64] {
+      try operation.loops([data])[0].elements()
+    }
     #expect(try place(ArgExtreme(.minimum, axis: 1, keepsAxis: true)) == [0])
     #expect(try place(ArgExtreme(.maximum, axis: 1, keepsAxis: false)) == [3])
     let ties = try Given([3], [Int32(5), 5, 1])

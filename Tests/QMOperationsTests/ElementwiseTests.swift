@@ -218,8 +218,9 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
   func binaryCodesAreFrozen() {
     let inOrder: [BinaryFunction] = [
       .add, .subtract, .multiply, .divide, .minimum, .maximum, .power, .remainder,
+      .parametricRelu,
     ]
-    #expect(inOrder.map(\.rawValue) == Array(0..<8))
+    #expect(inOrder.map(\.rawValue) == Array(0..<9))
     #expect(BinaryFunction.allCases == inOrder)
   }
 

@@ -61,9 +61,13 @@ import Testing
     let data = try Given([2, 3], [Float](repeating: 1, count: 6))
     let resize = Resize(.linear, .halfPixel, axes: [1])
     for scale: Float in [0, -1, .nan, .infinity, 1e30] {
-      #expect(throws: QMError.malformed("")) { try resize.types(for: [data, self.scaled([scale])]) }
+      #expect(throws: QMError.malformed("")) {
+        try resize.types(for: [data, self.scaled([scale])])
+      }
     }
     #expect(throws: QMError.malformed("")) { try resize.types(for: [data, Given.integers([-1])]) }
-    #expect(throws: QMError.malformed("")) { try resize.types(for: [data, Given.integers([1, 2])]) }
+    #expect(throws: QMError.malformed("")) {
+      try resize.types(for: [data, Given.integers([1, 2])])
+    }
   }
 }

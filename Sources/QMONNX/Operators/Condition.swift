@@ -2,8 +2,8 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// If: the branch that a constant condition chooses takes the node's place. Where the condition is
-  /// computed both branches run, and each output is chosen, if both give the same extents.
+  /// If: the branch that a constant condition chooses takes the node's place. Where the condition
+  /// is computed both branches run, and each output is chosen, if both give the same extents.
   func condition() throws(QMError) {
     let condition = try raw(0)
     guard condition.type == .bool else { throw .malformed("a condition of type \(condition.type)") }

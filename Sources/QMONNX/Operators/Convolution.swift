@@ -98,8 +98,8 @@ extension NodeReader {
       [input, weights, bias], as: input.type)
   }
 
-  /// ConvTranspose: input `[N, C, …]`, weights `[C, O/groups, …]`, optional bias `[O]`. It becomes a
-  /// convolution over the input with gaps, its taps reversed.
+  /// ConvTranspose: input `[N, C, …]`, weights `[C, O/groups, …]`, optional bias `[O]`. It becomes
+  /// a convolution over the input with gaps, its taps reversed.
   func transposedConvolution() throws(QMError) {
     let input = try float(0)
     let given = try float(1)

@@ -85,7 +85,9 @@ extension NodeReader {
     let operation = Operation.binary(Binary(function))
     // These wrap alike, signed or not.
     let wraps = [.add, .subtract, .multiply].contains(function)
-    guard let wide = left.type == .uint64 && wraps ? .int64 : widerType(of: left.type) else { return (operation, [left, right]) }
+    guard let wide = left.type == .uint64 && wraps ? .int64 : widerType(of: left.type) else {
+      return (operation, [left, right])
+    }
     let widen = Operation.cast(Cast(to: wide))
     let operands = [
       try append(widen, [left], as: wide, "left"), try append(widen, [right], as: wide, "right"),

@@ -77,11 +77,13 @@ extension NodeReader {
       guard opset < 21, shape(value).extents == [groups] else { return value }
       guard shape(input).rank >= 2, let channels = shape(input)[1].extent, channels % groups == 0
       else { throw .unsupported("\(name) per group of \(shape(input))") }
-      let column = try append(.unsqueeze(Unsqueeze(axes: [1])), [value], as: value.type, name + "Column")
+      let column = try append(
+        .unsqueeze(Unsqueeze(axes: [1])), [value], as: value.type, name + "Column")
       let extents = try addConstant([groups, channels / groups], name + "Extents")
       let wide = try append(.expand(Expand()), [column, extents], as: value.type, name + "Wide")
       return try append(
-        .reshape(Reshape()), [wide, addConstant([channels], name + "Channels")], as: value.type, name)
+        .reshape(Reshape()), [wide, addConstant([channels], name + "Channels")], as: value.type,
+        name)
     }
     try finish(
       .groupNormalization(
@@ -90,7 +92,8 @@ extension NodeReader {
       [input, parameter(1, "scale"), parameter(2, "bias")], as: input.type)
   }
 
-  /// LpNormalization: divided by the sum of magnitudes or the norm along an axis; 0 where that is 0.
+  /// LpNormalization: divided by the sum of magnitudes or the norm along an axis; 0 where that
+  /// is 0.
   func lpNormalization() throws(QMError) {
     let input = try float(0)
     let axis = try axis(integer("axis") ?? -1, rank: shape(input).rank)

@@ -5,8 +5,8 @@ import QMTensor
 /// `start, start + delta, start + 2 · delta, …` as long as it is before `limit`.
 /// Inputs: three scalars of one type: float32, int32 or int64.
 ///
-/// It is ONNX's Range. There are `max(⌈(limit − start) / delta⌉, 0)` elements; in float32 the quotient is computed in
-/// binary64. Element i is `start + Float(i) · delta`, two roundings; integers wrap.
+/// It is ONNX's Range. There are `max(⌈(limit − start) / delta⌉, 0)` elements; in float32 the
+/// quotient is computed in binary64. Element i is `start + Float(i) · delta`, two roundings; integers wrap.
 public struct Progression: OperationProtocol {
   public static let name = "Range"
   public init() {}
@@ -19,7 +19,9 @@ public struct Progression: OperationProtocol {
       let operand = try required(index, of: operands)
       guard operand.type.elementType == type.elementType, operand.type.quantization == .none,
         Shape.product(of: try operand.type.checked().shape.axes).extent ?? 1 == 1
-      else { throw .malformed("a range of \(type) and \(operand.type); expected scalars of one type") }
+      else {
+        throw .malformed("a range of \(type) and \(operand.type); expected scalars of one type")
+      }
       if let constant = operand.constant { constants.append(constant) }
     }
     guard [.float32, .int32, .int64].contains(type.elementType) else {

@@ -181,7 +181,8 @@ public struct NonZero: OperationProtocol {
     guard type.quantization == .none else { throw .unsupported("\(Self.name) of \(type)") }
     let count: Shape.Axis
     if let constant = operand.constant {
-      let view = TensorView(constant.elementType, constant.shape, base: constant.buffer.base + constant.byteOffset)
+      let view = TensorView(
+        constant.elementType, constant.shape, base: constant.buffer.base + constant.byteOffset)
       count = .fixed((0..<constant.elementCount).count { view.isNonZero($0) })
     } else {
       count = .free("")
