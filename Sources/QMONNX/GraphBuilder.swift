@@ -49,6 +49,8 @@ final class GraphBuilder {
   /// Bytes that computed constants may still take.
   private var foldedBytesLeft: Int
   private var finite: Set<Value.Place> = []
+  /// Shape arithmetic that free axes keep from being constant.
+  private var partials: [Value.Place: PartialIntegers] = [:]
 
   init(opset: Int, functions: Set<String>, files: TensorFiles, limits: ONNXLimits) {
     self.opset = opset
@@ -278,17 +280,62 @@ final class GraphBuilder {
 
   /// Adds a node, or its results where all inputs are constants.
   func append(
-    _ operation: Operation, name: String, _ inputs: [Value?], outputNames: [String]
+    _ operation: Operation, name: String, _ given: [Value?], outputNames: [String]
   ) throws(QMError) -> [Value.Place] {
+    let inputs = try withKnownExtents(operation, given, name: name)
     let operands = inputs.map { $0.map { Operand(type(of: $0), constant: constant(of: $0)) } }
     let types = try operation.body.outputTypes(for: operands)
     for type in types { try checkSize(type) }
     if let places = try fold(operation, inputs, operands, types, name: name, outputNames) {
       return places
     }
+    let partial = try partialResult(operation, inputs, types)
+    if let partial, let tensor = try partial.tensor(types[0].elementType, types[0].shape.extents!) {
+      return [addConstant(name: outputNames.first ?? name, tensor).place]
+    }
     let ids = inputs.map { $0.map(id) }
-    return try graph.append(operation, name: name, ids, outputNames: outputNames)
+    let places = try graph.append(operation, name: name, ids, outputNames: outputNames)
       .map(Value.Place.graph)
+    if let partial { partials[places[0]] = partial }
+    return places
+  }
+
+  /// The elements of an integer value as far as they are known.
+  func partial(of value: Value) -> PartialIntegers? {
+    constant(of: value).flatMap { PartialIntegers($0) } ?? partials[value.place]
+  }
+
+  /// What is known of integers that an operation computes; nil where it has several results.
+  private func partialResult(
+    _ operation: Operation, _ inputs: [Value?], _ types: [ValueType]
+  ) throws(QMError) -> PartialIntegers? {
+    guard types.count == 1 else { return nil }
+    let operands = inputs.map { input in
+      input.map {
+        PartialIntegers.Operand(
+          type: type(of: $0), constant: constant(of: $0), partial: partial(of: $0))
+      }
+    }
+    return try PartialIntegers(operation, operands, result: types[0])
+  }
+
+  /// The inputs with computed extents replaced by constants that say the same of every run.
+  private func withKnownExtents(
+    _ operation: Operation, _ inputs: [Value?], name: String
+  ) throws(QMError) -> [Value?] {
+    guard inputs.count == 2, let data = inputs[0], let extents = inputs[1],
+      constant(of: extents) == nil, let partial = partials[extents.place]
+    else { return inputs }
+    let known: [Int]? =
+      switch operation {
+      case .reshape(let reshape):
+        partial.reshaping(type(of: data).shape, zeroIsZero: reshape.zeroIsZero)
+      case .expand: partial.expanding(type(of: data).shape)
+      default: nil
+      }
+    guard let known else { return inputs }
+    let tensor = try Tensor([known.count], known.map(Int64.init))
+    return [data, addConstant(name: "\(name).extents", tensor)]
   }
 
   private func id(of value: Value) -> Graph.ValueID {

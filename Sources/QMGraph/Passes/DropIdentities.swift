@@ -2,7 +2,8 @@ import QMOperations
 import QMTensor
 
 /// Given: a node that hands its input on unchanged: Identity; Cast to the type it has; Transpose
-/// that keeps the order; Reshape, Expand or Flatten to the extents it has; Concatenate of one.
+/// that keeps the order; Reshape, Expand or Flatten to the extents it has; Concatenate of one;
+/// a product with 1, a division by 1.
 /// Result: its readers read the input.
 public struct DropIdentities: Pass {
   public static let name = "drop-identities"
@@ -12,7 +13,7 @@ public struct DropIdentities: Pass {
   public func run(on graph: Graph) throws(QMError) -> Graph {
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
-      if let input = node.input(0), isIdentity(node, in: graph) {
+      if let input = identity(node, in: graph) {
         rewriter.replace(node.outputs[0], by: rewriter.value(input))
       } else {
         try rewriter.copy(node)
@@ -21,22 +22,39 @@ public struct DropIdentities: Pass {
     return try rewriter.finish()
   }
 
-  private func isIdentity(_ node: Graph.Node, in graph: Graph) -> Bool {
-    guard let input = node.input(0) else { return false }
+  /// The input that the node's one output is.
+  private func identity(_ node: Graph.Node, in graph: Graph) -> Graph.ValueID? {
+    guard let input = node.input(0) else { return nil }
     let (before, after) = (graph[input].type, graph[node.outputs[0]].type)
+    let isSame: Bool
     switch node.operation {
     case .identity:
-      return true
+      isSame = true
     case .cast:
-      return before == after
+      isSame = before == after
     case .transpose(let transpose):
-      return transpose.permutation == Array(transpose.permutation.indices)
+      isSame = transpose.permutation == Array(transpose.permutation.indices)
     case .concatenate:
-      return node.inputs.count == 1
+      isSame = node.inputs.count == 1
     case .reshape, .expand, .flatten, .squeeze, .unsqueeze:
-      return before.shape.extents != nil && before == after
+      isSame = before.shape.isCertainlyEqual(to: after.shape) && before == after
+    case .binary(let binary) where binary.then == nil && binary.output == .float32:
+      guard let right = node.input(1) else { return nil }
+      switch binary.function {
+      case .multiply where isOne(graph[input]) && graph[right].type == after: return right
+      case .multiply, .divide: isSame = before == after && isOne(graph[right])
+      default: return nil
+      }
     default:
-      return false
+      return nil
     }
+    return isSame ? input : nil
+  }
+
+  private func isOne(_ value: Graph.Value) -> Bool {
+    guard let constant = value.constant, constant.elementType == .float32,
+      constant.elementCount <= 1 << 16
+    else { return false }
+    return constant.elements(as: Float.self).allSatisfy { $0 == 1 }
   }
 }

@@ -3,7 +3,7 @@ import QMTensor
 
 /// Given: a convolution or matrix product with constant weights, whose only reader scales or shifts
 /// each output channel by constants: BatchNormalization; Add, Subtract, Multiply or Divide with a
-/// constant that varies along the channels alone. Any number of these in a row.
+/// constant that varies along the channels alone; a negation or a scaling. Any number in a row.
 /// Result: one product, `w′ = s·w`, `b′ = s·b + t`, computed in double and rounded once.
 ///
 /// Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
@@ -117,6 +117,13 @@ public struct FoldAffine: Pass {
           affine.shift.append(statistics[1][channel] - scale * statistics[2][channel])
         }
         return affine
+      case .unary(let unary) where unary.output == .float32:
+        switch unary.function {
+        case .negate: return Affine(scale: [-1])
+        case .affine(let scale, let offset):
+          return Affine(scale: [Double(scale)], shift: [Double(offset)])
+        default: return nil
+        }
       case .binary(let binary) where binary.then == nil && binary.output == .float32:
         let isLeft = node.input(0) == value
         guard node.input(0) != node.input(1), let other = node.input(isLeft ? 1 : 0),

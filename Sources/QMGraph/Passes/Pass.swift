@@ -18,6 +18,8 @@ public enum DefaultPasses {
     DropIdentities(),
     FoldAffine(),
     RecognizeActivations(),
+    RecognizeNormalization(),
+    RecognizeSoftmax(),
     FoldConstants(),
     FuseEpilogues(),
     AssignLayouts(),

@@ -3,19 +3,26 @@ import QMTensor
 
 /// Given: an activation function that an exporter spelled out:
 ///
-///     x · clip(x + 3, 0, 6) / 6        (also with the division, or a product with 1/6, elsewhere)
+///     x · clip(x + 3, 0, 6) / 6                      (the 1/6 anywhere in the product)
 ///     x · hardSigmoid(x; 1/6, 1/2)
+///     clip(x + 3, 0, 6) / 6
 ///     x · sigmoid(x)
+///     1 / (1 + exp(−x))
+///     x/2 · (1 + erf(x/√2))                          (the numbers anywhere in the products)
+///     x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))   (also with x · (1 + 0.044715 x²))
+///     log(1 + exp(x)), x · tanh(softplus(x))
+///     max(x, a · x) with a within 0…1, max(x, 0)
 ///
-/// Result: `hardSwish(x)`, `silu(x)`: one operation, one rounding, one table.
-/// Outputs are equal up to float rounding.
+/// Result: `hardSwish`, `hardSigmoid`, `silu`, `sigmoid`, `gelu`, `geluTanh`, `softplus`, `mish`,
+/// `leakyRelu`, `relu`: one operation, one rounding, one table.
+/// Outputs are equal up to float rounding, where the given form did not overflow.
 public struct RecognizeActivations: Pass {
   public static let name = "recognize-activations"
 
   public init() {}
 
   public func run(on graph: Graph) throws(QMError) -> Graph {
-    let matcher = Matcher(graph: graph, uses: Uses(graph))
+    let matcher = Matcher(matching: Matching(graph))
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
       if let (argument, function) = matcher.activation(node) {
@@ -30,77 +37,128 @@ public struct RecognizeActivations: Pass {
   }
 
   private struct Matcher {
-    let graph: Graph
-    let uses: Uses
+    let matching: Matching
 
     /// The argument and the function that `node` ends, if it ends one.
     func activation(_ node: Graph.Node) -> (Graph.ValueID, UnaryFunction)? {
       let output = node.outputs[0]
-      // x · clip(x + 3, 0, 6) scaled by 1/6, whichever came first.
-      if let product = scaledBySixth(output), let (left, right) = operands(product, .multiply) {
-        for (x, gate) in [(left, right), (right, left)] where isClipOfShift(gate, of: x) {
-          return (x, .hardSwish)
+      switch node.operation {
+      case .binary, .unary: break
+      default: return nil
+      }
+      guard let (argument, function) = found(output),
+        // A constant operand may have had more axes.
+        matching.shape(argument) == matching.shape(output)
+      else { return nil }
+      return (argument, function)
+    }
+
+    private func found(_ output: Graph.ValueID) -> (Graph.ValueID, UnaryFunction)? {
+      if let sum = matching.operand(output, of: .logarithm),
+        let exponential = matching.operand(sum, plus: 1),
+        let x = matching.operand(exponential, of: .exponential)
+      {
+        return (x, .softplus)
+      }
+      if let sum = matching.reciprocal(output), let exponential = matching.operand(sum, plus: 1),
+        let negative = matching.operand(exponential, of: .exponential), let x = negated(negative)
+      {
+        return (x, .sigmoid)
+      }
+      for (x, product) in matching.pairs(output, of: .maximum) {
+        if matching.scalar(product) == 0 { return (x, .relu) }
+        let factors = matching.factors(product)
+        if factors.values == [x], factors.scale > 0, factors.scale < 1 {
+          return (x, .leakyRelu(slope: Float(factors.scale)))
         }
       }
-      if let (left, right) = operands(output, .multiply) {
-        for (x, gate) in [(left, right), (right, left)] {
-          if let clip = scaledBySixth(gate), isClipOfShift(clip, of: x) { return (x, .hardSwish) }
-          switch function(gate, of: x) {
-          case .hardSigmoid(let alpha, 0.5) where abs(alpha - 1 / 6) < 1e-6: return (x, .hardSwish)
-          case .sigmoid: return (x, .silu)
-          default: continue
+      guard matching.operands(output, of: .multiply) != nil
+        || matching.operands(output, of: .divide) != nil
+      else { return nil }
+      let factors = matching.factors(output)
+      if factors.values.count == 1, isSixth(factors.scale),
+        let x = clippedShift(factors.values[0])
+      {
+        return (x, .hardSigmoid(alpha: 1 / 6, beta: 0.5))
+      }
+      guard factors.values.count == 2 else { return nil }
+      for (x, gate) in [
+        (factors.values[0], factors.values[1]), (factors.values[1], factors.values[0]),
+      ] {
+        if let function = gated(x, gate, factors.scale) { return (x, function) }
+      }
+      return nil
+    }
+
+    /// The function that `scale` · x · `gate` is.
+    private func gated(
+      _ x: Graph.ValueID, _ gate: Graph.ValueID, _ scale: Double
+    ) -> UnaryFunction? {
+      if isSixth(scale), clippedShift(gate) == x { return .hardSwish }
+      if scale == 1, let (function, argument) = matching.unary(gate) {
+        switch function {
+        case .hardSigmoid(let alpha, 0.5) where argument == x && abs(alpha - 1 / 6) < 1e-6:
+          return .hardSwish
+        case .sigmoid where argument == x: return .silu
+        case .tanh where matching.operand(argument, of: .softplus) == x: return .mish
+        case .tanh:
+          if let sum = matching.operand(argument, of: .logarithm),
+            let exponential = matching.operand(sum, plus: 1),
+            matching.operand(exponential, of: .exponential) == x
+          {
+            return .mish
           }
+        default: break
         }
+      }
+      guard isNear(scale, 0.5), let inner = matching.operand(gate, plus: 1) else { return nil }
+      if let argument = matching.operand(inner, of: .erf) {
+        let factors = matching.factors(argument)
+        return factors.values == [x] && isNear(factors.scale, 0.5.squareRoot()) ? .gelu : nil
+      }
+      if let argument = matching.operand(inner, of: .tanh), isGeluArgument(argument, of: x) {
+        return .geluTanh
       }
       return nil
     }
 
-    /// v, where `value` is v / 6 or v · 1/6.
-    private func scaledBySixth(_ value: Graph.ValueID) -> Graph.ValueID? {
-      if let (left, right) = operands(value, .divide), scalar(right) == 6 { return left }
-      if let (left, right) = operands(value, .multiply) {
-        for (v, factor) in [(left, right), (right, left)] {
-          if let factor = scalar(factor), abs(factor - 1 / 6) < 1e-6 { return v }
+    /// Whether `value` is √(2/π) · (x + 0.044715 x³).
+    private func isGeluArgument(_ value: Graph.ValueID, of x: Graph.ValueID) -> Bool {
+      let factors = matching.factors(value)
+      guard isNear(factors.scale, (2 / Double.pi).squareRoot()) else { return false }
+      if factors.values.count == 1 {
+        return matching.pairs(factors.values[0], of: .add).contains { left, right in
+          let cube = matching.factors(right)
+          return left == x && cube.values == [x, x, x] && isNear(cube.scale, 0.044715)
         }
       }
-      return nil
-    }
-
-    /// Whether `value` is clip(x + 3, 0, 6).
-    private func isClipOfShift(_ value: Graph.ValueID, of x: Graph.ValueID) -> Bool {
-      guard let node = producer(value), case .unary(let unary) = node.operation,
-        unary.function == .clip(minimum: 0, maximum: 6), let shifted = node.input(0),
-        let (left, right) = operands(shifted, .add)
+      guard factors.values.count == 2, factors.values.contains(x),
+        let sum = factors.values.first(where: { $0 != x }),
+        let square = matching.operand(sum, plus: 1)
       else { return false }
-      return (left == x && scalar(right) == 3) || (right == x && scalar(left) == 3)
+      let product = matching.factors(square)
+      return product.values == [x, x] && isNear(product.scale, 0.044715)
     }
 
-    private func function(_ value: Graph.ValueID, of x: Graph.ValueID) -> UnaryFunction? {
-      guard let node = producer(value), case .unary(let unary) = node.operation,
-        node.input(0) == x
+    private func isNear(_ number: Double, _ expected: Double) -> Bool {
+      abs(number / expected - 1) < 1e-4
+    }
+
+    private func isSixth(_ number: Double) -> Bool { abs(number * 6 - 1) < 6e-6 }
+
+    /// x, where `value` is −x.
+    private func negated(_ value: Graph.ValueID) -> Graph.ValueID? {
+      if let x = matching.operand(value, of: .negate) { return x }
+      let factors = matching.factors(value)
+      return factors.values.count == 1 && factors.scale == -1 ? factors.values[0] : nil
+    }
+
+    /// x, where `value` is clip(x + 3, 0, 6).
+    private func clippedShift(_ value: Graph.ValueID) -> Graph.ValueID? {
+      guard let sum = matching.operand(value, of: .clip(minimum: 0, maximum: 6)),
+        let x = matching.operand(sum, plus: 3)
       else { return nil }
-      return unary.function
-    }
-
-    private func operands(_ value: Graph.ValueID, _ function: BinaryFunction)
-      -> (Graph.ValueID, Graph.ValueID)?
-    {
-      guard let node = producer(value), case .binary(let binary) = node.operation,
-        binary.function == function, binary.then == nil, let left = node.input(0),
-        let right = node.input(1), graph[value].type.elementType == .float32
-      else { return nil }
-      return (left, right)
-    }
-
-    private func scalar(_ value: Graph.ValueID) -> Float? {
-      guard let constant = graph[value].constant, constant.elementType == .float32,
-        constant.elementCount == 1
-      else { return nil }
-      return constant.elements(as: Float.self)[0]
-    }
-
-    private func producer(_ value: Graph.ValueID) -> Graph.Node? {
-      uses.producer(of: value).map { graph.nodes[$0] }
+      return x
     }
   }
 }

@@ -131,7 +131,54 @@ extension NodeReader {
         try requiredExtents(1), try requiredExtents(2), try extents(3), try extents(4),
       ]
     }
+    while bounds.count < 4 { bounds.append(nil) }
+    if let cuts = try cuts(bounds, of: shape(input)) {
+      if cuts[0].isEmpty { return try finish([input]) }
+      bounds = []
+      for (numbers, name) in zip(cuts, ["starts", "ends", "axes", "steps"]) {
+        bounds.append(try addConstant(numbers, name))
+      }
+    }
     try finish(.slice(Slice()), [input] + bounds, as: input.type)
+  }
+
+  /// The bounds without those that keep a whole axis, as starts, ends, axes and steps; nil where
+  /// one is computed.
+  private func cuts(_ bounds: [Value?], of shape: Shape) throws(QMError) -> [[Int]]? {
+    var numbers: [[PartialIntegers.Element]?] = []
+    for bound in bounds {
+      guard let bound else {
+        numbers.append(nil)
+        continue
+      }
+      guard let partial = builder.partial(of: bound) else { return nil }
+      numbers.append(partial.elements)
+    }
+    guard let starts = numbers[0], let ends = numbers[1], starts.count == ends.count else {
+      return nil
+    }
+    let axes = numbers[2] ?? starts.indices.map { .known($0) }
+    let steps = numbers[3] ?? starts.map { _ in .known(1) }
+    guard axes.count == starts.count, steps.count == starts.count else { return nil }
+    var kept: [[Int]] = [[], [], [], []]
+    for index in starts.indices {
+      guard case .known(let start) = starts[index], case .known(let given) = axes[index],
+        case .known(let step) = steps[index], given >= -shape.rank, given < shape.rank
+      else { return nil }
+      let axis = given < 0 ? given + shape.rank : given
+      let isWhole =
+        switch (ends[index], shape[axis]) {
+        case (.known(let end), .fixed(let extent)): end >= extent
+        // Exporters write "to the end" as a number beyond every extent.
+        case (.known(let end), .free): end >= 1_000_000_000
+        case (.axis(let name), let extent): extent == .free(name)
+        default: false
+        }
+      if start == 0, step == 1, isWhole { continue }
+      guard case .known(let end) = ends[index] else { return nil }
+      for (place, number) in [start, end, axis, step].enumerated() { kept[place].append(number) }
+    }
+    return kept
   }
 
   /// Amounts are an attribute before opset 11, then an input.
