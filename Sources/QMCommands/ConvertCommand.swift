@@ -12,14 +12,14 @@ import QMTensor
 public struct ConvertCommand: ParsableCommand {
   public static let configuration = CommandConfiguration(
     commandName: "qconvert",
-    abstract: "Convert a float network (.onnx) into a small one (.qm).",
+    abstract: "Convert a float network (.onnx), or arrays (.npz, .npy), into a small file (.qm).",
     discussion: """
       With --samples the ranges of all values are measured, activations become int8, and the result \
       is compared with the float network. Without, activations are quantized at run time.
       """,
     version: toolVersion)
 
-  @Argument(help: ArgumentHelp("The float network.", valueName: "in.onnx"))
+  @Argument(help: ArgumentHelp("The float network, or a checkpoint.", valueName: "in.onnx|in.npz"))
   var input: String
 
   @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
@@ -55,9 +55,13 @@ public struct ConvertCommand: ParsableCommand {
   @Option(
     name: .customLong("min-sqnr"),
     help: ArgumentHelp(
-      "Write nothing if an output's signal-to-noise ratio is lower; 0 accepts anything.",
+      """
+      Write nothing if an output's signal-to-noise ratio is lower; 0 accepts anything. A network's \
+      is 10 unless given, arrays are asked for nothing.
+      """,
       valueName: "dB"))
-  var leastSignalToNoise: Double = 10
+  var givenLeastSignalToNoise: Double?
+  private var leastSignalToNoise: Double { givenLeastSignalToNoise ?? 10 }
 
   @Flag(help: "Say of every node how it runs, and why.")
   var explain = false
@@ -100,6 +104,7 @@ public struct ConvertCommand: ParsableCommand {
     }
     // Before an hour of work is spent: whether the result can be written at all.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
+    if CheckpointFile.isOne(input) { return try convertCheckpoint(console) }
 
     console.progress("reading")
     let source = try Buffer.mapping(path: input)

@@ -13,7 +13,8 @@ public struct RunCommand: ParsableCommand {
     abstract: "Run a network (.qm, or .onnx in float) over samples.",
     discussion: """
       Results are written as <sample>.<output>.npy, the layout of samples. --benchmark and --profile \
-      run the first sample; without samples they make one up.
+      run the first sample; without samples they make one up. A file of weights needs no samples: \
+      --output names the .npz that takes its arrays.
       """,
     version: toolVersion)
 
@@ -23,7 +24,9 @@ public struct RunCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("Folder of samples.", valueName: "samples"))
   var samples: String?
 
-  @Option(help: ArgumentHelp("Folder for the results.", valueName: "folder"))
+  @Option(
+    help: ArgumentHelp(
+      "Folder for the results; of a file of weights, the archive.", valueName: "folder|w.npz"))
   var output: String?
 
   @Flag(help: "Print one SHA-256 digest over the bytes of all outputs.")
@@ -61,7 +64,10 @@ public struct RunCommand: ParsableCommand {
       throw ValidationError(
         "nothing to do: give --output, --digest, --labels, --benchmark or --profile")
     }
-    if goesOverSamples, samples == nil { throw ValidationError("missing the folder of samples") }
+    // A file of weights, which needs none, is told from a network once it is open.
+    if digest || labels != nil, samples == nil {
+      throw ValidationError("missing the folder of samples")
+    }
   }
 
   public func run() throws {
@@ -74,6 +80,12 @@ public struct RunCommand: ParsableCommand {
       try Model(loaded, options: machine.modelOptions)
     }
     let loadSeconds = (clock.now - start).seconds
+    if let output, network.inputs.isEmpty {
+      return try unpack(network, to: output, console)
+    }
+    if samples == nil, output != nil {
+      throw QMError.usage("missing the folder of samples").within(.file(model))
+    }
 
     var report = Report(
       model: model, threads: machine.threads, kernels: machine.kernels.rawValue)
@@ -99,6 +111,39 @@ public struct RunCommand: ParsableCommand {
   {
     if let samples { return try samples.inputs(of: 0) }
     return try SeededInputs(network).tensors(seed: 0)
+  }
+
+  // MARK: Files of weights
+
+  private struct UnpackReport: Encodable {
+    let model: String
+    let output: String
+    let arrays: Int
+    let bytes: Int
+  }
+
+  /// Writes what the file gives without an input, the arrays in their order.
+  private func unpack(_ network: Model, to path: String, _ console: Console) throws(QMError) {
+    guard samples == nil else {
+      throw QMError.usage("the file has no inputs that samples could feed").within(.file(model))
+    }
+    guard path.lowercased().hasSuffix(".npz") else {
+      throw QMError.usage("the file holds arrays and no network; give --output a name in .npz")
+        .within(.file(path))
+    }
+    guard !Process.isSameFile(model, path) else {
+      throw QMError.usage("the output is the input; give another name").within(.file(path))
+    }
+    let results = try network.run([:])
+    let arrays = network.outputs.compactMap { port in results[port.name].map { (port.name, $0) } }
+    try Process.uninterrupted { () throws(QMError) in try NPZArchive.write(arrays, to: path) }
+    let report = UnpackReport(
+      model: model, output: path, arrays: arrays.count,
+      bytes: arrays.reduce(0) { $0 + $1.1.byteCount })
+    console.line(
+      "\(Units.count(arrays.count, "array")), \(Units.bytes(report.bytes)), written to \(path)")
+    try console.json(report)
+    try console.finish()
   }
 
   // MARK: Over samples

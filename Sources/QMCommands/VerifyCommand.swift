@@ -14,6 +14,8 @@ public struct VerifyCommand: ParsableCommand {
     discussion: """
       Truth, in this order: outputs that lie beside the samples, --reference. With neither, the \
       file's structure is checked, and that every way to compute it gives the same bits.
+      A file of weights is compared with the arrays that it was made of: give them (.npz, .npy) in \
+      the place of samples.
       Exit status 1 if an output is more than 3 dB worse than the file says, or under --tolerance.
       """,
     version: toolVersion)
@@ -21,7 +23,9 @@ public struct VerifyCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The file to check.", valueName: "out.qm"))
   var file: String
 
-  @Argument(help: ArgumentHelp("Folder of samples.", valueName: "samples"))
+  @Argument(
+    help: ArgumentHelp(
+      "Folder of samples, or the arrays of a file of weights.", valueName: "samples|in.npz"))
   var samples: String?
 
   @Option(
@@ -56,7 +60,7 @@ public struct VerifyCommand: ParsableCommand {
   }
 
   /// How much worse than the file says an output may be, in dB.
-  private static let allowedLoss = 3.0
+  static let allowedLoss = 3.0
   /// Asked of an output of which the file says nothing, in dB.
   private static let leastSignalToNoise = 20.0
   /// Beyond this a difference is float rounding, which another float runtime does otherwise; in dB.
@@ -73,6 +77,9 @@ public struct VerifyCommand: ParsableCommand {
     let program = try within(.file(file)) { () throws(QMError) in
       try opened.container.checkDigest()
       return try Program(opened)
+    }
+    if program.inputs.isEmpty, let samples {
+      return try compareArrays(program, opened, CheckpointFile.arrays(path: samples), console)
     }
     let referenceProgram = try reference.map { (path) throws(QMError) in
       try cut(path, like: program)
@@ -243,7 +250,7 @@ public struct VerifyCommand: ParsableCommand {
   // MARK: Verdict
 
   /// What the file says of an output, in dB.
-  private func stored(_ output: String, _ program: Program) -> Double? {
+  func stored(_ output: String, _ program: Program) -> Double? {
     program.metadata.measurements.first {
       $0.measure == .signalToNoise && program.outputs[$0.output].name == output
     }.map { Double($0.value) }

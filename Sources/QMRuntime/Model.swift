@@ -98,6 +98,16 @@ public final class Model: Sendable {
     self.isComputedAtLoad = isComputedAtLoad
   }
 
+  /// The outputs that no input has a say in, by name. Of a file that holds weights and no network
+  /// these are its arrays, dequantized.
+  public var weights: [String: Tensor] {
+    var weights: [String: Tensor] = [:]
+    for output in program.outputs {
+      if let tensor = constants[output.value] { weights[output.name] = tensor }
+    }
+    return weights
+  }
+
   /// Runs the model.
   /// - Parameter inputs: one tensor per input name, of the input's element type, with extents that
   ///   its type admits.

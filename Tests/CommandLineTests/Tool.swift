@@ -91,7 +91,7 @@ final class Folder {
 }
 
 enum Fixture {
-  private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+  static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent()
   static let folder = root.appendingPathComponent("fixtures/models/digits_mlp").path
   static let model = folder + "/model.onnx"

@@ -1,0 +1,93 @@
+import QMFormat
+import QMQuantization
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+@Suite struct CheckpointTests {
+  private func arrays() throws -> [(name: String, tensor: Tensor)] {
+    var generator = SeededGenerator(seed: 5)
+    return [
+      ("layer/weight", try generator.tensor([24, 40])),
+      ("kernel", try generator.tensor([3, 3, 8, 17])),
+      ("layer/bias", try generator.tensor([24])),
+      ("table", try generator.tensor([5000])),
+      ("steps", try Tensor([3], [1, -2, 3] as [Int64])),
+      ("scalar", try Tensor([], [0.25] as [Float])),
+      ("empty", try Tensor(zeros: .float32, [0, 4])),
+      ("zero", try Tensor(zeros: .float32, [8, 8])),
+    ]
+  }
+
+  private func bits(_ bits: Int) throws -> Recipe.WeightWidth {
+    .codes(try #require(BitWidth(bits)))
+  }
+
+  @Test(arguments: 2...8) func aFileGivesTheArraysBack(bits: Int) throws {
+    let arrays = try arrays()
+    let checkpoint = try Checkpoint(arrays, weights: self.bits(bits))
+    let bytes = try checkpoint.program.encoded()
+    let buffer = try bytes.withUnsafeBytes(Buffer.copying)
+    let model = try Model(Program(decoding: buffer))
+    #expect(model.outputs.map(\.name) == arrays.map(\.name))
+    let found = try model.run([:])
+    for (name, tensor) in arrays {
+      let other = try #require(found[name])
+      #expect(try firstDifference(#require(model.weights[name]), other) == nil)
+      #expect(other.shape == tensor.shape)
+      switch name {
+      case "layer/weight", "kernel", "table":
+        let comparison = try #require(checkpoint.comparisons[name])
+        #expect(abs(signalToNoise(other, tensor) - comparison.signalToNoise) < 1e-6)
+        #expect(comparison.signalToNoise > 6 * Double(bits) - 7, "\(name) at \(bits) bits")
+      default: #expect(firstDifference(other, tensor) == nil, "\(name)")
+      }
+    }
+  }
+
+  @Test func fewerBitsMakeSmallerFiles() throws {
+    let sizes = try [8, 6, 4, 3, 2].map {
+      try Checkpoint(arrays(), weights: bits($0)).program.encoded().count
+    }
+    #expect(sizes == sizes.sorted(by: >))
+  }
+
+  /// Channels of very different sizes along one axis: the scales lie along that axis.
+  @Test(arguments: [0, 1]) func scalesFollowTheAxisOfTheChannels(axis: Int) throws {
+    var generator = SeededGenerator(seed: 6)
+    let noise = try generator.tensor([32, 32]).elements(as: Float.self)
+    let elements = noise.enumerated().map { index, number in
+      let channel = axis == 0 ? index / 32 : index % 32
+      return number * Float(1 << (channel % 11))
+    }
+    let checkpoint = try Checkpoint(
+      [("w", Tensor([32, 32], elements))], weights: bits(8))
+    #expect(
+      checkpoint.program.constants[0].quantization
+        == .weights(bits: .eight, granularity: .perChannel(axis: axis)))
+    #expect(try #require(checkpoint.comparisons["w"]).signalToNoise > 40)
+  }
+
+  @Test(arguments: [Float.nan, .infinity, -.infinity]) func whatIsNoNumberIsRefused(_ bad: Float)
+    throws
+  {
+    var elements = [Float](repeating: 1, count: 64)
+    elements[19] = bad
+    let arrays: [(name: String, tensor: Tensor)] = [
+      ("good", try Tensor([2], [1, 2] as [Float])), ("w", try Tensor([8, 8], elements)),
+    ]
+    for width in [Recipe.WeightWidth.float32, .codes(.eight)] {
+      let error = #expect(throws: QMError.self) { try Checkpoint(arrays, weights: width) }
+      #expect(error?.code == .invalidInput)
+      #expect(error?.description.contains("value 'w': element [2, 3]") ?? false)
+    }
+  }
+
+  @Test func numbersBeyondFloat32AreRefused() throws {
+    let array = try Tensor([2, 2], [1, 2, 3, 1e300] as [Double])
+    #expect(throws: QMError.invalidInput("")) {
+      try Checkpoint([("w", array)], weights: bits(8))
+    }
+  }
+}
