@@ -114,6 +114,6 @@ struct Window {
       if roundsUp { return .free("") }
       derived = "floor((\(name)\(slack < 0 ? "" : "+")\(slack))/\(stride)+1)"
     }
-    return .free(derived.utf8.count <= Shape.nameLimit ? derived : "")
+    return .derived(derived)
   }
 }

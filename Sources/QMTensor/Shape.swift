@@ -6,6 +6,15 @@ public struct Shape: Hashable, Sendable {
     /// an empty name says nothing.
     case free(String)
 
+    /// A free axis whose extent follows from others as `formula` says: equal formulas, equal
+    /// extents. A formula beyond ``Shape/nameLimit`` is known by its FNV-1a hash of 64 bits.
+    public static func derived(_ formula: String) -> Axis {
+      guard formula.utf8.count > Shape.nameLimit else { return .free(formula) }
+      var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+      for byte in formula.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+      return .free("#" + String(hash, radix: 16))
+    }
+
     /// The extent, or nil where the axis is free.
     public var extent: Int? {
       if case .fixed(let extent) = self { extent } else { nil }

@@ -16,13 +16,17 @@ public enum DefaultPasses {
   public static let all: [any Pass] = [
     FoldConstants(),
     DropIdentities(),
-    FoldAffine(),
     RecognizeActivations(),
     RecognizeNormalization(),
     RecognizeSoftmax(),
+    RecognizeEmbedding(),
+    HoistElementwise(),
+    FoldAffine(),
+    FoldScalars(),
     FoldConstants(),
     FuseEpilogues(),
     AssignLayouts(),
+    MergeMoves(),
     RemoveDeadNodes(),
   ]
 

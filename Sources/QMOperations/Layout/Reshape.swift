@@ -50,7 +50,8 @@ public struct Reshape: OperationProtocol {
   /// The shape that `extents` ask for.
   ///
   /// With free axes, −1 is solved where they cancel: an axis that 0 copies stands on both sides.
-  /// If one free axis is left on the input's side and the fixed extents agree, −1 is that axis.
+  /// If one free axis is left on the input's side and the fixed extents agree, −1 is that axis;
+  /// otherwise its name says which product it is, so that equal ones stay known to be equal.
   private func shape(_ input: Shape, as extents: [Int]) throws(QMError) -> Shape {
     var axes: [Shape.Axis] = []
     var copied: Set<Int> = []
@@ -95,7 +96,16 @@ public struct Reshape: OperationProtocol {
     } else if remaining.count == 1, inputCount == outputCount, inputCount > 0 {
       axes[unknown] = input[remaining[0]]
     } else {
-      axes[unknown] = .free("")
+      let names = remaining.compactMap { axis in
+        if case .free(let name) = input[axis], !name.isEmpty { name } else { nil }
+      }
+      if names.count == remaining.count, outputCount > 0, inputCount % outputCount == 0 {
+        let factor = inputCount / outputCount
+        axes[unknown] = .derived(
+          "(\(names.joined(separator: "*"))\(factor == 1 ? "" : "*\(factor)"))")
+      } else {
+        axes[unknown] = .free("")
+      }
     }
     return Shape(axes)
   }

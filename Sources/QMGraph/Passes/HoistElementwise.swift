@@ -1,0 +1,107 @@
+import QMOperations
+import QMTensor
+
+/// Given: a product whose only reader rearranges its elements (Squeeze, Unsqueeze, Transpose), and
+/// then element-wise functions and operations with constants that can be told in the product's own
+/// axes.
+/// Result: these stand right behind the product, which can take them in; then the rearrangement.
+///
+/// Equal bit for bit.
+public struct HoistElementwise: Pass {
+  public static let name = "hoist-elementwise"
+
+  public init() {}
+
+  public func run(on graph: Graph) throws(QMError) -> Graph {
+    let matching = Matching(graph)
+    var rewriter = try Rewriter(graph)
+    /// By old value: what was computed before the rearrangements, and these, the last one last.
+    var hoisted: [Graph.ValueID: (value: Graph.ValueID, moves: [Operation])] = [:]
+    for node in graph.nodes {
+      let output = node.outputs[0]
+      switch node.operation {
+      case .squeeze(let squeeze) where squeeze.axes == nil: break
+      case .squeeze, .unsqueeze, .transpose:
+        guard let input = node.input(0), matching.uses.onlyConsumer(of: input) != nil else { break }
+        if let known = hoisted[input] {
+          hoisted[output] = (known.value, known.moves + [node.operation])
+        } else if isProduct(matching.producer(of: input)) {
+          hoisted[output] = (rewriter.value(input), [node.operation])
+        }
+      case .unary(let unary) where unary.output == .float32:
+        guard let input = node.input(0), matching.uses.onlyConsumer(of: input) != nil,
+          let known = hoisted[input]
+        else { break }
+        let new = try rewriter.append(
+          node.operation, name: node.name, [known.value], outputNames: [node.name + ".unmoved"])
+        try place(new[0], known.moves, node, &rewriter)
+        hoisted[output] = (new[0], known.moves)
+        continue
+      case .binary(let binary) where binary.then == nil && binary.output == .float32:
+        guard let left = node.input(0), let right = node.input(1), left != right else { break }
+        let isLeft = hoisted[left] != nil
+        let (input, other) = isLeft ? (left, right) : (right, left)
+        guard let known = hoisted[input], matching.uses.onlyConsumer(of: input) != nil,
+          let constant = graph[other].constant, constant.elementType == .float32,
+          matching.shape(input) == matching.shape(output),
+          let numbers = try undone(constant, known.moves, rank: matching.shape(output).rank)
+        else { break }
+        let operand = rewriter.addConstant(name: graph[other].name, numbers)
+        let inputs = isLeft ? [known.value, operand] : [operand, known.value]
+        let new = try rewriter.append(
+          node.operation, name: node.name, inputs, outputNames: [node.name + ".unmoved"])
+        try place(new[0], known.moves, node, &rewriter)
+        hoisted[output] = (new[0], known.moves)
+        continue
+      default: break
+      }
+      try rewriter.copy(node)
+    }
+    return try RemoveDeadNodes().run(on: rewriter.finish())
+  }
+
+  private func isProduct(_ node: Graph.Node?) -> Bool {
+    switch node?.operation {
+    case .convolution, .matrixMultiply: true
+    default: false
+    }
+  }
+
+  private func place(
+    _ value: Graph.ValueID, _ moves: [Operation], _ node: Graph.Node, _ rewriter: inout Rewriter
+  ) throws(QMError) {
+    var value = value
+    for move in moves.dropLast() {
+      value = try rewriter.append(move, name: node.name + ".moved", [value])[0]
+    }
+    if let last = moves.last {
+      try rewriter.append(last, name: node.name + ".moved", [value], replacing: node.outputs)
+    }
+  }
+
+  /// The constant before the rearrangements, which end in a value of `rank` axes; nil where it
+  /// varies along an axis that was not there.
+  private func undone(_ constant: Tensor, _ moves: [Operation], rank: Int) throws(QMError) -> Tensor? {
+    guard constant.shape.count <= rank else { return nil }
+    var tensor = try constant.reshaped(
+      Array(repeating: 1, count: rank - constant.shape.count) + constant.shape)
+    for move in moves.reversed() {
+      switch move {
+      case .unsqueeze(let unsqueeze):
+        guard unsqueeze.axes.allSatisfy({ tensor.shape[$0] == 1 }) else { return nil }
+        let kept = tensor.shape.indices.filter { !unsqueeze.axes.contains($0) }
+        tensor = try tensor.reshaped(kept.map { tensor.shape[$0] })
+      case .squeeze(let squeeze):
+        var extents = tensor.shape
+        for axis in (squeeze.axes ?? []).sorted() { extents.insert(1, at: axis) }
+        tensor = try tensor.reshaped(extents)
+      case .transpose(let transpose):
+        var back = transpose.permutation
+        for (place, axis) in transpose.permutation.enumerated() { back[axis] = place }
+        tensor = try Operation.transpose(Transpose(permutation: back)).evaluate([tensor])[0]
+      default: return nil
+      }
+    }
+    return tensor
+  }
+}
