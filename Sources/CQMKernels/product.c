@@ -17,13 +17,24 @@
 const qm_product *qm_product_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_product_f32) }
 
 const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits) {
-  (void)weight_bits;  // Every class so far is exact for 8 bits.
+#if defined(__x86_64__)
+#define QM_BYTES_OF(set)                                                                        \
+  {&qm_product_i8_2_##set, &qm_product_i8_3_##set, &qm_product_i8_4_##set,                      \
+   &qm_product_i8_5_##set, &qm_product_i8_6_##set, &qm_product_i8_7_##set}
+  static const qm_product *const by_bits[2][6] = {QM_BYTES_OF(avx2), QM_BYTES_OF(avx512)};
+  if ((set == QM_AVX2 || set == QM_AVX512) && weight_bits >= 2 && weight_bits <= 7) {
+    return by_bits[set == QM_AVX512][weight_bits - 2];
+  }
+#endif
+  (void)weight_bits;
   QM_CHOOSE(set, qm_product_i8)
 }
 
 const qm_product *qm_depthwise_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_f32) }
 
 const qm_product *qm_depthwise_int8(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_i8) }
+
+const qm_winograd *qm_winograd_int8(qm_kernel_set set) { QM_CHOOSE(set, qm_winograd_i8) }
 
 void qm_row_sums_int16(const int16_t *rows, int64_t count, int64_t depth, int32_t *sums) {
   for (int64_t row = 0; row < count; row++) {

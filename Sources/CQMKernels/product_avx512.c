@@ -8,5 +8,7 @@
 
 #include "target_avx512.h"
 #include "product.inc"
+#include "winograd.inc"
+#include "product_bytes.inc"
 #include "target_end.h"
 #endif

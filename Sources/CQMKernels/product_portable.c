@@ -6,4 +6,5 @@
 
 #include "target_portable.h"
 #include "product.inc"
+#include "winograd.inc"
 #include "target_end.h"

@@ -275,9 +275,12 @@ public struct RunCommand: ParsableCommand {
     let entries = profile.entries
     let total = entries.reduce(0) { $0 + $1.seconds }
     return entries.map {
-      ProfileEntry(
-        node: $0.node, operation: $0.operation, kernel: $0.kernel,
-        milliseconds: 1e3 * $0.seconds / Double(profile.runCount),
+      let seconds = $0.seconds / Double(profile.runCount)
+      return ProfileEntry(
+        node: $0.node, operation: $0.operation, way: $0.way.name, kernel: $0.kernel,
+        milliseconds: 1e3 * seconds,
+        gigaoperations: $0.multiplyAdds > 0 && seconds > 0
+          ? 2e-9 * Double($0.multiplyAdds) / seconds : nil,
         share: total > 0 ? $0.seconds / total : 0)
     }
   }
@@ -308,13 +311,17 @@ public struct RunCommand: ParsableCommand {
   private struct ProfileEntry: Encodable {
     let node: String
     let operation: String
+    let way: String
     let kernel: String
     let milliseconds: Double
+    /// 10⁹ operations a second, two for each multiply-add; of products only.
+    let gigaoperations: Double?
     let share: Double
 
     enum CodingKeys: String, CodingKey {
-      case node, operation, kernel, share
+      case node, operation, way, kernel, share
       case milliseconds = "ms"
+      case gigaoperations = "gops"
     }
   }
 
@@ -376,13 +383,14 @@ public struct RunCommand: ParsableCommand {
     }
     guard let profile = report.profile else { return }
     console.table(
-      ["node", "operation", "kernel", "time", "share"],
+      ["node", "operation", "runs as", "kernel", "time", "GOP/s", "share"],
       profile.map {
         [
-          $0.node.abbreviated, $0.operation, $0.kernel, Units.seconds($0.milliseconds / 1e3),
-          Units.percent($0.share),
+          $0.node.abbreviated, $0.operation, $0.way, $0.kernel,
+          Units.seconds($0.milliseconds / 1e3),
+          $0.gigaoperations.map { Units.significant($0) } ?? "", Units.percent($0.share),
         ]
-      }, trailing: [3, 4])
+      }, trailing: [4, 5, 6])
     var byKernel: [String: Double] = [:]
     for entry in profile { byKernel[entry.kernel, default: 0] += entry.milliseconds }
     let total = byKernel.values.reduce(0, +)

@@ -122,6 +122,9 @@ struct BroadcastRuns: Sendable {
   let row: Int
   let chunkCount: Int
 
+  /// Whether one operand repeats a row.
+  var hasRow: Bool { leftPattern == .row || rightPattern == .row }
+
   private let runCount: Int
   private let outer: Broadcasting
   private let outerRank: Int

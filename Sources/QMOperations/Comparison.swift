@@ -63,6 +63,87 @@ public struct Compare: OperationProtocol {
       throw .internalFault("\(left.elementType) is not compared")
     }
   }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let left = try required(0, of: operands).type
+    let right = try required(1, of: operands).type
+    guard kernels != .reference, left.elementType == right.elementType,
+      left.quantization == .none, right.quantization == .none
+    else { return nil }
+    let pairs = try BroadcastPairs(left, right, outputs[0])
+    let function = function
+    func kernel<Element: Comparable & BitwiseCopyable & Sendable>(_: Element.Type) -> Kernel {
+      switch function {
+      case .equal: pairs.kernel(Self.name) { (a: Element, b: Element) in a == b }
+      case .less: pairs.kernel(Self.name) { (a: Element, b: Element) in a < b }
+      case .lessOrEqual: pairs.kernel(Self.name) { (a: Element, b: Element) in a <= b }
+      case .greater: pairs.kernel(Self.name) { (a: Element, b: Element) in a > b }
+      case .greaterOrEqual: pairs.kernel(Self.name) { (a: Element, b: Element) in a >= b }
+      }
+    }
+    switch left.elementType {
+    case .float32: return kernel(Float.self)
+    case .int8: return kernel(Int8.self)
+    case .uint8: return kernel(UInt8.self)
+    case .int16: return kernel(Int16.self)
+    case .uint16: return kernel(UInt16.self)
+    case .int32: return kernel(Int32.self)
+    case .uint32: return kernel(UInt32.self)
+    case .int64: return kernel(Int64.self)
+    case .uint64: return kernel(UInt64.self)
+    case .bool, .float16, .bfloat16, .float64: return nil
+    }
+  }
+}
+
+/// Two operands of one element type, met element by element along runs of the output.
+private struct BroadcastPairs: Sendable {
+  private static let chunkLength = 1 << 14
+  let runs: BroadcastRuns
+
+  init(_ left: ValueType, _ right: ValueType, _ output: ValueType) throws(QMError) {
+    runs = BroadcastRuns(
+      try Broadcasting(
+        left: left.concreteExtents(), right: right.concreteExtents(),
+        output: output.concreteExtents()), chunkLength: Self.chunkLength)
+  }
+
+  @inline(__always)
+  func kernel<Element: BitwiseCopyable & Sendable>(
+    _ name: String, _ body: @escaping @Sendable (Element, Element) -> Bool
+  ) -> Kernel {
+    Kernel(name: name) { [runs] (memory) throws(QMError) in
+      let left = memory.inputs[0]!.assumingMemoryBound(to: Element.self)
+      let right = memory.inputs[1]!.assumingMemoryBound(to: Element.self)
+      let output = memory.outputs[0]!.assumingMemoryBound(to: Bool.self)
+      memory.threads.run(chunks: runs.chunkCount) { chunk, _ in
+        runs.forEachPiece(ofChunk: chunk) { leftStart, rightStart, start, count in
+          for first in stride(from: 0, to: count, by: runs.hasRow ? runs.row : max(count, 1)) {
+            let length = runs.hasRow ? min(runs.row, count - first) : count
+            let (out, a, b) = (
+              output + start + first, left + leftStart + (runs.leftPattern == .each ? first : 0),
+              right + rightStart + (runs.rightPattern == .each ? first : 0)
+            )
+            // A step that is known lets the loop take vectors.
+            switch (runs.leftPattern == .one, runs.rightPattern == .one) {
+            case (false, false): for i in 0..<length { out[i] = body(a[i], b[i]) }
+            case (false, true):
+              let one = b[0]
+              for i in 0..<length { out[i] = body(a[i], one) }
+            case (true, false):
+              let one = a[0]
+              for i in 0..<length { out[i] = body(one, b[i]) }
+            case (true, true):
+              let one = body(a[0], b[0])
+              for i in 0..<length { out[i] = one }
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 extension Compare.Function {

@@ -275,16 +275,13 @@ extension Convolution {
 
 extension Convolution {
   /// How the weights are packed; nil where the reference loops are the only way.
-  private func cut(_ weights: ValueType, _ kernels: KernelSet) -> (
+  private func cut(_ weights: Operand, _ kernels: KernelSet) -> (
     ConvolutionKernel.Cut, ProductTable
   )? {
-    guard order == .channelsLast, !isTransposed, let extents = weights.shape.extents else {
+    guard order == .channelsLast, !isTransposed, let extents = weights.type.shape.extents else {
       return nil
     }
     let cut = ConvolutionKernel.Cut(weights: extents, dilations: dilations, groups: groups)
-    if cut.isDepthwise, weights.elementType == .int8, cut.taps > Int(QM_DEPTHWISE_INT8_TAPS) {
-      return nil
-    }
     guard let table = ProductTable(for: kernels, weights: weights, isDepthwise: cut.isDepthwise)
     else { return nil }
     return (cut, table)
@@ -292,9 +289,12 @@ extension Convolution {
 
   public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
     let weights = try required(ProductOperand.weights, of: operands)
-    guard let constant = weights.constant, let (cut, table) = cut(weights.type, kernels),
+    guard let constant = weights.constant, let (cut, table) = cut(weights, kernels),
       let source = constant.bytes.baseAddress
     else { return nil }
+    if let winograd = WinogradKernel.Weights(self, weights, kernels: kernels) {
+      return try winograd.pack(source)
+    }
     let buffer = try Buffer.allocate(byteCount: cut.groups * cut.packedByteCount(table))
     cut.pack(
       source, elementByteCount: constant.elementType.byteCount, table: table, into: buffer.base)
@@ -308,12 +308,19 @@ extension Convolution {
       return try TransposedConvolution(self, operands, kernels: kernels)?.kernel(outputs[0])
     }
     let input = try required(ProductOperand.input, of: operands).type
-    let weights = try required(ProductOperand.weights, of: operands).type
+    let weights = try required(ProductOperand.weights, of: operands)
     guard let (cut, table) = cut(weights, kernels), let inputShape = input.shape.extents,
-      let weightsShape = weights.shape.extents
+      let weightsShape = weights.type.shape.extents
     else { return nil }
     let extents = try extents(input: inputShape, weights: weightsShape)
     let end = KernelEpilogue(epilogue, operands: operands)
+    if let packed, let winograd = WinogradKernel.Weights(self, weights, kernels: kernels) {
+      let kernel = WinogradKernel(winograd, packed: packed, end: end, extents: extents)
+      return Kernel(
+        name: "convolution \(kernel.name)",
+        scratchByteCount: { kernel.scratchByteCount(threads: $0) },
+        run: { (memory) throws(QMError) in kernel.run(memory) })
+    }
     if isPointwise(extents, cut) {
       let plane = extents.axes.map(\.output).reduce(1, *)
       let perSample = end.isDynamic

@@ -308,6 +308,7 @@ struct ConvolutionKernel: Sendable {
       output.y * output.x * outputChannels, output.x * outputChannels, outputChannels
     ).wide
     block.taps = taps
+    block.zero_point = parameters.zeroPoint
     block.tap_count = Int64(cut.taps)
     block.depth = Int64(cut.depth)
     let firstColumn = columnBlock * layout.columnPanels * table.columns

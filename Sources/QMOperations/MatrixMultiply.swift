@@ -170,9 +170,9 @@ extension MatrixMultiply {
     for operands: [Operand?], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> MatrixKernel? {
     let left = try required(ProductOperand.input, of: operands).type
-    let right = try required(ProductOperand.weights, of: operands).type
+    let right = try required(ProductOperand.weights, of: operands)
     guard let table = ProductTable(for: kernels, weights: right), let leftShape = left.shape.extents,
-      let rightShape = right.shape.extents
+      let rightShape = right.type.shape.extents
     else { return nil }
     let extents = try extents(left: leftShape, right: rightShape)
     let isDepthFirst = rightLayout == .depthFirst
@@ -189,7 +189,7 @@ extension MatrixMultiply {
 
   public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
     let right = try required(ProductOperand.weights, of: operands)
-    guard let constant = right.constant, let table = ProductTable(for: kernels, weights: right.type)
+    guard let constant = right.constant, let table = ProductTable(for: kernels, weights: right)
     else { return nil }
     let shape = constant.shape
     let depth = shape[shape.count - rightDepthOffset]

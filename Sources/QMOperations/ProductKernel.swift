@@ -8,13 +8,16 @@ struct ProductTable: @unchecked Sendable {
   private let pointer: UnsafePointer<qm_product>
 
   /// The fastest exact way for the operands; nil in the reference set.
-  init?(for kernels: KernelSet, weights: ValueType, isDepthwise: Bool = false) {
+  init?(for kernels: KernelSet, weights: Operand, isDepthwise: Bool = false) {
     guard let set = kernels.instructionSet else { return nil }
-    if weights.elementType == .float32 {
+    if weights.type.elementType == .float32 {
       pointer = isDepthwise ? qm_depthwise_float32(set) : qm_product_float32(set)
     } else {
+      // Only of constants it is proven that their codes keep within their width.
       var bits = BitWidth.eight
-      if case .weights(let width, _) = weights.quantization { bits = width }
+      if case .weights(let width, _) = weights.type.quantization, weights.constant != nil {
+        bits = width
+      }
       pointer = isDepthwise ? qm_depthwise_int8(set) : qm_product_int8(set, Int32(bits.bits))
     }
   }
@@ -24,6 +27,8 @@ struct ProductTable: @unchecked Sendable {
   var columns: Int { Int(pointer.pointee.columns) }
   var inputByteCount: Int { Int(pointer.pointee.input_bytes) }
   var slackByteCount: Int { Int(pointer.pointee.slack_bytes) }
+  /// Whether the product reads codes and learns of their zero point from the block.
+  var readsCodes: Bool { pointer.pointee.reads_codes }
 
   func panelByteCount(taps: Int, depth: Int) -> Int {
     Int(pointer.pointee.panel_bytes(Int64(taps), Int64(depth)))
@@ -316,9 +321,15 @@ struct MatrixKernel: Sendable {
       let prepared = memory.scratch + layout.prepared + threadOffset
       let input = left + leftRow * depth
       if end.isDynamic, parameters == .row {
-        for row in 0..<count {
-          let zeroPoint = end.inputParameters(row: leftRow + row, of: memory).zeroPoint
-          prepare(input + row * depth, rows: 1, zeroPoint, prepared + row * depth * 2)
+        if table.readsCodes {
+          prepare(input, rows: count, 0, prepared)
+        } else {
+          for row in 0..<count {
+            let zeroPoint = end.inputParameters(row: leftRow + row, of: memory).zeroPoint
+            prepare(
+              input + row * depth, rows: 1, zeroPoint,
+              prepared + row * depth * table.inputByteCount)
+          }
         }
         let pairs = KernelEpilogue.operand(ProductOperand.inputParameters, of: memory)!
           .assumingMemoryBound(to: Float.self)
@@ -326,6 +337,7 @@ struct MatrixKernel: Sendable {
       } else {
         let of = end.inputParameters(row: source.left, of: memory)
         prepare(input, rows: count, of.zeroPoint, prepared)
+        block.zero_point = of.zeroPoint
         if end.isDynamic {
           let own = (memory.scratch + layout.corrections + threadOffset)
             .assumingMemoryBound(to: Float.self)

@@ -168,11 +168,12 @@ private struct RecurrentKernel: Sendable {
     _ operation: Recurrent, operands: [Operand?], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) {
     let input = try operation.required(RecurrentOperand.input, of: operands).type
-    let weights = try operation.required(RecurrentOperand.weights, of: operands).type
-    let recurrence = try operation.required(RecurrentOperand.recurrence, of: operands).type
+    let weightsOperand = try operation.required(RecurrentOperand.weights, of: operands)
+    let recurrenceOperand = try operation.required(RecurrentOperand.recurrence, of: operands)
+    let (weights, recurrence) = (weightsOperand.type, recurrenceOperand.type)
     guard let set = kernels.instructionSet,
-      let inputTable = ProductTable(for: kernels, weights: weights),
-      let stateTable = ProductTable(for: kernels, weights: recurrence),
+      let inputTable = ProductTable(for: kernels, weights: weightsOperand),
+      let stateTable = ProductTable(for: kernels, weights: recurrenceOperand),
       let recurrenceExtents = recurrence.shape.extents, let weightExtents = weights.shape.extents
     else { return nil }
     // Weights are packed before the extents of a run are known.

@@ -7,12 +7,18 @@ public struct Profile {
   public struct Entry: Sendable {
     public let node: String
     public let operation: String
+    /// How it runs: on integers, as a table, a move or in float.
+    public let way: Program.Metadata.Way
     public let kernel: String
     /// All runs together.
     public let seconds: Double
+    /// Of one run; 0 for what is no product.
+    public let multiplyAdds: Int
   }
 
   private let program: Program
+  /// Multiply-adds of each node, counted in the first run.
+  private var work: [Int: Int] = [:]
   private var times: [Int: (kernel: String, duration: Duration)] = [:]
   public private(set) var runCount = 0
 
@@ -20,6 +26,7 @@ public struct Profile {
 
   /// One run.
   public mutating func run(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
+    if runCount == 0 { work = try Work.multiplyAddsByNode(session, inputs) }
     let clock = ContinuousClock()
     var times = times
     var current: (node: Int, kernel: String)?
@@ -42,7 +49,8 @@ public struct Profile {
     times.sorted { $0.key < $1.key }.map { node, time in
       Entry(
         node: program.nodes[node].name, operation: program.nodes[node].operation.name,
-        kernel: time.kernel, seconds: time.duration.seconds)
+        way: program.way(of: program.nodes[node]).way, kernel: time.kernel,
+        seconds: time.duration.seconds, multiplyAdds: work[node] ?? 0)
     }
   }
 }

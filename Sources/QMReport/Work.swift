@@ -17,18 +17,30 @@ public struct Work: Sendable, Hashable {
   /// Counts one run of a session.
   public init(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
     let program = session.model.program
+    for (node, count) in try Work.multiplyAddsByNode(session, inputs) {
+      multiplyAdds += count
+      if program.way(of: program.nodes[node]).way == .integer { integerMultiplyAdds += count }
+    }
+  }
+
+  /// Multiply-adds of one run, of each node that is a product.
+  static func multiplyAddsByNode(
+    _ session: Session, _ inputs: [String: Tensor]
+  ) throws(QMError) -> [Int: Int] {
+    let program = session.model.program
     var shapes: [Int: [Int]] = [:]
     _ = try session.run(
       inputs,
       observing: { (value, view) throws(QMError) in shapes[value] = view.shape })
-    for node in program.nodes {
+    var counts: [Int: Int] = [:]
+    for (index, node) in program.nodes.enumerated() {
       guard let depth = Work.depth(of: node, in: program, shapes),
         let output = node.outputs.first.flatMap({ shapes[$0] }),
         let count = Shape.elementCount(of: output + [depth])
       else { continue }
-      multiplyAdds += count
-      if program.way(of: node).way == .integer { integerMultiplyAdds += count }
+      counts[index] = count
     }
+    return counts
   }
 
   /// Products summed in one output element; nil for what is no product.

@@ -48,6 +48,27 @@ import Testing
     }
   }
 
+  @Test func comparisonKernelsEqualTheLoops() throws {
+    var generator = SeededGenerator(seed: 72)
+    let types: [ElementType] = [
+      .int8, .uint8, .int16, .uint16, .int32, .uint32, .int64, .uint64, .float32,
+    ]
+    for count in [1, 2, 15, 17, 67] {
+      let shapes = [
+        ([3, count], [3, count]), ([3, count], [count]), ([1], [3, count]), ([3, 1], [3, count]),
+        ([count], [2, 3, count]), ([2, 1, count], [1, 3, 1]),
+      ]
+      for (left, right) in shapes {
+        for type in types {
+          let function = Compare.Function.allCases.randomElement(using: &generator)!
+          _ = try Compare(function).run([
+            Given(generator.bytes(type, left)), Given(generator.bytes(type, right)),
+          ])
+        }
+      }
+    }
+  }
+
   @Test func extremesBreakTiesAsAsked() throws {
     let data = try Given([1, 4], [Float(1), 3, 3, .nan])
     func place(_ operation: ArgExtreme) throws -> [Int64] {

@@ -231,6 +231,56 @@ import Testing
     }
   }
 
+  /// Windows of 3 × 3 with steps of 1 over channels enough for the transforms of Winograd.
+  @Test(arguments: [ProductCase.Arithmetic.fixed, .dynamic])
+  func winogradEqualsTheReference(arithmetic: ProductCase.Arithmetic) throws {
+    var generator = SeededGenerator(seed: 17)
+    for number in 0..<40 {
+      var test = ProductCase(&generator, arithmetic)
+      if number % 2 == 0 { test.bits = 8 }
+      let channels = number % 8 == 7 ? 67 : Int.random(in: 8...35, using: &generator)
+      let columns = Int.random(in: 8...(number % 8 == 5 ? 67 : 20), using: &generator)
+      let extents = (0..<2).map { _ in Int.random(in: 1...14, using: &generator) }
+      let padding = (0..<4).map { _ in Int.random(in: 1...3, using: &generator) }
+      let operation = Convolution(
+        order: .channelsLast, strides: [1, 1], dilations: [1, 1],
+        padding: .explicit(before: Array(padding[..<2]), after: Array(padding[2...])), groups: 1,
+        epilogue: test.epilogue)
+      let output: [Int] = (0..<2).map { axis in
+        let outside: Int = padding[axis] + padding[axis + 2]
+        return extents[axis] + outside - 2
+      }
+      let inputs = try test.inputs(
+        &generator, input: [2] + extents + [channels], weights: [columns, 3, 3, channels],
+        output: [2] + output + [columns], channels: columns, channelAxis: 0, parameters: [2],
+        constantWeights: true)
+      try expectKernelsEqualReference(
+        operation, inputs, "\(extents)×\(channels) to \(columns), \(padding), \(test)")
+    }
+  }
+
+  /// Sums beyond the reach of the transforms take the direct way.
+  @Test func winogradKeepsWithinItsBound() throws {
+    for channels in [114, 115] {
+      let input = TestOperand(
+        try Tensor([1, 3, 3, channels], [Int8](repeating: 127, count: 9 * channels)),
+        .fixed(scale: 0.1, zeroPoint: -128))
+      let weights = TestOperand(
+        try Tensor([8, 3, 3, channels], [Int8](repeating: -128, count: 72 * channels)),
+        .weights(bits: .eight, granularity: .perTensor), isConstant: true)
+      let operation = Convolution(
+        order: .channelsLast, strides: [1, 1], dilations: [1, 1], padding: .sameUpper, groups: 1)
+      let scale = TestOperand(try Tensor([1], [0.5] as [Float]), isConstant: true)
+      try expectKernelsEqualReference(
+        operation, [input, weights, nil, scale], "\(channels) channels")
+      let operands = [input.operand, weights.operand, nil, scale.operand]
+      let kernel = try operation.kernel(
+        for: operands, outputs: operation.outputTypes(for: operands),
+        packed: operation.pack(operands, for: .portable), kernels: .portable)
+      #expect(kernel?.name.contains("Winograd") == (channels == 114))
+    }
+  }
+
   @Test func infiniteWeightsMeetPaddingAlike() throws {
     let input = TestOperand(try Tensor([1, 2, 2, 1], [1, -0.0, 2, 3] as [Float]))
     let weights = TestOperand(

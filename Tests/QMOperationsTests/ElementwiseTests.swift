@@ -295,6 +295,24 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
     #expect(try cast(large, to: Int64.self) == [.max, .min])
   }
 
+  @Test func kernelsEqualTheLoops() throws {
+    var generator = SeededGenerator(seed: 31)
+    let sources = ElementType.allCases.filter { $0.isInteger || $0 == .bool }
+    for source in sources {
+      for target: ElementType in [.float32, .int8, .uint8, .int32, .int64] {
+        for count in [1, 17, 67] {
+          try expectKernelsEqualReference(
+            Cast(to: target), [TestOperand(generator.bytes(source, [count]))], "\(source) \(target)")
+        }
+      }
+    }
+    let numbers: [Float] = [-0.0, 0.9, .nan, .infinity, -.infinity, 1e30, 2_147_483_648, -3e9]
+    for target: ElementType in [.bool, .int32, .int64] {
+      try expectKernelsEqualReference(
+        Cast(to: target), [TestOperand(Tensor([8], numbers))], "float32 \(target)")
+    }
+  }
+
   @Test func integersKeepTheirLowBits() throws {
     let numbers = try Tensor([4], [-1, 300, 1 << 40, .min] as [Int64])
     #expect(try cast(numbers, to: UInt8.self) == [255, 44, 0, 0])

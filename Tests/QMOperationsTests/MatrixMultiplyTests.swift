@@ -105,6 +105,31 @@ import Testing
     }
   }
 
+  /// Sums in 16 bits reach their bound with every product as large as it can be.
+  @Test(arguments: 2...8) func extremeCodesDoNotSaturate(bits: Int) throws {
+    var generator = SeededGenerator(seed: 10)
+    for depth in [3, 4, 127, 128, 129, 300] {
+      for code: Int32 in [-128, 127] {
+        for zeroPoint: Int32 in [-128, 127] {
+          for weight in [BitWidth(bits)!.allCodes.lowerBound, BitWidth(bits)!.allCodes.upperBound] {
+            let inputs: [TestOperand?] = [
+              TestOperand(
+                try generator.codes([5, depth], in: code...code),
+                .fixed(scale: 0.1, zeroPoint: zeroPoint)),
+              TestOperand(
+                try generator.codes([17, depth], in: weight...weight),
+                .weights(bits: BitWidth(bits)!, granularity: .perTensor), isConstant: true),
+              nil, TestOperand(try Tensor([1], [0.5] as [Float]), isConstant: true),
+            ]
+            try expectKernelsEqualReference(
+              MatrixMultiply(rightLayout: .channelsFirst), inputs,
+              "\(depth) of \(code) − \(zeroPoint) times \(weight)")
+          }
+        }
+      }
+    }
+  }
+
   @Test func deepAndTallProductsAreCutWithoutEffect() throws {
     var generator = SeededGenerator(seed: 9)
     for arithmetic in [ProductCase.Arithmetic.float, .fixed] {

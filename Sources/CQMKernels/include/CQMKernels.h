@@ -8,3 +8,4 @@
 #include "qm_reduction.h"
 #include "qm_normalization.h"
 #include "qm_pooling.h"
+#include "qm_winograd.h"

@@ -60,6 +60,8 @@ typedef struct {
   /// Panels, the first of which holds the block's first column.
   const void *weights;
   int64_t columns;
+  /// Of the input, where the product reads codes and `row_parameters` do not say.
+  int32_t zero_point;
   qm_epilogue epilogue;
 } qm_product_block;
 
@@ -80,7 +82,7 @@ typedef struct {
   int64_t channels;
   /// Elements from one position of the box to the next; what lies between is set to 0.
   int64_t pitch;
-  /// The code that stands for 0.
+  /// The code that stands for 0. Products that read codes use it for what lies outside only.
   int32_t zero_point;
   void *output;
 } qm_box;
@@ -94,6 +96,9 @@ typedef struct {
   int32_t input_bytes;
   /// Bytes that `prepare` writes and `multiply` reads beyond the last element.
   int32_t slack_bytes;
+  /// Whether `prepare` writes codes from −128 on and leaves it to the epilogue to take off what
+  /// the zero point adds to a sum; otherwise it writes codes less their zero point.
+  bool reads_codes;
   /// Bytes of one packed panel.
   int64_t (*panel_bytes)(int64_t taps, int64_t depth);
   void (*pack)(const qm_weights *weights, void *panels);
@@ -109,10 +114,7 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits);
 /// The same over columns that do not mix: channel `column` of the input meets weight
 /// [column][tap]. The input has a pitch of whole panels; a panel is [tap][columns].
 const qm_product *qm_depthwise_float32(qm_kernel_set set);
-/// Exact for up to ``QM_DEPTHWISE_INT8_TAPS`` taps.
 const qm_product *qm_depthwise_int8(qm_kernel_set set);
-/// 255 · 128 · 514 < 2^24: sums of so many products of codes are exact in float32.
-#define QM_DEPTHWISE_INT8_TAPS 514
 
 /// sums[row] = Σ rows[row][k], of int16 rows that follow each other.
 void qm_row_sums_int16(const int16_t *rows, int64_t count, int64_t depth, int32_t *sums);
