@@ -40,8 +40,9 @@ public struct Plan: Sendable {
       let lowest: Double = elementType == .int16 ? -32768 : -128
       let highest: Double = elementType == .int16 ? 32767 : 127
       var scale = Float((high - low) / (highest - lowest))
-      // An empty or denormal range: any grid holds its one number.
-      if !scale.isNormal { scale = 1 }
+      // An empty range, or one so small that its scale times that of weights could leave the normal
+      // numbers: any grid holds its one number, 0.
+      if scale < 0x1p-68 { scale = 1 }
       let zero = (lowest - low / Double(scale)).rounded(.toNearestOrEven)
       self.init(
         elementType, scale: scale, zeroPoint: Int32(Swift.min(Swift.max(zero, lowest), highest)))
@@ -56,14 +57,24 @@ public struct Plan: Sendable {
     case dynamic
   }
 
+  /// Why an activation stays float32 where others have a fixed grid.
+  public enum Kept: Hashable, Sendable {
+    /// Between the first products and a power spectrum or its logarithm.
+    case signalFront
+    /// Between the last products and an output.
+    case outputTail
+    /// Rounding it alone leaves an output this ratio of signal to noise power: too little.
+    case damage(Double)
+  }
+
   public var weights: [Graph.ValueID: Weights] = [:]
   /// Values that are not named stay float.
   public var activations: [Graph.ValueID: Activation] = [:]
   /// Biases of products that replace the graph's, float32, one number per output channel; by index
   /// of the node.
   public var biases: [Int: Tensor] = [:]
-  /// Why a node runs as it does, by index in the float graph; for people.
-  public var reasons: [Int: String] = [:]
+  /// Activations that an integer operation could read as codes, and why they stay real numbers.
+  public var kept: [Graph.ValueID: Kept] = [:]
 
   public init() {}
 }

@@ -53,7 +53,15 @@ public struct Conversion: Sendable {
       }
     }
     progress(.rounding)
-    plan = try planner.plan(with: statistics)
+    var plan = try planner.plan(with: statistics)
+    if recipe.activations == .int8, let samples {
+      let test = try DamageTest(planner, plan, over: samples, options: options)
+      let damaging = try test.damagingGroups()
+      if !damaging.isEmpty {
+        plan = try Planner(graph, recipe, keeping: planner.kept(damaging)).plan(with: statistics)
+      }
+    }
+    self.plan = plan
     simulation = try graph.inserting(plan)
     var program = try simulation.lowered().flattened(metadata: metadata).program
 

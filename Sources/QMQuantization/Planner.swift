@@ -6,13 +6,31 @@ import QMTensor
 public struct Planner {
   public let graph: Graph
   public let recipe: Recipe
-  /// Values that hold the same elements in another arrangement share a grid: the group of each.
   private let groups: GridGroups
+  /// Why the values of a group stay real numbers.
+  private var kept: [Int: Plan.Kept] = [:]
 
-  public init(_ graph: Graph, _ recipe: Recipe) {
+  /// - Parameter kept: values that stay real numbers, beside those that the structure of the
+  ///   network shows, and why.
+  public init(_ graph: Graph, _ recipe: Recipe, keeping kept: [Graph.ValueID: Plan.Kept] = [:]) {
     self.graph = graph
     self.recipe = recipe
     groups = GridGroups(graph)
+    for value in OutputTail(graph).values { self.kept[groups.group(of: value)] = .outputTail }
+    for value in SignalFront(graph).values { self.kept[groups.group(of: value)] = .signalFront }
+    for (value, reason) in kept { self.kept[groups.group(of: value)] = reason }
+  }
+
+  /// Values that hold the same elements in another arrangement share a grid: the group of each.
+  func group(of value: Graph.ValueID) -> Int { groups.group(of: value) }
+
+  /// Of each value whose group rounding damages too much, why it stays a real number.
+  func kept(_ damaging: [Int: Double]) -> [Graph.ValueID: Plan.Kept] {
+    var kept: [Graph.ValueID: Plan.Kept] = [:]
+    for value in quantizableActivations {
+      if let ratio = damaging[group(of: value)] { kept[value] = .damage(ratio) }
+    }
+    return kept
   }
 
   /// What is worth seeing of the samples before ``plan(with:)``.
@@ -37,14 +55,12 @@ public struct Planner {
     guard case .codes(let bits) = recipe.weights else { return plan }
     let rounding = NearestRounding(bits: bits, granularity: recipe.granularity)
     for (index, node) in graph.nodes.enumerated() {
-      let reason = "weights in \(bits.bits) bits"
       if let weights = recurrentWeights(of: node) {
         try round(weights, of: node, rounding, into: &plan)
         // Its grids are found in the run, whatever the recipe says of others.
         if recipe.activations != .float, let input = node.input(RecurrentOperand.input) {
           plan.activations[input] = .dynamic
         }
-        plan.reasons[index] = reason
         continue
       }
       guard let weights = constantWeights(of: node) else { continue }
@@ -60,7 +76,6 @@ public struct Planner {
       if recipe.activations == .dynamic, let input = node.input(ProductOperand.input) {
         plan.activations[input] = .dynamic
       }
-      plan.reasons[index] = reason
     }
     guard recipe.activations == .int8 else { return plan }
 
@@ -88,6 +103,9 @@ public struct Planner {
       guard let range = ranges[groups.group(of: value)] else { continue }
       plan.activations[value] = .fixed(Plan.Grid(covering: range.low, range.high))
     }
+    for value in codedActivations {
+      if let reason = kept[groups.group(of: value)] { plan.kept[value] = reason }
+    }
     return plan
   }
 
@@ -103,9 +121,14 @@ public struct Planner {
     }
   }
 
+  /// The activations that get a grid.
+  private var quantizableActivations: [Graph.ValueID] {
+    codedActivations.filter { kept[groups.group(of: $0)] == nil }
+  }
+
   /// float32 activations that a node with an integer form reads, and those that hold the same
   /// elements on the way there or from there.
-  private var quantizableActivations: [Graph.ValueID] {
+  private var codedActivations: [Graph.ValueID] {
     func isActivation(_ value: Graph.ValueID) -> Bool {
       graph[value].constant == nil && graph[value].type.elementType == .float32
     }
@@ -197,7 +220,7 @@ public struct Planner {
   }
 
   /// The range that the function behind a value cannot leave.
-  private func analyticRange(of value: Graph.ValueID) -> ClosedRange<Float>? {
+  func analyticRange(of value: Graph.ValueID) -> ClosedRange<Float>? {
     guard let node = groups.producer(of: value) else { return nil }
     let function: UnaryFunction?
     switch node.operation {

@@ -4,7 +4,8 @@ import QMTensor
 /// Each weight to the nearest code of its channel's symmetric grid.
 ///
 /// The scale of a channel is its largest magnitude over the largest code at 8 bits; below, the
-/// largest magnitude times the factor in 0.30…1.00 (71 steps) with the least squared error.
+/// largest magnitude times the factor in 0.30…1.00 (71 steps) with the least squared error. A
+/// channel with no magnitude over 2⁻⁴⁸ holds zeros.
 ///
 /// Source: Nagel et al. 2021, "A White Paper on Neural Network Quantization", equations 2.4 and 2.11.
 public struct NearestRounding: Sendable {
@@ -47,14 +48,16 @@ public struct NearestRounding: Sendable {
   private func scale(of channel: ArraySlice<Float>) -> Float {
     let largest = channel.reduce(0) { max($0, abs($1)) }
     let limit = Float(bits.symmetricCodes.upperBound)
+    // Dead channels: the product of the scale and an input's would leave the normal numbers.
+    guard largest > 0x1p-48 else { return 1 }
     let full = largest / limit
-    guard full.isNormal, (1 / full).isNormal else { return 1 }
+    guard (1 / full).isNormal else { return 1 }
     guard bits < .eight else { return full }
     var best = (scale: full, error: Float.infinity)
     for step in 30...100 {
       let scale = full * Float(step) / 100
       let inverse = 1 / scale
-      guard scale.isNormal, inverse.isNormal else { continue }
+      guard inverse.isNormal else { continue }
       var error: Float = 0
       for weight in channel {
         let code = min(max((weight * inverse).rounded(.toNearestOrEven), -limit), limit)

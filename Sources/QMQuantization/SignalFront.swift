@@ -1,0 +1,124 @@
+import QMGraph
+import QMOperations
+
+/// The values of signal fronts: what lies between the first products that read an input of the
+/// network and a power spectrum, its logarithm or another steep function of it.
+///
+/// Given: paths that lead from inputs of the network through linear operations, squares and limits
+/// into a square root, a logarithm, a power, or a square.
+/// Result: the values on those paths behind the first product. They stay real numbers: small
+/// magnitudes decide there, and eight bits over the whole range leave none of them.
+struct SignalFront {
+  private(set) var values: Set<Graph.ValueID> = []
+
+  init(_ graph: Graph) {
+    var producers: [Graph.ValueID: Int] = [:]
+    for (index, node) in graph.nodes.enumerated() {
+      for output in node.outputs { producers[output] = index }
+    }
+    /// Of each value: whether it is computed from inputs by such steps alone, and whether a product
+    /// is among them.
+    enum Path { case none, moved, computed }
+    var paths: [Graph.ValueID: Path] = [:]
+    for input in graph.inputs { paths[input] = .moved }
+    func path(of value: Graph.ValueID) -> Path {
+      graph[value].constant != nil ? .moved : paths[value] ?? .none
+    }
+    var steep: [Graph.ValueID] = []
+    for node in graph.nodes {
+      let activations = node.inputs.compactMap { $0 }.filter { graph[$0].constant == nil }
+      let before = activations.map { path(of: $0) }
+      guard !activations.isEmpty, !before.contains(.none), let step = SignalFront.step(node)
+      else { continue }
+      let isComputed = step == .product || before.contains(.computed)
+      for output in node.outputs { paths[output] = isComputed ? .computed : .moved }
+      if step == .steep, isComputed { steep += activations }
+    }
+    var pending = steep
+    while let value = pending.popLast() {
+      guard path(of: value) == .computed, graph[value].constant == nil,
+        values.insert(value).inserted, let producer = producers[value]
+      else { continue }
+      pending += graph.nodes[producer].inputs.compactMap { $0 }
+    }
+  }
+
+  private enum Step { case product, linear, steep }
+
+  /// What a node is on such a path; nil where it ends one.
+  private static func step(_ node: Graph.Node) -> Step? {
+    switch node.operation {
+    case .convolution(let convolution):
+      return step(convolution.epilogue.function) == nil ? nil : .product
+    case .matrixMultiply(let product):
+      return step(product.epilogue.function) == nil ? nil : .product
+    case .unary(let unary):
+      return step(unary.function)
+    case .binary(let binary):
+      guard let then = step(binary.then) else { return nil }
+      switch binary.function {
+      case .power: return .steep
+      case .multiply: return node.input(0) == node.input(1) ? .steep : then
+      case .add, .subtract, .divide, .minimum, .maximum: return then
+      case .remainder, .parametricRelu: return nil
+      }
+    case .reduction, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose,
+      .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .cast:
+      return .linear
+    default:
+      return nil
+    }
+  }
+
+  private static func step(_ function: UnaryFunction?) -> Step? {
+    switch function {
+    case nil, .absolute, .negate, .affine, .clip: .linear
+    case .squareRoot, .logarithm, .square, .reciprocal: .steep
+    default: nil
+    }
+  }
+}
+
+/// The values between the last products and the outputs of the network: nothing is rounded there
+/// but by the product, once.
+///
+/// Given: values from which only element-wise functions, softmax, moves and the like lead to
+/// outputs.
+/// Result: those values.
+struct OutputTail {
+  private(set) var values: Set<Graph.ValueID> = []
+
+  init(_ graph: Graph) {
+    var readers: [Graph.ValueID: [Int]] = [:]
+    for (index, node) in graph.nodes.enumerated() {
+      for case .some(let input) in node.inputs { readers[input, default: []].append(index) }
+    }
+    let outputs = Set(graph.outputs.map(\.value))
+    var isTail = [Bool](repeating: false, count: graph.nodes.count)
+    for (index, node) in graph.nodes.enumerated().reversed() {
+      isTail[index] =
+        OutputTail.isLight(node.operation)
+        && node.outputs.allSatisfy { output in
+          let after = readers[output] ?? []
+          return (outputs.contains(output) || !after.isEmpty) && after.allSatisfy { isTail[$0] }
+        }
+      guard isTail[index] else { continue }
+      values.formUnion(node.outputs)
+    }
+    for (value, after) in readers
+    where graph[value].constant == nil && after.allSatisfy({ isTail[$0] }) {
+      values.insert(value)
+    }
+  }
+
+  private static func isLight(_ operation: Operation) -> Bool {
+    switch operation {
+    case .unary, .binary, .softmax, .identity, .reshape, .flatten, .squeeze, .unsqueeze,
+      .transpose, .concatenate, .split, .slice, .gather, .expand, .cast, .argExtreme, .topK,
+      .resize, .comparison:
+      true
+    default:
+      false
+    }
+  }
+}
