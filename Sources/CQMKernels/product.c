@@ -30,6 +30,8 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits) {
   QM_CHOOSE(set, qm_product_i8)
 }
 
+const qm_product *qm_product_int16(qm_kernel_set set) { QM_CHOOSE(set, qm_product_i16) }
+
 const qm_product *qm_depthwise_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_f32) }
 
 const qm_product *qm_depthwise_int8(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_i8) }

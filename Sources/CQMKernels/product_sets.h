@@ -3,14 +3,14 @@
 #include "qm_product.h"
 #include "qm_winograd.h"
 
-extern const qm_product qm_product_f32_portable, qm_product_i8_portable;
+extern const qm_product qm_product_f32_portable, qm_product_i8_portable, qm_product_i16_portable;
 extern const qm_product qm_depthwise_f32_portable, qm_depthwise_i8_portable;
 extern const qm_winograd qm_winograd_i8_portable;
 #if defined(__x86_64__)
 extern const qm_winograd qm_winograd_i8_avx2, qm_winograd_i8_avx512;
-extern const qm_product qm_product_f32_avx2, qm_product_i8_avx2;
+extern const qm_product qm_product_f32_avx2, qm_product_i8_avx2, qm_product_i16_avx2;
 extern const qm_product qm_depthwise_f32_avx2, qm_depthwise_i8_avx2;
-extern const qm_product qm_product_f32_avx512, qm_product_i8_avx512;
+extern const qm_product qm_product_f32_avx512, qm_product_i8_avx512, qm_product_i16_avx512;
 extern const qm_product qm_depthwise_f32_avx512, qm_depthwise_i8_avx512;
 extern const qm_product qm_product_i8_2_avx2, qm_product_i8_3_avx2, qm_product_i8_4_avx2;
 extern const qm_product qm_product_i8_5_avx2, qm_product_i8_6_avx2, qm_product_i8_7_avx2;

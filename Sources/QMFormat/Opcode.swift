@@ -488,8 +488,8 @@ extension Operation {
   /// Every real number among the attributes that is not the scale of a grid.
   var attributeFloats: [Float] {
     switch self {
-    case .convolution(let operation): operation.epilogue.function?.parameters ?? []
-    case .matrixMultiply(let operation): operation.epilogue.function?.parameters ?? []
+    case .convolution(let operation): operation.epilogue.functions.flatMap(\.parameters)
+    case .matrixMultiply(let operation): operation.epilogue.functions.flatMap(\.parameters)
     case .recurrent(let operation):
       operation.functions.flatMap(\.parameters) + [operation.clip ?? 0]
     case .unary(let operation): operation.function.parameters
@@ -588,6 +588,7 @@ extension ByteWriter {
 
   fileprivate mutating func epilogue(_ epilogue: Epilogue) {
     function(epilogue.function)
+    function(epilogue.then)
     output(epilogue.output)
   }
 }
@@ -648,6 +649,7 @@ extension ByteReader {
   }
 
   fileprivate mutating func epilogue() throws(QMError) -> Epilogue {
-    Epilogue(function: try optionalFunction(), output: try output())
+    Epilogue(
+      function: try optionalFunction(), then: try optionalFunction(), output: try output())
   }
 }

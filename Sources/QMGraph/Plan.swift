@@ -47,6 +47,12 @@ public struct Plan: Sendable {
       self.init(
         elementType, scale: scale, zeroPoint: Int32(Swift.min(Swift.max(zero, lowest), highest)))
     }
+
+    /// The int16 grid around 0 for numbers up to a magnitude, with room for four times as much.
+    public init(wide magnitude: Float) {
+      let scale = magnitude * 4 / 32767
+      self.init(.int16, scale: scale < 0x1p-68 ? 1 : scale, zeroPoint: 0)
+    }
   }
 
   /// How the value feeds its readers.

@@ -162,14 +162,12 @@ extension Convolution {
     let extents = try extents(input: input.shape, weights: weights.shape)
     let end = ReferenceEpilogue(epilogue, inputs, outputs[0])
     if end.isInteger {
-      let codes = input.elements(as: Int8.self)
-      let weightCodes = weights.elements(as: Int8.self)
       forEachOutput(extents) { (sample, channel, index, steps) in
         let zeroPoint = end.inputZeroPoint(row: sample)
         var sum: Int32 = 0
         steps { (inputIndex, weightIndex) in
-          let code = inputIndex.map { Int32(codes[$0]) } ?? zeroPoint
-          sum &+= (code - zeroPoint) &* Int32(weightCodes[weightIndex])
+          let code = inputIndex.map { input.code(at: $0) } ?? zeroPoint
+          sum &+= (code - zeroPoint) &* weights.code(at: weightIndex)
         }
         end.finish(sum, row: sample, channel: channel, at: index)
       }
@@ -275,24 +273,27 @@ extension Convolution {
 
 extension Convolution {
   /// How the weights are packed; nil where the reference loops are the only way.
-  private func cut(_ weights: Operand, _ kernels: KernelSet) -> (
-    ConvolutionKernel.Cut, ProductTable
-  )? {
+  private func cut(
+    _ input: ElementType, _ weights: Operand, _ kernels: KernelSet
+  ) -> (ConvolutionKernel.Cut, ProductTable)? {
     guard order == .channelsLast, !isTransposed, let extents = weights.type.shape.extents else {
       return nil
     }
     let cut = ConvolutionKernel.Cut(weights: extents, dilations: dilations, groups: groups)
-    guard let table = ProductTable(for: kernels, weights: weights, isDepthwise: cut.isDepthwise)
+    guard
+      let table = ProductTable(
+        for: kernels, input: input, weights: weights, isDepthwise: cut.isDepthwise)
     else { return nil }
     return (cut, table)
   }
 
   public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
     let weights = try required(ProductOperand.weights, of: operands)
-    guard let constant = weights.constant, let (cut, table) = cut(weights, kernels),
+    let input = try required(ProductOperand.input, of: operands).type.elementType
+    guard let constant = weights.constant, let (cut, table) = cut(input, weights, kernels),
       let source = constant.bytes.baseAddress
     else { return nil }
-    if let winograd = WinogradKernel.Weights(self, weights, kernels: kernels) {
+    if let winograd = WinogradKernel.Weights(self, input, weights, kernels: kernels) {
       return try winograd.pack(source)
     }
     let buffer = try Buffer.allocate(byteCount: cut.groups * cut.packedByteCount(table))
@@ -309,12 +310,14 @@ extension Convolution {
     }
     let input = try required(ProductOperand.input, of: operands).type
     let weights = try required(ProductOperand.weights, of: operands)
-    guard let (cut, table) = cut(weights, kernels), let inputShape = input.shape.extents,
-      let weightsShape = weights.type.shape.extents
+    guard let (cut, table) = cut(input.elementType, weights, kernels),
+      let inputShape = input.shape.extents, let weightsShape = weights.type.shape.extents
     else { return nil }
     let extents = try extents(input: inputShape, weights: weightsShape)
     let end = KernelEpilogue(epilogue, operands: operands)
-    if let packed, let winograd = WinogradKernel.Weights(self, weights, kernels: kernels) {
+    if let packed,
+      let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels)
+    {
       let kernel = WinogradKernel(winograd, packed: packed, end: end, extents: extents)
       return Kernel(
         name: "convolution \(kernel.name)",

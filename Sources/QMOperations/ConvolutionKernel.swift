@@ -273,10 +273,9 @@ struct ConvolutionKernel: Sendable {
       min(layout.box.z, output.z - first.z), min(layout.box.y, output.y - first.y),
       min(layout.box.x, output.x - first.x))
     let threadOffset = thread * layout.threadByteCount
-    let elementByteCount = end.isInteger ? 1 : 4
     let start =
       UnsafeRawPointer(memory.inputs[ProductOperand.input]!)
-      + sample * input.product * inputChannels * elementByteCount
+      + sample * input.product * inputChannels * end.inputElementByteCount
     let parameters = end.inputParameters(row: sample, of: memory)
     var ownMultipliers = multipliers
     if end.isDynamic {

@@ -6,6 +6,7 @@ import QMTensor
 ///     real = real + bias[c]                          (a float32 bias)
 ///     real = real + residual                         (dequantized where it holds codes)
 ///     real = function(real)
+///     real = then(real)
 ///     output = real, or clamp(roundToNearestEven(real · (1 / scale)) + zeroPoint) as int8 or int16
 ///
 /// Each step is one IEEE operation in float32; none is fused. An int32 bias belongs to the
@@ -14,18 +15,27 @@ import QMTensor
 public struct Epilogue: Hashable, Sendable {
   /// nil leaves the number as it is.
   public var function: UnaryFunction?
+  /// Behind ``function``; nil leaves the number as it is.
+  public var then: UnaryFunction?
   public var output: OutputEncoding
 
-  public init(function: UnaryFunction? = nil, output: OutputEncoding = .float32) {
+  public init(
+    function: UnaryFunction? = nil, then: UnaryFunction? = nil, output: OutputEncoding = .float32
+  ) {
     self.function = function
+    self.then = then
     self.output = output
   }
+
+  /// Its functions, in their order.
+  public var functions: [UnaryFunction] { [function, then].compactMap { $0 } }
 }
 
 /// Positions of a product's inputs: of a convolution (input, filter) and of a matrix product
 /// (left, right).
 public enum ProductOperand {
-  /// float32; or int8 codes with fixed or dynamic quantization.
+  /// float32; int8 codes with fixed or dynamic quantization; or int16 codes with fixed quantization
+  /// around 0.
   public static let input = 0
   /// float32; int8 codes with weights quantization (a constant); or, in a matrix product, int8
   /// codes with fixed quantization.
@@ -98,6 +108,10 @@ struct ProductRule {
       try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
       try checkWeights(right)
       return true
+    case (.int16, .fixed(let scale, 0), .int8, .weights):
+      try checkGrid(.int16, scale: scale, zeroPoint: 0)
+      try checkWeights(weights.quantization)
+      return true
     case (.int8, .dynamic(let axes), .int8, let right):
       guard axes == parameterAxes else {
         throw .malformed(
@@ -108,7 +122,7 @@ struct ProductRule {
       return true
     default:
       throw .malformed(
-        "\(operation) multiplies float32 by float32 or int8 codes by int8 codes, found \(input) and \(weights)"
+        "\(operation) multiplies float32 by float32, int8 codes by int8 codes, or int16 codes around 0 by weights, found \(input) and \(weights)"
       )
     }
   }
@@ -239,7 +253,7 @@ struct ReferenceEpilogue {
     residual = operand(ProductOperand.residual)
   }
 
-  var isInteger: Bool { input.elementType == .int8 }
+  var isInteger: Bool { input.elementType != .float32 }
 
   /// The code of the input that stands for 0, in row or sample `row`.
   func inputZeroPoint(row: Int) -> Int32 {
@@ -283,7 +297,7 @@ struct ReferenceEpilogue {
     var real = number
     if let bias, bias.elementType == .float32 { real += bias.elements(as: Float.self)[channel] }
     if let residual { real += residual.real(at: index) }
-    if let function = epilogue.function { real = function(real) }
+    for function in epilogue.functions { real = function(real) }
     output.store(canonical(real), at: index)
   }
 }

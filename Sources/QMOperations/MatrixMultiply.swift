@@ -138,12 +138,11 @@ extension MatrixMultiply {
               ? matrix + step * extents.columns + column : matrix + column * extents.depth + step
           }
           if end.isInteger {
-            let (codes, rightCodes) = (left.elements(as: Int8.self), right.elements(as: Int8.self))
             let zeroPoint = end.inputZeroPoint(row: leftRow)
             var sum: Int32 = 0
             for step in 0..<extents.depth {
-              sum &+= (Int32(codes[first + step]) - zeroPoint)
-                &* (Int32(rightCodes[rightIndex(step)]) - rightZeroPoint)
+              sum &+= (left.code(at: first + step) - zeroPoint)
+                &* (right.code(at: rightIndex(step)) - rightZeroPoint)
             }
             end.finish(sum, row: leftRow, channel: column, at: index)
           } else {
@@ -171,8 +170,8 @@ extension MatrixMultiply {
   ) throws(QMError) -> MatrixKernel? {
     let left = try required(ProductOperand.input, of: operands).type
     let right = try required(ProductOperand.weights, of: operands)
-    guard let table = ProductTable(for: kernels, weights: right), let leftShape = left.shape.extents,
-      let rightShape = right.type.shape.extents
+    guard let table = ProductTable(for: kernels, input: left.elementType, weights: right),
+      let leftShape = left.shape.extents, let rightShape = right.type.shape.extents
     else { return nil }
     let extents = try extents(left: leftShape, right: rightShape)
     let isDepthFirst = rightLayout == .depthFirst
@@ -189,7 +188,9 @@ extension MatrixMultiply {
 
   public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
     let right = try required(ProductOperand.weights, of: operands)
-    guard let constant = right.constant, let table = ProductTable(for: kernels, weights: right)
+    let left = try required(ProductOperand.input, of: operands).type
+    guard let constant = right.constant,
+      let table = ProductTable(for: kernels, input: left.elementType, weights: right)
     else { return nil }
     let shape = constant.shape
     let depth = shape[shape.count - rightDepthOffset]

@@ -7,11 +7,16 @@ import QMTensor
 struct ProductTable: @unchecked Sendable {
   private let pointer: UnsafePointer<qm_product>
 
-  /// The fastest exact way for the operands; nil in the reference set.
-  init?(for kernels: KernelSet, weights: Operand, isDepthwise: Bool = false) {
+  /// The fastest exact way for the operands; nil where the reference loops are the only one.
+  init?(
+    for kernels: KernelSet, input: ElementType, weights: Operand, isDepthwise: Bool = false
+  ) {
     guard let set = kernels.instructionSet else { return nil }
     if weights.type.elementType == .float32 {
       pointer = isDepthwise ? qm_depthwise_float32(set) : qm_product_float32(set)
+    } else if input == .int16 {
+      guard !isDepthwise else { return nil }
+      pointer = qm_product_int16(set)
     } else {
       // Only of constants it is proven that their codes keep within their width.
       var bits = BitWidth.eight
@@ -72,6 +77,8 @@ struct KernelEpilogue: Sendable {
   let bias: ElementType?
   let residual: ValueType?
   let isInteger: Bool
+  /// Bytes of an element of the input.
+  let inputElementByteCount: Int
 
   init(_ epilogue: Epilogue, operands: [Operand?]) {
     func type(_ index: Int) -> ValueType? {
@@ -82,7 +89,9 @@ struct KernelEpilogue: Sendable {
     weights = type(ProductOperand.weights)?.quantization ?? .none
     bias = type(ProductOperand.bias)?.elementType
     residual = type(ProductOperand.residual)
-    isInteger = type(ProductOperand.input)?.elementType == .int8
+    let elementType = type(ProductOperand.input)?.elementType ?? .float32
+    isInteger = elementType != .float32
+    inputElementByteCount = elementType.byteCount
   }
 
   var isDynamic: Bool { if case .dynamic = input { true } else { false } }
@@ -156,6 +165,10 @@ struct KernelEpilogue: Sendable {
     if let function = epilogue.function {
       end.has_function = true
       end.function = function.unary
+    }
+    if let then = epilogue.then {
+      end.has_then = true
+      end.then = then.unary
     }
     end.output = memory.outputs[0]! + element * epilogue.output.elementType.byteCount
     switch epilogue.output {
@@ -319,7 +332,7 @@ struct MatrixKernel: Sendable {
     if end.isInteger {
       let threadOffset = thread * layout.threadByteCount
       let prepared = memory.scratch + layout.prepared + threadOffset
-      let input = left + leftRow * depth
+      let input = left + leftRow * depth * end.inputElementByteCount
       if end.isDynamic, parameters == .row {
         if table.readsCodes {
           prepare(input, rows: count, 0, prepared)

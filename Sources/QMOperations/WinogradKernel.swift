@@ -16,8 +16,10 @@ struct WinogradKernel: Sendable {
 
     /// - Returns: nil where the direct way is needed: another form of convolution, weights that
     ///   are not known before the run, or sums that may be too large.
-    init?(_ convolution: Convolution, _ weights: Operand, kernels: KernelSet) {
-      guard let set = kernels.instructionSet, let constant = weights.constant,
+    init?(
+      _ convolution: Convolution, _ input: ElementType, _ weights: Operand, kernels: KernelSet
+    ) {
+      guard let set = kernels.instructionSet, input == .int8, let constant = weights.constant,
         weights.type.elementType == .int8, case .weights = weights.type.quantization,
         convolution.order == .channelsLast, !convolution.isTransposed, convolution.groups == 1,
         constant.shape.count == 4, constant.shape[1...2].allSatisfy({ $0 == 3 }),

@@ -80,7 +80,10 @@ public struct Planner {
     guard recipe.activations == .int8 else { return plan }
 
     var ranges: [Int: (low: Float, high: Float)] = [:]
-    let activations = quantizableActivations
+    let wide = wideGroups(plan)
+    let activations = codedActivations.filter {
+      kept[group(of: $0)] == nil || wide.contains(group(of: $0))
+    }
     for value in activations {
       let range: ClosedRange<Float>
       if let analytic = analyticRange(of: value) {
@@ -100,13 +103,56 @@ public struct Planner {
       ranges[group] = (min(known.low, range.lowerBound), max(known.high, range.upperBound))
     }
     for value in activations {
-      guard let range = ranges[groups.group(of: value)] else { continue }
-      plan.activations[value] = .fixed(Plan.Grid(covering: range.low, range.high))
+      guard let range = ranges[group(of: value)] else { continue }
+      plan.activations[value] = .fixed(
+        wide.contains(group(of: value))
+          ? Plan.Grid(wide: max(-range.low, range.high))
+          : Plan.Grid(covering: range.low, range.high))
     }
-    for value in codedActivations {
-      if let reason = kept[groups.group(of: value)] { plan.kept[value] = reason }
+    for value in codedActivations where !wide.contains(group(of: value)) {
+      if let reason = kept[group(of: value)] { plan.kept[value] = reason }
     }
     return plan
+  }
+
+  /// The groups that int8 damages and whose every reader takes int16: products with weights whose
+  /// sums are proven to stay within 32 bits.
+  private func wideGroups(_ plan: Plan) -> Set<Int> {
+    var wide: Set<Int> = []
+    for (group, reason) in kept {
+      if case .damage = reason { wide.insert(group) }
+    }
+    for node in graph.nodes {
+      let operands = integerOperands(of: node)
+      for (position, input) in node.inputs.enumerated() {
+        guard let input, wide.contains(group(of: input)) else { continue }
+        if operands.contains(input) {
+          guard position == ProductOperand.input, takesInt16(node, plan) else {
+            wide.remove(group(of: input))
+            continue
+          }
+        } else if case .resize = node.operation {
+          wide.remove(group(of: input))
+        }
+      }
+    }
+    return wide
+  }
+
+  private func takesInt16(_ node: Graph.Node, _ plan: Plan) -> Bool {
+    guard let weights = constantWeights(of: node), let codes = plan.weights[weights]?.codes
+    else { return false }
+    if case .convolution(let convolution) = node.operation {
+      guard convolution.groups == 1 || (codes.shape.last ?? 1) > 1 else { return false }
+    }
+    let size = codes.elementCount / max(codes.shape.first ?? 1, 1)
+    // Half of the accumulator's range belongs to the bias.
+    let limit = 1 << 30
+    return codes.withElements(as: Int8.self) { codes in
+      stride(from: 0, to: codes.count, by: max(size, 1)).allSatisfy { first in
+        codes[first..<first + size].reduce(0) { $0 + abs(Int($1)) } * 65535 < limit
+      }
+    }
   }
 
   private func round(
@@ -225,8 +271,8 @@ public struct Planner {
     let function: UnaryFunction?
     switch node.operation {
     case .unary(let unary): function = unary.function
-    case .convolution(let convolution): function = convolution.epilogue.function
-    case .matrixMultiply(let product): function = product.epilogue.function
+    case .convolution(let convolution): function = convolution.epilogue.functions.last
+    case .matrixMultiply(let product): function = product.epilogue.functions.last
     case .binary(let binary): function = binary.then
     case .softmax(let softmax) where softmax.kind == .softmax: return 0...1
     default: function = nil

@@ -49,9 +49,9 @@ struct SignalFront {
   private static func step(_ node: Graph.Node) -> Step? {
     switch node.operation {
     case .convolution(let convolution):
-      return step(convolution.epilogue.function) == nil ? nil : .product
+      return convolution.epilogue.functions.contains { step($0) == nil } ? nil : .product
     case .matrixMultiply(let product):
-      return step(product.epilogue.function) == nil ? nil : .product
+      return product.epilogue.functions.contains { step($0) == nil } ? nil : .product
     case .unary(let unary):
       return step(unary.function)
     case .binary(let binary):

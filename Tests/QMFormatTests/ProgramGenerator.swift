@@ -48,7 +48,8 @@ struct ProgramGenerator {
   }
 
   mutating func epilogue() -> Epilogue {
-    Epilogue(function: flag() ? function() : nil, output: output())
+    Epilogue(
+      function: flag() ? function() : nil, then: flag() ? function() : nil, output: output())
   }
 
   mutating func padding() -> Padding {

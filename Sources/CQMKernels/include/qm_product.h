@@ -41,6 +41,9 @@ typedef struct {
   int32_t residual_zero_point;
   bool has_function;
   qm_unary function;
+  /// Behind `function`.
+  bool has_then;
+  qm_unary then;
   void *output;
   qm_number output_number;
   float inverse_scale;
@@ -110,6 +113,9 @@ typedef struct {
 const qm_product *qm_product_float32(qm_kernel_set set);
 /// int8 codes × signed weights of the given width.
 const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits);
+
+/// int16 codes × signed weights of up to 8 bits, both around 0.
+const qm_product *qm_product_int16(qm_kernel_set set);
 
 /// The same over columns that do not mix: channel `column` of the input meets weight
 /// [column][tap]. The input has a pitch of whole panels; a panel is [tap][columns].

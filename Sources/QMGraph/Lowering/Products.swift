@@ -29,8 +29,14 @@ extension Lowering {
   private mutating func productInputs(_ node: Graph.Node) throws(QMError) -> [Graph.ValueID?]? {
     guard let input = codes(of: node.input(ProductOperand.input)),
       let weights = codes(of: node.input(ProductOperand.weights)),
-      input.elementType == .int8, weights.elementType == .int8
+      weights.elementType == .int8
     else { return nil }
+    if input.elementType != .int8 {
+      // int16 codes meet weights, and only around 0.
+      guard input.elementType == .int16, case .fixed(_, 0) = input.quantization,
+        case .weights = weights.quantization
+      else { return nil }
+    }
     var inputs = [Graph.ValueID?](repeating: nil, count: ProductOperand.residual + 1)
     inputs[ProductOperand.input] = input.value
     inputs[ProductOperand.weights] = weights.value

@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 /// Given: a convolution or matrix product read only by an addition of a value of the same extents,
-/// read only by a unary function; or by either alone.
+/// read only by up to two unary functions in a row; or by part of these.
 /// Given: an element-wise operation of two operands read only by a unary function.
 /// Result: one node at the place of the last; addition and function stand in its attributes.
 ///
@@ -52,13 +52,10 @@ public struct FuseEpilogues: Pass {
     var operation: Operation
     let name: String
     var inputs: [Graph.ValueID?]
-    private var hasFunction = false
 
     init?(_ node: Graph.Node) {
       switch node.operation {
-      case .convolution(let convolution): hasFunction = convolution.epilogue.function != nil
-      case .matrixMultiply(let product): hasFunction = product.epilogue.function != nil
-      case .binary(let binary): hasFunction = binary.then != nil
+      case .convolution, .matrixMultiply, .binary: break
       default: return nil
       }
       operation = node.operation
@@ -69,11 +66,10 @@ public struct FuseEpilogues: Pass {
     mutating func absorb(
       _ node: Graph.Node, reading value: Graph.ValueID, in graph: Graph
     ) -> Bool {
-      guard !hasFunction, graph[value].type.elementType == .float32 else { return false }
+      guard graph[value].type.elementType == .float32 else { return false }
       switch node.operation {
       case .unary(let unary) where unary.output == .float32:
-        setFunction(unary.function)
-        return true
+        return absorb(unary.function)
       case .binary(let binary)
       where binary.function == .add && binary.then == nil && binary.output == .float32:
         return absorbResidual(node, value, in: graph)
@@ -82,27 +78,32 @@ public struct FuseEpilogues: Pass {
       }
     }
 
-    private mutating func setFunction(_ function: UnaryFunction) {
-      hasFunction = true
+    private mutating func absorb(_ function: UnaryFunction) -> Bool {
       switch operation {
       case .convolution(var convolution):
-        convolution.epilogue.function = function
+        guard convolution.epilogue.append(function) else { return false }
         operation = .convolution(convolution)
       case .matrixMultiply(var product):
-        product.epilogue.function = function
+        guard product.epilogue.append(function) else { return false }
         operation = .matrixMultiply(product)
       case .binary(var binary):
+        guard binary.then == nil else { return false }
         binary.then = function
         operation = .binary(binary)
       default:
-        break
+        return false
       }
+      return true
     }
 
     private mutating func absorbResidual(
       _ node: Graph.Node, _ value: Graph.ValueID, in graph: Graph
     ) -> Bool {
-      if case .binary = operation { return false }
+      switch operation {
+      case .convolution(let convolution) where convolution.epilogue.functions.isEmpty: break
+      case .matrixMultiply(let product) where product.epilogue.functions.isEmpty: break
+      default: return false
+      }
       let other = node.input(0) == value ? node.input(1) : node.input(0)
       guard let other, other != value, graph[other].constant == nil,
         graph[other].type.shape.isCertainlyEqual(to: graph[value].type.shape),
@@ -112,5 +113,19 @@ public struct FuseEpilogues: Pass {
       inputs[ProductOperand.residual] = other
       return true
     }
+  }
+}
+
+extension Epilogue {
+  /// - Returns: whether there is a place for one more function.
+  fileprivate mutating func append(_ next: UnaryFunction) -> Bool {
+    if function == nil {
+      function = next
+    } else if then == nil {
+      then = next
+    } else {
+      return false
+    }
+    return true
   }
 }

@@ -24,6 +24,7 @@ public enum DefaultPasses {
     FoldAffine(),
     FoldScalars(),
     FoldConstants(),
+    RecognizeScalars(),
     FuseEpilogues(),
     AssignLayouts(),
     MergeMoves(),
