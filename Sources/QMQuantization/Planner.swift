@@ -63,6 +63,11 @@ public struct Planner {
         }
         continue
       }
+      if let table = embedding(of: node) {
+        let rows = NearestRounding(bits: bits, granularity: .perChannel(axis: 0))
+        try round([table], of: node, rows, into: &plan)
+        continue
+      }
       guard let weights = constantWeights(of: node) else { continue }
       try round([weights], of: node, rounding, into: &plan)
       let bias = node.input(ProductOperand.bias).map { graph[$0].constant }
@@ -253,6 +258,15 @@ public struct Planner {
       graph[weights].constant?.elementType == .float32
     else { return nil }
     return weights
+  }
+
+  /// The table whose rows the node looks up.
+  private func embedding(of node: Graph.Node) -> Graph.ValueID? {
+    guard case .gather(let gather) = node.operation, gather.axis == 0, let table = node.input(0),
+      let constant = graph[table].constant, constant.elementType == .float32,
+      constant.shape.count == 2, constant.shape[1] > 1
+    else { return nil }
+    return table
   }
 
   /// Both constant float weights of a recurrent layer.

@@ -1,7 +1,6 @@
 import Foundation
+import QMFormat
 import Testing
-
-@testable import QMFormat
 
 /// `schema/arithmetic.md` names what there is, and only that.
 @Suite struct ArithmeticDocumentTests {

@@ -161,7 +161,7 @@ import Testing
     #expect(done == count)
   }
 
-  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .dynamic])
+  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .wide, .dynamic])
   func kernelsEqualTheReference(arithmetic: ProductCase.Arithmetic) throws {
     var generator = SeededGenerator(seed: 11)
     try check(&generator, arithmetic, count: 60) { (generator, number) in
@@ -172,7 +172,7 @@ import Testing
     }
   }
 
-  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .dynamic])
+  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .wide, .dynamic])
   func groupsEqualTheReference(arithmetic: ProductCase.Arithmetic) throws {
     var generator = SeededGenerator(seed: 12)
     try check(&generator, arithmetic, count: 20) { (generator, _) in

@@ -57,7 +57,7 @@ import Testing
 
   // MARK: Kernels
 
-  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .dynamic])
+  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .wide, .dynamic])
   func kernelsEqualTheReference(arithmetic: ProductCase.Arithmetic) throws {
     var generator = SeededGenerator(seed: 7)
     for number in 0..<120 {

@@ -142,7 +142,8 @@ extension SeededGenerator {
 
 /// Which of the ways a product can be put together a random one is.
 struct ProductCase: CustomStringConvertible {
-  enum Arithmetic { case float, fixed, dynamic }
+  /// `wide`: int16 codes around 0.
+  enum Arithmetic { case float, fixed, wide, dynamic }
   enum Bias { case none, integer, real }
 
   var arithmetic: Arithmetic
@@ -158,7 +159,7 @@ struct ProductCase: CustomStringConvertible {
     self.arithmetic = arithmetic
     bits = Int.random(in: 2...8, using: &generator)
     perChannel = generator.coin()
-    bias = generator.one(of: arithmetic == .fixed ? [.none, .integer, .real] : [.none, .real])
+    bias = generator.one(of: arithmetic == .fixed || arithmetic == .wide ? [.none, .integer, .real] : [.none, .real])
     residual = generator.one(of: [nil, nil, .float32, .int8])
     let function: UnaryFunction? = generator.one(
       of: [nil, nil, .relu, .clip(minimum: -1, maximum: 6), .hardSwish, .sigmoid, .gelu])
@@ -168,7 +169,9 @@ struct ProductCase: CustomStringConvertible {
         .quantized(.int8, scale: 0.05, zeroPoint: 127),
         .quantized(.int16, scale: 0.001, zeroPoint: 300),
       ])
-    epilogue = Epilogue(function: function, output: output)
+    let then: UnaryFunction? = generator.one(
+      of: [nil, nil, nil, .affine(scale: 1.7, offset: -0.3), .relu, .tanh])
+    epilogue = Epilogue(function: function, then: then, output: output)
     isExtreme = Int.random(in: 0..<8, using: &generator) == 0
   }
 
@@ -186,7 +189,7 @@ struct ProductCase: CustomStringConvertible {
     case .float:
       operands[0] = TestOperand(try generator.floats(input))
       operands[1] = TestOperand(try generator.floats(weights), isConstant: constantWeights)
-    case .fixed, .dynamic:
+    case .wide, .fixed, .dynamic:
       let zeroPoint: Int32 =
         isExtreme
         ? generator.one(of: [-128, 127]) : Int32.random(in: -128...127, using: &generator)
@@ -194,9 +197,18 @@ struct ProductCase: CustomStringConvertible {
         arithmetic == .fixed
         ? .fixed(scale: 0.021, zeroPoint: zeroPoint) : .dynamic(axes: parameters.count)
       let codes = BitWidth(bits)!.allCodes
-      let code: Int32 = generator.one(of: [-128, 127])
-      operands[0] = TestOperand(
-        try generator.codes(input, in: isExtreme ? code...code : -128...127), quantization)
+      if arithmetic == .wide {
+        let code: Int16 = generator.one(of: [-32768, 32767])
+        let elements = (0..<input.reduce(1, *)).map { _ in
+          isExtreme ? code : Int16.random(in: -32768...32767, using: &generator)
+        }
+        operands[0] = TestOperand(
+          try Tensor(input, elements), .fixed(scale: 0.0001, zeroPoint: 0))
+      } else {
+        let code: Int32 = generator.one(of: [-128, 127])
+        operands[0] = TestOperand(
+          try generator.codes(input, in: isExtreme ? code...code : -128...127), quantization)
+      }
       operands[1] = TestOperand(
         try generator.codes(weights, in: isExtreme ? codes.lowerBound...codes.lowerBound : codes),
         .weights(

@@ -47,6 +47,8 @@ struct Lowering {
   /// The codes of an old float value, if it has any.
   func codes(of value: Graph.ValueID?) -> Codes? { value.flatMap { codes[$0] } }
 
+  mutating func setCodes(of value: Graph.ValueID, _ new: Codes) { codes[value] = new }
+
   /// Scale and zero point of codes on a fixed grid.
   func grid(of value: Graph.ValueID?) -> (scale: Float, zeroPoint: Int32)? {
     guard case .fixed(let scale, let zeroPoint) = codes(of: value)?.quantization else {

@@ -10,6 +10,12 @@ extension Lowering {
       case .select: 1..<3
       default: 0..<1
       }
+    if case .gather(let gather) = node.operation, gather.axis == 0,
+      let table = codes(of: node.input(0)), case .weights(_, .perChannel(0)) = table.quantization
+    {
+      try lowerLookUp(node, in: table)
+      return
+    }
     let data = node.inputs[places].map { codes(of: $0) }
     guard grid(of: node.inputs[places.lowerBound]) != nil, let first = data[0],
       data.allSatisfy({
@@ -28,5 +34,27 @@ extension Lowering {
       }
     }
     try emitOnCodes(node.operation, for: node, inputs, like: first)
+  }
+
+  /// Rows of a table of weights stay codes; their scales are looked up beside them.
+  private mutating func lowerLookUp(_ node: Graph.Node, in table: Codes) throws(QMError) {
+    guard let scales = table.scales.flatMap({ rewriter.graph[$0].constant }) else {
+      try lowerToFloat(node)
+      return
+    }
+    let name = source[node.outputs[0]].name
+    let indices = try float(node.input(1)!)
+    let pairs = scales.elements(as: Float.self).flatMap { [$0, 0] }
+    let parameters = try rewriter.append(
+      node.operation, name: node.name + ".scales",
+      [addConstant(name: name + ".scales", Tensor([pairs.count / 2, 2], pairs)), indices],
+      outputNames: [name + ".parameters"])[0]
+    let rows = try rewriter.append(
+      node.operation, name: node.name, [table.value, indices], outputNames: [name])[0]
+    setCodes(
+      of: node.outputs[0],
+      Codes(
+        value: rows, scales: parameters, quantization: rewriter.graph[rows].type.quantization,
+        elementType: .int8))
   }
 }

@@ -2,6 +2,10 @@ import QMTensor
 
 /// Inputs: data; int32 or int64 indices, negative ones from the end. The indices' axes stand in
 /// the place of `axis`.
+///
+/// Rows of a table of weights with one scale per row (`axis` 0) stay codes: those of a dynamic
+/// quantization over the indices' axes, whose parameters are gathered alike from the table of the
+/// rows' scales and zero points.
 public struct Gather: OperationProtocol {
   public static let name = "Gather"
   /// Counted from the front.
@@ -10,7 +14,14 @@ public struct Gather: OperationProtocol {
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
-    var type = try movable(0, of: operands)
+    var type = try required(0, of: operands).type
+    let isTable: Bool
+    if case .weights(_, .perChannel(0)) = type.quantization, axis == 0, type.elementType == .int8 {
+      isTable = true
+    } else {
+      isTable = false
+      type = try movable(0, of: operands)
+    }
     let indices = try required(1, of: operands).type.checked()
     guard indices.elementType == .int64 || indices.elementType == .int32,
       indices.quantization == .none
@@ -22,6 +33,7 @@ public struct Gather: OperationProtocol {
       do { _ = try Self.places(values, extent: extent) } catch { throw .malformed(error.message) }
     }
     type.shape.axes.replaceSubrange(axis...axis, with: indices.shape.axes)
+    if isTable { type.quantization = .dynamic(axes: indices.shape.rank) }
     return [try type.checked()]
   }
 

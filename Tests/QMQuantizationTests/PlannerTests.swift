@@ -1,0 +1,120 @@
+import QMGraph
+import QMOperations
+import QMQuantization
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+/// What the plan leaves to codes and what it keeps in real numbers.
+@Suite struct PlannerTests {
+  private struct Samples: SampleSource {
+    let tensors: [[String: Tensor]]
+    var count: Int { tensors.count }
+    func inputs(of index: Int) throws(QMError) -> [String: Tensor] { tensors[index] }
+    func name(of index: Int) -> String { "\(index)" }
+  }
+
+  /// A network under construction, channels last.
+  private struct Network {
+    var graph = Graph()
+    var generator = SeededGenerator(seed: 21)
+    let x: Graph.ValueID
+
+    init(_ shape: Shape) throws { x = try graph.addInput(name: "x", ValueType(.float32, shape)) }
+
+    mutating func product(
+      _ value: Graph.ValueID, _ outputs: Int, _ name: String, _ epilogue: Epilogue = Epilogue()
+    ) throws -> Graph.ValueID {
+      let depth = graph[value].type.shape.axes.last!.extent!
+      let numbers = (0..<outputs * depth).map { _ in Float.random(in: -1...1, using: &generator) }
+      return try graph.append(
+        .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst, epilogue: epilogue)),
+        name: name, [value, graph.addConstant(name: "\(name).w", Tensor([outputs, depth], numbers))],
+        outputNames: [name])[0]
+    }
+
+    mutating func unary(
+      _ function: UnaryFunction, _ value: Graph.ValueID, _ name: String
+    ) throws -> Graph.ValueID {
+      try graph.append(.unary(Unary(function)), name: name, [value], outputNames: [name])[0]
+    }
+
+    /// The conversion with samples of the given numbers.
+    func converted(
+      _ y: Graph.ValueID, samples: [[Float]]
+    ) throws -> Conversion {
+      var graph = graph
+      try graph.addOutput(name: "y", y)
+      let extents = graph[x].type.shape.axes.map { $0.extent! }
+      return try Conversion(
+        graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
+        samples: Samples(tensors: samples.map { ["x": try Tensor(extents, $0)] }))
+    }
+  }
+
+  private func kept(_ conversion: Conversion) -> [String: Plan.Kept] {
+    var kept: [String: Plan.Kept] = [:]
+    for (value, reason) in conversion.plan.kept { kept[conversion.graph[value].name] = reason }
+    return kept
+  }
+
+  private func numbers(_ count: Int, seed: UInt64, _ range: ClosedRange<Float>) -> [Float] {
+    var generator = SeededGenerator(seed: seed)
+    return (0..<count).map { _ in Float.random(in: range, using: &generator) }
+  }
+
+  @Test func aPowerSpectrumStaysRealUpToItsLogarithm() throws {
+    var network = try Network([8, 16])
+    let spectrum = try network.product(network.x, 16, "spectrum")
+    let power = try network.unary(.square, spectrum, "power")
+    let raised = try network.graph.append(
+      .binary(Binary(.add)), name: "raised",
+      [power, network.graph.addConstant(name: "e", Tensor([1, 16], numbers(16, seed: 3, 0...1)))],
+      outputNames: ["raised"])[0]
+    let logarithm = try network.unary(.logarithm, raised, "logarithm")
+    let hidden = try network.product(logarithm, 12, "hidden", Epilogue(function: .relu))
+    let y = try network.product(hidden, 4, "y")
+    let conversion = try network.converted(
+      y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) })
+    let kept = kept(conversion)
+    #expect(kept["spectrum"] == .signalFront)
+    #expect(kept["power"] == .signalFront)
+    for name in ["x", "hidden"] { #expect(kept[name] == nil, "\(name)") }
+    for node in conversion.program.nodes where node.operation.name == "MatrixMultiply" {
+      #expect(conversion.program.way(of: node).way == .integer, "\(node.name)")
+    }
+  }
+
+  @Test func whatLeadsToAnOutputWithoutWeightsStaysReal() throws {
+    var network = try Network([8, 16])
+    let hidden = try network.product(network.x, 12, "hidden", Epilogue(function: .relu))
+    let logits = try network.product(hidden, 5, "logits")
+    let y = try network.graph.append(
+      .softmax(Softmax(.softmax, axis: 1)), name: "y", [logits])[0]
+    let kept = kept(
+      try network.converted(y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) }))
+    #expect(kept == ["logits": Plan.Kept.outputTail])
+  }
+
+  /// One input element in sixteen is a thousand times as large as the others, and its weight is as
+  /// much smaller: int8 leaves nothing of the fifteen.
+  @Test func whatInt8DamagesBecomesInt16BeforeAProduct() throws {
+    var network = try Network([8, 16])
+    var weights = numbers(12 * 16, seed: 5, -1...1)
+    for row in 0..<12 { weights[row * 16] /= 1000 }
+    let hidden = try network.graph.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "hidden",
+      [network.x, network.graph.addConstant(name: "w", Tensor([12, 16], weights))])[0]
+    let y = try network.product(network.unary(.tanh, hidden, "tanh"), 4, "y")
+    let samples = (0..<4).map { seed in
+      numbers(128, seed: seed, -1...1).enumerated().map { $0 % 16 == 0 ? $1 * 1000 : $1 }
+    }
+    let conversion = try network.converted(y, samples: samples)
+    #expect(kept(conversion).isEmpty)
+    let first = try #require(conversion.program.nodes.first { $0.name == "hidden" })
+    #expect(conversion.program.values[first.inputs[0]!].type.elementType == .int16)
+    #expect(conversion.program.way(of: first).way == .integer)
+    #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
+  }
+}
