@@ -53,6 +53,18 @@ public struct ConvertCommand: ParsableCommand {
   var perTensor = false
 
   @Option(
+    help: ArgumentHelp(
+      "Run the nodes with such names in float32, weights included; repeat it for several.",
+      valueName: "regex"))
+  var keepFloat: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      "Another width for the weights of the nodes with such names; repeat it for several.",
+      valueName: "regex=bits"))
+  var bitsFor: [String] = []
+
+  @Option(
     name: .customLong("min-sqnr"),
     help: ArgumentHelp(
       """
@@ -86,19 +98,29 @@ public struct ConvertCommand: ParsableCommand {
     }
   }
 
-  private var recipe: Recipe {
+  /// - Throws: `usage` if a pattern is none.
+  private func recipe() throws(QMError) -> Recipe {
     let weights: Recipe.WeightWidth = BitWidth(bits).map { .codes($0) } ?? .float32
-    return Recipe(
+    var recipe = Recipe(
       weights: weights,
       activations: weights == .float32
         ? .float : activations ?? (samples == nil ? .dynamic : .int8),
       granularity: perTensor ? .perTensor : .perChannel(axis: 0), rangeEstimator: ranges.estimator)
+    for pattern in keepFloat { recipe.floatNodes.append(try NodePattern(pattern)) }
+    for rule in bitsFor {
+      guard let equals = rule.lastIndex(of: "="),
+        let width = Int(rule[rule.index(after: equals)...]).flatMap(BitWidth.init)
+      else { throw .usage("--bits-for is REGEX=BITS with 2 to 8 bits; found '\(rule.abbreviated)'") }
+      recipe.widths.append(.init(try NodePattern(String(rule[..<equals])), width))
+    }
+    return recipe
   }
 
   public func run() throws {
     let console = Console(tool: "qconvert", self.console)
     let clock = ContinuousClock()
     let start = clock.now
+    let recipe = try recipe()
     guard !Process.isSameFile(input, output) else {
       throw QMError.usage("the output is the input; give another name").within(.file(output))
     }
@@ -115,11 +137,11 @@ public struct ConvertCommand: ParsableCommand {
         path: samples, inputs: graph.inputs.map { (graph[$0].name, graph[$0].type) },
         outputs: graph.outputs.map(\.name), limit: limitSamples)
     }
-    let conversion = try convert(graph, source, folder, console)
+    let conversion = try convert(graph, recipe, source, folder, console)
     let reports = conversion.program.outputs.compactMap { output in
       conversion.comparisons[output.name].map { OutputReport(output.name, $0) }
     }
-    try requireQuality(reports)
+    try requireQuality(reports, of: recipe)
 
     console.progress("writing")
     let bytes = try within(.file(input)) { () throws(QMError) in
@@ -136,14 +158,16 @@ public struct ConvertCommand: ParsableCommand {
         ratio: Double(source.count) / Double(bytes.count), bits: bits,
         activations: recipe.activations.rawValue,
         ranges: recipe.activations == .int8 ? ranges.description : nil,
-        samples: folder?.count ?? 0, outputs: reports, nodes: explain ? nodes : nil,
+        samples: folder?.count ?? 0, outputs: reports,
+        kept: conversion.kept.map { .init(value: $0.value, reason: $0.reason) },
+        nodes: explain ? nodes : nil,
         seconds: seconds),
       console)
     try console.finish()
   }
 
   private func convert(
-    _ graph: Graph, _ source: Buffer, _ samples: Samples?, _ console: Console
+    _ graph: Graph, _ recipe: Recipe, _ source: Buffer, _ samples: Samples?, _ console: Console
   ) throws(QMError) -> Conversion {
     // Not the source's name: the same network gives the same file, wherever it lies.
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
@@ -154,6 +178,8 @@ public struct ConvertCommand: ParsableCommand {
       .init("bits", "\(bits)"), .init("activations", recipe.activations.rawValue),
       .init("granularity", recipe.granularity.shortDescription),
     ]
+    metadata.recipe += keepFloat.map { .init("keep-float", $0) }
+    metadata.recipe += bitsFor.map { .init("bits-for", $0) }
     if recipe.activations == .int8 {
       metadata.recipe.append(.init("ranges", ranges.description))
       metadata.recipe.append(.init("samples", "\(samples?.count ?? 0)"))
@@ -176,7 +202,9 @@ public struct ConvertCommand: ParsableCommand {
     }
   }
 
-  private func requireQuality(_ reports: [OutputReport]) throws(QMError) {
+  private func requireQuality(
+    _ reports: [OutputReport], of recipe: Recipe
+  ) throws(QMError) {
     guard leastSignalToNoise > 0,
       let worst = reports.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }),
       !(worst.signalToNoiseDecibels >= leastSignalToNoise)
@@ -214,12 +242,27 @@ public struct ConvertCommand: ParsableCommand {
     let samples: Int
     /// Empty where nothing was measured.
     let outputs: [OutputReport]
+    struct Kept: Encodable {
+      let value: String
+      let reason: String
+    }
+    /// Values that stay float32 where others have a fixed grid.
+    let kept: [Kept]
     let nodes: [NodeReport]?
     let seconds: Double
   }
 
   private func report(_ report: Report, _ console: Console) throws(QMError) {
-    if let nodes = report.nodes { console.table(of: nodes) }
+    if let nodes = report.nodes {
+      console.table(of: nodes)
+      if !report.kept.isEmpty {
+        console.table(
+          ["stays float32", "why"], report.kept.map { [$0.value.abbreviated, $0.reason] })
+      }
+    } else if !report.kept.isEmpty {
+      console.line(
+        "\(Units.count(report.kept.count, "value")) kept in float32; --explain says which and why")
+    }
     console.line(
       "\(Units.bytes(report.source.bytes)) → \(Units.bytes(report.output.bytes)), "
         + "\(Units.fixed(report.ratio, 2)) times smaller, in \(Units.seconds(report.seconds))")

@@ -74,6 +74,8 @@ public struct Plan: Sendable {
   }
 
   public var weights: [Graph.ValueID: Weights] = [:]
+  /// Nodes that read everything unrounded, by index.
+  public var floatNodes: Set<Int> = []
   /// Values that are not named stay float.
   public var activations: [Graph.ValueID: Activation] = [:]
   /// Biases of products that replace the graph's, float32, one number per output channel; by index

@@ -10,6 +10,7 @@ extension Graph {
   /// - A fixed activation is rounded to its grid where it is made; every node reads it rounded,
   ///   and only outputs of the graph leave unrounded.
   /// - A recurrent layer reads its input unrounded and rounds it, and its states, in every step.
+  /// - A node that is to run in float32 reads everything unrounded.
   /// - A dynamic activation is rounded in front of the products that read it: per row of a matrix
   ///   product, per sample of a convolution.
   public func inserting(_ plan: Plan) throws(QMError) -> Graph {
@@ -49,6 +50,11 @@ private struct PlanInsertion {
   }
 
   mutating func rewrite(_ node: Graph.Node, at index: Int) throws(QMError) {
+    if plan.floatNodes.contains(index) {
+      try rewriter.copy(node)
+      for output in node.outputs { try round(output) }
+      return
+    }
     if case .recurrent(let recurrent) = node.operation {
       try rewrite(recurrent, node)
       return

@@ -31,6 +31,12 @@ public struct Comparison: Sendable, Hashable {
     return 10 * log10(signal / noise)
   }
 
+  /// A ratio of powers in whole dB, for people.
+  static func decibels(_ ratio: Double) -> Int {
+    let decibels = 10 * log10(ratio)
+    return decibels.isFinite ? Int(decibels.rounded()) : decibels > 0 ? 999 : -999
+  }
+
   /// Cosine of the angle between the two; 1 where both are zero.
   public var cosine: Double {
     guard signal > 0, measuredPower > 0 else { return signal == measuredPower ? 1 : 0 }

@@ -16,6 +16,28 @@ public struct Conversion: Sendable {
   /// The program against the float graph, by output name; empty where there were no samples.
   public let comparisons: [String: Comparison]
 
+  /// A value that stays float32 where others have a fixed grid, and why.
+  public struct Kept: Sendable {
+    public let value: String
+    public let reason: String
+  }
+  /// In the order in which they are computed; the tails in front of outputs left out, which every
+  /// network has.
+  public let kept: [Kept]
+
+  private static func kept(by plan: Plan, in graph: Graph) -> [Kept] {
+    plan.kept.sorted { $0.key < $1.key }.compactMap { (value, reason) in
+      switch reason {
+      case .outputTail: nil
+      case .signalFront: Kept(value: graph[value].name, reason: "in front of a power spectrum")
+      case .damage(let ratio):
+        Kept(
+          value: graph[value].name,
+          reason: "int8 alone leaves an output \(Comparison.decibels(ratio)) dB")
+      }
+    }
+  }
+
   /// What a conversion is doing.
   public enum Phase: Hashable, Sendable {
     case simplifying
@@ -40,7 +62,7 @@ public struct Conversion: Sendable {
     progress(.simplifying)
     graph = try DefaultPasses.run(on: source)
 
-    let planner = Planner(graph, recipe)
+    let planner = try Planner(graph, recipe)
     var statistics = Statistics()
     let observations = planner.observations
     if recipe.needsSamples, samples.map({ $0.count == 0 }) ?? true {
@@ -62,8 +84,11 @@ public struct Conversion: Sendable {
       }
     }
     self.plan = plan
+    let kept = Conversion.kept(by: plan, in: graph)
+    self.kept = kept
     simulation = try graph.inserting(plan)
     var program = try simulation.lowered().flattened(metadata: metadata).program
+    program.metadata.entries += kept.map { .init("float32 \($0.value)", $0.reason) }
 
     var comparisons: [String: Comparison] = [:]
     if let samples, samples.count > 0 {

@@ -9,13 +9,23 @@ public struct Planner {
   private let groups: GridGroups
   /// Why the values of a group stay real numbers.
   private var kept: [Int: Plan.Kept] = [:]
+  private var floatNodes: Set<Int> = []
+  /// Of nodes whose weights have a width of their own.
+  private var widths: [Int: BitWidth] = [:]
 
   /// - Parameter kept: values that stay real numbers, beside those that the structure of the
   ///   network shows, and why.
-  public init(_ graph: Graph, _ recipe: Recipe, keeping kept: [Graph.ValueID: Plan.Kept] = [:]) {
+  /// - Throws: `usage` if a pattern of the recipe fits no node.
+  public init(
+    _ graph: Graph, _ recipe: Recipe, keeping kept: [Graph.ValueID: Plan.Kept] = [:]
+  ) throws(QMError) {
     self.graph = graph
     self.recipe = recipe
     groups = GridGroups(graph)
+    for pattern in recipe.floatNodes { floatNodes.formUnion(try pattern.nodes(of: graph)) }
+    for rule in recipe.widths {
+      for node in try rule.nodes.nodes(of: graph) { widths[node] = rule.width }
+    }
     for value in OutputTail(graph).values { self.kept[groups.group(of: value)] = .outputTail }
     for value in SignalFront(graph).values { self.kept[groups.group(of: value)] = .signalFront }
     for (value, reason) in kept { self.kept[groups.group(of: value)] = reason }
@@ -37,7 +47,8 @@ public struct Planner {
   public var observations: Set<Observation> {
     guard case .codes = recipe.weights else { return [] }
     var observations: Set<Observation> = []
-    for node in graph.nodes where constantWeights(of: node) != nil {
+    for (index, node) in graph.nodes.enumerated()
+    where constantWeights(of: node) != nil && !floatNodes.contains(index) {
       if let input = node.input(ProductOperand.input) { observations.insert(.means(input)) }
     }
     guard recipe.activations == .int8 else { return observations }
@@ -53,8 +64,10 @@ public struct Planner {
   public func plan(with statistics: Statistics = Statistics()) throws(QMError) -> Plan {
     var plan = Plan()
     guard case .codes(let bits) = recipe.weights else { return plan }
-    let rounding = NearestRounding(bits: bits, granularity: recipe.granularity)
-    for (index, node) in graph.nodes.enumerated() {
+    plan.floatNodes = floatNodes
+    for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {
+      let width = widths[index] ?? bits
+      let rounding = NearestRounding(bits: width, granularity: recipe.granularity)
       if let weights = recurrentWeights(of: node) {
         try round(weights, of: node, rounding, into: &plan)
         // Its grids are found in the run, whatever the recipe says of others.
@@ -64,7 +77,7 @@ public struct Planner {
         continue
       }
       if let table = embedding(of: node) {
-        let rows = NearestRounding(bits: bits, granularity: .perChannel(axis: 0))
+        let rows = NearestRounding(bits: width, granularity: .perChannel(axis: 0))
         try round([table], of: node, rows, into: &plan)
         continue
       }
@@ -127,7 +140,7 @@ public struct Planner {
     for (group, reason) in kept {
       if case .damage = reason { wide.insert(group) }
     }
-    for node in graph.nodes {
+    for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {
       let operands = integerOperands(of: node)
       for (position, input) in node.inputs.enumerated() {
         guard let input, wide.contains(group(of: input)) else { continue }
@@ -184,7 +197,7 @@ public struct Planner {
       graph[value].constant == nil && graph[value].type.elementType == .float32
     }
     var groupsOfCodes: Set<Int> = []
-    for node in graph.nodes {
+    for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {
       for value in integerOperands(of: node) where isActivation(value) {
         groupsOfCodes.insert(groups.group(of: value))
       }

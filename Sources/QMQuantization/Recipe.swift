@@ -24,6 +24,21 @@ public struct Recipe: Hashable, Sendable {
   public var activations: Activations
   public var granularity: Granularity
   public var rangeEstimator: RangeEstimator
+  /// Nodes that run in float32, weights included.
+  public var floatNodes: [NodePattern] = []
+  /// Widths of the weights of nodes, where they are not ``weights``; of several that fit, the last.
+  public var widths: [WidthRule] = []
+
+  /// A width for the weights of some nodes.
+  public struct WidthRule: Hashable, Sendable {
+    public let nodes: NodePattern
+    public let width: BitWidth
+
+    public init(_ nodes: NodePattern, _ width: BitWidth) {
+      self.nodes = nodes
+      self.width = width
+    }
+  }
 
   public init(
     weights: WeightWidth, activations: Activations,

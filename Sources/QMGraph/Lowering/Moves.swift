@@ -44,7 +44,7 @@ extension Lowering {
     }
     let name = source[node.outputs[0]].name
     let indices = try float(node.input(1)!)
-    let pairs = scales.elements(as: Float.self).flatMap { [$0, 0] }
+    let pairs: [Float] = scales.elements(as: Float.self).flatMap { [$0, 0] }
     let parameters = try rewriter.append(
       node.operation, name: node.name + ".scales",
       [addConstant(name: name + ".scales", Tensor([pairs.count / 2, 2], pairs)), indices],
