@@ -3,7 +3,7 @@ SHELL = /bin/sh
 PYTHON ?= python3
 packages = pkg-config libprotobuf-c-dev zlib1g-dev
 
-.PHONY: setup build test demo fixtures format onnx-cases
+.PHONY: setup build test demo fixtures format operators onnx-cases
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
@@ -35,6 +35,14 @@ demo: build
 # of the others.
 fixtures:
 	$(PYTHON) fixtures/generate/npy.py
+
+# Writes the table of operators into README.md.
+operators: setup
+	@swift build -c release --product qconvert >&2
+	@.build/release/qconvert --list-operators > .build/operators.md
+	@awk '/^| operator /{while ((getline line < ".build/operators.md") > 0) print line; skip = 1} \
+	  skip && !/^\|/{skip = 0} !skip' README.md > .build/README.md
+	@cp .build/README.md README.md
 
 format:
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests

@@ -7,9 +7,9 @@ extension ConvertCommand {
   func convertCheckpoint(_ console: Console) throws(QMError) {
     let clock = ContinuousClock()
     let start = clock.now
-    guard samples == nil, activations == nil, cuts.isEmpty else {
+    guard samples == nil, activations == nil, network.isEmpty else {
       throw QMError.usage(
-        "arrays are no network: --samples, --activations and --output have nothing to act on"
+        "arrays are no network: --samples, --activations, --output, --input and --set have nothing to act on"
       ).within(.file(input))
     }
     console.progress("reading")

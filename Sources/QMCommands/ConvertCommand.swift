@@ -25,13 +25,6 @@ public struct ConvertCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
   var output: String
 
-  @Option(
-    name: .customLong("output"),
-    help: ArgumentHelp(
-      "Cut the network: this value is an output, in the place of its own; repeat it for several.",
-      valueName: "name"))
-  var cuts: [String] = []
-
   @Option(help: "Bits of a weight, 2 to 8; 32 keeps the network in float.")
   var bits: Int = 8
 
@@ -78,6 +71,10 @@ public struct ConvertCommand: ParsableCommand {
   @Flag(help: "Say of every node how it runs, and why.")
   var explain = false
 
+  @Flag(help: "Print the operators that can be read, and how each runs; alone.")
+  var listOperators = false
+
+  @OptionGroup var network: NetworkOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
 
@@ -130,7 +127,7 @@ public struct ConvertCommand: ParsableCommand {
 
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
-    let graph = try ONNXReader.read(path: input, outputs: cuts)
+    let graph = try ONNXReader.read(path: input, changes: network.changes())
     var folder: Samples?
     if let samples {
       folder = try Samples(
@@ -184,6 +181,7 @@ public struct ConvertCommand: ParsableCommand {
       metadata.recipe.append(.init("ranges", ranges.description))
       metadata.recipe.append(.init("samples", "\(samples?.count ?? 0)"))
     }
+    metadata.recipe += network.recipe
     metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
     metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }
     return try within(.file(input)) { () throws(QMError) in

@@ -111,10 +111,12 @@ public struct VerifyCommand: ParsableCommand {
 
   /// The reference, cut where the file was.
   private func cut(_ path: String, like program: Program) throws(QMError) -> Program {
-    let whole = try Network.program(path: path)
+    var changes = try NetworkOptions.changes(of: program)
+    let whole = try Network.program(path: path, changes: changes)
     let outputs = program.outputs.map(\.name)
     guard Set(whole.outputs.map(\.name)) != Set(outputs) else { return whole }
-    return (try? Network.program(path: path, outputs: outputs)) ?? whole
+    changes.outputs = outputs
+    return (try? Network.program(path: path, changes: changes)) ?? whole
   }
 
   /// Given samples, or seeded inputs where there are none.

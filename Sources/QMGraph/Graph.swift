@@ -17,6 +17,8 @@ public struct Graph: Sendable {
     public let type: ValueType
     /// The elements, where the value is a constant.
     public let constant: Tensor?
+    /// Codes that stand for exactly these elements, where the network came with them.
+    public let codes: Plan.Weights?
   }
 
   public struct Node: Sendable {
@@ -54,17 +56,19 @@ public struct Graph: Sendable {
   /// - Throws: `malformed` if the name is taken.
   public mutating func addInput(name: String, _ type: ValueType) throws(QMError) -> ValueID {
     guard !names.contains(name) else { throw .malformed("two values are named '\(name.abbreviated)'") }
-    let id = add(Value(name: name, type: type, constant: nil))
+    let id = add(Value(name: name, type: type, constant: nil, codes: nil))
     inputs.append(id)
     return id
   }
 
   /// A new constant. The name is made unique where it is taken.
+  /// - Parameter codes: that stand for exactly these numbers, if the constant came with them.
   public mutating func addConstant(
-    name: String, _ tensor: Tensor, _ quantization: Quantization = .none
+    name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
+    codes: Plan.Weights? = nil
   ) -> ValueID {
     let type = ValueType(tensor.elementType, Shape(tensor.shape), quantization)
-    return add(Value(name: uniqueName(name), type: type, constant: tensor))
+    return add(Value(name: uniqueName(name), type: type, constant: tensor, codes: codes))
   }
 
   /// Adds a node behind all others.
@@ -84,7 +88,8 @@ public struct Graph: Sendable {
     for (index, type) in types.enumerated() {
       let given = index < outputNames.count ? outputNames[index] : ""
       let proposal = given.isEmpty ? (index == 0 ? name : "\(name):\(index)") : given
-      outputs.append(add(Value(name: uniqueName(proposal), type: type, constant: nil)))
+      outputs.append(
+        add(Value(name: uniqueName(proposal), type: type, constant: nil, codes: nil)))
     }
     nodes.append(Node(operation: operation, name: name, inputs: inputs, outputs: outputs))
     return outputs

@@ -1,4 +1,5 @@
 import QMOperations
+import QMRuntime
 import QMTensor
 
 /// What quantization decided: for each weight the very codes that go into the file, for each
@@ -19,6 +20,51 @@ public struct Plan: Sendable {
       self.bits = bits
       self.granularity = granularity
     }
+
+    /// The codes in another order of axes.
+    public func transposed(_ permutation: [Int]) throws(QMError) -> Weights {
+      var result = self
+      result.codes = try Operation.transpose(Transpose(permutation: permutation))
+        .evaluate([codes])[0]
+      switch granularity {
+      case .perTensor: break
+      case .perChannel(let axis):
+        result.granularity = .perChannel(axis: permutation.firstIndex(of: axis) ?? axis)
+      case .perGroup(let axis, let size):
+        result.granularity = .perGroup(axis: permutation.firstIndex(of: axis) ?? axis, size: size)
+      }
+      return result
+    }
+  }
+
+  /// Leaves to the network what it came with: its own codes of weights, and the values that it
+  /// rounds itself, which nobody rounds twice.
+  ///
+  /// Given: a graph with Quantize and Dequantize nodes, or constants with codes, from an already
+  /// quantized file.
+  public mutating func absorb(_ graph: Graph) {
+    /// Values that have codes, also rearranged ones.
+    var coded: Set<Graph.ValueID> = []
+    for (index, node) in graph.nodes.enumerated() {
+      switch node.operation {
+      case .quantize:
+        if let input = node.input(0) { activations[input] = nil }
+      case .dequantize:
+        coded.insert(node.outputs[0])
+      case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .split, .slice, .pad,
+        .expand, .tile:
+        if let input = node.input(0), coded.contains(input) { coded.formUnion(node.outputs) }
+      case .convolution, .matrixMultiply:
+        guard let weights = node.input(ProductOperand.weights), self.weights[weights] != nil,
+          let codes = graph[weights].codes
+        else { continue }
+        self.weights[weights] = codes
+        // Corrected for the error of other codes.
+        biases[index] = nil
+      default: break
+      }
+    }
+    for value in coded { activations[value] = nil }
   }
 
   /// The affine grid of an activation, fixed for all runs.

@@ -25,6 +25,8 @@ final class GraphBuilder {
   private struct Constant {
     let name: String
     let tensor: Tensor
+    /// Codes that stand for the elements, where the file has them.
+    var codes: Plan.Weights?
     /// Set once a node of the graph reads it.
     var id: Graph.ValueID?
   }
@@ -61,10 +63,14 @@ final class GraphBuilder {
   }
 
   /// Reads inputs, nodes and outputs.
-  /// - Parameter settings: inputs that become constants of these values.
+  /// - Parameters:
+  ///   - settings: inputs that become constants of these values, and constants in the place of
+  ///     values that are computed.
+  ///   - inputs: values that are inputs beside those of the graph.
   /// - Returns: names of the inputs that have a default and became constants.
   func build(
-    _ source: ONNXGraph, settings: [String: Tensor] = [:]
+    _ source: ONNXGraph, settings: [String: ONNXChanges.Setting] = [:],
+    inputs: [(name: String, type: ValueType)] = []
   ) throws(QMError) -> [String] {
     guard max(source.inputs.count, source.outputs.count) <= limits.ports else {
       throw .unsupported("more than \(limits.ports) inputs or outputs")
@@ -82,14 +88,23 @@ final class GraphBuilder {
     }
     var defaulted: [String] = []
     var inputNames: Set<String> = []
+    for input in inputs {
+      guard inputNames.insert(input.name).inserted else {
+        throw .usage("input '\(input.name.abbreviated)' is given twice")
+      }
+      try addInput(name: input.name, input.type)
+      defined.insert(input.name)
+      initializers[input.name] = nil
+    }
+    var unset = settings
     for input in source.inputs {
       guard inputNames.insert(input.name).inserted else {
+        if inputs.contains(where: { $0.name == input.name }) { continue }
         throw .malformed("two inputs are named '\(input.name.abbreviated)'")
       }
-      if let tensor = settings[input.name] {
-        try check(tensor, for: input)
+      if let setting = unset.removeValue(forKey: input.name) {
         defined.insert(input.name)
-        initializers[input.name] = .success(tensor)
+        initializers[input.name] = .success(try tensor(setting, for: input))
         continue
       }
       if defined.contains(input.name) {
@@ -99,8 +114,12 @@ final class GraphBuilder {
       defined.insert(input.name)
       try addInput(input)
     }
-    if let unknown = settings.keys.sorted().first(where: { !inputNames.contains($0) }) {
-      throw .usage("no input is named '\(unknown.abbreviated)'")
+    for (name, setting) in unset {
+      guard case .tensor(let tensor) = setting else {
+        throw .usage("no value is named '\(name.abbreviated)'")
+      }
+      defined.insert(name)
+      initializers[name] = .success(tensor)
     }
     let nodes = try NodeOrder.sorted(source.nodes, defined: defined)
     usedNames.formUnion(source.namesRead)
@@ -111,11 +130,13 @@ final class GraphBuilder {
   }
 
   /// - Throws: `usage` if a value given for an input does not fit it.
-  private func check(_ tensor: Tensor, for input: ONNXValueInfo) throws(QMError) {
+  private func tensor(
+    _ setting: ONNXChanges.Setting, for input: ONNXValueInfo
+  ) throws(QMError) -> Tensor {
     try within(.value(input.name)) { () throws(QMError) in
-      guard let type = input.type, try ElementType(onnx: type.dataType) == tensor.elementType,
-        type.axes.map({ Shape($0).admits(tensor.shape) }) ?? true
-      else { throw .usage("the input cannot be set to \(tensor)") }
+      guard let type = input.type else { throw .usage("the input is not a tensor") }
+      let axes = type.axes.map { $0.map { $0 == .free("?") ? .free("") : $0 } }
+      return try setting.tensor(ElementType(onnx: type.dataType), Shape(axes ?? []))
     }
   }
 
@@ -177,11 +198,14 @@ final class GraphBuilder {
       let named = axes.enumerated().map { index, axis in
         axis == .free("") || axis == .free("?") ? .free("\(input.name.abbreviated).\(index)") : axis
       }
-      let valueType = ValueType(elementType, Shape(named))
-      try checkSize(valueType)
-      let id = try graph.addInput(name: input.name, valueType)
-      values[input.name] = Value(place: .graph(id), type: elementType)
+      try addInput(name: input.name, ValueType(elementType, Shape(named)))
     }
+  }
+
+  private func addInput(name: String, _ type: ValueType) throws(QMError) {
+    try checkSize(type)
+    let id = try graph.addInput(name: name, type)
+    values[name] = Value(place: .graph(id), type: type.elementType)
   }
 
   private func addOutput(_ output: ONNXValueInfo) throws(QMError) {
@@ -273,6 +297,11 @@ final class GraphBuilder {
     return index
   }
 
+  /// Says by which codes a constant stands in the file.
+  func attach(_ codes: Plan.Weights, to value: Value) {
+    if case .constant(let index) = value.place { constants[index].codes = codes }
+  }
+
   func addConstant(name: String, _ tensor: Tensor) -> Value {
     constants.append(Constant(name: name, tensor: tensor))
     return Value(place: .constant(constants.count - 1), type: tensor.elementType)
@@ -343,7 +372,8 @@ final class GraphBuilder {
     case .graph(let id): return id
     case .constant(let index):
       if let id = constants[index].id { return id }
-      let id = graph.addConstant(name: constants[index].name, constants[index].tensor)
+      let id = graph.addConstant(
+        name: constants[index].name, constants[index].tensor, codes: constants[index].codes)
       constants[index].id = id
       return id
     }
@@ -391,7 +421,13 @@ final class GraphBuilder {
     for (index, tensor) in results.enumerated() {
       let given = index < outputNames.count ? outputNames[index] : name
       let kept = operation.keepsName ? inputs.first?.map { self.name(of: $0) } : nil
-      places.append(addConstant(name: kept ?? given, tensor).place)
+      let value = addConstant(name: kept ?? given, tensor)
+      if case .transpose(let transpose) = operation, case .constant(let source)? = inputs[0]?.place,
+        let codes = constants[source].codes
+      {
+        attach(try codes.transposed(transpose.permutation), to: value)
+      }
+      places.append(value.place)
     }
     folded[key] = places
     return places
@@ -440,21 +476,5 @@ extension ONNXNode {
   /// The name, or what it produces: exporters leave names out.
   var label: String {
     name.isEmpty ? outputs.first { !$0.isEmpty } ?? operation : name
-  }
-}
-
-extension ONNXGraph {
-  /// Every name that a node reads, also one within a graph of its own.
-  fileprivate var namesRead: Set<String> {
-    var names: Set<String> = []
-    for node in nodes {
-      names.formUnion(node.inputs)
-      for attribute in node.attributes {
-        guard case .graph(let graph) = attribute.value else { continue }
-        names.formUnion(graph.namesRead)
-        names.formUnion(graph.outputs.map(\.name))
-      }
-    }
-    return names
   }
 }

@@ -23,8 +23,11 @@ enum NodeOrder {
     var pending = [Int](repeating: 0, count: nodes.count)
     var waiting = [[Int]](repeating: [], count: nodes.count)
     for (index, node) in nodes.enumerated() {
-      for input in node.inputs where !input.isEmpty && !defined.contains(input) {
+      let own = Set(node.inputs)
+      for input in node.namesRead where !input.isEmpty && !defined.contains(input) {
         guard let producer = producers[input] else {
+          // Graphs within the node define names of their own.
+          guard own.contains(input) else { continue }
           throw .malformed("it reads '\(input.abbreviated)', which nothing produces").within(
             node.context)
         }

@@ -15,14 +15,19 @@ struct NodeReader {
   func read() throws(QMError) {
     guard node.domain.isEmpty else {
       let name = "\(node.domain).\(node.operation)"
+      if builder.functions.contains(name) {
+        throw .unsupported(
+          "'\(name.abbreviated)' is a function of the file; inline it (onnx.inliner) or cut the graph before it with --output"
+        )
+      }
       throw .unsupported(
-        builder.functions.contains(name)
-          ? "'\(name.abbreviated)' is a function of the file; inline it (onnx.inliner) or cut the graph before it with --output"
+        node.domain.hasPrefix("com.microsoft")
+          ? "operators of domain '\(node.domain.abbreviated)' are ONNX Runtime's own; export the model without its optimizer or quantizer, or cut the graph before it with --output"
           : "operators of domain '\(node.domain.abbreviated)' cannot be read; cut the graph before it with --output"
       )
     }
     guard let entry = OperatorTable.entries[node.operation] else {
-      throw .unsupported("unsupported operator; cut the graph before it with --output")
+      throw .unsupported(OperatorTable.refusals[node.operation] ?? OperatorTable.refusal)
     }
     guard entry.opsets.contains(opset) else {
       throw .unsupported(

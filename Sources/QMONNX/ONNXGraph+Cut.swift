@@ -2,32 +2,60 @@ import QMTensor
 
 extension ONNXGraph {
   /// Leaves only what the values `names` need, and makes them the outputs.
+  /// - Parameter starts: values that are given from outside: nothing before them is needed. Those
+  ///   that are inputs already stay it; the others are for the caller to define.
   /// - Throws: `usage` if a value does not exist.
-  mutating func cut(to names: [String]) throws(QMError) {
+  mutating func cut(to names: [String], from starts: Set<String> = []) throws(QMError) {
     var producers: [String: Int] = [:]
     for (index, node) in nodes.enumerated() {
       for output in node.outputs where !output.isEmpty { producers[output] = index }
     }
     let given = Set(inputs.map(\.name)).union(initializers.map(\.name))
-    for name in names where producers[name] == nil && !given.contains(name) {
+    for name in names + starts.sorted() where producers[name] == nil && !given.contains(name) {
       throw .usage("no value is named '\(name.abbreviated)'")
     }
     var needed = Set(names)
     var isRead = [Bool](repeating: false, count: nodes.count)
     var pending = names
     while let name = pending.popLast() {
-      guard let producer = producers[name], !isRead[producer] else { continue }
+      guard !starts.contains(name), let producer = producers[name], !isRead[producer] else {
+        continue
+      }
       isRead[producer] = true
-      for input in nodes[producer].inputs where needed.insert(input).inserted {
+      for input in nodes[producer].namesRead where needed.insert(input).inserted {
         pending.append(input)
       }
     }
     let declared = outputs
-    nodes = nodes.indices.filter { isRead[$0] }.map { nodes[$0] }
+    nodes = nodes.indices.filter { isRead[$0] }.map { index in
+      var node = nodes[index]
+      node.outputs = node.outputs.map { starts.contains($0) ? "" : $0 }
+      return node
+    }
     inputs = inputs.filter { needed.contains($0.name) }
-    initializers = initializers.filter { needed.contains($0.name) }
+    initializers = initializers.filter { needed.contains($0.name) && !starts.contains($0.name) }
     outputs = names.map { name in
       declared.first { $0.name == name } ?? ONNXValueInfo(name: name, type: nil)
     }
+  }
+}
+
+extension ONNXNode {
+  /// Every name that the node reads, also one within a graph of its own.
+  var namesRead: Set<String> {
+    var names = Set(inputs)
+    for attribute in attributes {
+      guard case .graph(let graph) = attribute.value else { continue }
+      names.formUnion(graph.namesRead)
+      names.formUnion(graph.outputs.map(\.name))
+    }
+    return names
+  }
+}
+
+extension ONNXGraph {
+  /// Every name that a node reads.
+  var namesRead: Set<String> {
+    nodes.reduce(into: []) { $0.formUnion($1.namesRead) }
   }
 }

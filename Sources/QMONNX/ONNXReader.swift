@@ -20,34 +20,30 @@ public enum ONNXReader {
   }
 
   /// The network in the file at `path`, in float. Weights stay in the mapped file.
-  /// - Parameter outputs: names of values to leave the graph in the place of its own outputs, or
-  ///   empty. Nodes and inputs that they do not need are not read.
-  /// - Parameter settings: values that inputs have for good; they are no inputs any more.
-  /// - Throws: `cannotOpen`; `usage` for an output that does not exist; `malformed` or
+  /// - Parameter changes: where it is cut, and what is set. Nodes and inputs that the outputs do
+  ///   not need are not read.
+  /// - Throws: `cannotOpen`; `usage` for a value that does not exist; `malformed` or
   ///   `unsupported`, with the file, and the node or the byte offset as context.
   public static func read(
-    path: String, outputs: [String] = [], settings: [String: Tensor] = [:],
-    limits: ONNXLimits = ONNXLimits()
+    path: String, changes: ONNXChanges = ONNXChanges(), limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> Graph {
-    try readWithInformation(path: path, outputs: outputs, settings: settings, limits: limits).graph
+    try readWithInformation(path: path, changes: changes, limits: limits).graph
   }
 
-  /// As ``read(path:outputs:settings:limits:)``, with what else the file says.
+  /// As ``read(path:changes:limits:)``, with what else the file says.
   public static func readWithInformation(
-    path: String, outputs: [String] = [], settings: [String: Tensor] = [:],
-    limits: ONNXLimits = ONNXLimits()
+    path: String, changes: ONNXChanges = ONNXChanges(), limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> (graph: Graph, information: Information) {
     let file = try Buffer.mapping(path: path)
     return try within(.file(path)) { () throws(QMError) in
-      var model = try ONNXModel(bytes: file.bytes, limits: limits)
-      if !outputs.isEmpty { try model.graph.cut(to: outputs) }
+      let model = try ONNXModel(bytes: file.bytes, limits: limits)
       let files = TensorFiles(
         file: file, folder: try canonicalPath(folder(of: path)), limits: limits)
-      return try graph(of: model, files: files, settings: settings, limits: limits)
+      return try graph(of: model, files: files, changes: changes, limits: limits)
     }
   }
 
-  /// As ``read(path:outputs:settings:limits:)``, of a file that is in memory already. Its tensors share
+  /// As ``read(path:changes:limits:)``, of a file that is in memory already. Its tensors share
   /// the buffer; external data are refused, for there is no folder to look in.
   public static func read(
     bytes: Buffer, limits: ONNXLimits = ONNXLimits()
@@ -71,7 +67,7 @@ public enum ONNXReader {
   }
 
   /// The tensor in an ONNX `.pb` file, with the name that it has there.
-  /// - Throws: as ``read(path:outputs:settings:limits:)``.
+  /// - Throws: as ``read(path:changes:limits:)``.
   public static func readTensor(
     path: String, limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> (name: String, tensor: Tensor) {
@@ -84,8 +80,10 @@ public enum ONNXReader {
   }
 
   private static func graph(
-    of model: ONNXModel, files: TensorFiles, settings: [String: Tensor] = [:], limits: ONNXLimits
+    of source: ONNXModel, files: TensorFiles, changes: ONNXChanges = ONNXChanges(),
+    limits: ONNXLimits
   ) throws(QMError) -> (graph: Graph, information: Information) {
+    var model = source
     // IR 3 is the first that names operator sets; 14 is the newest that ONNX has defined.
     guard (3...16).contains(model.irVersion) else {
       throw .unsupported("IR version \(model.irVersion); expected 3 to 16")
@@ -98,9 +96,65 @@ public enum ONNXReader {
         "operator set \(opset); expected \(opsets.lowerBound) to \(opsets.upperBound); convert the model with onnx.version_converter"
       )
     }
-    let builder = GraphBuilder(
-      opset: opset, functions: Set(model.functions), files: files, limits: limits)
-    let defaulted = try builder.build(model.graph, settings: settings)
+    func builder() -> GraphBuilder {
+      GraphBuilder(opset: opset, functions: Set(model.functions), files: files, limits: limits)
+    }
+    let whole = model.graph
+    /// The type of a value as the network computes it.
+    func computedType(_ name: String) throws(QMError) -> ValueType {
+      var part = whole
+      try part.cut(to: [name])
+      let builder = builder()
+      _ = try builder.build(part)
+      return builder.graph[builder.graph.outputs[0].value].type
+    }
+
+    let ownInputs = Set(whole.inputs.map(\.name))
+    var settings = changes.settings
+    for (name, setting) in changes.settings where !ownInputs.contains(name) {
+      settings[name] = try within(.value(name)) { () throws(QMError) in
+        if case .tensor = setting { return setting }
+        do throws(QMError) {
+          let type = try computedType(name)
+          return .tensor(try setting.tensor(type.elementType, type.shape))
+        } catch {
+          guard error.code == .unsupported else { throw error }
+          return .tensor(try setting.tensor(setting.likelyType, Shape([.free("")])))
+        }
+      }
+    }
+    var inputs: [(name: String, type: ValueType)] = []
+    for input in changes.inputs {
+      try within(.value(input.name)) { () throws(QMError) in
+        if let shape = input.shape {
+          let declared = whole.inputs.first { $0.name == input.name }?.type?.dataType
+          let elementType = try declared.map { (type) throws(QMError) in
+            try ElementType(onnx: type)
+          }
+          let type = elementType ?? (try? computedType(input.name))?.elementType ?? .float32
+          inputs.append((input.name, ValueType(type, shape)))
+        } else if !ownInputs.contains(input.name) {
+          do throws(QMError) {
+            inputs.append((input.name, try computedType(input.name)))
+          } catch {
+            guard error.code == .unsupported else { throw error }
+            throw .unsupported(
+              "what computes it cannot be read; say its extents: --input '\(input.name.abbreviated)=1,3,height,width'"
+            )
+          }
+        }
+      }
+    }
+    if !changes.outputs.isEmpty || !changes.inputs.isEmpty || !settings.isEmpty {
+      try model.graph.cut(
+        to: changes.outputs.isEmpty ? whole.outputs.map(\.name) : changes.outputs,
+        from: Set(changes.inputs.map(\.name)).union(settings.keys))
+    }
+    let builder = builder()
+    let defaulted = try builder.build(
+      model.graph, settings: settings.filter { name, _ in
+        !ownInputs.contains(name) || model.graph.inputs.contains { $0.name == name }
+      }, inputs: inputs)
     let information = Information(
       producer: model.producer, irVersion: model.irVersion, opset: opset,
       nodeCount: model.graph.nodes.count, defaultedInputs: defaulted)

@@ -22,6 +22,7 @@ final class TensorFiles {
   ///   that have no tensor here, `cannotOpen` for external data.
   func tensor(_ source: ONNXTensor) throws(QMError) -> Tensor {
     try within(.value(source.name)) { () throws(QMError) in
+      if let packed = PackedIntegers(onnx: source.dataType) { return try unpacked(source, packed) }
       let elementType = try ElementType(onnx: source.dataType)
       let extents = try extents(of: source)
       let byteCount = try Tensor.byteCount(of: elementType, extents)
@@ -37,6 +38,31 @@ final class TensorFiles {
       if elementType == .bool { try checkBooleans(tensor) }
       return try aligned(tensor)
     }
+  }
+
+  /// Integers of 4 or 2 bits, several in a byte, as integers of 8 bits.
+  private func unpacked(
+    _ source: ONNXTensor, _ packed: PackedIntegers
+  ) throws(QMError) -> Tensor {
+    let extents = try extents(of: source)
+    let count = try Tensor.byteCount(of: .uint8, extents)
+    let byteCount = (count + packed.perByte - 1) / packed.perByte
+    var bytes = source
+    bytes.extents = [Int64(byteCount)]
+    bytes.dataType = 2
+    let stored = try tensor(bytes)
+    let mask = UInt8((1 << packed.bits) - 1)
+    let sign = packed.isSigned ? UInt8(1 << (packed.bits - 1)) : 0
+    let buffer = try Buffer.allocate(byteCount: count)
+    let target = buffer.base.assumingMemoryBound(to: UInt8.self)
+    let source = stored.elements(as: UInt8.self)
+    for index in 0..<count {
+      let shift = index % packed.perByte * packed.bits
+      let code = source[index / packed.perByte] >> UInt8(shift) & mask
+      // Two's complement of fewer bits: the sign's weight is taken away.
+      target[index] = (code ^ sign) &- sign
+    }
+    return try Tensor(packed.isSigned ? .int8 : .uint8, extents, buffer: buffer)
   }
 
   private func extents(of source: ONNXTensor) throws(QMError) -> [Int] {
@@ -208,6 +234,24 @@ final class TensorFiles {
     let buffer = try Buffer.mapping(path: path)
     mapped[path] = buffer
     return buffer
+  }
+}
+
+/// ONNX's integers of fewer than 8 bits.
+private struct PackedIntegers {
+  let bits: Int
+  let isSigned: Bool
+  var perByte: Int { 8 / bits }
+
+  /// nil for any other type.
+  init?(onnx dataType: Int32) {
+    switch dataType {
+    case 21: (bits, isSigned) = (4, false)
+    case 22: (bits, isSigned) = (4, true)
+    case 25: (bits, isSigned) = (2, false)
+    case 26: (bits, isSigned) = (2, true)
+    default: return nil
+    }
   }
 }
 

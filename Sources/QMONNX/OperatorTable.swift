@@ -60,6 +60,51 @@ public enum OperatorTable {
   static let entries: [String: ONNXOperator] = Dictionary(
     uniqueKeysWithValues: operators.map { ($0.name, $0) })
 
+  static let refusal = "unsupported operator; cut the graph before it with --output"
+
+  /// What to do about operators that are not read, where cutting the graph is not the first choice.
+  static let refusals: [String: String] = {
+    var refusals: [String: String] = [:]
+    for name in ["ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"] {
+      refusals[name] =
+        "already quantized in a form that is not read; quantize to QDQ (QuantizeLinear and DequantizeLinear), or convert the float network"
+    }
+    refusals["DynamicQuantizeLinear"] =
+      "already quantized for activations whose range is found at run time; convert the float network, without --samples"
+    for name in ["Loop", "Scan"] {
+      refusals[name] =
+        "unsupported operator; export the model with the loop unrolled, or cut the graph before it with --output"
+    }
+    for name in ["StringNormalizer", "TfIdfVectorizer", "StringConcat", "StringSplit", "RegexFullMatch"] {
+      refusals[name] =
+        "text is not read; make numbers of it outside the network, and cut the graph behind it with --input"
+    }
+    return refusals
+  }()
+
+  /// By name.
+  public static var sorted: [ONNXOperator] { operators.sorted { $0.name < $1.name } }
+
+  /// The table for people, as lines of Markdown: README.md has it.
+  public static var markdown: [String] {
+    var rows = [["operator", "opsets", "runs as", "notes"]]
+    for entry in sorted {
+      rows.append([
+        entry.name, "\(entry.opsets.lowerBound)–\(entry.opsets.upperBound)", entry.runs.rawValue,
+        entry.note,
+      ])
+    }
+    let widths = (0..<4).map { column in rows.map { $0[column].count }.max() ?? 0 }
+    func line(_ cells: [String]) -> String {
+      let padded = zip(cells, widths).map { $0 + String(repeating: " ", count: $1 - $0.count) }
+      return "| " + padded.joined(separator: " | ") + " |"
+    }
+    var lines = rows.map(line)
+    lines.insert(
+      "|" + widths.map { String(repeating: "-", count: $0 + 2) }.joined(separator: "|") + "|", at: 1)
+    return lines
+  }
+
   private static let many = Int(Int16.max)
 
   public static let operators: [ONNXOperator] = [
@@ -152,6 +197,52 @@ public enum OperatorTable {
     ONNXOperator("PRelu", inputs: 2...2, .integer) { (node) throws(QMError) in
       try node.parametricRelu()
     },
+
+    // Decomposed
+    decomposed("CastLike", since: 15, inputs: 2...2) { (node) throws(QMError) in
+      try node.castLike()
+    },
+    decomposed("Swish", since: 24, inputs: 1...1) { (node) throws(QMError) in try node.swish() },
+    decomposed("Sinh", since: 9, inputs: 1...1) { (node) throws(QMError) in
+      try node.hyperbolic(isCosine: false)
+    },
+    decomposed("Cosh", since: 9, inputs: 1...1) { (node) throws(QMError) in
+      try node.hyperbolic(isCosine: true)
+    },
+    decomposed("Shrink", since: 9, inputs: 1...1) { (node) throws(QMError) in try node.shrink() },
+    decomposed("RMSNormalization", since: 23, inputs: 2...2) { (node) throws(QMError) in
+      try node.rmsNormalization()
+    },
+    decomposed("MeanVarianceNormalization", since: 9, inputs: 1...1) { (node) throws(QMError) in
+      try node.meanVarianceNormalization()
+    },
+    decomposed("LRN", inputs: 1...1, "known channels") { (node) throws(QMError) in
+      try node.localResponseNormalization()
+    },
+    decomposed("LpPool", inputs: 1...1, "without ceil_mode") {
+      (node) throws(QMError) in try node.lpPooling()
+    },
+    decomposed("Hardmax", inputs: 1...1, "known axis") { (node) throws(QMError) in
+      try node.hardmax()
+    },
+    decomposed("EyeLike", since: 9, inputs: 1...1, "known extents") { (node) throws(QMError) in
+      try node.eyeLike()
+    },
+    decomposed("BitwiseNot", since: 18, inputs: 1...1) { (node) throws(QMError) in
+      try node.bitwiseNot()
+    },
+    decomposed("CenterCropPad", since: 18, inputs: 2...2, "known extents") {
+      (node) throws(QMError) in try node.centerCropPad()
+    },
+    ONNXOperator(
+      "Attention", since: 23, inputs: 3...7, .integer, "without nonpad_kv_seqlen and windows"
+    ) { (node) throws(QMError) in try node.attention() },
+    decomposed("RotaryEmbedding", since: 23, inputs: 3...4) { (node) throws(QMError) in
+      try node.rotaryEmbedding()
+    },
+    ONNXOperator(
+      "Einsum", since: 12, inputs: 1...2, .integer, "without ellipsis and diagonals"
+    ) { (node) throws(QMError) in try node.einsum() },
 
     // Comparison
     comparison("Equal", .equal),
@@ -321,11 +412,13 @@ public enum OperatorTable {
     },
 
     // Quantize
-    ONNXOperator("QuantizeLinear", since: 10, inputs: 2...3, .integer, "one constant scale, 8 bits")
-    { (node) throws(QMError) in try node.quantizeLinear() },
+    ONNXOperator(
+      "QuantizeLinear", since: 10, inputs: 2...3, .integer,
+      "integer with one constant scale; 8 or 16 bits"
+    ) { (node) throws(QMError) in try node.quantizeLinear() },
     ONNXOperator(
       "DequantizeLinear", since: 10, inputs: 2...3, .integer,
-      "constants, and what QuantizeLinear gives"
+      "of constants too: their codes are kept"
     ) { (node) throws(QMError) in try node.dequantizeLinear() },
   ]
 
@@ -335,6 +428,14 @@ public enum OperatorTable {
     ONNXOperator(name, inputs: inputs, .integer, "without the activation ScaledTanh") {
       (node) throws(QMError) in try node.recurrent(kind)
     }
+  }
+
+  /// Read as several operations, in float.
+  private static func decomposed(
+    _ name: String, since first: Int = 7, inputs: ClosedRange<Int>, _ note: String = "",
+    _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
+  ) -> ONNXOperator {
+    ONNXOperator(name, since: first, inputs: inputs, .float, note, read)
   }
 
   private static func binary(_ name: String, _ function: BinaryFunction) -> ONNXOperator {

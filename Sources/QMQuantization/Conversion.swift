@@ -83,6 +83,7 @@ public struct Conversion: Sendable {
         plan = try Planner(graph, recipe, keeping: planner.kept(damaging)).plan(with: statistics)
       }
     }
+    plan.absorb(graph)
     self.plan = plan
     let kept = Conversion.kept(by: plan, in: graph)
     self.kept = kept

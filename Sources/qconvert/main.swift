@@ -1,3 +1,4 @@
 import QMCommands
 
+OperatorListing.startIfAsked()
 ConvertCommand.start()

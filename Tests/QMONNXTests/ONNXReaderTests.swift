@@ -103,10 +103,12 @@ import Testing
 
   @Test func cutsToTheOutputsAskedFor() throws {
     let path = Fixtures.folder.appending(path: "global_pools/model.onnx").path
-    let graph = try ONNXReader.read(path: path, outputs: ["b"])
+    let graph = try ONNXReader.read(path: path, changes: ONNXChanges(outputs: ["b"]))
     #expect(graph.nodes.count == 1)
     #expect(graph.outputs.map(\.name) == ["b"])
-    #expect(throws: QMError.usage("")) { try ONNXReader.read(path: path, outputs: ["nothing"]) }
+    #expect(throws: QMError.usage("")) {
+      try ONNXReader.read(path: path, changes: ONNXChanges(outputs: ["nothing"]))
+    }
   }
 
   @Test func keepsWithinItsLimitsForComputedConstants() throws {

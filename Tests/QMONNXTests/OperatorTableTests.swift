@@ -1,3 +1,4 @@
+import Foundation
 import QMONNX
 import Testing
 
@@ -13,5 +14,14 @@ import Testing
       #expect(ONNXReader.opsets.contains(entry.opsets.lowerBound), "\(entry.name)")
       #expect(ONNXReader.opsets.contains(entry.opsets.upperBound), "\(entry.name)")
     }
+  }
+
+  /// README.md holds the table that `qconvert --list-operators` prints.
+  @Test func theReadmeHasTheTable() throws {
+    let readme = try String(contentsOf: Fixtures.root.appending(path: "README.md"), encoding: .utf8)
+    let table = OperatorTable.markdown.joined(separator: "\n")
+    #expect(
+      readme.contains(table),
+      "run `make operators`: the table of operators in README.md is not that of the source")
   }
 }

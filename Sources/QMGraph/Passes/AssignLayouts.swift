@@ -64,7 +64,9 @@ private struct LayoutAssignment {
     let new: Graph.ValueID
     if let constant = source[value].constant {
       let moved = try Operation.transpose(Transpose(permutation: permutation)).evaluate([constant])
-      new = rewriter.addConstant(name: name, moved[0], source[value].type.quantization)
+      new = rewriter.addConstant(
+        name: name, moved[0], source[value].type.quantization,
+        codes: try source[value].codes?.transposed(permutation))
     } else {
       new = try rewriter.append(
         .transpose(Transpose(permutation: permutation)), name: name, [rewriter.value(value)],
@@ -152,6 +154,7 @@ private struct LayoutAssignment {
     case .unary where hasLast(node.input(0)),
       .cast where hasLast(node.input(0)),
       .quantize where hasLast(node.input(0)),
+      .dequantize where node.inputs.count == 1 && hasLast(node.input(0)),
       .identity where hasLast(node.input(0)):
       try emitLast(node.operation, node, [last(node.input(0)!)])
 

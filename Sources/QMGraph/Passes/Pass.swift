@@ -89,7 +89,8 @@ struct Rewriter {
     guard let constant = source[old].constant else {
       preconditionFailure("value \(source[old].name) is read before it is rewritten")
     }
-    let new = graph.addConstant(name: source[old].name, constant, source[old].type.quantization)
+    let new = graph.addConstant(
+      name: source[old].name, constant, source[old].type.quantization, codes: source[old].codes)
     map[old] = new
     return new
   }
@@ -101,9 +102,10 @@ struct Rewriter {
   mutating func replace(_ old: Graph.ValueID, by new: Graph.ValueID) { map[old] = new }
 
   mutating func addConstant(
-    name: String, _ tensor: Tensor, _ quantization: Quantization = .none
+    name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
+    codes: Plan.Weights? = nil
   ) -> Graph.ValueID {
-    graph.addConstant(name: name, tensor, quantization)
+    graph.addConstant(name: name, tensor, quantization, codes: codes)
   }
 
   /// A node between new values.

@@ -208,7 +208,13 @@ extension NodeReader {
     guard let number = try integer("to"), let code = Int32(exactly: number) else {
       throw .malformed("attribute 'to' is missing or no element type")
     }
-    let target = try ElementType(onnx: code)
+    try cast(to: ElementType(onnx: code))
+  }
+
+  /// CastLike: to the type of the second input.
+  func castLike() throws(QMError) { try cast(to: raw(1).type) }
+
+  private func cast(to target: ElementType) throws(QMError) {
     let input = try raw(0)
     if target == input.type { return try finish([input]) }
     switch target {

@@ -276,6 +276,14 @@ extension NodeReader {
         throw .unsupported("training_mode is not a constant false; export the model for inference")
       }
     }
-    try finish([input(0)])
+    let input = try input(0)
+    guard node.outputs.count > 1, builder.isUsed(node.outputs[1]), opset >= 10 else {
+      return try finish([input])
+    }
+    // Nothing is dropped: the mask is true everywhere.
+    let mask = try append(
+      .fill(Fill()), [extents(of: input, "extents"), addConstant(Tensor([], [true]), "true")],
+      as: .bool, "mask")
+    try finish([input, mask])
   }
 }

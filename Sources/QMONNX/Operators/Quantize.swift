@@ -1,30 +1,68 @@
+import QMGraph
 import QMOperations
 import QMTensor
 
 // The pairs of QuantizeLinear and DequantizeLinear that an already quantized model holds.
 
 extension NodeReader {
-  /// QuantizeLinear with one scale. uint8 codes become int8 codes, 128 lower, with the zero point
-  /// moved likewise: the same real numbers.
+  /// QuantizeLinear. With one constant scale uint8 codes become int8 codes, 128 lower, with the
+  /// zero point moved likewise: the same real numbers. Any other is arithmetic in float.
   func quantizeLinear() throws(QMError) {
     let input = try float(0)
-    guard let scale = try constantScalar(float(1)), scale > 0, scale.isFinite else {
-      throw .unsupported(
-        "the scale is not one positive constant; only one scale per tensor is read")
+    let scale = try float(1)
+    guard let number = constantScalar(scale), shape(scale).rank <= 1,
+      try optional(2).map({ constant($0)?.elementCount == 1 }) ?? true
+    else { return try quantizeByArithmetic(input, scale) }
+    guard number > 0, number.isFinite else {
+      throw .malformed("the scale is \(number); expected a positive number")
     }
     let (type, zeroPoint) = try zeroPoint()
     switch type {
-    case .int8:
+    case .int8 where constant(input) == nil:
       try finish(
-        .quantize(Quantize(.int8, scale: scale, zeroPoint: zeroPoint)), [input], as: .int8)
-    case .uint8:
+        .quantize(Quantize(.int8, scale: number, zeroPoint: zeroPoint)), [input], as: .int8)
+    case .uint8 where constant(input) == nil:
       try finish(
-        .quantize(Quantize(.int8, scale: scale, zeroPoint: zeroPoint - 128)), [input], as: .uint8)
-    case .int16:
+        .quantize(Quantize(.int8, scale: number, zeroPoint: zeroPoint - 128)), [input], as: .uint8)
+    case .int16 where constant(input) == nil:
       try finish(
-        .quantize(Quantize(.int16, scale: scale, zeroPoint: zeroPoint)), [input], as: .int16)
-    default: throw .unsupported("codes of type \(type); expected int8, uint8 or int16")
+        .quantize(Quantize(.int16, scale: number, zeroPoint: zeroPoint)), [input], as: .int16)
+    default: try quantizeByArithmetic(input, scale)
     }
+  }
+
+  /// clamp(round(x / scale) + zero point), as codes without a meaning of their own.
+  private func quantizeByArithmetic(_ input: Value, _ scale: Value) throws(QMError) {
+    let rank = shape(input).rank
+    var type = ElementType.uint8
+    let zeroPoint = try optional(2)
+    if let zeroPoint {
+      type = zeroPoint.type
+    } else if let given = try integer("output_dtype").flatMap(Int32.init(exactly:)), given != 0 {
+      type = try ElementType(onnx: given)
+    }
+    let bounds: (Float, Float)
+    switch type {
+    case .int8: bounds = (-128, 127)
+    case .uint8: bounds = (0, 255)
+    case .int16: bounds = (-32768, 32767)
+    case .uint16: bounds = (0, 65535)
+    default: throw .unsupported("codes of type \(type); expected 8 or 16 bits")
+    }
+    let axis = rank == 0 ? 0 : try axis(integer("axis") ?? 1, rank: max(rank, 2)) % max(rank, 1)
+    var real = try append(
+      .binary(Binary(.divide)), [input, alongAxis(scale, axis: axis, of: input)], as: input.type,
+      "quotient")
+    real = try append(.unary(Unary(.round)), [real], as: input.type, "rounded")
+    if let zeroPoint {
+      let shift = try append(.cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zero")
+      real = try append(
+        .binary(Binary(.add)), [real, alongAxis(shift, axis: axis, of: input)], as: .float32,
+        "shifted")
+    }
+    real = try append(
+      .unary(Unary(.clip(minimum: bounds.0, maximum: bounds.1))), [real], as: .float32, "clamped")
+    try finish(.cast(Cast(to: type)), [real], as: type)
   }
 
   /// Type and number of the zero point of QuantizeLinear: input 2, or uint8 and 0.
@@ -44,7 +82,8 @@ extension NodeReader {
     }
   }
 
-  /// DequantizeLinear of a constant becomes a float constant; of codes, a Dequantize.
+  /// DequantizeLinear of codes on one grid becomes a Dequantize; of others, arithmetic in float. Of
+  /// a constant that is a constant, which remembers its codes.
   func dequantizeLinear() throws(QMError) {
     let codes = try raw(0)
     let scale = try float(1)
@@ -56,41 +95,103 @@ extension NodeReader {
       }
       return try finish(.dequantize(Dequantize()), [codes], as: scale.type)
     }
-    guard constant(codes) != nil else {
-      throw .unsupported("codes that are neither constant nor the result of QuantizeLinear")
-    }
-    guard try integer("block_size") ?? 0 == 0 else {
-      throw .unsupported("scales per block")
-    }
-    // (codes − zero point) · scale, each broadcast along `axis`.
+    // (codes − zero point) · scale, each repeated along `axis`.
     let rank = shape(codes).rank
+    let axis = rank == 0 ? 0 : try axis(integer("axis") ?? 1, rank: max(rank, 2)) % max(rank, 1)
     var real = try append(.cast(Cast(to: .float32)), [codes], as: .float32, "codes")
     if let zeroPoint = try optional(2) {
       try requireSameType(codes, zeroPoint)
       let shift = try append(.cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zero")
       real = try append(
-        .binary(Binary(.subtract)), [real, alongAxis(shift, rank: rank)], as: .float32, "shifted")
+        .binary(Binary(.subtract)), [real, alongAxis(shift, axis: axis, of: codes)], as: .float32,
+        "shifted")
     }
-    try finish(
-      .binary(Binary(.multiply)), [real, alongAxis(scale, rank: rank)], as: scale.type)
+    let wide = try alongAxis(scale, axis: axis, of: codes)
+    guard let numbers = constant(real), let scales = constant(scale),
+      let weights = try weights(numbers, scales, axis: axis)
+    else { return try finish(.binary(Binary(.multiply)), [real, wide], as: scale.type) }
+    let product = try append(
+      .binary(Binary(.multiply)), [real, wide], as: scale.type, "dequantized")
+    builder.attach(weights, to: product)
+    try finish([product])
   }
 
-  /// One number, or one per index of `axis`, in the shape that broadcasts with `rank` axes.
-  private func alongAxis(_ value: Value, rank: Int) throws(QMError) -> Value {
-    guard constant(value) != nil else {
-      throw .unsupported("scales or zero points that are computed; expected constants")
+  /// Codes around zero with their scales; nil where they do not fit int8, or have scales per block.
+  private func weights(
+    _ numbers: Tensor, _ scales: Tensor, axis: Int
+  ) throws(QMError) -> Plan.Weights? {
+    guard scales.shape.count <= 1, scales.elementType == .float32, numbers.elementCount > 0,
+      scales.elements(as: Float.self).allSatisfy({ $0.isNormal && $0 > 0 })
+    else { return nil }
+    let numbers = numbers.elements(as: Float.self)
+    let extents = numbers.reduce(into: (low: Float(0), high: Float(0))) {
+      $0 = (min($0.low, $1), max($0.high, $1))
     }
-    switch shape(value).rank {
-    case 0: return value
-    case 1 where shape(value)[0] == 1 && rank == 0:
-      return try append(.squeeze(Squeeze(axes: [0])), [value], as: value.type, "scalar")
-    case 1 where shape(value)[0] == 1: return value
+    let width = (2...8).compactMap { BitWidth($0) }.first {
+      extents.low >= Float($0.allCodes.lowerBound) && extents.high <= Float($0.allCodes.upperBound)
+    }
+    guard let width else { return nil }
+    let codes = try Tensor(self.shapeOfCodes(), numbers.map { Int8($0) })
+    let isOne = scales.elementCount == 1
+    return Plan.Weights(
+      codes: codes, scales: try scales.reshaped([scales.elementCount]), bits: width,
+      granularity: isOne ? .perTensor : .perChannel(axis: axis))
+  }
+
+  private func shapeOfCodes() throws(QMError) -> [Int] {
+    try shape(raw(0)).extents ?? []
+  }
+
+  /// One number; one per index of `axis`; or one per block of indices, in the shape that
+  /// broadcasts with `value`.
+  private func alongAxis(_ parameter: Value, axis: Int, of value: Value) throws(QMError) -> Value {
+    let rank = shape(value).rank
+    switch shape(parameter).rank {
+    case 0: return parameter
+    case 1 where shape(parameter)[0] == 1 && rank == 0:
+      return try append(.squeeze(Squeeze(axes: [0])), [parameter], as: parameter.type, "scalar")
+    case 1 where shape(parameter)[0] == 1: return parameter
     case 1:
-      let axis = try axis(integer("axis") ?? 1, rank: rank)
+      guard rank > 0 else {
+        throw .malformed("scales \(shape(parameter)) for a value without axes")
+      }
       let added = (0..<rank).filter { $0 != axis }
       return try append(
-        .unsqueeze(Unsqueeze(axes: added)), [value], as: value.type, "along\(axis)")
-    default: throw .malformed("a scale of shape \(shape(value)); expected one, or one per channel")
+        .unsqueeze(Unsqueeze(axes: added)), [parameter], as: parameter.type, "along\(axis)")
+    case rank: return try alongBlocks(parameter, axis: axis, of: value)
+    default:
+      throw .malformed(
+        "a scale of shape \(shape(parameter)) for \(shape(value)); expected one, one per channel or one per block"
+      )
     }
+  }
+
+  /// Each number repeated for the indices of its block.
+  private func alongBlocks(
+    _ parameter: Value, axis: Int, of value: Value
+  ) throws(QMError) -> Value {
+    guard let size = try integer("block_size"), size > 0, var extents = shape(parameter).extents,
+      let count = shape(value)[axis].extent, (count + size - 1) / size == extents[axis],
+      size <= count
+    else {
+      throw .unsupported(
+        "scales \(shape(parameter)) for \(shape(value)); expected block_size and known extents")
+    }
+    let column = try append(
+      .unsqueeze(Unsqueeze(axes: [axis + 1])), [parameter], as: parameter.type, "block")
+    var wide = extents
+    wide.insert(size, at: axis + 1)
+    extents[axis] *= size
+    let repeated = try append(
+      .expand(Expand()), [column, addConstant(wide, "blocks")], as: parameter.type, "repeated")
+    let flat = try append(
+      .reshape(Reshape()), [repeated, addConstant(extents, "extents")], as: parameter.type, "flat")
+    guard extents[axis] > count else { return flat }
+    return try append(
+      .slice(Slice()),
+      [
+        flat, addConstant([0], "start"), addConstant([count], "end"), addConstant([axis], "axis"),
+        addConstant([1], "step"),
+      ], as: parameter.type, "cut")
   }
 }

@@ -1,0 +1,41 @@
+import Foundation
+import QMONNX
+import QMTensor
+
+/// `qconvert --list-operators`: what can be read, without a network.
+public enum OperatorListing {
+  private struct Row: Encodable {
+    let name: String
+    let opsets: [Int]
+    let runs: String
+    let note: String
+  }
+
+  /// Prints the table and ends the process, if the arguments ask for it.
+  public static func startIfAsked() {
+    let arguments = CommandLine.arguments.dropFirst()
+    guard arguments.contains("--list-operators"), !arguments.contains("--help") else { return }
+    let unknown = arguments.filter { !["--list-operators", "--json", "--quiet"].contains($0) }
+    QMCommands.Process.prepare()
+    do throws(QMError) {
+      if let first = unknown.first {
+        throw QMError.usage("--list-operators stands alone; found '\(first.abbreviated)'")
+      }
+      var options = ConsoleOptions()
+      (options.json, options.quiet) = (arguments.contains("--json"), false)
+      let console = Console(tool: "qconvert", options)
+      for line in OperatorTable.markdown { console.line(line) }
+      try console.json(
+        OperatorTable.sorted.map {
+          Row(
+            name: $0.name, opsets: [$0.opsets.lowerBound, $0.opsets.upperBound],
+            runs: $0.runs.rawValue, note: $0.note)
+        })
+      try console.finish()
+      Foundation.exit(0)
+    } catch {
+      Console.writeError("qconvert: \(error)")
+      Foundation.exit(error.code.exitStatus)
+    }
+  }
+}

@@ -1,0 +1,283 @@
+import QMOperations
+import QMTensor
+
+extension NodeReader {
+  /// Attention of opset 23 on, as its products and its softmax: `softmax(scale · Q · Kᵀ + mask) · V`.
+  func attention() throws(QMError) {
+    guard !hasInput(6) else { throw .unsupported("the input nonpad_kv_seqlen") }
+    guard try integer("left_window_size") ?? -1 < 0, try integer("right_window_size") ?? -1 < 0
+    else { throw .unsupported("a window of attention") }
+    var query = try float(0)
+    let type = query.type
+    let hasHeads = shape(query).rank == 4
+    query = try heads(query, "q_num_heads", "query")
+    var key = try heads(float(1), "kv_num_heads", "key")
+    var value = try heads(float(2), "kv_num_heads", "value")
+    let depth = try known(shape(query)[3], "the size of a head")
+    var pastCount: Value?
+    if let past = try optionalFloat(4) {
+      key = try append(.concatenate(Concatenate(axis: 2)), [past, key], as: type, "presentKey")
+      pastCount = try extent(of: past, axis: 2, "past")
+    }
+    if let past = try optionalFloat(5) {
+      value = try append(
+        .concatenate(Concatenate(axis: 2)), [past, value], as: type, "presentValue")
+    }
+    let present = (key, value)
+    key = try repeated(key, like: query, "keys")
+    value = try repeated(value, like: query, "values")
+
+    let turned = try append(
+      .transpose(Transpose(permutation: [0, 1, 3, 2])), [key], as: type, "keysTurned")
+    let product = Operation.matrixMultiply(MatrixMultiply(rightLayout: .depthFirst))
+    var scores = try append(product, [query, turned], as: type, "product")
+    let scale = try number("scale") ?? (1 / Float(depth).squareRoot())
+    scores = try append(
+      .unary(Unary(.affine(scale: scale, offset: 0))), [scores], as: type, "scores")
+    if let cap = try number("softcap"), cap > 0 {
+      scores = try append(
+        .unary(Unary(.affine(scale: 1 / cap, offset: 0))), [scores], as: type, "capped")
+      scores = try append(.unary(Unary(.tanh)), [scores], as: type, "tanh")
+      scores = try append(
+        .unary(Unary(.affine(scale: cap, offset: 0))), [scores], as: type, "softcap")
+    }
+    let mask = try mask(query: query, key: key, pastCount: pastCount)
+    var masked = scores
+    if let bias = mask.bias {
+      masked = try append(.binary(Binary(.add)), [masked, bias], as: type, "biased")
+    }
+    if let allowed = mask.allowed {
+      masked = try append(
+        .select(Select()), [allowed, masked, addScalar(-.greatestFiniteMagnitude, "never")],
+        as: type, "masked")
+    }
+    var shares = try append(.softmax(Softmax(.softmax, axis: 3)), [masked], as: type, "softmax")
+    if let allowed = mask.allowed, !everyRowHasOne(allowed) {
+      // A row that may look nowhere has shares of 0.
+      shares = try append(
+        .select(Select()), [allowed, shares, addScalar(0, "none")], as: type, "shares")
+    }
+    let mode = try integer("qk_matmul_output_mode") ?? 0
+    guard mode != 2 || !node.outputs.indices.contains(3) || !builder.isUsed(node.outputs[3]) else {
+      throw .unsupported("qk_matmul_output_mode 2; expected 0, 1 or 3")
+    }
+    var result = try append(product, [shares, value], as: type, "mixed")
+    if !hasHeads {
+      result = try append(
+        .transpose(Transpose(permutation: [0, 2, 1, 3])), [result], as: type, "turned")
+      let width = try known(shape(result)[2], "the heads") * known(shape(result)[3], "their size")
+      result = try append(
+        .reshape(Reshape()), [result, addConstant([0, 0, width], "extents")], as: type, "joined")
+    }
+    try finish([result, present.0, present.1, mode == 3 ? shares : scores])
+  }
+
+  private func known(_ axis: Shape.Axis, _ what: String) throws(QMError) -> Int {
+    guard let extent = axis.extent else {
+      throw .unsupported("\(what) is free; it must be known before the run")
+    }
+    return extent
+  }
+
+  /// `[N, heads, L, D]` of `[N, L, heads · D]`; four axes stay.
+  private func heads(
+    _ value: Value, _ attribute: String, _ name: String
+  ) throws(QMError) -> Value {
+    switch shape(value).rank {
+    case 4: return value
+    case 3:
+      let width = try known(shape(value)[2], "the last axis of \(name)")
+      guard let count = try integer(attribute), count > 0, width % count == 0 else {
+        throw .malformed("attribute '\(attribute)' is missing or does not divide \(width)")
+      }
+      let split = try append(
+        .reshape(Reshape()), [value, addConstant([0, 0, count, width / count], name + "Extents")],
+        as: value.type, name + "Split")
+      return try append(
+        .transpose(Transpose(permutation: [0, 2, 1, 3])), [split], as: value.type, name + "Heads")
+    default: throw .malformed("\(name) of \(shape(value).rank) axes; expected 3 or 4")
+    }
+  }
+
+  /// Each head of keys or values for the heads of queries that share it.
+  private func repeated(_ value: Value, like query: Value, _ name: String) throws(QMError) -> Value {
+    guard let own = shape(value)[1].extent, let wanted = shape(query)[1].extent, own != wanted
+    else { return value }
+    guard own > 0, wanted % own == 0 else {
+      throw .malformed("\(wanted) heads of queries for \(own) of \(name)")
+    }
+    let depth = try known(shape(value)[3], "the size of a head")
+    let column = try append(
+      .unsqueeze(Unsqueeze(axes: [2])), [value], as: value.type, name + "Column")
+    let wide = try append(
+      .expand(Expand()), [column, addConstant([1, 1, wanted / own, 1, 1], name + "Times")],
+      as: value.type, name + "Wide")
+    return try append(
+      .reshape(Reshape()), [wide, addConstant([0, wanted, -1, depth], name + "Extents")],
+      as: value.type, name + "Repeated")
+  }
+
+  /// One extent as `[1]` of int64.
+  private func extent(of value: Value, axis: Int, _ name: String) throws(QMError) -> Value {
+    if let extent = shape(value)[axis].extent { return try addConstant([extent], name) }
+    return try append(.shapeOf(ShapeOf(start: axis, end: axis + 1)), [value], as: .int64, name)
+  }
+
+  /// What is added to the scores, and where they count.
+  private func mask(
+    query: Value, key: Value, pastCount: Value?
+  ) throws(QMError) -> (bias: Value?, allowed: Value?) {
+    var bias: Value?
+    var allowed: Value?
+    if let given = try optional(3) {
+      let mask = try padded(inFloat32(given), key: key)
+      if mask.type == .bool {
+        allowed = mask
+      } else if let tensor = constant(mask), tensor.elementType == .float32,
+        tensor.elements(as: Float.self).allSatisfy(\.isFinite)
+      {
+        bias = mask
+      } else {
+        let least = try addScalar(-.greatestFiniteMagnitude, "least")
+        let finite = try append(
+          .comparison(Compare(.greaterOrEqual)), [mask, least], as: .bool, "allowed")
+        allowed = finite
+        bias = try append(
+          .select(Select()), [finite, mask, addScalar(0, "zero")], as: mask.type, "bias")
+      }
+    }
+    if try flag("is_causal", default: false) {
+      let extents = try append(
+        .concatenate(Concatenate(axis: 0)),
+        [
+          extent(of: query, axis: 2, "queryCount"), extent(of: key, axis: 2, "keyCount"),
+        ], as: .int64, "extents")
+      let all = try append(
+        .fill(Fill()), [extents, addConstant(Tensor([], [true]), "true")], as: .bool, "all")
+      var offset = try addConstant(Tensor([], [Int64(0)]), "offset")
+      if let pastCount {
+        offset = try append(.squeeze(Squeeze(axes: [0])), [pastCount], as: .int64, "offset")
+      }
+      let causal = try append(
+        .triangle(Triangle(isUpper: false)), [all, offset], as: .bool, "causal")
+      if let mask = allowed {
+        allowed = try append(.logic(Logic(.and)), [mask, causal], as: .bool, "both")
+      } else {
+        allowed = causal
+      }
+    }
+    return (bias, allowed)
+  }
+
+  /// A mask of fewer keys than there are: no query looks at the others.
+  private func padded(_ mask: Value, key: Value) throws(QMError) -> Value {
+    let rank = shape(mask).rank
+    guard rank > 0, let own = shape(mask)[rank - 1].extent, let count = shape(key)[2].extent, own < count,
+      own != 1
+    else { return mask }
+    var pads = [Int](repeating: 0, count: 2 * rank)
+    pads[2 * rank - 1] = count - own
+    let filling =
+      mask.type == .bool
+      ? try addConstant(Tensor([], [false]), "no") : try addScalar(-.infinity, "no")
+    return try append(
+      .pad(Pad(.constant)), [mask, addConstant(pads, "pads"), filling, nil], as: mask.type,
+      "padded")
+  }
+
+  /// Whether a constant mask lets every query look somewhere.
+  private func everyRowHasOne(_ mask: Value) -> Bool {
+    guard let tensor = constant(mask), let count = tensor.shape.last, count > 0 else {
+      return false
+    }
+    let elements = tensor.elements(as: Bool.self)
+    return stride(from: 0, to: elements.count, by: count).allSatisfy {
+      elements[$0..<($0 + count)].contains(true)
+    }
+  }
+
+  /// RotaryEmbedding: pairs of numbers turned by the angle of their place.
+  func rotaryEmbedding() throws(QMError) {
+    let input = try float(0)
+    let type = input.type
+    let hasHeads = shape(input).rank == 4
+    var value = input
+    if hasHeads {
+      value = try append(
+        .transpose(Transpose(permutation: [0, 2, 1, 3])), [value], as: type, "places")
+    } else {
+      guard shape(value).rank == 3, let width = shape(value)[2].extent,
+        let count = try integer("num_heads"), count > 0, width % count == 0
+      else { throw .malformed("input \(shape(value)) without a fitting attribute 'num_heads'") }
+      value = try append(
+        .reshape(Reshape()), [value, addConstant([0, 0, count, width / count], "split")],
+        as: type, "heads")
+    }
+    let depth = try known(shape(value)[3], "the size of a head")
+    let given = try integer("rotary_embedding_dim") ?? 0
+    let turned = given == 0 ? depth : given
+    guard turned > 0, turned <= depth, turned % 2 == 0 else {
+      throw .malformed("rotary_embedding_dim \(turned) of heads of \(depth)")
+    }
+    func part(_ start: Int, _ end: Int, _ step: Int, _ name: String) throws(QMError) -> Value {
+      try append(
+        .slice(Slice()),
+        [
+          value, addConstant([start], name + "Start"), addConstant([end], name + "End"),
+          addConstant([3], name + "Axis"), addConstant([step], name + "Step"),
+        ], as: type, name)
+    }
+    func cache(_ index: Int, _ name: String) throws(QMError) -> Value {
+      var table = try float(index)
+      if let places = try optional(3) {
+        table = try append(.gather(Gather(axis: 0)), [table, places], as: type, name + "Rows")
+      }
+      guard shape(table).rank == 3 else {
+        throw .malformed("\(name) of \(shape(table)); expected [batch, sequence, half]")
+      }
+      return try append(.unsqueeze(Unsqueeze(axes: [2])), [table], as: type, name)
+    }
+    let isInterleaved = try flag("interleaved", default: false)
+    let (first, second) =
+      isInterleaved
+      ? (try part(0, turned, 2, "first"), try part(1, turned, 2, "second"))
+      : (try part(0, turned / 2, 1, "first"), try part(turned / 2, turned, 1, "second"))
+    let (cosine, sine) = (try cache(1, "cosine"), try cache(2, "sine"))
+    func binary(
+      _ function: BinaryFunction, _ left: Value, _ right: Value, _ name: String
+    ) throws(QMError) -> Value {
+      try append(.binary(Binary(function)), [left, right], as: type, name)
+    }
+    let real = try binary(
+      .subtract, binary(.multiply, cosine, first, "cosFirst"),
+      binary(.multiply, sine, second, "sinSecond"), "real")
+    let imaginary = try binary(
+      .add, binary(.multiply, sine, first, "sinFirst"),
+      binary(.multiply, cosine, second, "cosSecond"), "imaginary")
+    var result: Value
+    if isInterleaved {
+      let columns = [
+        try append(.unsqueeze(Unsqueeze(axes: [4])), [real], as: type, "realColumn"),
+        try append(.unsqueeze(Unsqueeze(axes: [4])), [imaginary], as: type, "imaginaryColumn"),
+      ]
+      result = try append(.concatenate(Concatenate(axis: 4)), columns, as: type, "pairs")
+      let heads = try known(shape(value)[2], "the heads")
+      result = try append(
+        .reshape(Reshape()), [result, addConstant([0, 0, heads, turned], "flat")], as: type,
+        "turned")
+    } else {
+      result = try append(
+        .concatenate(Concatenate(axis: 3)), [real, imaginary], as: type, "turned")
+    }
+    if turned < depth {
+      result = try append(
+        .concatenate(Concatenate(axis: 3)), [result, part(turned, depth, 1, "rest")], as: type,
+        "whole")
+    }
+    if hasHeads {
+      return try finish(.transpose(Transpose(permutation: [0, 2, 1, 3])), [result], as: type)
+    }
+    let width = try known(shape(input)[2], "the last axis")
+    try finish(.reshape(Reshape()), [result, addConstant([0, 0, width], "extents")], as: type)
+  }
+}
