@@ -3,7 +3,7 @@ SHELL = /bin/sh
 PYTHON ?= python3
 packages = pkg-config libprotobuf-c-dev zlib1g-dev
 
-.PHONY: setup build test demo fixtures format operators onnx-cases
+.PHONY: setup build test bench demo fixtures format operators onnx-cases
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
@@ -30,6 +30,10 @@ test: setup
 # Converts real networks at 8 and 4 bits, verifies them, prints sizes and accuracy.
 demo: build
 	bash Tests/Demo/demo.sh
+
+# Speed beside ONNX Runtime and OpenVINO, as ratios: make bench [QM_BENCH_MODELS=folder] [OPTIONS=…]
+bench: build
+	bash Tests/Benchmarks/bench.sh $(OPTIONS)
 
 # Makes the fixtures of NumPy's formats again, byte for byte; fixtures/README.md names the scripts
 # of the others.

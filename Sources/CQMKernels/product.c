@@ -1,4 +1,6 @@
 // Which product computes what.
+#include <stddef.h>
+
 #include "product_sets.h"
 
 #if defined(__x86_64__)
@@ -31,6 +33,28 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits) {
 }
 
 const qm_product *qm_product_int16(qm_kernel_set set) { QM_CHOOSE(set, qm_product_i16) }
+
+const qm_product *qm_product_narrow_int8(qm_kernel_set set) {
+#if defined(__x86_64__)
+  if (set == QM_AVX2) return &qm_product_narrow_i8_avx2;
+  if (set == QM_AVX512) return &qm_product_narrow_i8_avx512;
+#endif
+  (void)set;
+  return NULL;
+}
+
+const qm_product *qm_product_packed_int8(qm_kernel_set set, int32_t weight_bits) {
+#if defined(__x86_64__)
+  bool is_wide = set == QM_AVX512;
+  if ((set == QM_AVX2 || is_wide) && weight_bits <= 4) {
+    if (weight_bits <= 2) return is_wide ? &qm_product_packed_2_avx512 : &qm_product_packed_2_avx2;
+    return is_wide ? &qm_product_packed_4_avx512 : &qm_product_packed_4_avx2;
+  }
+#endif
+  (void)set;
+  (void)weight_bits;
+  return NULL;
+}
 
 const qm_product *qm_depthwise_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_f32) }
 

@@ -9,6 +9,8 @@
 #include "target_avx512.h"
 #include "product.inc"
 #include "winograd.inc"
+#include "product_narrow.inc"
 #include "product_bytes.inc"
+#include "product_packed.inc"
 #include "target_end.h"
 #endif

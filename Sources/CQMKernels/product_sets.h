@@ -12,6 +12,9 @@ extern const qm_product qm_product_f32_avx2, qm_product_i8_avx2, qm_product_i16_
 extern const qm_product qm_depthwise_f32_avx2, qm_depthwise_i8_avx2;
 extern const qm_product qm_product_f32_avx512, qm_product_i8_avx512, qm_product_i16_avx512;
 extern const qm_product qm_depthwise_f32_avx512, qm_depthwise_i8_avx512;
+extern const qm_product qm_product_narrow_i8_avx2, qm_product_narrow_i8_avx512;
+extern const qm_product qm_product_packed_2_avx2, qm_product_packed_4_avx2;
+extern const qm_product qm_product_packed_2_avx512, qm_product_packed_4_avx512;
 extern const qm_product qm_product_i8_2_avx2, qm_product_i8_3_avx2, qm_product_i8_4_avx2;
 extern const qm_product qm_product_i8_5_avx2, qm_product_i8_6_avx2, qm_product_i8_7_avx2;
 extern const qm_product qm_product_i8_2_avx512, qm_product_i8_3_avx512, qm_product_i8_4_avx512;

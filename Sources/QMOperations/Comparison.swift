@@ -73,14 +73,15 @@ public struct Compare: OperationProtocol {
       left.quantization == .none, right.quantization == .none
     else { return nil }
     let pairs = try BroadcastPairs(left, right, outputs[0])
-    let function = function
     func kernel<Element: Comparable & BitwiseCopyable & Sendable>(_: Element.Type) -> Kernel {
-      switch function {
-      case .equal: pairs.kernel(Self.name) { (a: Element, b: Element) in a == b }
-      case .less: pairs.kernel(Self.name) { (a: Element, b: Element) in a < b }
-      case .lessOrEqual: pairs.kernel(Self.name) { (a: Element, b: Element) in a <= b }
-      case .greater: pairs.kernel(Self.name) { (a: Element, b: Element) in a > b }
-      case .greaterOrEqual: pairs.kernel(Self.name) { (a: Element, b: Element) in a >= b }
+      Kernel(name: Self.name) { (memory) throws(QMError) in
+        switch function {
+        case .equal: pairs.run(memory) { (a: Element, b: Element) in a == b }
+        case .less: pairs.run(memory) { (a: Element, b: Element) in a < b }
+        case .lessOrEqual: pairs.run(memory) { (a: Element, b: Element) in a <= b }
+        case .greater: pairs.run(memory) { (a: Element, b: Element) in a > b }
+        case .greaterOrEqual: pairs.run(memory) { (a: Element, b: Element) in a >= b }
+        }
       }
     }
     switch left.elementType {
@@ -111,34 +112,31 @@ private struct BroadcastPairs: Sendable {
   }
 
   @inline(__always)
-  func kernel<Element: BitwiseCopyable & Sendable>(
-    _ name: String, _ body: @escaping @Sendable (Element, Element) -> Bool
-  ) -> Kernel {
-    Kernel(name: name) { [runs] (memory) throws(QMError) in
-      let left = memory.inputs[0]!.assumingMemoryBound(to: Element.self)
-      let right = memory.inputs[1]!.assumingMemoryBound(to: Element.self)
-      let output = memory.outputs[0]!.assumingMemoryBound(to: Bool.self)
-      memory.threads.run(chunks: runs.chunkCount) { chunk, _ in
-        runs.forEachPiece(ofChunk: chunk) { leftStart, rightStart, start, count in
-          for first in stride(from: 0, to: count, by: runs.hasRow ? runs.row : max(count, 1)) {
-            let length = runs.hasRow ? min(runs.row, count - first) : count
-            let (out, a, b) = (
-              output + start + first, left + leftStart + (runs.leftPattern == .each ? first : 0),
-              right + rightStart + (runs.rightPattern == .each ? first : 0)
-            )
-            // A step that is known lets the loop take vectors.
-            switch (runs.leftPattern == .one, runs.rightPattern == .one) {
-            case (false, false): for i in 0..<length { out[i] = body(a[i], b[i]) }
-            case (false, true):
-              let one = b[0]
-              for i in 0..<length { out[i] = body(a[i], one) }
-            case (true, false):
-              let one = a[0]
-              for i in 0..<length { out[i] = body(one, b[i]) }
-            case (true, true):
-              let one = body(a[0], b[0])
-              for i in 0..<length { out[i] = one }
-            }
+  func run<Element: BitwiseCopyable & Sendable>(
+    _ memory: Kernel.Memory, _ body: (Element, Element) -> Bool
+  ) {
+    let left = memory.inputs[0]!.assumingMemoryBound(to: Element.self)
+    let right = memory.inputs[1]!.assumingMemoryBound(to: Element.self)
+    let output = memory.outputs[0]!.assumingMemoryBound(to: Bool.self)
+    memory.threads.run(chunks: runs.chunkCount) { chunk, _ in
+      runs.forEachPiece(ofChunk: chunk) { leftStart, rightStart, start, count in
+        for first in stride(from: 0, to: count, by: runs.hasRow ? runs.row : max(count, 1)) {
+          let length = runs.hasRow ? min(runs.row, count - first) : count
+          let out = output + start + first
+          let a = left + leftStart + (runs.leftPattern == .each ? first : 0)
+          let b = right + rightStart + (runs.rightPattern == .each ? first : 0)
+          // A step that is known lets the loop take vectors.
+          switch (runs.leftPattern == .one, runs.rightPattern == .one) {
+          case (false, false): for i in 0..<length { out[i] = body(a[i], b[i]) }
+          case (false, true):
+            let one = b[0]
+            for i in 0..<length { out[i] = body(a[i], one) }
+          case (true, false):
+            let one = a[0]
+            for i in 0..<length { out[i] = body(one, b[i]) }
+          case (true, true):
+            let one = body(a[0], b[0])
+            for i in 0..<length { out[i] = one }
           }
         }
       }

@@ -273,27 +273,56 @@ extension Convolution {
 
 extension Convolution {
   /// How the weights are packed; nil where the reference loops are the only way.
+  /// - Parameter rank: spatial axes, from the first on, that count. Behind them lie axes of extent
+  ///   1, so that positions along the last one that counts follow each other in memory.
   private func cut(
-    _ input: ElementType, _ weights: Operand, _ kernels: KernelSet
+    _ input: ElementType, _ weights: Operand, rank: Int, _ kernels: KernelSet
   ) -> (ConvolutionKernel.Cut, ProductTable)? {
     guard order == .channelsLast, !isTransposed, let extents = weights.type.shape.extents else {
       return nil
     }
-    let cut = ConvolutionKernel.Cut(weights: extents, dilations: dilations, groups: groups)
+    let cut = ConvolutionKernel.Cut(
+      channels: (extents[extents.count - 1], extents[0]),
+      window: Array(extents[1...].prefix(rank)), dilations: Array(dilations.prefix(rank)),
+      groups: groups)
     guard
       let table = ProductTable(
-        for: kernels, input: input, weights: weights, isDepthwise: cut.isDepthwise)
+        for: kernels, input: input, weights: weights, columns: cut.columns,
+        isDepthwise: cut.isDepthwise)
     else { return nil }
     return (cut, table)
   }
 
+  /// Spatial axes without those of extent 1 at the end. An axis that is free counts as one of
+  /// extent 1 where the window is 1: weights are packed again if a run finds it otherwise.
+  private func leastRank(_ input: Shape, window: [Int]) -> Int {
+    var rank = window.count
+    guard input.rank == rank + 2 else { return rank }
+    while rank > 1, window[rank - 1] == 1, (input[rank].extent ?? 1) == 1,
+      isUnpadded(axis: rank - 1)
+    {
+      rank -= 1
+    }
+    return rank
+  }
+
+  /// Whether nothing is added to a spatial axis with a window of 1.
+  private func isUnpadded(axis: Int) -> Bool {
+    guard case .explicit(let before, let after) = padding else { return true }
+    return before[axis] == 0 && after[axis] == 0
+  }
+
   public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
     let weights = try required(ProductOperand.weights, of: operands)
-    let input = try required(ProductOperand.input, of: operands).type.elementType
-    guard let constant = weights.constant, let (cut, table) = cut(input, weights, kernels),
-      let source = constant.bytes.baseAddress
+    let input = try required(ProductOperand.input, of: operands).type
+    guard let constant = weights.constant, let source = constant.bytes.baseAddress,
+      constant.shape.count >= 3
     else { return nil }
-    if let winograd = WinogradKernel.Weights(self, input, weights, kernels: kernels) {
+    let rank = leastRank(input.shape, window: Array(constant.shape.dropFirst().dropLast()))
+    guard let (cut, table) = cut(input.elementType, weights, rank: rank, kernels) else {
+      return nil
+    }
+    if let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels) {
       return try winograd.pack(source)
     }
     let buffer = try Buffer.allocate(byteCount: cut.groups * cut.packedByteCount(table))
@@ -310,10 +339,13 @@ extension Convolution {
     }
     let input = try required(ProductOperand.input, of: operands).type
     let weights = try required(ProductOperand.weights, of: operands)
-    guard let (cut, table) = cut(input.elementType, weights, kernels),
-      let inputShape = input.shape.extents, let weightsShape = weights.type.shape.extents
+    guard let inputShape = input.shape.extents, let weightsShape = weights.type.shape.extents
     else { return nil }
-    let extents = try extents(input: inputShape, weights: weightsShape)
+    var extents = try extents(input: inputShape, weights: weightsShape)
+    let rank = leastRank(input.shape, window: extents.axes.map(\.window))
+    guard let (cut, table) = cut(input.elementType, weights, rank: rank, kernels) else {
+      return nil
+    }
     let end = KernelEpilogue(epilogue, operands: operands)
     if let packed,
       let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels)
@@ -338,9 +370,14 @@ extension Convolution {
         scratchByteCount: { kernel.scratchByteCount(threads: $0) },
         run: { (memory) throws(QMError) in kernel.run(memory) })
     }
+    extents = Extents(
+      samples: extents.samples, inputChannels: extents.inputChannels,
+      outputChannels: extents.outputChannels, axes: Array(extents.axes.prefix(rank)))
+    // Weights that were packed for other axes have another size, or the same layout.
+    let isPacked = packed?.count == cut.groups * cut.packedByteCount(table)
     guard
       let kernel = ConvolutionKernel(
-        table: table, end: end, cut: cut, extents: extents, packed: packed)
+        table: table, end: end, cut: cut, extents: extents, packed: isPacked ? packed : nil)
     else { return nil }
     return Kernel(
       name: "convolution \(table.name)",

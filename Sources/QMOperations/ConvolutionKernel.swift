@@ -19,17 +19,16 @@ struct ConvolutionKernel: Sendable {
     /// other in memory.
     let mergesInnermost: Bool
 
-    init(weights: [Int], dilations: [Int], groups: Int) {
-      let window = weights[1..<(weights.count - 1)]
-      let channels = weights[weights.count - 1]
+    /// - Parameter channels: of the input that a group reads, and of the output.
+    init(channels: (input: Int, output: Int), window: [Int], dilations: [Int], groups: Int) {
       let positions = window.reduce(1, *)
-      isDepthwise = groups > 1 && channels == 1 && weights[0] == groups
+      isDepthwise = groups > 1 && channels.input == 1 && channels.output == groups
       mergesInnermost = groups == 1 && dilations.last == 1
       let merged = mergesInnermost ? window.last ?? 1 : 1
       self.groups = isDepthwise ? 1 : groups
       taps = positions / merged
-      depth = merged * channels
-      columns = weights[0] / self.groups
+      depth = merged * channels.input
+      columns = channels.output / self.groups
     }
 
     func packedByteCount(_ table: ProductTable) -> Int {
@@ -102,12 +101,17 @@ struct ConvolutionKernel: Sendable {
     self.end = end
     self.cut = cut
     self.packed = packed
-    samples = extents.samples
+    // Samples lie behind each other as the planes of a third axis do, and small ones go together.
+    let joinsSamples = extents.axes.count < 3 && !end.isDynamic
+    samples = joinsSamples ? 1 : extents.samples
     inputChannels = extents.inputChannels
     outputChannels = extents.outputChannels
     let axes = extents.axes
-    input = Triple(axes, missing: 1, \.input)
-    output = Triple(axes, missing: 1, \.output)
+    var input = Triple(axes, missing: 1, \.input)
+    var output = Triple(axes, missing: 1, \.output)
+    if joinsSamples { (input.z, output.z) = (extents.samples, extents.samples) }
+    self.input = input
+    self.output = output
     window = Triple(axes, missing: 1, \.window)
     stride = Triple(axes, missing: 1, \.stride)
     dilation = Triple(axes, missing: 1, \.dilation)
@@ -150,6 +154,7 @@ struct ConvolutionKernel: Sendable {
     var columnPanels = 0
     var columnBlocks = 1
     var multipliers = 0
+    var taps = 0
     var panels = 0
     var prepared = 0
     var sampleMultipliers = 0
@@ -201,6 +206,7 @@ struct ConvolutionKernel: Sendable {
     layout.boxes = boxes()
     var scratch = ScratchLayout()
     layout.multipliers = scratch.reserve(end.isInteger ? 4 * outputChannels : 0)
+    layout.taps = scratch.reserve(8 * cut.taps)
     layout.panels = scratch.reserve(
       packed == nil ? cut.groups * cut.packedByteCount(table) : 0)
     var thread = ScratchLayout()
@@ -216,19 +222,18 @@ struct ConvolutionKernel: Sendable {
 
   func scratchByteCount(threads: Int) -> Int { layout(threads: threads).byteCount }
 
-  /// Offsets of the taps in an input of the given extents.
-  private func taps(in extents: Triple) -> [Int64] {
-    var taps: [Int64] = []
-    taps.reserveCapacity(cut.taps)
+  /// Writes the offsets of the taps in an input of the given extents.
+  private func fill(_ taps: UnsafeMutablePointer<Int64>, in extents: Triple) {
+    var next = taps
     for z in 0..<window.z {
       for y in 0..<window.y {
         for x in 0..<(cut.mergesInnermost ? 1 : window.x) {
           let row = z * dilation.z * extents.y + y * dilation.y
-          taps.append(Int64((row * extents.x + x * dilation.x) * pitch))
+          next.pointee = Int64((row * extents.x + x * dilation.x) * pitch)
+          next += 1
         }
       }
     }
-    return taps
   }
 
   func run(_ memory: Kernel.Memory) {
@@ -249,17 +254,16 @@ struct ConvolutionKernel: Sendable {
     }
     let extents = copies ? reach(layout.box) : input
     let boxes = layout.boxes
-    taps(in: extents).withUnsafeBufferPointer { taps in
-      memory.threads.run(chunks: samples * boxes.product * layout.columnBlocks) {
-        (chunk, thread) in
-        let index = chunk / layout.columnBlocks
-        let box = Triple(
-          index / boxes.x / boxes.y % boxes.z, index / boxes.x % boxes.y, index % boxes.x)
-        multiply(
-          memory, layout, sample: index / boxes.product, box: box,
-          columnBlock: chunk % layout.columnBlocks, thread: thread, panels: panels,
-          multipliers: multipliers, taps: taps.baseAddress!, extents: extents)
-      }
+    let taps = (memory.scratch + layout.taps).assumingMemoryBound(to: Int64.self)
+    fill(taps, in: extents)
+    memory.threads.run(chunks: samples * boxes.product * layout.columnBlocks) { (chunk, thread) in
+      let index = chunk / layout.columnBlocks
+      let box = Triple(
+        index / boxes.x / boxes.y % boxes.z, index / boxes.x % boxes.y, index % boxes.x)
+      multiply(
+        memory, layout, sample: index / boxes.product, box: box,
+        columnBlock: chunk % layout.columnBlocks, thread: thread, panels: panels,
+        multipliers: multipliers, taps: taps, extents: extents)
     }
   }
 

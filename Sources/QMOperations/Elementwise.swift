@@ -501,64 +501,77 @@ extension Cast {
       return try .copyingBytes(of: outputs[0], Self.name, kernels)
     }
     let count = try outputs[0].concreteExtents().reduce(1, *)
-    func from<Source: FixedWidthInteger & BitwiseCopyable & Sendable>(_: Source.Type) -> Kernel? {
+    func from<Source: FixedWidthInteger & BitwiseCopyable & Sendable>(
+      _: Source.Type
+    ) -> Kernel.Body? {
       switch elementType {
-      case .float32: Self.kernel(count) { (number: Source) in Float(number) }
-      case .float64: Self.kernel(count) { (number: Source) in Double(number) }
-      case .int8: Self.kernel(count) { (number: Source) in Int8(truncatingIfNeeded: number) }
-      case .uint8: Self.kernel(count) { (number: Source) in UInt8(truncatingIfNeeded: number) }
-      case .int32: Self.kernel(count) { (number: Source) in Int32(truncatingIfNeeded: number) }
-      case .int64: Self.kernel(count) { (number: Source) in Int64(truncatingIfNeeded: number) }
-      case .bool: Self.kernel(count) { (number: Source) in number != 0 }
-      case .int16, .uint16, .uint32, .uint64, .float16, .bfloat16: nil
+      case .float32: { Self.convert($0, count) { (number: Source) in Float(number) } }
+      case .int8:
+        { Self.convert($0, count) { (number: Source) in Int8(truncatingIfNeeded: number) } }
+      case .uint8:
+        { Self.convert($0, count) { (number: Source) in UInt8(truncatingIfNeeded: number) } }
+      case .int32:
+        { Self.convert($0, count) { (number: Source) in Int32(truncatingIfNeeded: number) } }
+      case .int64:
+        { Self.convert($0, count) { (number: Source) in Int64(truncatingIfNeeded: number) } }
+      case .bool: { Self.convert($0, count) { (number: Source) in number != 0 } }
+      case .int16, .uint16, .uint32, .uint64, .float16, .bfloat16, .float64: nil
       }
     }
-    switch input.elementType {
-    case .int8: return from(Int8.self)
-    case .uint8: return from(UInt8.self)
-    case .int16: return from(Int16.self)
-    case .uint16: return from(UInt16.self)
-    case .int32: return from(Int32.self)
-    case .uint32: return from(UInt32.self)
-    case .int64: return from(Int64.self)
-    case .uint64: return from(UInt64.self)
-    case .bool:
-      // As a number, because a byte from a file may be neither 0 nor 1.
+    // As numbers, because a byte from a file may be neither 0 nor 1.
+    func fromBool() -> Kernel.Body? {
       switch elementType {
-      case .float32: return Self.kernel(count) { (byte: UInt8) -> Float in byte == 0 ? 0 : 1 }
-      case .int8: return Self.kernel(count) { (byte: UInt8) -> Int8 in byte == 0 ? 0 : 1 }
-      case .uint8: return Self.kernel(count) { (byte: UInt8) -> UInt8 in byte == 0 ? 0 : 1 }
-      case .int32: return Self.kernel(count) { (byte: UInt8) -> Int32 in byte == 0 ? 0 : 1 }
-      case .int64: return Self.kernel(count) { (byte: UInt8) -> Int64 in byte == 0 ? 0 : 1 }
-      default: return nil
+      case .float32: { Self.convert($0, count) { (byte: UInt8) -> Float in byte == 0 ? 0 : 1 } }
+      case .int8: { Self.convert($0, count) { (byte: UInt8) -> Int8 in byte == 0 ? 0 : 1 } }
+      case .uint8: { Self.convert($0, count) { (byte: UInt8) -> UInt8 in byte == 0 ? 0 : 1 } }
+      case .int32: { Self.convert($0, count) { (byte: UInt8) -> Int32 in byte == 0 ? 0 : 1 } }
+      case .int64: { Self.convert($0, count) { (byte: UInt8) -> Int64 in byte == 0 ? 0 : 1 } }
+      default: nil
       }
-    case .float32:
+    }
+    func fromReal() -> Kernel.Body? {
       switch elementType {
-      case .bool: return Self.kernel(count) { (number: Float) in number != 0 }
+      case .bool: { Self.convert($0, count) { (number: Float) in number != 0 } }
       case .int32:
-        return Self.kernel(count) { (number: Float) in
-          Number.real(Double(number)).integer(as: Int32.self)
+        {
+          Self.convert($0, count) { (number: Float) in
+            Number.real(Double(number)).integer(as: Int32.self)
+          }
         }
       case .int64:
-        return Self.kernel(count) { (number: Float) in
-          Number.real(Double(number)).integer(as: Int64.self)
+        {
+          Self.convert($0, count) { (number: Float) in
+            Number.real(Double(number)).integer(as: Int64.self)
+          }
         }
-      default: return nil
+      default: nil
       }
-    case .float16, .bfloat16, .float64: return nil
     }
+    let body: Kernel.Body? =
+      switch input.elementType {
+      case .int8: from(Int8.self)
+      case .uint8: from(UInt8.self)
+      case .int16: from(Int16.self)
+      case .uint16: from(UInt16.self)
+      case .int32: from(Int32.self)
+      case .uint32: from(UInt32.self)
+      case .int64: from(Int64.self)
+      case .uint64: from(UInt64.self)
+      case .bool: fromBool()
+      case .float32: fromReal()
+      case .float16, .bfloat16, .float64: nil
+      }
+    return body.map { Kernel(name: Self.name, run: $0) }
   }
 
   @inline(__always)
-  private static func kernel<Source: BitwiseCopyable & Sendable, Target: BitwiseCopyable & Sendable>(
-    _ count: Int, _ body: @escaping @Sendable (Source) -> Target
-  ) -> Kernel {
-    Kernel(name: name) { (memory) throws(QMError) in
-      let source = memory.inputs[0]!.assumingMemoryBound(to: Source.self)
-      let target = memory.outputs[0]!.assumingMemoryBound(to: Target.self)
-      forEachChunk(of: count, on: memory.threads) { start, count in
-        for index in start..<(start + count) { target[index] = body(source[index]) }
-      }
+  private static func convert<Source: BitwiseCopyable, Target: BitwiseCopyable>(
+    _ memory: Kernel.Memory, _ count: Int, _ body: (Source) -> Target
+  ) {
+    let source = memory.inputs[0]!.assumingMemoryBound(to: Source.self)
+    let target = memory.outputs[0]!.assumingMemoryBound(to: Target.self)
+    forEachChunk(of: count, on: memory.threads) { start, count in
+      for index in start..<(start + count) { target[index] = body(source[index]) }
     }
   }
 }

@@ -165,15 +165,32 @@ extension MatrixMultiply {
 // MARK: - Kernels
 
 extension MatrixMultiply {
+  /// Rows up to which reading the weights takes longer than unpacking them for each row.
+  private static let mostPackedRows = 2
+
   private func kernel(
     for operands: [Operand?], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> MatrixKernel? {
     let left = try required(ProductOperand.input, of: operands).type
     let right = try required(ProductOperand.weights, of: operands)
-    guard let table = ProductTable(for: kernels, input: left.elementType, weights: right),
-      let leftShape = left.shape.extents, let rightShape = right.type.shape.extents
-    else { return nil }
+    guard let leftShape = left.shape.extents, let rightShape = right.type.shape.extents else {
+      return nil
+    }
     let extents = try extents(left: leftShape, right: rightShape)
+    guard
+      var table = ProductTable(
+        for: kernels, input: left.elementType, weights: right, columns: extents.columns)
+    else { return nil }
+    // How the weights were packed shows in the size.
+    if let packed,
+      let other = ProductTable(
+        packedFor: kernels, input: left.elementType, weights: right, depth: extents.depth,
+        columns: extents.columns),
+      packed.count == extents.rightBatchCount
+        * other.packedByteCount(taps: 1, depth: extents.depth, columns: extents.columns)
+    {
+      table = other
+    }
     let isDepthFirst = rightLayout == .depthFirst
     // One right matrix for all: the rows of all left matrices are those of one.
     let isOne = extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
@@ -188,13 +205,24 @@ extension MatrixMultiply {
 
   public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
     let right = try required(ProductOperand.weights, of: operands)
-    let left = try required(ProductOperand.input, of: operands).type
-    guard let constant = right.constant,
-      let table = ProductTable(for: kernels, input: left.elementType, weights: right)
-    else { return nil }
+    guard let constant = right.constant else { return nil }
     let shape = constant.shape
     let depth = shape[shape.count - rightDepthOffset]
     let columns = shape[shape.count - rightColumnOffset]
+    let left = try required(ProductOperand.input, of: operands).type
+    guard
+      var table = ProductTable(
+        for: kernels, input: left.elementType, weights: right, columns: columns)
+    else { return nil }
+    let rows = left.shape.axes.dropLast()
+    let rowCount = Shape.elementCount(of: rows.map { $0.extent ?? .max })
+    if let rowCount, (1...Self.mostPackedRows).contains(rowCount),
+      let packed = ProductTable(
+        packedFor: kernels, input: left.elementType, weights: right, depth: depth,
+        columns: columns)
+    {
+      table = packed
+    }
     let batches = shape.dropLast(2).reduce(1, *)
     let isDepthFirst = rightLayout == .depthFirst
     let byteCount = table.packedByteCount(taps: 1, depth: depth, columns: columns)

@@ -124,11 +124,13 @@ public struct Kernel: Sendable {
   public let name: String
   /// Scratch for a run with the given number of threads.
   public let scratchByteCount: @Sendable (_ threads: Int) -> Int
-  public let run: @Sendable (Memory) throws(QMError) -> Void
+  public let run: Body
+
+  public typealias Body = @Sendable (Memory) throws(QMError) -> Void
 
   public init(
     name: String, scratchByteCount: @escaping @Sendable (_ threads: Int) -> Int = { _ in 0 },
-    run: @escaping @Sendable (Memory) throws(QMError) -> Void
+    run: @escaping Body
   ) {
     self.name = name
     self.scratchByteCount = scratchByteCount

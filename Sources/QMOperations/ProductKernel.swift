@@ -8,8 +8,10 @@ struct ProductTable: @unchecked Sendable {
   private let pointer: UnsafePointer<qm_product>
 
   /// The fastest exact way for the operands; nil where the reference loops are the only one.
+  /// - Parameter columns: all that the weights have.
   init?(
-    for kernels: KernelSet, input: ElementType, weights: Operand, isDepthwise: Bool = false
+    for kernels: KernelSet, input: ElementType, weights: Operand, columns: Int,
+    isDepthwise: Bool = false
   ) {
     guard let set = kernels.instructionSet else { return nil }
     if weights.type.elementType == .float32 {
@@ -23,9 +25,28 @@ struct ProductTable: @unchecked Sendable {
       if case .weights(let width, _) = weights.type.quantization, weights.constant != nil {
         bits = width
       }
-      pointer = isDepthwise ? qm_depthwise_int8(set) : qm_product_int8(set, Int32(bits.bits))
+      let narrow = columns <= Int(QM_NARROW_COLUMNS) ? qm_product_narrow_int8(set) : nil
+      pointer =
+        isDepthwise ? qm_depthwise_int8(set) : narrow ?? qm_product_int8(set, Int32(bits.bits))
     }
   }
+
+  /// The way for matrices of few rows whose weights stay packed in memory; nil where it is no
+  /// gain.
+  init?(
+    packedFor kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int
+  ) {
+    guard let set = kernels.instructionSet, input == .int8, weights.constant != nil,
+      depth >= Self.leastDepth,
+      columns > Int(QM_NARROW_COLUMNS),
+      case .weights(let bits, _) = weights.type.quantization,
+      let table = qm_product_packed_int8(set, Int32(bits.bits))
+    else { return nil }
+    pointer = table
+  }
+
+  /// From here on packed weights take less memory than others.
+  private static let leastDepth = 16
 
   var name: String { String(cString: pointer.pointee.name) }
   /// Columns of a panel.

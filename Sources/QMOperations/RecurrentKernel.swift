@@ -172,8 +172,10 @@ private struct RecurrentKernel: Sendable {
     let recurrenceOperand = try operation.required(RecurrentOperand.recurrence, of: operands)
     let (weights, recurrence) = (weightsOperand.type, recurrenceOperand.type)
     guard let set = kernels.instructionSet,
-      let inputTable = ProductTable(for: kernels, input: .int8, weights: weightsOperand),
-      let stateTable = ProductTable(for: kernels, input: .int8, weights: recurrenceOperand),
+      let inputTable = ProductTable(
+        for: kernels, input: .int8, weights: weightsOperand, columns: .max),
+      let stateTable = ProductTable(
+        for: kernels, input: .int8, weights: recurrenceOperand, columns: .max),
       let recurrenceExtents = recurrence.shape.extents, let weightExtents = weights.shape.extents
     else { return nil }
     // Weights are packed before the extents of a run are known.

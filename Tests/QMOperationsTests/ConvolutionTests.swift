@@ -231,6 +231,70 @@ import Testing
     }
   }
 
+  /// Windows along an axis behind which others have extent 1, few output channels, and samples
+  /// that go together.
+  @Test(arguments: [ProductCase.Arithmetic.float, .fixed, .dynamic])
+  func thinInputsEqualTheReference(arithmetic: ProductCase.Arithmetic) throws {
+    var generator = SeededGenerator(seed: 19)
+    for number in 0..<30 {
+      let test = ProductCase(&generator, arithmetic)
+      let channels = Int.random(in: 1...3, using: &generator)
+      let columns = Int.random(in: 1...(number % 3 == 0 ? 40 : 5), using: &generator)
+      let window = Int.random(in: 1...40, using: &generator)
+      let extent = window + Int.random(in: 0...30, using: &generator)
+      let step = Int.random(in: 1...4, using: &generator)
+      let isThin = number % 4 != 0
+      let operation = Convolution(
+        order: .channelsLast, strides: [step, 1], dilations: [1, 1],
+        padding: .explicit(before: [1, 0], after: [0, 0]), groups: 1, epilogue: test.epilogue)
+      let inputs = try test.inputs(
+        &generator, input: [5, extent, isThin ? 1 : 3, channels],
+        weights: [columns, window, 1, channels],
+        output: [5, (extent + 1 - window) / step + 1, isThin ? 1 : 3, columns],
+        channels: columns, channelAxis: 0, parameters: [5], constantWeights: generator.coin())
+      try expectKernelsEqualReference(
+        operation, inputs, "\(extent)×\(channels), \(window)/\(step) to \(columns), \(test)")
+    }
+  }
+
+  /// Weights are packed before the run tells the extents of free axes.
+  @Test func freeAxesMayTurnOutWide() throws {
+    var generator = SeededGenerator(seed: 20)
+    let operation = Convolution(
+      order: .channelsLast, strides: [1, 1], dilations: [1, 1],
+      padding: .explicit(before: [0, 0], after: [0, 0]), groups: 1)
+    let weights = TestOperand(
+      try generator.codes([9, 7, 1, 1]), .weights(bits: .eight, granularity: .perTensor),
+      isConstant: true)
+    let scale = TestOperand(try Tensor([1], [0.5] as [Float]), isConstant: true)
+    for width in [1, 4] {
+      let input = TestOperand(
+        try generator.codes([2, 12, width, 1]), .fixed(scale: 0.1, zeroPoint: 3))
+      let free = Operand(
+        ValueType(.int8, Shape([.fixed(2), .fixed(12), .free("w"), .fixed(1)]), input.type.quantization))
+      let expected = try referenceOutputs(operation, [input, weights, nil, scale])[0]
+      for set in KernelSet.available where set != .reference {
+        let packed = try operation.pack([free, weights.operand, nil, scale.operand], for: set)
+        let operands = [input.operand, weights.operand, nil, scale.operand]
+        let kernel = try operation.kernel(
+          for: operands, outputs: operation.outputTypes(for: operands), packed: packed,
+          kernels: set)
+        let output = try Tensor(zeros: .float32, expected.shape)
+        let scratch = try Buffer.allocate(byteCount: kernel!.scratchByteCount(1))
+        let sources = [input, weights, nil, scale].map { $0.map { $0.view.base } }
+        try sources.withUnsafeBufferPointer { (sources) throws(QMError) in
+          try [Optional(output.buffer.base)].withUnsafeBufferPointer { (outputs) throws(QMError) in
+            try kernel!.run(
+              Kernel.Memory(
+                inputs: sources, outputs: outputs, scratch: scratch.base,
+                threads: ThreadPool(threadCount: 1)))
+          }
+        }
+        #expect(output.isIdentical(to: expected), "width \(width), \(set)")
+      }
+    }
+  }
+
   /// Windows of 3 × 3 with steps of 1 over channels enough for the transforms of Winograd.
   @Test(arguments: [ProductCase.Arithmetic.fixed, .dynamic])
   func winogradEqualsTheReference(arithmetic: ProductCase.Arithmetic) throws {

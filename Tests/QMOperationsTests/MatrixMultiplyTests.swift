@@ -105,16 +105,35 @@ import Testing
     }
   }
 
+  /// One or two rows over weights of few bits, which stay packed.
+  @Test(arguments: [ProductCase.Arithmetic.fixed, .dynamic])
+  func packedWeightsEqualTheReference(arithmetic: ProductCase.Arithmetic) throws {
+    var generator = SeededGenerator(seed: 18)
+    for number in 0..<60 {
+      var test = ProductCase(&generator, arithmetic)
+      test.bits = Int.random(in: 2...4, using: &generator)
+      let rows = 1 + number % 2
+      let depth = number % 5 == 0 ? 600 : Int.random(in: 1...67, using: &generator)
+      let columns = Int.random(in: 1...200, using: &generator)
+      let inputs = try test.inputs(
+        &generator, input: [rows, depth], weights: [columns, depth], output: [rows, columns],
+        channels: columns, channelAxis: 0, parameters: [rows], constantWeights: true)
+      try expectKernelsEqualReference(
+        MatrixMultiply(rightLayout: .channelsFirst, epilogue: test.epilogue), inputs,
+        "\(rows)×\(depth)×\(columns), \(test)")
+    }
+  }
+
   /// Sums in 16 bits reach their bound with every product as large as it can be.
   @Test(arguments: 2...8) func extremeCodesDoNotSaturate(bits: Int) throws {
     var generator = SeededGenerator(seed: 10)
     for depth in [3, 4, 127, 128, 129, 300] {
       for code: Int32 in [-128, 127] {
-        for zeroPoint: Int32 in [-128, 127] {
+        for (rows, zeroPoint) in [(5, Int32(-128)), (5, 127), (1, 127)] {
           for weight in [BitWidth(bits)!.allCodes.lowerBound, BitWidth(bits)!.allCodes.upperBound] {
             let inputs: [TestOperand?] = [
               TestOperand(
-                try generator.codes([5, depth], in: code...code),
+                try generator.codes([rows, depth], in: code...code),
                 .fixed(scale: 0.1, zeroPoint: zeroPoint)),
               TestOperand(
                 try generator.codes([17, depth], in: weight...weight),

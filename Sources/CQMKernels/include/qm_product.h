@@ -117,6 +117,15 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits);
 /// int16 codes × signed weights of up to 8 bits, both around 0.
 const qm_product *qm_product_int16(qm_kernel_set set);
 
+/// The same for blocks of up to ``QM_NARROW_COLUMNS`` columns, which are all of the weights' columns;
+/// NULL where the set has no better way than that of any other block.
+const qm_product *qm_product_narrow_int8(qm_kernel_set set);
+#define QM_NARROW_COLUMNS 4
+
+/// The same for matrices of few rows, with weights that stay packed in memory; NULL where the set
+/// has no such way, or the width is no gain. Blocks have one tap.
+const qm_product *qm_product_packed_int8(qm_kernel_set set, int32_t weight_bits);
+
 /// The same over columns that do not mix: channel `column` of the input meets weight
 /// [column][tap]. The input has a pitch of whole panels; a panel is [tap][columns].
 const qm_product *qm_depthwise_float32(qm_kernel_set set);
