@@ -67,13 +67,15 @@ let package = Package(
       name: "onnx-cases", dependencies: ["QMONNX", "QMRuntime"], path: "Tests/ONNXCases"),
 
     // Tests.
+    .target(name: "CAllocationCount", path: "Tests/AllocationCount"),
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
     .testTarget(name: "QMNumPyTests", dependencies: ["QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMFormatTests", dependencies: ["QMFormat", "QMTestSupport"]),
     .testTarget(
       name: "QMOperationsTests", dependencies: ["QMOperations", "QMNumPy", "QMTestSupport"]),
-    .testTarget(name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport"]),
+    .testTarget(
+      name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport", "CAllocationCount"]),
     .testTarget(name: "QMGraphTests", dependencies: ["QMGraph", "QMTestSupport"]),
     .testTarget(
       name: "QMONNXTests",

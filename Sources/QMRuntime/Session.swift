@@ -11,9 +11,11 @@ public final class Session: @unchecked Sendable {
   public typealias Observer = (_ value: Int, _ view: TensorView) throws(QMError) -> Void
 
   public let model: Model
-  private let threads: ThreadPool
+  let threads: ThreadPool
   /// The most recently used last.
   private var plans: [(extents: [[Int]], plan: ExecutionPlan)] = []
+  /// What ``prepare(_:)`` left.
+  var preparation: Preparation?
 
   public init(_ model: Model) {
     self.model = model
@@ -66,10 +68,7 @@ public final class Session: @unchecked Sendable {
     defer { threads.endRun() }
     for step in plan.steps {
       timer?((step.node, step.kernel.name))
-      do { try plan.run(step, threads: threads) } catch {
-        let node = model.program.nodes[step.node]
-        throw error.within(.node(name: node.name, operation: node.operation.name))
-      }
+      try run(step, of: plan)
       if let observer {
         for value in step.values {
           if let view = plan.view(of: value, inputs: addresses) { try observer(value, view) }
@@ -90,8 +89,15 @@ public final class Session: @unchecked Sendable {
     return outputs
   }
 
+  func run(_ step: ExecutionPlan.Step, of plan: ExecutionPlan) throws(QMError) {
+    do { try plan.run(step, threads: threads) } catch {
+      let node = model.program.nodes[step.node]
+      throw error.within(.node(name: node.name, operation: node.operation.name))
+    }
+  }
+
   /// The inputs in the program's order.
-  private func ordered(_ inputs: [String: Tensor]) throws(QMError) -> [Tensor] {
+  func ordered(_ inputs: [String: Tensor]) throws(QMError) -> [Tensor] {
     var tensors: [Tensor] = []
     for port in model.inputs {
       guard let tensor = inputs[port.name] else {
@@ -124,7 +130,7 @@ public final class Session: @unchecked Sendable {
     return tensors
   }
 
-  private func plan(for extents: [[Int]]) throws(QMError) -> ExecutionPlan {
+  func plan(for extents: [[Int]]) throws(QMError) -> ExecutionPlan {
     if let index = plans.firstIndex(where: { $0.extents == extents }) {
       if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
       return plans[plans.count - 1].plan

@@ -1,0 +1,97 @@
+import CAllocationCount
+import QMFormat
+import QMOperations
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+@Suite struct SessionInPlaceTests {
+  /// int8 `[1, 9, 9, 8]`: a convolution of each kind, an addition, a pooling, a table and a product.
+  private func program() throws -> Program {
+    var generator = SeededGenerator(seed: 41)
+    let grid = Quantization.fixed(scale: 0.05, zeroPoint: -3)
+    let epilogue = Epilogue(output: .quantized(.int8, scale: 0.05, zeroPoint: -3))
+    func codes(_ shape: [Int]) throws -> Tensor {
+      let count = shape.reduce(1, *)
+      return try Tensor(
+        shape, (0..<count).map { _ in Int8.random(in: -90...90, using: &generator) })
+    }
+    var values: [Program.Value] = []
+    var constants: [Program.Constant] = []
+    var nodes: [Program.Node] = []
+    func value(_ type: ValueType) -> Int {
+      values.append(Program.Value(type, name: "v\(values.count)"))
+      return values.count - 1
+    }
+    func constant(_ tensor: Tensor, _ quantization: Quantization = .none) -> Int {
+      constants.append(Program.Constant(tensor, quantization))
+      values.append(
+        Program.Value(
+          ValueType(tensor.elementType, Shape(tensor.shape), quantization),
+          name: "v\(values.count)", constant: constants.count - 1))
+      return values.count - 1
+    }
+    func append(_ operation: Operation, _ inputs: [Int?], _ type: ValueType) -> Int {
+      let output = value(type)
+      nodes.append(
+        Program.Node(operation, name: "n\(nodes.count)", inputs: inputs, outputs: [output]))
+      return output
+    }
+    let weights = Quantization.weights(bits: .eight, granularity: .perTensor)
+    let scale = constant(try Tensor([1], [0.002] as [Float]))
+    func convolution(_ input: Int, window: [Int], strides: [Int], groups: Int, _ extent: Int)
+      throws -> Int
+    {
+      let codes = constant(try codes([8] + window + [8 / groups]), weights)
+      return append(
+        .convolution(
+          Convolution(
+            order: .channelsLast, strides: strides, dilations: [1, 1], padding: .sameUpper,
+            groups: groups, epilogue: epilogue)), [input, codes, nil, scale],
+        ValueType(.int8, [1, .fixed(extent), .fixed(extent), 8], grid))
+    }
+    let image = ValueType(.int8, [1, 9, 9, 8], grid)
+    let input = value(image)
+    let direct = try convolution(input, window: [5, 3], strides: [1, 1], groups: 1, 9)
+    let winograd = try convolution(direct, window: [3, 3], strides: [1, 1], groups: 1, 9)
+    let depthwise = try convolution(winograd, window: [3, 3], strides: [1, 1], groups: 8, 9)
+    let sum = append(
+      .binary(Binary(.add, output: .quantized(.int8, scale: 0.05, zeroPoint: -3))),
+      [direct, depthwise], image)
+    let pointwise = try convolution(sum, window: [1, 1], strides: [1, 1], groups: 1, 9)
+    let product = constant(try codes([5, 8]), weights)
+    let output = append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)),
+      [pointwise, product, nil, scale], ValueType(.float32, [1, 9, 9, 5]))
+    return Program(
+      values: values, constants: constants, nodes: nodes, inputs: [input],
+      outputs: [Program.Output(name: "y", value: output)])
+  }
+
+  @Test(arguments: [1, 2]) func givesTheBytesOfARunAndAllocatesNothing(threads: Int) throws {
+    let model = try Model(program(), options: Model.Options(threadCount: threads))
+    let session = Session(model)
+    try session.prepare([[1, 9, 9, 8]])
+    #expect(session.outputExtents == [[1, 9, 9, 5]])
+    for seed: UInt64 in [1, 2, 3] {
+      var generator = SeededGenerator(seed: seed)
+      let codes = (0..<648).map { _ in Int8.random(in: -128...127, using: &generator) }
+      let expected = try model.run([model.inputs[0].name: Tensor([1, 9, 9, 8], codes)])["y"]!
+      try session.runInPlace()
+      session.withInput(0) { bytes in codes.withUnsafeBytes { bytes.copyMemory(from: $0) } }
+      let before = allocation_count()
+      try session.runInPlace()
+      if allocation_count_is_available() { #expect(allocation_count() == before) }
+      session.withOutput(0) { bytes in
+        #expect(bytes.elementsEqual(expected.bytes))
+      }
+    }
+  }
+
+  @Test func extentsThatDoNotFitAreRefused() throws {
+    let session = Session(try Model(program()))
+    #expect(throws: QMError.invalidInput("")) { try session.prepare([]) }
+    #expect(throws: QMError.invalidInput("")) { try session.prepare([[1, 9, 8, 8]]) }
+  }
+}
