@@ -64,9 +64,18 @@ import Testing
     let output = append(
       .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)),
       [pointwise, product, nil, scale], ValueType(.float32, [1, 9, 9, 5]))
+    // Inputs and constants are the first values.
+    let order = values.indices.filter { $0 == input || values[$0].constant != nil }
+      + values.indices.filter { $0 != input && values[$0].constant == nil }
+    func place(_ value: Int) -> Int { order.firstIndex(of: value)! }
+    let moved = nodes.map {
+      Program.Node(
+        $0.operation, name: $0.name, inputs: $0.inputs.map { $0.map(place) },
+        outputs: $0.outputs.map(place))
+    }
     return Program(
-      values: values, constants: constants, nodes: nodes, inputs: [input],
-      outputs: [Program.Output(name: "y", value: output)])
+      values: order.map { values[$0] }, constants: constants, nodes: moved,
+      inputs: [place(input)], outputs: [Program.Output(name: "y", value: place(output))])
   }
 
   @Test(arguments: [1, 2]) func givesTheBytesOfARunAndAllocatesNothing(threads: Int) throws {
