@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 /// Runs on memory of the session's own, which the caller writes and reads where it lies: once
-/// ``prepare(_:)`` has been called, nothing is copied or allocated.
+/// ``prepare(_:)`` has been called, nothing is copied, and on one thread nothing allocated.
 ///
 ///     try session.prepare([[1, 64]])
 ///     session.withInput(0) { bytes in … }

@@ -65,7 +65,7 @@ import Testing
       .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)),
       [pointwise, product, nil, scale], ValueType(.float32, [1, 9, 9, 5]))
     // Inputs and constants are the first values.
-    let order = values.indices.filter { $0 == input || values[$0].constant != nil }
+    let order = [input] + values.indices.filter { values[$0].constant != nil }
       + values.indices.filter { $0 != input && values[$0].constant == nil }
     func place(_ value: Int) -> Int { order.firstIndex(of: value)! }
     let moved = nodes.map {
@@ -91,7 +91,10 @@ import Testing
       session.withInput(0) { bytes in codes.withUnsafeBytes { bytes.copyMemory(from: $0) } }
       let before = allocation_count()
       try session.runInPlace()
-      if allocation_count_is_available() { #expect(allocation_count() == before) }
+      // With several threads, each loop that they share takes a closure's memory.
+      if allocation_count_is_available(), threads == 1 {
+        #expect(allocation_count() == before)
+      }
       session.withOutput(0) { bytes in
         #expect(bytes.elementsEqual(expected.bytes))
       }
