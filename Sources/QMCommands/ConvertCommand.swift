@@ -127,7 +127,11 @@ public struct ConvertCommand: ParsableCommand {
 
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
-    let graph = try ONNXReader.read(path: input, changes: network.changes())
+    let (graph, information) = try ONNXReader.readWithInformation(
+      path: input, changes: network.changes())
+    for name in information.misdeclaredOutputs {
+      console.note("output '\(name)' is declared with other extents than the network computes")
+    }
     var folder: Samples?
     if let samples {
       folder = try Samples(

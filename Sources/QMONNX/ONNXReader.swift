@@ -17,6 +17,8 @@ public enum ONNXReader {
     public var nodeCount: Int
     /// Inputs that have a default and became constants.
     public var defaultedInputs: [String]
+    /// Outputs whose extents are declared otherwise than they follow from the network.
+    public var misdeclaredOutputs: [String]
   }
 
   /// The network in the file at `path`, in float. Weights stay in the mapped file.
@@ -157,7 +159,25 @@ public enum ONNXReader {
       }, inputs: inputs)
     let information = Information(
       producer: model.producer, irVersion: model.irVersion, opset: opset,
-      nodeCount: model.graph.nodes.count, defaultedInputs: defaulted)
+      nodeCount: model.graph.nodes.count, defaultedInputs: defaulted,
+      misdeclaredOutputs: misdeclared(model.graph, builder.graph))
     return (builder.graph, information)
+  }
+
+  /// The graph decides; a declaration that cannot be true is worth a remark.
+  private static func misdeclared(_ source: ONNXGraph, _ graph: Graph) -> [String] {
+    source.outputs.compactMap { output in
+      guard let declared = output.type?.axes,
+        let value = graph.outputs.first(where: { $0.name == output.name })?.value
+      else { return nil }
+      let computed = graph[value].type.shape
+      let isPossible =
+        declared.count == computed.rank
+        && zip(declared, computed.axes).allSatisfy { declared, computed in
+          guard let one = declared.extent, let other = computed.extent else { return true }
+          return one == other
+        }
+      return isPossible ? nil : output.name
+    }
   }
 }

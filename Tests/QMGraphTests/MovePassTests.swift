@@ -144,4 +144,77 @@ import Testing
     #expect(results[0] == results[1])
     #expect(results[1] == [1, 4, 2, 5, 3, 6, 0, 0, 0, 0, 0, 0, 0, 0, 2, 5])
   }
+
+  @Test(arguments: [Float(0), 1])
+  mutating func paddingGoesIntoTheConvolution(number: Float) throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [.free("n"), 2, 4, 5]))
+    let amounts = graph.addConstant(
+      name: "amounts", try Tensor([8], [Int64(0), 0, 1, 2, 0, 0, 0, 3]))
+    let filling = graph.addConstant(name: "number", try Tensor([], [number]))
+    let padded = try graph.append(.pad(Pad(.constant)), name: "pad", [x, amounts, filling])[0]
+    let weights = graph.addConstant(name: "w", try random([3, 2, 3, 3]))
+    let y = try graph.append(convolution(padded: 1), name: "conv", [padded, weights])[0]
+    try graph.addOutput(name: "y", y)
+    let folded = try FoldPadding().run(on: graph)
+    #expect(folded.nodes.count == (number == 0 ? 1 : 2))
+    let results = try outputs([graph, folded], random([2, 2, 4, 5]))
+    #expect(results[0] == results[1])
+  }
+
+  /// Pad, Slice and Split within a chain of convolutions keep its layout.
+  @Test mutating func movesKeepTheLayoutOfAChain() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [.free("n"), 2, 6, 7]))
+    func constant(_ numbers: [Int64]) throws -> Graph.ValueID {
+      graph.addConstant(name: "i", try Tensor([numbers.count], numbers))
+    }
+    let weights = graph.addConstant(name: "w", try random([4, 2, 3, 3]))
+    let first = try graph.append(convolution(padded: 1), name: "conv1", [x, weights])[0]
+    let relu = try graph.append(.unary(Unary(.relu)), name: "relu", [first])[0]
+    let padded = try graph.append(
+      .pad(Pad(.reflect)), name: "pad", [relu, constant([0, 0, 1, 2, 0, 0, 3, 0]), nil])[0]
+    let cut = try graph.append(
+      .slice(Slice()), name: "slice",
+      [padded, constant([1, 2]), constant([3, 9]), constant([1, -1]), constant([1, 2])])[0]
+    let wide = try graph.append(
+      .slice(Slice()), name: "slice2",
+      [padded, constant([1, 2]), constant([3, 9]), constant([1, 3]), constant([1, 2])])[0]
+    let parts = try graph.append(
+      .split(Split(axis: 1, sizes: .explicit([1, 1]))), name: "split", [wide])
+    let joined = try graph.append(
+      .concatenate(Concatenate(axis: 1)), name: "join", [parts[1], parts[0]])[0]
+    let sum = try graph.append(.binary(Binary(.add)), name: "sum", [joined, cut])[0]
+    let y = try graph.append(
+      convolution(padded: 0), name: "conv2",
+      [sum, graph.addConstant(name: "w2", random([3, 2, 3, 3]))])[0]
+    try graph.addOutput(name: "y", y)
+    let assigned = try AssignLayouts().run(on: graph)
+    let results = try outputs([graph, assigned], random([2, 2, 6, 7]))
+    #expect(results[0] == results[1])
+    // Around the network, and around the slice whose axis is counted from the end.
+    #expect(assigned.nodes.filter { $0.operation.name == "Transpose" }.count <= 4)
+  }
+
+  @Test func zeroStatesAreNone() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [3, .free("n"), 2]))
+    let shape = try graph.append(.shapeOf(ShapeOf(start: 1, end: 2)), name: "shape", [x])[0]
+    let one = graph.addConstant(name: "one", try Tensor([1], [Int64(1)]))
+    let three = graph.addConstant(name: "three", try Tensor([1], [Int64(3)]))
+    let extents = try graph.append(
+      .concatenate(Concatenate(axis: 0)), name: "extents", [one, shape, three])[0]
+    let zero = graph.addConstant(name: "zero", try Tensor([], [Float(0)]))
+    let state = try graph.append(.fill(Fill()), name: "state", [extents, zero])[0]
+    let weights = graph.addConstant(name: "w", try Tensor([3, 2], [Float](repeating: 0.5, count: 6)))
+    let again = graph.addConstant(name: "r", try Tensor([3, 3], [Float](repeating: 0.25, count: 9)))
+    let outputs = try graph.append(
+      .recurrent(Recurrent(.simple, direction: .forward, functions: [.tanh])),
+      name: "rnn", [x, weights, again, nil, nil, state])
+    try graph.addOutput(name: "y", outputs[0])
+    let folded = try FoldPadding().run(on: graph)
+    #expect(folded.nodes.map(\.operation.name) == ["Recurrent"])
+    let input = try Tensor([3, 2, 2], (0..<12).map { Float($0) / 6 - 1 })
+    #expect(try self.outputs([graph, folded], input)[0] == self.outputs([graph, folded], input)[1])
+  }
 }

@@ -180,6 +180,35 @@ private struct LayoutAssignment {
           replacing: node.outputs)
       }
 
+    case .pad where hasLast(node.input(0)):
+      guard let inputs = try padding(node) else {
+        try emitFirst(node.operation, node)
+        return
+      }
+      try emitLast(node.operation, node, inputs)
+
+    case .slice where hasLast(node.input(0)):
+      let places = LayoutAssignment.toFirst(rank(node.input(0)!))
+      guard let axes = integers(node.input(3)),
+        axes.allSatisfy({ places.indices.contains($0) })
+      else {
+        try emitFirst(node.operation, node)
+        return
+      }
+      var inputs: [Graph.ValueID?] = [try last(node.input(0)!)]
+      for (place, input) in node.inputs.enumerated().dropFirst() {
+        if place == 3 {
+          inputs.append(try addIntegers(axes.map { places[$0] }, node.name + ".axes"))
+        } else {
+          inputs.append(try input.map { (input) throws(QMError) in try first(input) })
+        }
+      }
+      try emitLast(node.operation, node, inputs)
+
+    case .split(var split) where hasLast(node.input(0)):
+      split.axis = LayoutAssignment.toFirst(rank(node.input(0)!))[split.axis]
+      try emitLast(.split(split), node, [last(node.input(0)!)])
+
     case .softmax(var softmax) where hasLast(node.input(0)):
       softmax.axis = LayoutAssignment.toFirst(rank(node.input(0)!))[softmax.axis]
       try emitLast(.softmax(softmax), node, [last(node.input(0)!)])
@@ -219,6 +248,30 @@ private struct LayoutAssignment {
     default:
       try emitFirst(node.operation, node)
     }
+  }
+
+  private func integers(_ value: Graph.ValueID?) -> [Int]? {
+    guard let value, let constant = source[value].constant, constant.elementType == .int64 else {
+      return nil
+    }
+    return constant.elements(as: Int64.self).map(Int.init)
+  }
+
+  private mutating func addIntegers(
+    _ numbers: [Int], _ name: String
+  ) throws(QMError) -> Graph.ValueID {
+    rewriter.addConstant(name: name, try Tensor([numbers.count], numbers.map(Int64.init)))
+  }
+
+  /// The inputs of a Pad by constant amounts, for the form with channels last.
+  private mutating func padding(_ node: Graph.Node) throws(QMError) -> [Graph.ValueID?]? {
+    let rank = rank(node.input(0)!)
+    guard let amounts = integers(node.input(1)), amounts.count == 2 * rank, node.input(3) == nil
+    else { return nil }
+    let order = LayoutAssignment.toLast(rank)
+    let moved = order.map { amounts[$0] } + order.map { amounts[rank + $0] }
+    let value = try node.input(2).map { (value) throws(QMError) in try first(value) }
+    return [try last(node.input(0)!), try addIntegers(moved, node.name + ".amounts"), value]
   }
 
   /// Element-wise operands follow the one that has its channels last.

@@ -16,6 +16,7 @@ public enum DefaultPasses {
   public static let all: [any Pass] = [
     FoldConstants(),
     DropIdentities(),
+    FoldPadding(),
     RecognizeActivations(),
     RecognizeNormalization(),
     RecognizeSoftmax(),
