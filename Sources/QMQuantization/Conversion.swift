@@ -69,19 +69,21 @@ public struct Conversion: Sendable {
       throw .usage("fixed activation ranges need samples; give --samples, or --activations dynamic")
     }
     if !observations.isEmpty, let samples, samples.count > 0 {
-      let calibrator = try Calibrator(graph, observing: observations, options: options)
-      statistics = try calibrator.run(over: samples) { done in
-        progress(.calibrating(done: done, of: samples.count))
-      }
+      statistics = try Conversion.statistics(
+        of: observations, in: graph, over: samples, options: options, progress: progress)
     }
     progress(.rounding)
     var plan = try planner.plan(with: statistics)
     if recipe.activations == .int8, let samples {
       let test = try DamageTest(planner, plan, over: samples, options: options)
       let damaging = try test.damagingGroups()
-      if !damaging.isEmpty {
-        plan = try Planner(graph, recipe, keeping: planner.kept(damaging)).plan(with: statistics)
-      }
+      let final = try Planner(graph, recipe, keeping: planner.kept(damaging))
+      plan = try final.plan(with: statistics)
+      statistics.merge(
+        try Conversion.statistics(
+          of: final.observations(of: plan), in: graph, over: samples, options: options,
+          progress: progress))
+      plan = try final.plan(with: statistics)
     }
     plan.absorb(graph)
     self.plan = plan
@@ -103,6 +105,17 @@ public struct Conversion: Sendable {
     }
     self.program = program
     self.comparisons = comparisons
+  }
+
+  private static func statistics(
+    of observations: Set<Observation>, in graph: Graph, over samples: any SampleSource,
+    options: Model.Options, progress: (Phase) -> Void
+  ) throws(QMError) -> Statistics {
+    guard !observations.isEmpty else { return Statistics() }
+    let calibrator = try Calibrator(graph, observing: observations, options: options)
+    return try calibrator.run(over: samples) { done in
+      progress(.calibrating(done: done, of: samples.count))
+    }
   }
 
   private static func measure(

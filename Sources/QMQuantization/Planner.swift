@@ -59,6 +59,22 @@ public struct Planner {
     return observations
   }
 
+  /// What is worth seeing once the grids of a plan are known: the means of the inputs of products
+  /// on them. Recurrent networks feed back what a corrected bias shifts, and are left as they are.
+  func observations(of plan: Plan) -> Set<Observation> {
+    var observations: Set<Observation> = []
+    for (index, node) in graph.nodes.enumerated() {
+      if case .recurrent = node.operation { return [] }
+      if constantWeights(of: node) != nil, !floatNodes.contains(index),
+        let input = node.input(ProductOperand.input),
+        case .fixed(let grid) = plan.activations[input]
+      {
+        observations.insert(.roundedMeans(input, grid))
+      }
+    }
+    return observations
+  }
+
   /// The plan.
   /// - Parameter statistics: of ``observations``; they may be missing where no grid is fixed.
   public func plan(with statistics: Statistics = Statistics()) throws(QMError) -> Plan {
@@ -89,7 +105,8 @@ public struct Planner {
         bias.map({ $0 != nil }) ?? true
       {
         plan.biases[index] = try BiasCorrection.corrected(
-          bias.flatMap { $0 }, weights: constant, rounded: rounded, means: means.means)
+          bias.flatMap { $0 }, weights: constant, rounded: rounded, means: means.means,
+          roundedMeans: (statistics.roundedMeans[input] ?? means).means)
       }
       if recipe.activations == .dynamic, let input = node.input(ProductOperand.input) {
         plan.activations[input] = .dynamic
@@ -99,9 +116,15 @@ public struct Planner {
 
     var ranges: [Int: (low: Float, high: Float)] = [:]
     let wide = wideGroups(plan)
-    let activations = codedActivations.filter {
-      kept[group(of: $0)] == nil || wide.contains(group(of: $0))
+    let kept = kept.filter { (group, reason) in
+      if case .damage(let ratio) = reason, ratio >= Planner.toleratedByProducts,
+        groupsOfProducts.contains(group)
+      {
+        return false
+      }
+      return !wide.contains(group)
     }
+    let activations = codedActivations.filter { kept[group(of: $0)] == nil }
     for value in activations {
       let range: ClosedRange<Float>
       if let analytic = analyticRange(of: value) {
@@ -127,10 +150,29 @@ public struct Planner {
           ? Plan.Grid(wide: max(-range.low, range.high))
           : Plan.Grid(covering: range.low, range.high))
     }
-    for value in codedActivations where !wide.contains(group(of: value)) {
+    for value in codedActivations {
       if let reason = kept[group(of: value)] { plan.kept[value] = reason }
     }
     return plan
+  }
+
+  /// Signal to noise, as a ratio of powers, below which a product is worth running in float32:
+  /// 20 dB. Anything that costs less time becomes wider sooner, see ``DamageTest/tolerated``.
+  private static let toleratedByProducts = 100.0
+
+  /// Groups that products read.
+  private var groupsOfProducts: Set<Int> {
+    var groups: Set<Int> = []
+    for node in graph.nodes {
+      switch node.operation {
+      case .convolution, .matrixMultiply:
+        for position in [ProductOperand.input, ProductOperand.weights] {
+          if let operand = node.input(position) { groups.insert(group(of: operand)) }
+        }
+      default: break
+      }
+    }
+    return groups
   }
 
   /// The groups that int8 damages and whose every reader takes int16: products with weights whose

@@ -5,7 +5,7 @@ import QMTestSupport
 import Testing
 
 @Suite struct BiasCorrectionTests {
-  /// The mean output over any inputs is what it was before rounding.
+  /// The mean output over any inputs is what it was before weights and inputs were rounded.
   @Test(arguments: [2, 3, 4, 8]) func keepsTheMeanOutput(bits: Int) throws {
     var generator = SeededGenerator(seed: UInt64(bits))
     let (outputs, depth, rows) = (5, 24, 200)
@@ -19,11 +19,17 @@ import Testing
     }
     var means = ChannelMeans(channelCount: depth)
     inputs.withUnsafeBufferPointer { means.add($0) }
+    // Everything over 3 is cut off, so that rounding moves the means.
+    let inputsOnGrid = inputs.map { min(($0 * 4).rounded(), 12) / 4 }
+    var meansOnGrid = ChannelMeans(channelCount: depth)
+    inputsOnGrid.withUnsafeBufferPointer { meansOnGrid.add($0) }
     let rounded = try NearestRounding(
       bits: #require(BitWidth(bits)), granularity: .perChannel(axis: 0)
     ).quantize(weights)
     let corrected = try #require(
-      try BiasCorrection.corrected(bias, weights: weights, rounded: rounded, means: means.means)
+      try BiasCorrection.corrected(
+        bias, weights: weights, rounded: rounded, means: means.means,
+        roundedMeans: meansOnGrid.means)
     ).elements(as: Float.self)
 
     let numbers = weights.elements(as: Float.self)
@@ -36,7 +42,9 @@ import Testing
         for index in 0..<depth {
           let x = Double(inputs[row * depth + index])
           exact += x * Double(numbers[output * depth + index])
-          uncorrected += x * Double(scales[output]) * Double(codes[output * depth + index])
+          uncorrected +=
+            Double(inputsOnGrid[row * depth + index]) * Double(scales[output])
+            * Double(codes[output * depth + index])
         }
       }
       let shift = (exact - uncorrected) / Double(rows)
@@ -53,7 +61,7 @@ import Testing
       codes: try Tensor([2, 1], [Int8(0), 1]), scales: try Tensor([1], [Float(1)]), bits: .eight,
       granularity: .perTensor)
     let corrected = try BiasCorrection.corrected(
-      nil, weights: weights, rounded: rounded, means: [8, 100])
+      nil, weights: weights, rounded: rounded, means: [8, 100], roundedMeans: [8, 100])
     #expect(corrected?.elements(as: Float.self) == [2, 0])
   }
 }

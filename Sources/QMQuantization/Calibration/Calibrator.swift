@@ -12,6 +12,8 @@ public enum Observation: Hashable, Sendable {
   case histogram(Graph.ValueID)
   /// Mean at each index of the last axis.
   case means(Graph.ValueID)
+  /// The same of the value rounded to a grid.
+  case roundedMeans(Graph.ValueID, Plan.Grid)
 }
 
 /// Samples that can be gone through once, one at a time.
@@ -33,6 +35,7 @@ public struct Calibrator {
     var range = false
     var histogram = false
     var means = false
+    var grid: Plan.Grid?
   }
 
   /// By number in the program.
@@ -56,6 +59,9 @@ public struct Calibrator {
       case .means(let value):
         guard let number = flattened.numbers[value] else { continue }
         observed[number, default: Wanted(value: value)].means = true
+      case .roundedMeans(let value, let grid):
+        guard let number = flattened.numbers[value] else { continue }
+        observed[number, default: Wanted(value: value)].grid = grid
       }
     }
     self.observed = observed
@@ -85,6 +91,15 @@ public struct Calibrator {
               statistics.means[
                 wanted.value, default: ChannelMeans(channelCount: view.shape.last ?? 1)
               ].add(elements)
+            }
+            if let grid = wanted.grid {
+              var rounded = Array(elements)
+              rounded.withUnsafeMutableBufferPointer { grid.round($0) }
+              rounded.withUnsafeBufferPointer { rounded in
+                statistics.roundedMeans[
+                  wanted.value, default: ChannelMeans(channelCount: view.shape.last ?? 1)
+                ].add(rounded)
+              }
             }
           })
       }

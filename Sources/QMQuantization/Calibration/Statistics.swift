@@ -76,6 +76,8 @@ public struct ChannelMeans: Sendable, Hashable {
 public struct Statistics: Sendable {
   public internal(set) var values: [Graph.ValueID: ValueStatistics] = [:]
   public internal(set) var means: [Graph.ValueID: ChannelMeans] = [:]
+  /// Of values on their grids.
+  public internal(set) var roundedMeans: [Graph.ValueID: ChannelMeans] = [:]
   public internal(set) var sampleCount = 0
 
   public init() {}
@@ -89,6 +91,11 @@ public struct Statistics: Sendable {
       return merged
     }
     means.merge(other.means) { (mine, theirs) in
+      var merged = mine
+      merged.merge(theirs)
+      return merged
+    }
+    roundedMeans.merge(other.roundedMeans) { (mine, theirs) in
       var merged = mine
       merged.merge(theirs)
       return merged

@@ -2,9 +2,10 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Takes what rounding the weights of a product adds to its mean output out of its bias:
+/// Takes what rounding the weights of a product, and its input Q(x), adds to its mean output out of
+/// its bias:
 ///
-///     bias′[o] = bias[o] + Σ_k (w[o, k] − scale[o] · code[o, k]) · mean(x[k])
+///     bias′[o] = bias[o] + Σ_k w[o, k] · mean(x[k]) − scale[o] · code[o, k] · mean(Q(x)[k])
 ///
 /// A convolution's input has the mean of its channel at every tap; that padding has not is left
 /// out of account.
@@ -16,12 +17,14 @@ package struct BiasCorrection {
   ///   - weights: float32 `[O, …, C]`, C the input channels of one group.
   ///   - bias: float32 `[O]`; zeros where nil.
   ///   - means: of the input, one per channel of all groups.
+  ///   - roundedMeans: of the input on its grid; `means` where it is read unrounded.
   /// - Returns: float32 `[O]`; nil where the means do not fit the weights.
   package static func corrected(
-    _ bias: Tensor?, weights: Tensor, rounded: Plan.Weights, means: [Double]
+    _ bias: Tensor?, weights: Tensor, rounded: Plan.Weights, means: [Double],
+    roundedMeans: [Double]
   ) throws(QMError) -> Tensor? {
     guard let outputs = weights.shape.first, let channels = weights.shape.last, outputs > 0,
-      channels > 0, means.count % channels == 0, outputs % (means.count / channels) == 0
+      channels > 0, means.count == roundedMeans.count, means.count % channels == 0, outputs % (means.count / channels) == 0
     else { return nil }
     let numbers = weights.elements(as: Float.self)
     let codes = rounded.codes.elements(as: Int8.self)
@@ -36,9 +39,10 @@ package struct BiasCorrection {
       var shift = 0.0
       for index in 0..<size {
         let position = output * size + index
+        let channel = firstMean + index % channels
         shift +=
-          (Double(numbers[position]) - scale * Double(codes[position]))
-          * means[firstMean + index % channels]
+          Double(numbers[position]) * means[channel]
+          - scale * Double(codes[position]) * roundedMeans[channel]
       }
       corrected[output] = Float(Double(corrected[output]) + shift)
     }
