@@ -61,6 +61,7 @@ static void drain(qm_pool *pool, int32_t thread) {
 static void *work(void *argument) {
   qm_worker *worker = argument;
   qm_pool *pool = worker->pool;
+  qm_float_environment_enter();
   for (;;) {
     int looks = 0;
     while (atomic_load_explicit(&pool->runs, memory_order_relaxed) > 0) {

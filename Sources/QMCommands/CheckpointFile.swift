@@ -1,5 +1,7 @@
 import Foundation
+import QMFormat
 import QMNumPy
+import QMQuantization
 import QMTensor
 
 /// Arrays in a file of NumPy's formats.
@@ -25,6 +27,29 @@ enum CheckpointFile {
     let file = URL(fileURLWithPath: path).lastPathComponent
     let name = file.lowercased().hasSuffix(".npy") ? String(file.dropLast(4)) : file
     return [(name.isEmpty ? "array" : name, try NPY.read(path: path))]
+  }
+
+  /// The arrays by name, for ``ONNXReader``.
+  /// - Throws: also `invalidInput` for an array with NaN or infinities.
+  static func weights(path: String) throws(QMError) -> [String: Tensor] {
+    var weights: [String: Tensor] = [:]
+    for (name, tensor) in try arrays(path: path) {
+      if tensor.elementType.isFloatingPoint {
+        try within(.file(path)) { () throws(QMError) in
+          try within(.value(name)) { () throws(QMError) in try Checkpoint.requireFinite(tensor) }
+        }
+      }
+      weights[name] = tensor
+    }
+    return weights
+  }
+
+  /// SHA-256 of the file, in hexadecimal.
+  static func digest(_ path: String) throws(QMError) -> String {
+    let buffer = try Buffer.mapping(path: path)
+    var digest = Digest()
+    withExtendedLifetime(buffer) { digest.update(buffer.bytes) }
+    return Units.hexadecimal(digest.finished())
   }
 
   private static func isArchive(_ path: String) -> Bool {

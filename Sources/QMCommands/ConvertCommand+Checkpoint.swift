@@ -7,9 +7,10 @@ extension ConvertCommand {
   func convertCheckpoint(_ console: Console) throws(QMError) {
     let clock = ContinuousClock()
     let start = clock.now
-    guard samples == nil, activations == nil, network.isEmpty else {
+    guard samples == nil, activations == nil, network.isEmpty, weights == nil else {
       throw QMError.usage(
-        "arrays are no network: --samples, --activations, --output, --input and --set have nothing to act on"
+        "arrays are no network: --samples, --activations, --output, --input, --set and --weights have "
+          + "nothing to act on"
       ).within(.file(input))
     }
     console.progress("reading")

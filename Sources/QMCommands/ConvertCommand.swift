@@ -25,6 +25,11 @@ public struct ConvertCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
   var output: String
 
+  @Option(
+    help: ArgumentHelp(
+      "Constants of the network to replace, by their names.", valueName: "checkpoint.npz"))
+  var weights: String?
+
   @Option(help: "Bits of a weight, 2 to 8; 32 keeps the network in float.")
   var bits: Int = 8
 
@@ -127,8 +132,9 @@ public struct ConvertCommand: ParsableCommand {
 
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
-    let (graph, information) = try ONNXReader.readWithInformation(
-      path: input, changes: network.changes())
+    var changes = try network.changes()
+    if let weights { changes.weights = try CheckpointFile.weights(path: weights) }
+    let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
     for name in information.misdeclaredOutputs {
       console.note("output '\(name)' is declared with other extents than the network computes")
     }
@@ -137,6 +143,7 @@ public struct ConvertCommand: ParsableCommand {
       folder = try Samples(
         path: samples, inputs: graph.inputs.map { (graph[$0].name, graph[$0].type) },
         outputs: graph.outputs.map(\.name), limit: limitSamples)
+      try folder?.examine(for: graph, console)
     }
     let conversion = try convert(graph, recipe, source, folder, console)
     let reports = conversion.program.outputs.compactMap { output in
@@ -181,6 +188,7 @@ public struct ConvertCommand: ParsableCommand {
     ]
     metadata.recipe += keepFloat.map { .init("keep-float", $0) }
     metadata.recipe += bitsFor.map { .init("bits-for", $0) }
+    if let weights { metadata.recipe.append(.init("weights", try CheckpointFile.digest(weights))) }
     if recipe.activations == .int8 {
       metadata.recipe.append(.init("ranges", ranges.description))
       metadata.recipe.append(.init("samples", "\(samples?.count ?? 0)"))

@@ -4,9 +4,18 @@ import QMNumPy
 import QMQuantization
 import QMTensor
 
-/// The samples of a folder, checked as they are loaded.
+/// Samples in any of their forms, checked as they are loaded: a folder of `.npy` or `.npz` files,
+/// ONNX's `input_0.pb`, or one `.npz` whose arrays share their first axis.
 struct Samples: SampleSource {
-  private let folder: SampleFolder
+  private enum Form: Sendable {
+    case folder(SampleFolder)
+    case archive(SampleArchive)
+    case protobuf(ProtobufSamples)
+  }
+
+  private let form: Form
+  /// Which of all are taken.
+  private let indices: [Int]
   let stems: [String]
 
   /// - Parameters:
@@ -15,11 +24,23 @@ struct Samples: SampleSource {
   init(
     path: String, inputs: [(name: String, type: ValueType)], outputs: [String], limit: Int? = nil
   ) throws(QMError) {
-    folder = try SampleFolder(
-      path: path, inputs: inputs.map { .init($0.name, $0.type) }, outputs: outputs)
-    let all = folder.stems
+    let inputs = inputs.map { SampleFolder.Input($0.name, $0.type) }
+    let all: [String]
+    if path.lowercased().hasSuffix(".npz"), !Samples.isFolder(path) {
+      let archive = try SampleArchive(path: path, inputs: inputs, outputs: outputs)
+      form = .archive(archive)
+      all = (0..<archive.count).map(archive.stem)
+    } else if let protobuf = ProtobufSamples(path: path, inputs: inputs, outputs: outputs) {
+      form = .protobuf(protobuf)
+      all = protobuf.stems
+    } else {
+      let folder = try SampleFolder(path: path, inputs: inputs, outputs: outputs)
+      form = .folder(folder)
+      all = folder.stems
+    }
     let count = min(all.count, limit ?? all.count)
-    stems = (0..<count).map { all[$0 * all.count / count] }
+    indices = (0..<count).map { $0 * all.count / count }
+    stems = indices.map { all[$0] }
   }
 
   init(path: String, for program: Program, limit: Int? = nil) throws(QMError) {
@@ -37,7 +58,12 @@ struct Samples: SampleSource {
 
   /// - Throws: also `invalidInput` if an input holds a number that is not finite.
   func sample(_ index: Int) throws(QMError) -> SampleFolder.Sample {
-    let sample = try folder.sample(stems[index])
+    let sample: SampleFolder.Sample
+    switch form {
+    case .folder(let folder): sample = try folder.sample(stems[index])
+    case .archive(let archive): sample = try archive.sample(indices[index])
+    case .protobuf(let samples): sample = try samples.sample(indices[index])
+    }
     for (name, tensor) in sample.inputs.sorted(by: { $0.key < $1.key })
     where tensor.elementType == .float32 {
       guard
@@ -45,16 +71,30 @@ struct Samples: SampleSource {
           as: Float.self, { (elements) in elements.firstIndex { !$0.isFinite } })
       else { continue }
       let found = tensor.elements(as: Float.self)[place].isNaN ? "NaN" : "an infinite number"
-      throw QMError.invalidInput(
-        "element \(place) is \(found); samples hold finite numbers; remove the sample or mend it"
-      ).within(.file(path(of: sample.stem, input: name)))
+      let problem = QMError.invalidInput(
+        "input '\(name.abbreviated)': element \(place) is \(found); samples hold finite numbers; "
+          + "remove the sample or mend it")
+      let isOneOfMany = if case .archive = form { true } else { false }
+      throw (isOneOfMany ? problem.within(.sample(stems[index])) : problem)
+        .within(.file(path(of: index, input: name)))
     }
     return sample
   }
 
-  private func path(of stem: String, input: String) -> String {
-    let base = folder.path + (folder.path.hasSuffix("/") ? "" : "/") + stem
-    let candidates = [base + ".npy", base + ".\(sampleKey(for: input)).npy", base + ".npz"]
-    return candidates.first { access($0, F_OK) == 0 } ?? base
+  /// The file that holds an input of a sample.
+  private func path(of index: Int, input: String) -> String {
+    switch form {
+    case .archive(let archive): return archive.path
+    case .protobuf(let samples): return samples.file(ofInput: input, of: indices[index])
+    case .folder(let folder):
+      let base = folder.path + (folder.path.hasSuffix("/") ? "" : "/") + stems[index]
+      let candidates = [base + ".npy", base + ".\(sampleKey(for: input)).npy", base + ".npz"]
+      return candidates.first { access($0, F_OK) == 0 } ?? base
+    }
+  }
+
+  private static func isFolder(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 }

@@ -11,7 +11,7 @@ extension Program {
 
   /// - Throws: also `cannotOpen`. The path is in the error's context.
   public init(contentsOf path: String, limits: DecodingLimits = .standard) throws(QMError) {
-    let bytes = try Buffer.mapping(path: path)
+    let bytes = try Buffer.reading(path: path)
     self = try within(.file(path)) { () throws(QMError) in
       try Program(decoding: bytes, limits: limits)
     }

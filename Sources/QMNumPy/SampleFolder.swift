@@ -51,6 +51,12 @@ public struct SampleFolder: Sendable {
     public let inputs: [String: Tensor]
     /// The outputs that lie beside the inputs, by their names; empty if none do.
     public let expected: [String: Tensor]
+
+    public init(stem: String, inputs: [String: Tensor], expected: [String: Tensor]) {
+      self.stem = stem
+      self.inputs = inputs
+      self.expected = expected
+    }
   }
 
   public let path: String
@@ -148,7 +154,8 @@ public struct SampleFolder: Sendable {
     }
   }
 
-  private static func check(_ extents: [Int], for input: Input) throws(QMError) {
+  /// - Throws: `invalidInput` if an array of these extents is no sample of the input.
+  public static func check(_ extents: [Int], for input: Input) throws(QMError) {
     guard !extents.contains(0) else {
       throw .invalidInput("extents \(extents): an array without elements is no sample")
     }

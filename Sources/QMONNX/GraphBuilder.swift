@@ -42,6 +42,8 @@ final class GraphBuilder {
   let functions: Set<String>
   let files: TensorFiles
   let limits: ONNXLimits
+  /// Elements that stand in the place of the file's, by the name of the constant.
+  private let weights: [String: Tensor]
   private var values: [String: Value] = [:]
   private var constants: [Constant] = []
   /// Each, or why it cannot be read: that matters once a node reads it.
@@ -54,8 +56,12 @@ final class GraphBuilder {
   /// Shape arithmetic that free axes keep from being constant.
   private var partials: [Value.Place: PartialIntegers] = [:]
 
-  init(opset: Int, functions: Set<String>, files: TensorFiles, limits: ONNXLimits) {
+  init(
+    opset: Int, functions: Set<String>, files: TensorFiles, weights: [String: Tensor] = [:],
+    limits: ONNXLimits
+  ) {
     self.opset = opset
+    self.weights = weights
     self.functions = functions
     self.files = files
     self.limits = limits
@@ -269,15 +275,22 @@ final class GraphBuilder {
   func value(named name: String) throws(QMError) -> Value? {
     if let value = values[name] { return value }
     guard let initializer = initializers[name] else { return nil }
-    let value = addGivenConstant(name: name, try initializer.get())
+    let value = try addGivenConstant(name: name, try initializer.get())
     values[name] = value
     return value
   }
 
   /// A constant that stands in the file.
-  func addGivenConstant(name: String, _ tensor: Tensor) -> Value {
+  func addGivenConstant(name: String, _ tensor: Tensor) throws(QMError) -> Value {
     foldedBytesLeft += 4 * tensor.byteCount
-    return addConstant(name: name, tensor)
+    guard let other = weights[name] else { return addConstant(name: name, tensor) }
+    let replacement = try within(.value(name)) { () throws(QMError) -> Tensor in
+      guard other.shape == tensor.shape else {
+        throw .invalidInput("its new weights have extents \(other.shape), expected \(tensor.shape)")
+      }
+      return try other.converted(to: tensor.elementType)
+    }
+    return addConstant(name: name, replacement)
   }
 
   func define(_ name: String, _ value: Value) { values[name] = value }

@@ -49,13 +49,17 @@ public struct ONNXChanges: Sendable {
   public var inputs: [Input]
   /// By name of an input, or of a value that is computed otherwise.
   public var settings: [String: Setting]
+  /// Elements of constants in the place of the file's own, by name.
+  public var weights: [String: Tensor]
 
   public init(
-    outputs: [String] = [], inputs: [Input] = [], settings: [String: Setting] = [:]
+    outputs: [String] = [], inputs: [Input] = [], settings: [String: Setting] = [:],
+    weights: [String: Tensor] = [:]
   ) {
     self.outputs = outputs
     self.inputs = inputs
     self.settings = settings
+    self.weights = weights
   }
 }
 

@@ -24,8 +24,8 @@ public enum ONNXReader {
   /// The network in the file at `path`, in float. Weights stay in the mapped file.
   /// - Parameter changes: where it is cut, and what is set. Nodes and inputs that the outputs do
   ///   not need are not read.
-  /// - Throws: `cannotOpen`; `usage` for a value that does not exist; `malformed` or
-  ///   `unsupported`, with the file, and the node or the byte offset as context.
+  /// - Throws: `cannotOpen`; `usage` for a value that does not exist; `invalidInput` for weights
+  ///   that name no constant or do not fit; `malformed` or `unsupported`, with the file, and the node or the byte offset as context.
   public static func read(
     path: String, changes: ONNXChanges = ONNXChanges(), limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> Graph {
@@ -99,9 +99,12 @@ public enum ONNXReader {
       )
     }
     func builder() -> GraphBuilder {
-      GraphBuilder(opset: opset, functions: Set(model.functions), files: files, limits: limits)
+      GraphBuilder(
+        opset: opset, functions: Set(model.functions), files: files, weights: changes.weights,
+        limits: limits)
     }
     let whole = model.graph
+    try whole.requireConstants(named: changes.weights.keys)
     /// The type of a value as the network computes it.
     func computedType(_ name: String) throws(QMError) -> ValueType {
       var part = whole
@@ -179,5 +182,21 @@ public enum ONNXReader {
         }
       return isPossible ? nil : output.name
     }
+  }
+}
+
+extension ONNXGraph {
+  /// - Throws: `invalidInput` with the names that no initializer and no Constant node has.
+  fileprivate func requireConstants(named names: some Collection<String>) throws(QMError) {
+    guard !names.isEmpty else { return }
+    var known = Set(initializers.map(\.name))
+    for node in nodes where node.operation == "Constant" { known.formUnion(node.outputs) }
+    let unknown = names.filter { !known.contains($0) }.sorted()
+    guard !unknown.isEmpty else { return }
+    let listed = unknown.prefix(16).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
+    throw .invalidInput(
+      "no constant has the name \(listed)"
+        + (unknown.count > 16 ? " and \(unknown.count - 16) others" : "")
+        + " of the given weights; leave them out or rename them")
   }
 }

@@ -40,7 +40,7 @@ public struct DynamicQuantize: OperationProtocol {
 }
 
 /// Codes → float32, `scale · Float(code − zeroPoint)`; a NaN, which only a dynamic scale that is
-/// NaN or infinite can give, has any pattern. Inputs: codes; and as second
+/// NaN or infinite can give, is the canonical one. Inputs: codes; and as second
 ///
 /// - for weights quantization their scales, float32 `[1]` or one per channel (zero point 0);
 /// - for dynamic quantization the parameters that ``DynamicQuantize`` gives;
@@ -316,9 +316,10 @@ extension Dequantize {
         switch codes.quantization {
         case .dynamic:
           let parameters = inputs[1]!.elements(as: Float.self)
-          output[index] = decode(
-            code: codes.code(at: index), scale: parameters[2 * row],
-            zeroPoint: zeroPoint(fromParameter: parameters[2 * row + 1]))
+          output[index] = canonical(
+            decode(
+              code: codes.code(at: index), scale: parameters[2 * row],
+              zeroPoint: zeroPoint(fromParameter: parameters[2 * row + 1])))
         case .weights:
           let scales = inputs[1]!.elements(as: Float.self)
           output[index] = decode(
@@ -353,6 +354,10 @@ extension Dequantize {
               zero_point: isDynamic ? zeroPoint(fromParameter: scales[2 * row + 1]) : 0)
             let start = row * rows.length
             decode(type, source + start, target + start, Int64(rows.length))
+            // A run may have the parameters from anywhere; no other scale gives NaN.
+            if isDynamic, !scales[2 * row].isFinite {
+              for index in start..<start + rows.length { target[index] = canonical(target[index]) }
+            }
           }
         }
       }

@@ -102,8 +102,11 @@ public struct Checkpoint: Sendable {
       metadata: metadata)
   }
 
-  private static func requireFinite(_ tensor: Tensor) throws(QMError) {
-    let place = tensor.withElements(as: Float.self) { elements in
+  /// - Throws: `invalidInput` with the index of the first element that is NaN or infinite, or that
+  ///   float32 cannot hold.
+  public static func requireFinite(_ tensor: Tensor) throws(QMError) {
+    let numbers = try tensor.converted(to: .float32)
+    let place = numbers.withElements(as: Float.self) { elements in
       elements.firstIndex { !$0.isFinite }
     }
     guard let place else { return }
@@ -111,7 +114,7 @@ public struct Checkpoint: Sendable {
     for axis in tensor.shape.indices.reversed() {
       (rest, index[axis]) = rest.quotientAndRemainder(dividingBy: tensor.shape[axis])
     }
-    let found = tensor.elements(as: Float.self)[place]
+    let found = numbers.elements(as: Float.self)[place]
     throw .invalidInput(
       "element \(index) is \(found.isNaN ? "NaN" : "infinite"): no code can stand for it; mend the "
         + "array or leave it out")

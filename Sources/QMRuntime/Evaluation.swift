@@ -50,6 +50,21 @@ extension Operation {
   }
 }
 
+extension Operation {
+  /// Memory that the outputs take, in bytes; nil where it is more than `limit`.
+  /// - Throws: what the type rule throws.
+  func resultByteCount(for operands: [Operand?], limit: Int) throws(QMError) -> Int? {
+    var total = 0
+    for type in try body.outputTypes(for: operands) {
+      guard let extents = type.shape.extents else { continue }
+      let byteCount = try Tensor.byteCount(of: type.elementType, extents)
+      guard byteCount <= limit - total else { return nil }
+      total += byteCount
+    }
+    return total
+  }
+}
+
 /// A node with the kernel that runs it on concrete shapes: a fast one, or its reference loops.
 struct PreparedNode {
   let kernel: Kernel

@@ -68,6 +68,7 @@ final class ExecutionPlan {
 
     // Types and kernels. What extents alone decide is computed here, once, and not in a run.
     var kernels: [(node: Int, kernel: Kernel)] = []
+    var evaluatedByteCount = 0
     var packed: [Buffer] = []
     for (index, node) in program.nodes.enumerated() where !model.isComputedAtLoad[index] {
       try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
@@ -84,7 +85,11 @@ final class ExecutionPlan {
           if case .constant(let tensor) = source { constant = tensor }
           operands.append(Operand(type, constant: constant))
         }
-        if let results = try ExecutionPlan.evaluate(node.operation, operands, model.kernels) {
+        if let results = try ExecutionPlan.evaluate(
+          node.operation, operands, model.kernels,
+          limit: min(model.evaluatedByteLimit, model.options.runByteLimit) - evaluatedByteCount)
+        {
+          evaluatedByteCount += results.reduce(0) { $0 + $1.byteCount }
           for (output, tensor) in zip(node.outputs, results) {
             types[output] = ValueType(
               tensor.elementType, Shape(tensor.shape), program.values[output].type.quantization)
@@ -143,9 +148,16 @@ final class ExecutionPlan {
       owners.append(value)
     }
     let memory = try MemoryPlan(requests)
+    let scratchByteCount = kernels.map { $0.kernel.scratchByteCount(threadCount) }.max() ?? 0
+    let limit = model.options.runByteLimit
+    guard memory.byteCount <= limit, scratchByteCount <= limit - memory.byteCount else {
+      throw QMError(
+        .outOfMemory,
+        "a run on these inputs takes \(memory.byteCount) bytes for values and \(scratchByteCount) "
+          + "beside them, the limit is \(limit)")
+    }
     arena = try Buffer.allocate(byteCount: memory.byteCount)
-    scratch = try Buffer.allocate(
-      byteCount: kernels.map { $0.kernel.scratchByteCount(threadCount) }.max() ?? 0)
+    scratch = try Buffer.allocate(byteCount: scratchByteCount)
     var offsets = [Int?](repeating: nil, count: program.values.count)
     for (owner, offset) in zip(owners, memory.offsets) { offsets[owner] = offset }
 
@@ -236,16 +248,19 @@ final class ExecutionPlan {
     }
   }
 
-  /// The outputs of a node that extents and constants decide; nil where data does.
+  /// The outputs of a node that extents and constants decide; nil where data does, or where they
+  /// take more than `limit` bytes.
   private static func evaluate(
-    _ operation: Operation, _ operands: [Operand?], _ kernels: KernelSet
+    _ operation: Operation, _ operands: [Operand?], _ kernels: KernelSet, limit: Int
   ) throws(QMError) -> [Tensor]? {
     if case .shapeOf(let shapeOf) = operation, let shape = operands[0]?.type.shape,
       let extents = try shapeOf.value(for: shape)
     {
       return [extents]
     }
-    guard operands.allSatisfy({ $0 == nil || $0?.constant != nil }) else { return nil }
+    guard operands.allSatisfy({ $0 == nil || $0?.constant != nil }),
+      try operation.resultByteCount(for: operands, limit: limit) != nil
+    else { return nil }
     return try operation.evaluate(
       operands.map { $0?.constant }, quantizations: operands.map { $0?.type.quantization ?? .none },
       kernels: kernels)

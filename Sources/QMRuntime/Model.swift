@@ -21,11 +21,18 @@ public final class Model: Sendable {
     public var kernels: KernelSet
     /// How many sets of input extents keep their memory plan.
     public var cachedPlanCount: Int
+    /// Memory that the values of one run may take together, in bytes; a run on inputs that need
+    /// more throws `outOfMemory` before it allocates.
+    public var runByteLimit: Int
 
-    public init(threadCount: Int = 1, kernels: KernelSet = .best, cachedPlanCount: Int = 4) {
+    public init(
+      threadCount: Int = 1, kernels: KernelSet = .best, cachedPlanCount: Int = 4,
+      runByteLimit: Int = .max
+    ) {
       self.threadCount = max(1, threadCount)
       self.kernels = kernels
       self.cachedPlanCount = max(1, cachedPlanCount)
+      self.runByteLimit = runByteLimit
     }
   }
 
@@ -41,6 +48,9 @@ public final class Model: Sendable {
   let packed: [Int: Buffer]
   /// By node: whether its outputs are among `constants`.
   let isComputedAtLoad: [Bool]
+  /// Memory for results of constants, in bytes; beyond it they are computed in each run. A file of
+  /// few bytes may ask for any extents.
+  let evaluatedByteLimit: Int
   private let idleSessions = Mutex<[Session]>([])
 
   /// Reads and prepares a `.qm` file.
@@ -72,6 +82,10 @@ public final class Model: Sendable {
         constants[index] = try program.constants[constant].tensor.aligned()
       }
     }
+    // Codes of a byte become numbers of four.
+    let limit = program.constants.reduce(256 << 20) { $0 + 4 * $1.tensor.byteCount }
+    evaluatedByteLimit = limit
+    var evaluatedByteCount = 0
     var packed: [Int: Buffer] = [:]
     var isComputedAtLoad = [Bool](repeating: false, count: program.nodes.count)
     for (index, node) in program.nodes.enumerated() {
@@ -80,15 +94,21 @@ public final class Model: Sendable {
         let quantizations = node.inputs.map { input in
           input.map { program.values[$0].type.quantization } ?? .none
         }
-        if zip(node.inputs, known).allSatisfy({ ($0 == nil) == ($1 == nil) }) {
-          let results = try node.operation.evaluate(
-            known, quantizations: quantizations, kernels: options.kernels)
-          for (output, tensor) in zip(node.outputs, results) { constants[output] = tensor }
-          isComputedAtLoad[index] = true
-          return
-        }
         let operands = zip(node.inputs, known).map { input, constant in
           input.map { Operand(program.values[$0].type, constant: constant) }
+        }
+        if zip(node.inputs, known).allSatisfy({ ($0 == nil) == ($1 == nil) }),
+          let byteCount = try node.operation.resultByteCount(
+            for: operands, limit: limit - evaluatedByteCount)
+        {
+          let results = try withStandardFloatEnvironment { () throws(QMError) in
+            try node.operation.evaluate(
+              known, quantizations: quantizations, kernels: options.kernels)
+          }
+          for (output, tensor) in zip(node.outputs, results) { constants[output] = tensor }
+          isComputedAtLoad[index] = true
+          evaluatedByteCount += byteCount
+          return
         }
         packed[index] = try node.operation.body.pack(operands, for: options.kernels)
       }

@@ -53,6 +53,15 @@ public final class Session: @unchecked Sendable {
     _ inputs: [String: Tensor], observer: Observer?,
     timer: ((_ step: (node: Int, kernel: String)?) -> Void)?
   ) throws(QMError) -> [String: Tensor] {
+    try withStandardFloatEnvironment { () throws(QMError) in
+      try runInStandardEnvironment(inputs, observer: observer, timer: timer)
+    }
+  }
+
+  private func runInStandardEnvironment(
+    _ inputs: [String: Tensor], observer: Observer?,
+    timer: ((_ step: (node: Int, kernel: String)?) -> Void)?
+  ) throws(QMError) -> [String: Tensor] {
     let tensors = try ordered(inputs)
     let plan = try plan(for: tensors.map(\.shape))
     let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
@@ -99,6 +108,8 @@ public final class Session: @unchecked Sendable {
   /// The inputs in the program's order.
   func ordered(_ inputs: [String: Tensor]) throws(QMError) -> [Tensor] {
     var tensors: [Tensor] = []
+    /// Extents of named free axes, and the input that each comes from.
+    var named: [String: (extent: Int, input: String)] = [:]
     for port in model.inputs {
       guard let tensor = inputs[port.name] else {
         throw QMError.invalidInput(
@@ -118,6 +129,21 @@ public final class Session: @unchecked Sendable {
       guard tensor.elementCount > 0 else {
         throw QMError.invalidInput("extents \(tensor.shape) hold no element")
           .within(.value(port.name))
+      }
+      for case (.free(let name), let extent) in zip(port.type.shape.axes, tensor.shape)
+      where !name.isEmpty {
+        let known = named[name] ?? (extent, port.name)
+        guard known.extent == extent else {
+          throw QMError.invalidInput(
+            "axis '\(name.abbreviated)' has extent \(extent) here and \(known.extent) in "
+              + "'\(known.input.abbreviated)'"
+          ).within(.value(port.name))
+        }
+        named[name] = known
+      }
+      // A Swift Bool of another pattern is undefined.
+      if tensor.elementType == .bool, tensor.bytes.contains(where: { $0 > 1 }) {
+        throw QMError.invalidInput("a truth value is neither 0 nor 1").within(.value(port.name))
       }
       tensors.append(try tensor.aligned())
     }

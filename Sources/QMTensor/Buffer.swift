@@ -32,12 +32,23 @@ public final class Buffer: @unchecked Sendable {
     }
   }
 
+  /// Memory of the machine, in bytes. A system that promises more than it has ends the process
+  /// when the promise is called in, and not with an error.
+  private static let physicalByteCount: Int = {
+    let (pages, size) = (sysconf(Int32(_SC_PHYS_PAGES)), sysconf(Int32(_SC_PAGESIZE)))
+    guard pages > 0, size > 0 else { return .max }
+    let (byteCount, overflow) = Int(pages).multipliedReportingOverflow(by: Int(size))
+    return overflow ? .max : byteCount
+  }()
+
   /// Zeroed memory, aligned to ``alignment``.
-  /// - Throws: `outOfMemory`.
+  /// - Throws: `outOfMemory`, also for more than the machine has.
   public static func allocate(byteCount: Int) throws(QMError) -> Buffer {
     precondition(byteCount >= 0)
     var pointer: UnsafeMutableRawPointer?
-    guard posix_memalign(&pointer, alignment, max(byteCount, 1)) == 0, let pointer else {
+    guard byteCount <= physicalByteCount,
+      posix_memalign(&pointer, alignment, max(byteCount, 1)) == 0, let pointer
+    else {
       throw .outOfMemory(byteCount: byteCount)
     }
     memset(pointer, 0, byteCount)
@@ -51,10 +62,50 @@ public final class Buffer: @unchecked Sendable {
     return buffer
   }
 
-  /// A regular file, mapped read-only. Pages are read when they are touched.
+  /// A regular file, mapped read-only. Pages are read when they are touched: a file that is made
+  /// shorter meanwhile raises SIGBUS, which a process that must live avoids with
+  /// ``reading(path:)``.
   /// - Throws: `cannotOpen`, with the path as context.
   public static func mapping(path: String) throws(QMError) -> Buffer {
+    try withFile(path) { (descriptor, count) throws(QMError) in
+      guard count > 0 else { return try allocate(byteCount: 0) }
+      guard let base = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED
+      else { throw .cannotOpen(String(cString: strerror(errno))) }
+      return Buffer(base: base, count: count, ownership: .mapping)
+    }
+  }
+
+  /// The bytes of a regular file, in memory of their own.
+  /// - Throws: `cannotOpen`; `malformed` if the file becomes shorter meanwhile; `outOfMemory`; with
+  ///   the path as context.
+  public static func reading(path: String) throws(QMError) -> Buffer {
+    try withFile(path) { (descriptor, count) throws(QMError) in
+      let buffer = try allocate(byteCount: count)
+      var done = 0
+      while done < count {
+        // Linux reads at most 0x7ffff000 bytes in one call; macOS refuses more than Int32.max.
+        let taken = read(descriptor, buffer.base + done, min(count - done, 1 << 30))
+        if taken < 0 {
+          if errno == EINTR { continue }
+          throw .cannotOpen(String(cString: strerror(errno)))
+        }
+        guard taken > 0 else {
+          throw QMError(
+            .malformed, "the file became shorter while it was read; try again",
+            context: [.offset(done)])
+        }
+        done += taken
+      }
+      return buffer
+    }
+  }
+
+  /// - Parameter body: gets an open file and its size in bytes.
+  private static func withFile(
+    _ path: String, _ body: (_ descriptor: Int32, _ count: Int) throws(QMError) -> Buffer
+  ) throws(QMError) -> Buffer {
     try within(.file(path)) { () throws(QMError) -> Buffer in
+      // Without O_NONBLOCK a pipe would wait here for a writer.
       let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
       guard descriptor >= 0 else { throw .cannotOpen(String(cString: strerror(errno))) }
       defer { close(descriptor) }
@@ -63,11 +114,7 @@ public final class Buffer: @unchecked Sendable {
         throw .cannotOpen(String(cString: strerror(errno)))
       }
       guard status.st_mode & S_IFMT == S_IFREG else { throw .cannotOpen("not a regular file") }
-      let count = Int(status.st_size)
-      guard count > 0 else { return try allocate(byteCount: 0) }
-      guard let base = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED
-      else { throw .cannotOpen(String(cString: strerror(errno))) }
-      return Buffer(base: base, count: count, ownership: .mapping)
+      return try body(descriptor, Int(status.st_size))
     }
   }
 

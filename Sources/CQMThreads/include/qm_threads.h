@@ -27,3 +27,10 @@ void qm_pool_end(qm_pool *pool);
 /// While another loop is in progress (on another thread, or around this call) the caller does
 /// every chunk itself.
 void qm_pool_run(qm_pool *pool, uint32_t chunks, qm_chunk_body body, void *context);
+
+/// Sets rounding to nearest, subnormal numbers kept and all exceptions masked.
+/// Returns what was set before, for qm_float_environment_leave.
+uint64_t qm_float_environment_enter(void);
+
+/// Restores what qm_float_environment_enter found. Costs nothing where that was the same.
+void qm_float_environment_leave(uint64_t saved);

@@ -266,7 +266,7 @@ extension NodeReader {
       throw .unsupported("a constant in attribute '\(name.abbreviated)'; expected numbers")
     }
     guard let name = node.outputs.first else { throw .malformed("it has no output") }
-    try finish([builder.addGivenConstant(name: name, tensor)])
+    try finish([try builder.addGivenConstant(name: name, tensor)])
   }
 
   /// Dropout does nothing in inference.

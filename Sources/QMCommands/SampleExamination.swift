@@ -1,0 +1,44 @@
+import QMGraph
+import QMReport
+import QMTensor
+
+extension Samples {
+  /// Remarks that are printed one by one; the rest is counted.
+  private static var printedRemarks: Int { 20 }
+
+  /// Loads every sample once and says what looks wrong, one line each.
+  /// - Throws: what is wrong with the first sample that cannot be used, and which others cannot.
+  func examine(for graph: Graph, _ console: Console) throws(QMError) {
+    var doctor = SampleDoctor(graph)
+    var failure: QMError?
+    var others: [String] = []
+    for index in 0..<count {
+      do {
+        doctor.examine(try inputs(of: index), sample: name(of: index))
+      } catch {
+        if failure == nil { failure = error } else { others.append(name(of: index)) }
+      }
+      console.progress("looking at the samples", done: index + 1, of: count)
+    }
+    if let failure {
+      guard !others.isEmpty else { throw failure }
+      let listed = others.prefix(8).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
+      throw QMError(
+        failure.code,
+        failure.message + "; not usable either: \(listed)"
+          + (others.count > 8 ? " and \(others.count - 8) more" : ""),
+        context: failure.context)
+    }
+    let remarks = doctor.remarks
+    for remark in remarks.prefix(Samples.printedRemarks) {
+      let place = [
+        remark.sample.map { "sample '\($0.abbreviated)'" },
+        remark.input.map { "input '\($0.abbreviated)'" },
+      ].compactMap(\.self)
+      console.note((place + [remark.text]).joined(separator: ": "))
+    }
+    if remarks.count > Samples.printedRemarks {
+      console.note("\(remarks.count - Samples.printedRemarks) more remarks on the samples")
+    }
+  }
+}
