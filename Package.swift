@@ -66,6 +66,9 @@ let package = Package(
     .executableTarget(
       name: "onnx-cases", dependencies: ["QMONNX", "QMRuntime"], path: "Tests/ONNXCases"),
 
+    // Repairs checksums of damaged files, and takes files apart for the fuzz targets. No product.
+    .executableTarget(name: "reseal", dependencies: ["QMFormat"], path: "Tests/Reseal"),
+
     // Tests.
     .target(name: "CAllocationCount", path: "Tests/AllocationCount"),
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),

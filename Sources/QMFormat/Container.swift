@@ -253,7 +253,7 @@ struct ContentDigest {
 extension Container {
   /// A file of sections in the given order.
   /// - Throws: `outOfMemory`.
-  package static func file(of contents: [(kind: Kind, bytes: [UInt8])]) throws(QMError) -> [UInt8] {
+  @_spi(Testing) public static func file(of contents: [(kind: Kind, bytes: [UInt8])]) throws(QMError) -> [UInt8] {
     var table = ByteWriter()
     var stored: [[UInt8]] = []
     var digest = ContentDigest()
@@ -291,7 +291,7 @@ extension Container {
 
   /// Repairs every checksum of a damaged file, as far as its table can be followed: what stands
   /// behind the checksums must withstand damage too, and tests reach it so.
-  package static func reseal(_ damaged: [UInt8]) -> [UInt8] {
+  @_spi(Testing) public static func reseal(_ damaged: [UInt8]) -> [UInt8] {
     var bytes = damaged
     guard bytes.count >= headerByteCount else { return bytes }
     func crc32(_ range: Range<Int>, from start: UInt32 = 0) -> UInt32 {

@@ -1,4 +1,4 @@
-import QMFormat
+@_spi(Testing) import QMFormat
 import QMTensor
 import QMTestSupport
 import Testing
