@@ -3,7 +3,7 @@ SHELL = /bin/sh
 PYTHON ?= python3
 packages = pkg-config libprotobuf-c-dev zlib1g-dev
 
-.PHONY: setup build test bench demo fixtures format operators onnx-cases
+.PHONY: setup build test bench demo fixtures format operators onnx-cases fuzz sanitize
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
@@ -56,3 +56,14 @@ onnx-cases: setup
 	@test -n "$(CASES)" || { echo "usage: make onnx-cases CASES=folder [LIST=file]" >&2; exit 64; }
 	@swift build -c release --product onnx-cases >&2
 	@.build/release/onnx-cases $(CASES) $(LIST) $(if $(VERBOSE),--verbose)
+
+# Fuzzes every reader of foreign bytes: make fuzz [MINUTES=5] [TARGETS="onnx npz"]
+MINUTES ?= 5
+fuzz: build
+	bash Tests/Fuzzing/fuzz.sh $(MINUTES) $(TARGETS)
+
+# The test suite under the address sanitizer, then under the thread sanitizer.
+sanitize: setup
+	ASAN_OPTIONS=detect_leaks=0 \
+	  swift test -c release --scratch-path .build-address --sanitize address
+	swift test -c release --scratch-path .build-thread --sanitize thread

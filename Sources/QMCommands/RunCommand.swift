@@ -134,7 +134,9 @@ public struct RunCommand: ParsableCommand {
     guard !Process.isSameFile(model, path) else {
       throw QMError.usage("the output is the input; give another name").within(.file(path))
     }
-    let results = try network.run([:])
+    // Without a copy, where they are computed already.
+    let weights = network.weights
+    let results = weights.count == network.outputs.count ? weights : try network.run([:])
     let arrays = network.outputs.compactMap { port in results[port.name].map { (port.name, $0) } }
     try Process.uninterrupted { () throws(QMError) in try NPZArchive.write(arrays, to: path) }
     let report = UnpackReport(

@@ -11,7 +11,7 @@ public struct NumPyLimits: Hashable, Sendable {
   /// size; `expandedByteCount` is allowed in any case. Trained weights shrink by less than 20 times
   /// even when most are zero; deflate's most is 1,032.
   public var expansion = 128
-  public var expandedByteCount = 256 << 20
+  public var expandedByteCount = 64 << 20
 
   public static let standard = NumPyLimits()
 

@@ -16,7 +16,7 @@ import QMTensor
 public struct Checkpoint: Sendable {
   /// What goes into the file.
   public let program: Program
-  /// Each float array against what the program gives back, by name.
+  /// Each float array against what the program gives back, by name; empty where that is the same.
   public let comparisons: [String: Comparison]
 
   /// Elements from which on a vector becomes codes.
@@ -51,15 +51,13 @@ public struct Checkpoint: Sendable {
         try Checkpoint.requireFinite(tensor)
         var comparison = Comparison()
         if case .codes(let bits) = weights, Checkpoint.becomesCodes(tensor) {
-          let rounded = try Checkpoint.round(tensor, bits, granularity)
+          let rounded = try Checkpoint.round(tensor, bits, granularity, comparing: &comparison)
           places.append((constants.count, true))
           constants.append(rounded.codes)
           constants.append(.init(rounded.scales))
-          try comparison.add(reference: tensor, measured: rounded.dequantized())
         } else {
           places.append((constants.count, false))
           constants.append(.init(tensor))
-          try comparison.add(reference: tensor, measured: tensor)
         }
         comparisons[name] = comparison
       }
@@ -94,8 +92,10 @@ public struct Checkpoint: Sendable {
     var metadata = metadata
     for (index, name) in names.enumerated() where places[index].hasScales {
       guard let comparison = comparisons[name] else { continue }
+      // An array is one sample, in however many parts it was compared.
       metadata.measurements += comparison.measurements(output: index)
         .filter { $0.measure != .topOneAgreement }
+        .map { .init(output: $0.output, $0.measure, $0.value, sampleCount: 1) }
     }
     return Program(
       values: values, constants: constants, nodes: nodes, inputs: [], outputs: outputs,
@@ -127,44 +127,69 @@ public struct Checkpoint: Sendable {
     return tensor.shape.count > 1 ? count >= leastElementsPerScale : count >= longVector
   }
 
-  private struct Rounded {
-    let codes: Program.Constant
-    let scales: Tensor
+  /// Elements that are rounded at a time, at least one channel: what is made on the way takes
+  /// several times their memory.
+  private static let blockLength = 1 << 20
 
-    func dequantized() throws(QMError) -> Tensor {
-      try Operation.dequantize(Dequantize()).evaluate(
-        [codes.tensor, scales], quantizations: [codes.quantization, .none])[0]
-    }
-  }
-
-  private static func round(_ tensor: Tensor, _ bits: BitWidth, _ granularity: Granularity)
-    throws(QMError) -> Rounded
-  {
+  /// The codes and scales of an array, which `comparison` sees beside it.
+  private static func round(
+    _ tensor: Tensor, _ bits: BitWidth, _ granularity: Granularity,
+    comparing comparison: inout Comparison
+  ) throws(QMError) -> (codes: Program.Constant, scales: Tensor) {
     let axis = granularity == .perTensor ? nil : channelAxis(of: tensor)
-    // Rounding has its channels along the first axis.
+    // The channels' elements lie together, or `channels` apart.
     let isTurned = axis.map { $0 > 0 } ?? false
     let channels = axis.map { tensor.shape[$0] } ?? 1
-    let rows = isTurned ? tensor.elementCount / channels : channels
-    let columns = tensor.elementCount / rows
-    var matrix = try tensor.reshaped([rows, columns])
-    if isTurned {
-      let turned: [Float] = transposed(matrix.elements(), rows: rows, columns: columns)
-      matrix = try Tensor([columns, rows], turned)
+    let depth = tensor.elementCount / channels
+    let rounding = NearestRounding(
+      bits: bits, granularity: axis == nil ? .perTensor : .perChannel(axis: 0))
+    let codes = try Tensor(zeros: .int8, tensor.shape)
+    let target = codes.buffer.base.assumingMemoryBound(to: Int8.self)
+    var scales: [Float] = []
+    let step = max(1, blockLength / depth)
+    for first in stride(from: 0, to: channels, by: step) {
+      let count = min(step, channels - first)
+      let block =
+        isTurned
+        ? try columns(first..<first + count, of: tensor, channels)
+        : try Tensor(
+          .float32, [count, depth], buffer: tensor.buffer,
+          byteOffset: tensor.byteOffset + 4 * first * depth)
+      let rounded = try rounding.quantize(block)
+      scales += rounded.scales.elements(as: Float.self)
+      let measured = try Operation.dequantize(Dequantize()).evaluate(
+        [rounded.codes, rounded.scales],
+        quantizations: [.weights(bits: bits, granularity: rounding.granularity), .none])[0]
+      comparison.add(block.elements(), measured.elements(), rowLength: 1)
+      rounded.codes.withElements(as: Int8.self) { elements in
+        for channel in 0..<count {
+          for index in 0..<depth {
+            let place =
+              isTurned ? index * channels + first + channel : (first + channel) * depth + index
+            target[place] = elements[channel * depth + index]
+          }
+        }
+      }
     }
-    let plan = try NearestRounding(
-      bits: bits, granularity: axis == nil ? .perTensor : .perChannel(axis: 0)
-    ).quantize(matrix)
-    var codes = plan.codes
-    if isTurned {
-      let turned: [Int8] = transposed(codes.elements(), rows: columns, columns: rows)
-      codes = try Tensor([rows, columns], turned)
+    return (
+      .init(
+        codes,
+        .weights(bits: bits, granularity: axis.map { .perChannel(axis: $0) } ?? .perTensor)),
+      try Tensor([scales.count], scales)
+    )
+  }
+
+  /// Some channels along the last axis, each a row of the result.
+  private static func columns(_ range: Range<Int>, of tensor: Tensor, _ channels: Int)
+    throws(QMError) -> Tensor
+  {
+    let depth = tensor.elementCount / channels
+    let elements = tensor.withElements(as: Float.self) { elements in
+      range.flatMap { channel in
+        (0..<depth).lazy.map { elements[$0 * channels + channel] }
+      }
     }
-    return Rounded(
-      codes: .init(
-        try codes.reshaped(tensor.shape),
-        .weights(
-          bits: bits, granularity: axis.map { .perChannel(axis: $0) } ?? .perTensor)),
-      scales: plan.scales)
+    return try Tensor([range.count, depth], elements)
   }
 
   /// The first or the last axis: the one along whose channels the grids are the finer, by the mean
@@ -188,11 +213,5 @@ public struct Checkpoint: Sendable {
       if best.map({ spread < $0.spread }) ?? true { best = (axis, spread) }
     }
     return best?.axis
-  }
-
-  private static func transposed<Element>(_ elements: [Element], rows: Int, columns: Int)
-    -> [Element]
-  {
-    (0..<elements.count).map { elements[$0 % rows * columns + $0 / rows] }
   }
 }

@@ -58,17 +58,26 @@ public struct Shape: Hashable, Sendable {
     self == other && !axes.contains(.free(""))
   }
 
-  /// Product of extents with overflow checked.
-  /// - Returns: nil if an extent is negative or the product exceeds `Int.max`.
+  /// Elements that any tensor may have; steps between them in bytes do not overflow either.
+  static let largestElementCount = 1 << 56
+
+  /// Product of extents with overflow checked. An extent of 0 hides none of the others: steps of
+  /// an empty tensor are computed from them like those of any.
+  /// - Returns: nil if an extent is negative, or the product of those other than 0 exceeds 2^56.
   public static func elementCount(of extents: [Int]) -> Int? {
     var count = 1
+    var isEmpty = false
     for extent in extents {
       guard extent >= 0 else { return nil }
+      guard extent > 0 else {
+        isEmpty = true
+        continue
+      }
       let (product, overflow) = count.multipliedReportingOverflow(by: extent)
-      guard !overflow else { return nil }
+      guard !overflow, product <= largestElementCount else { return nil }
       count = product
     }
-    return count
+    return isEmpty ? 0 : count
   }
 }
 

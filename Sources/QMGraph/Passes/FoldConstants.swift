@@ -11,16 +11,19 @@ public struct FoldConstants: Pass {
   public static let name = "fold-constants"
   /// Bytes that the outputs of one node may take beyond those of its inputs.
   public static let byteLimit = 1 << 24
+  /// The same of all nodes together: a file of a few bytes a node may have very many.
+  static let totalByteLimit = 1 << 28
 
   public init() {}
 
   public func run(on graph: Graph) throws(QMError) -> Graph {
     var rewriter = try Rewriter(graph)
+    var growthLeft = FoldConstants.totalByteLimit
     for node in graph.nodes {
       let inputs = node.inputs.map { input in input.map { rewriter.value($0) } }
       let context = QMError.Context.node(name: node.name, operation: node.operation.name)
       let results = try within(context) { () throws(QMError) in
-        try fold(node.operation, inputs, in: rewriter.graph)
+        try fold(node.operation, inputs, in: rewriter.graph, &growthLeft)
       }
       guard let results else {
         try rewriter.copy(node)
@@ -34,7 +37,7 @@ public struct FoldConstants: Pass {
   }
 
   private func fold(
-    _ operation: Operation, _ inputs: [Graph.ValueID?], in graph: Graph
+    _ operation: Operation, _ inputs: [Graph.ValueID?], in graph: Graph, _ growthLeft: inout Int
   ) throws(QMError) -> [Tensor]? {
     if case .shapeOf(let shapeOf) = operation, let input = inputs[0],
       let extents = try shapeOf.value(for: graph[input].type.shape)
@@ -64,7 +67,9 @@ public struct FoldConstants: Pass {
       size = sum
     }
     let inputSize = constants.reduce(0) { $0 + ($1?.byteCount ?? 0) }
-    guard size - inputSize <= FoldConstants.byteLimit else { return nil }
+    let growth = max(0, size - inputSize)
+    guard growth <= FoldConstants.byteLimit, growth <= growthLeft else { return nil }
+    growthLeft -= growth
     return try operation.evaluate(constants)
   }
 }

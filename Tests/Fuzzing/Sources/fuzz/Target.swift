@@ -91,3 +91,10 @@ enum Target: String, CaseIterable {
     return sections
   }
 }
+
+/// Also the name that libFuzzer's `main` asks for.
+@_cdecl("LLVMFuzzerTestOneInput")
+func runOne(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
+  Target.chosen.run(UnsafeRawBufferPointer(start: bytes, count: count))
+  return 0
+}

@@ -3,7 +3,7 @@ import Foundation
 /// Runs one target under libFuzzer, whose arguments follow the target's name:
 /// `fuzz npy -max_total_time=300 corpus/npy`.
 
-/// libFuzzer's driver, from its library without a `main`.
+/// libFuzzer's driver. Its own `main`, which is linked too, is not used.
 @_silgen_name("LLVMFuzzerRunDriver")
 func runDriver(
   _ argumentCount: UnsafeMutablePointer<Int32>,
@@ -25,10 +25,7 @@ var count = Int32(arguments.count - 1)
 let status = arguments.withUnsafeMutableBufferPointer { buffer in
   var base = buffer.baseAddress
   return withUnsafeMutablePointer(to: &base) { base in
-    runDriver(&count, base) { bytes, count in
-      Target.chosen.run(UnsafeRawBufferPointer(start: bytes, count: count))
-      return 0
-    }
+    runDriver(&count, base, runOne)
   }
 }
 exit(status)

@@ -1,0 +1,95 @@
+import Foundation
+import Testing
+
+@Suite("Samples in other forms")
+struct SampleTests {
+  let folder: Folder
+  init() throws { folder = try Folder() }
+
+  /// An array of little-endian float32 as an `.npy` file has it.
+  private func array(_ shape: [Int], _ elements: [Float]) -> Data {
+    let extents = shape.map(String.init).joined(separator: ", ") + (shape.count == 1 ? "," : "")
+    let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(extents)), }"
+    let header = text + String(repeating: " ", count: 117 - text.utf8.count) + "\n"
+    var bytes = Data([0x93]) + Data("NUMPY".utf8) + Data([1, 0, UInt8(header.utf8.count), 0])
+    bytes += Data(header.utf8)
+    for element in elements { withUnsafeBytes(of: element) { bytes.append(contentsOf: $0) } }
+    return bytes
+  }
+
+  /// A folder of samples for digits_mlp, `[1, 64]` each.
+  private func samples(count: Int, _ change: (Int, inout [Float]) -> Void = { _, _ in }) throws
+    -> String
+  {
+    let path = folder.path("samples")
+    try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
+    for index in 0..<count {
+      var elements = (0..<64).map { Float(($0 * 7 + index * 5) % 17) / 16 }
+      change(index, &elements)
+      try array([1, 64], elements)
+        .write(to: URL(fileURLWithPath: path + "/n\(index).npy"))
+    }
+    return path
+  }
+
+  @Test func oneBadSampleIsNamedAndNothingIsWritten() throws {
+    let path = try samples(count: 10) { index, elements in
+      if index == 4 { elements[9] = .nan }
+    }
+    let result = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--samples", path)
+    #expect(result.status == 65)
+    #expect(result.errors.split(separator: "\n").count == 1)
+    #expect(result.errors.contains("n4.npy"))
+    #expect(try folder.names == ["samples"])
+  }
+
+  @Test func severalBadSamplesTakeOneLine() throws {
+    let path = try samples(count: 10) { index, elements in
+      if index % 3 == 1 { elements[0] = .infinity }
+    }
+    let result = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--samples", path)
+    #expect(result.status == 65)
+    #expect(result.errors.split(separator: "\n").count == 1)
+    for name in ["n1.npy", "'n4'", "'n7'"] { #expect(result.errors.contains(name)) }
+  }
+
+  @Test func whatIsOddIsRemarkedOnceEach() throws {
+    let path = try samples(count: 7) { index, elements in
+      if index == 2 { elements = elements.map { _ in 0.5 } }
+    }
+    let result = try Tool.qconvert(
+      Fixture.model, folder.path("o.qm"), "--samples", path, "--min-sqnr", "0")
+    #expect(result.status == 0, "\(result.errors)")
+    let lines = result.errors.split(separator: "\n")
+    #expect(lines.count == 2)
+    #expect(lines.contains { $0.contains("7 samples") })
+    #expect(lines.contains { $0.contains("'n2'") && $0.contains("'x'") })
+    let quiet = try Tool.qconvert(
+      Fixture.model, folder.path("o.qm"), "--samples", path, "--min-sqnr", "0", "--quiet")
+    #expect(quiet.errors.isEmpty)
+  }
+
+  @Test func protobufSamplesAreRead() throws {
+    // TensorProto: extents, float32, raw elements.
+    let elements = (0..<64).map { Float($0 % 17) / 16 }
+    var tensor = Data([0x08, 0x01, 0x08, 0x40, 0x10, 0x01, 0x4A, 0x80, 0x02])
+    for element in elements { withUnsafeBytes(of: element) { tensor.append(contentsOf: $0) } }
+    let set = folder.path("sets/test_data_set_0")
+    try FileManager.default.createDirectory(atPath: set, withIntermediateDirectories: true)
+    try tensor.write(to: URL(fileURLWithPath: set + "/input_0.pb"))
+
+    let plain = folder.path("plain")
+    try FileManager.default.createDirectory(atPath: plain, withIntermediateDirectories: true)
+    try array([1, 64], elements).write(to: URL(fileURLWithPath: plain + "/a.npy"))
+    let expected = try Tool.qrun(Fixture.model, plain, "--digest")
+    for path in [set, folder.path("sets")] {
+      let found = try Tool.qrun(Fixture.model, path, "--digest")
+      #expect(found.status == 0, "\(found.errors)")
+      #expect(found.output == expected.output)
+    }
+    try Data([1, 2, 3]).write(to: URL(fileURLWithPath: set + "/input_0.pb"))
+    let bad = try Tool.qrun(Fixture.model, set, "--digest")
+    #expect(bad.status == 65)
+    #expect(bad.errors.contains("input_0.pb"))
+  }
+}

@@ -1,0 +1,65 @@
+#!/bin/bash
+# Fuzzes every reader of foreign bytes under the address sanitizer: fuzz.sh MINUTES [TARGET…]
+# Seeds are the fixtures; what was found worth keeping stays in .build/corpus for the next time.
+# A crash is kept in fixtures/crashes/TARGET, which the test suite reads. Exit status 1 if there is one.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+minutes=${1:-5}
+shift
+targets=${*:-onnx npy npz container payload}
+build=${FUZZ_BUILD:-Tests/Fuzzing/.build}
+swift build --package-path Tests/Fuzzing --scratch-path "$build" -c release --sanitize address \
+  -Xswiftc -sanitize=fuzzer -Xcc -fsanitize=fuzzer-no-link >&2 || exit 1
+swift build -c release --product reseal >&2 || exit 1
+fuzz=$build/release/fuzz
+
+seeds() { # TARGET FOLDER
+  case $1 in
+    onnx) find fixtures -name '*.onnx' -size -64k -exec cp --backup=numbered {} "$2" \; ;;
+    npy) find fixtures/npy -name '*.npy' -size -16k -exec cp {} "$2" \; ;;
+    npz) find fixtures/npz -name '*.npz' -size -64k -exec cp {} "$2" \; ;;
+    container) find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -size -64k -exec cp {} "$2" \; ;;
+    payload)
+      find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -size -64k | while read -r file; do
+        .build/release/reseal --split "$file" "$2/$(basename "$file" .qm)" >/dev/null
+      done ;;
+  esac
+}
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# Programs of every kind of node: the fixtures converted.
+if [ -x .build/release/qconvert ]; then
+  number=0
+  find fixtures -name '*.onnx' -size -64k | while read -r model; do
+    number=$((number + 1))
+    for bits in 32 4; do
+      .build/release/qconvert "$model" "$work/$number-$bits.qm" --bits $bits --quiet \
+        >/dev/null 2>&1
+    done
+  done
+fi
+
+found=0
+for target in $targets; do
+  corpus=$build/corpus/$target
+  mkdir -p "$corpus" "$work/$target" "fixtures/crashes/$target"
+  seeds "$target" "$work/$target"
+  echo "$target: $(ls "$work/$target" | wc -l) seeds, $minutes minutes" >&2
+  ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
+    "$fuzz" "$target" -max_total_time=$((minutes * 60)) -timeout=10 -rss_limit_mb=2048 \
+    -malloc_limit_mb=4096 -max_len=65536 -print_final_stats=1 -verbosity=1 \
+    -artifact_prefix="fixtures/crashes/$target/" "$corpus" "$work/$target" \
+    >"$build/$target.log" 2>&1
+  status=$?
+  executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$build/$target.log")
+  edges=$(grep -a -o 'cov: [0-9]*' "$build/$target.log" | tail -1)
+  echo "$target: ${executions:-0} executions, ${edges#cov: } edges, exit $status"
+  if [ $status != 0 ]; then
+    found=1
+    grep -a -E 'ERROR|SUMMARY|Fatal error|Test unit written' "$build/$target.log" >&2
+  fi
+  rmdir "fixtures/crashes/$target" 2>/dev/null
+done
+rmdir fixtures/crashes 2>/dev/null
+exit $found
