@@ -82,7 +82,8 @@ extension ONNXChanges.Setting {
       {
         extents[free] = numbers.count / rest
       }
-      guard let count = Shape.elementCount(of: extents), count == numbers.count || numbers.count == 1
+      guard let count = Shape.elementCount(of: extents),
+        count == numbers.count || numbers.count == 1
       else { throw .usage("\(numbers.count) numbers for \(elementType) \(shape)") }
       guard count <= 1 << 20 else { throw .usage("a value of \(count) elements; set fewer") }
       let all = numbers.count == count ? numbers : Array(repeating: numbers[0], count: count)
@@ -117,7 +118,8 @@ extension ONNXChanges.Setting {
     switch self {
     case .tensor(let tensor): tensor.elementType
     case .text("true"), .text("false"): .bool
-    case .text(let text): text.allSatisfy { $0.isNumber || $0 == "-" || $0 == "," } ? .int64 : .float32
+    case .text(let text):
+      text.allSatisfy { $0.isNumber || $0 == "-" || $0 == "," } ? .int64 : .float32
     }
   }
 }

@@ -81,7 +81,9 @@ public struct HoistElementwise: Pass {
 
   /// The constant before the rearrangements, which end in a value of `rank` axes; nil where it
   /// varies along an axis that was not there.
-  private func undone(_ constant: Tensor, _ moves: [Operation], rank: Int) throws(QMError) -> Tensor? {
+  private func undone(
+    _ constant: Tensor, _ moves: [Operation], rank: Int
+  ) throws(QMError) -> Tensor? {
     guard constant.shape.count <= rank else { return nil }
     var tensor = try constant.reshaped(
       Array(repeating: 1, count: rank - constant.shape.count) + constant.shape)
