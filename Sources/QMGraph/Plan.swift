@@ -117,6 +117,8 @@ public struct Plan: Sendable {
     case outputTail
     /// Rounding it alone leaves an output this ratio of signal to noise power: too little.
     case damage(Double)
+    /// It held NaN or infinities over the samples, as masks of attention do.
+    case nonFinite
   }
 
   public var weights: [Graph.ValueID: Weights] = [:]

@@ -116,13 +116,18 @@ public struct Planner {
 
     var ranges: [Int: (low: Float, high: Float)] = [:]
     let wide = wideGroups(plan)
-    let kept = kept.filter { (group, reason) in
+    var kept = kept.filter { (group, reason) in
       if case .damage(let ratio) = reason, ratio >= Planner.toleratedByProducts,
         groupsOfProducts.contains(group)
       {
         return false
       }
       return !wide.contains(group)
+    }
+    for value in codedActivations where !graph.inputs.contains(value) {
+      if let seen = statistics[value], seen.nonFiniteCount > 0 {
+        kept[group(of: value)] = .nonFinite
+      }
     }
     let activations = codedActivations.filter { kept[group(of: $0)] == nil }
     for value in activations {

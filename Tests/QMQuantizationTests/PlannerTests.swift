@@ -116,4 +116,21 @@ import Testing
     #expect(conversion.program.way(of: first).way == .integer)
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 20)
   }
+
+  @Test func whatIsMaskedWithInfinitiesStaysReal() throws {
+    var network = try Network([8, 16])
+    let scores = try network.product(network.x, 16, "scores")
+    let mask = (0..<16).map { $0 % 5 == 0 ? -Float.infinity : 0 }
+    let masked = try network.graph.append(
+      .binary(Binary(.add)), name: "masked",
+      [scores, network.graph.addConstant(name: "mask", Tensor([1, 16], mask))],
+      outputNames: ["masked"])[0]
+    let shares = try network.graph.append(
+      .softmax(Softmax(.softmax, axis: 1)), name: "shares", [masked], outputNames: ["shares"])[0]
+    let y = try network.product(shares, 4, "y")
+    let conversion = try network.converted(
+      y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) })
+    #expect(kept(conversion)["masked"] == Plan.Kept.nonFinite)
+    #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
+  }
 }

@@ -25,7 +25,6 @@ public enum DefaultPasses {
     FoldAffine(),
     FoldScalars(),
     FoldConstants(),
-    RecognizeScalars(),
     FuseEpilogues(),
     AssignLayouts(),
     MergeMoves(),
