@@ -65,10 +65,13 @@ extension Session {
   /// - Throws: `invalidInput` where data contradicts the shapes.
   public func runInPlace() throws(QMError) {
     let preparation = prepared
+    for input in preparation.inputs { try Session.checkTruthValues(input) }
     preparation.plan.bind(preparation.addresses)
-    threads.beginRun()
-    defer { threads.endRun() }
-    for step in preparation.plan.steps { try run(step, of: preparation.plan) }
+    try withStandardFloatEnvironment { () throws(QMError) in
+      threads.beginRun()
+      defer { threads.endRun() }
+      for step in preparation.plan.steps { try run(step, of: preparation.plan) }
+    }
   }
 
   /// Lends the memory of an output, in the order of ``Model/outputs``, until the next run.

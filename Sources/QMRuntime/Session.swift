@@ -105,6 +105,14 @@ public final class Session: @unchecked Sendable {
     }
   }
 
+  /// - Throws: `invalidInput` if a bool is neither 0 nor 1: a Swift Bool of another pattern is
+  ///   undefined.
+  static func checkTruthValues(_ tensor: Tensor) throws(QMError) {
+    guard tensor.elementType != .bool || tensor.bytes.allSatisfy({ $0 <= 1 }) else {
+      throw .invalidInput("a truth value is neither 0 nor 1")
+    }
+  }
+
   /// The inputs in the program's order.
   func ordered(_ inputs: [String: Tensor]) throws(QMError) -> [Tensor] {
     var tensors: [Tensor] = []
@@ -141,10 +149,7 @@ public final class Session: @unchecked Sendable {
         }
         named[name] = known
       }
-      // A Swift Bool of another pattern is undefined.
-      if tensor.elementType == .bool, tensor.bytes.contains(where: { $0 > 1 }) {
-        throw QMError.invalidInput("a truth value is neither 0 nor 1").within(.value(port.name))
-      }
+      try within(.value(port.name)) { () throws(QMError) in try Session.checkTruthValues(tensor) }
       tensors.append(try tensor.aligned())
     }
     if inputs.count > model.inputs.count {

@@ -96,7 +96,7 @@ import Testing
       Program.Value(ValueType(.float32, [.free("n")]), name: "x"),
       Program.Value(ValueType(.int64, [1]), constant: 0),
       Program.Value(ValueType(.int64, [1])),
-      Program.Value(ValueType(.int64, [.fixed(1 << 36)]), name: "y"),
+      Program.Value(ValueType(.int64, [.fixed(1 << 35)]), name: "y"),
     ]
     let program = Program(
       values: values, constants: [.init(try Tensor([1], [Int64(1 << 35)]))],
