@@ -84,7 +84,11 @@ public struct Conversion: Sendable {
         try Conversion.statistics(
           of: final.observations(of: plan), in: graph, over: samples, options: options,
           progress: progress))
-      plan = try final.plan(with: statistics)
+      // What rounding activations does to the means is worth correcting on most networks, not all.
+      let corrected = try final.plan(with: statistics)
+      let before = try Conversion.worst(plan, of: graph, on: samples, options, progress)
+      let after = try Conversion.worst(corrected, of: graph, on: samples, options, progress)
+      if after > before { plan = corrected }
     }
     plan.absorb(graph)
     self.plan = plan
@@ -117,6 +121,17 @@ public struct Conversion: Sendable {
     return try calibrator.run(over: samples) { done in
       progress(.calibrating(done: done, of: samples.count))
     }
+  }
+
+  /// Signal to noise of the worst output of what a plan makes of a graph, in dB.
+  private static func worst(
+    _ plan: Plan, of graph: Graph, on samples: any SampleSource, _ options: Model.Options,
+    _ progress: (Phase) -> Void
+  ) throws(QMError) -> Double {
+    try measure(
+      graph.inserting(plan).lowered().flattened().program, against: graph.flattened().program,
+      on: samples, options: options, progress: progress
+    ).values.map(\.signalToNoise).min() ?? 0
   }
 
   private static func measure(
