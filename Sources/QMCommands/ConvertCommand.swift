@@ -204,6 +204,8 @@ public struct ConvertCommand: ParsableCommand {
         case .simplifying: console.progress("simplifying")
         case .calibrating(let done, let total):
           console.progress("calibrating", done: done, of: total)
+        case .testing(let done, let total):
+          console.progress("testing activations", done: done, of: total)
         case .rounding: console.progress("rounding")
         case .measuring(let done, let total):
           console.progress("measuring", done: done, of: total)

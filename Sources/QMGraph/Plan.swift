@@ -96,7 +96,7 @@ public struct Plan: Sendable {
 
     /// The int16 grid around 0 for numbers up to a magnitude, with room for four times as much.
     public init(wide magnitude: Float) {
-      let scale = magnitude * 4 / 32767
+      let scale = magnitude / 32767 * 4
       self.init(.int16, scale: scale < 0x1p-68 ? 1 : scale, zeroPoint: 0)
     }
   }

@@ -43,6 +43,8 @@ public struct Conversion: Sendable {
   public enum Phase: Hashable, Sendable {
     case simplifying
     case calibrating(done: Int, of: Int)
+    /// Finding the activations that int8 damages.
+    case testing(done: Int, of: Int)
     case rounding
     case measuring(done: Int, of: Int)
   }
@@ -77,18 +79,23 @@ public struct Conversion: Sendable {
     var plan = try planner.plan(with: statistics)
     if recipe.activations == .int8, let samples {
       let test = try DamageTest(planner, plan, over: samples, options: options)
-      let damaging = try test.damagingGroups()
+      let damaging = try test.damagingGroups { done in
+        progress(.testing(done: done, of: test.groups.count))
+      }
+      progress(.rounding)
       let final = try Planner(graph, recipe, keeping: planner.kept(damaging))
       plan = try final.plan(with: statistics)
-      statistics.merge(
-        try Conversion.statistics(
-          of: final.observations(of: plan), in: graph, over: samples, options: options,
-          progress: progress))
-      // What rounding activations does to the means is worth correcting on most networks, not all.
-      let corrected = try final.plan(with: statistics)
-      let before = try Conversion.worst(plan, of: graph, on: samples, options, progress)
-      let after = try Conversion.worst(corrected, of: graph, on: samples, options, progress)
-      if after > before { plan = corrected }
+      let rounded = final.observations(of: plan)
+      if !rounded.isEmpty {
+        statistics.merge(
+          try Conversion.statistics(
+            of: rounded, in: graph, over: samples, options: options, progress: progress))
+        // What rounding activations does to the means is worth correcting on most networks only.
+        let corrected = try final.plan(with: statistics)
+        let before = try Conversion.worst(plan, of: graph, on: samples, options, progress)
+        let after = try Conversion.worst(corrected, of: graph, on: samples, options, progress)
+        if after > before { plan = corrected }
+      }
     }
     plan.absorb(graph)
     self.plan = plan

@@ -15,6 +15,9 @@ struct DamageTest {
   /// Signal to noise, as a ratio of powers, that a value must leave at every output: 30 dB.
   static let tolerated = 1000.0
 
+  /// Elements of an output over all samples below which their spread says nothing.
+  private static let leastElementCount = 8
+
   private let session: Session
   private let probabilities: Set<String>
   /// The grid of each value that has one, by number in the program.
@@ -23,7 +26,7 @@ struct DamageTest {
   private(set) var groups: [Int] = []
   private var inputs: [[String: Tensor]] = []
   private var references: [[String: [Float]]] = []
-  /// Power of each output about its mean over the samples.
+  /// Power of each output: about its mean over the samples, where that tells outputs apart.
   private var power: [String: Double] = [:]
 
   init(
@@ -56,24 +59,34 @@ struct DamageTest {
     for name in references.first?.keys.sorted() ?? [] {
       let elements = references.flatMap { $0[name] ?? [] }.filter(\.isFinite).map(Double.init)
       guard !elements.isEmpty else { continue }
-      let mean = elements.reduce(0, +) / Double(elements.count)
-      power[name] =
+      func meanSquare(about mean: Double) -> Double {
         elements.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(elements.count)
+      }
+      let about = meanSquare(about: elements.reduce(0, +) / Double(elements.count))
+      // A few numbers, or one and the same, have no spread to compare noise with.
+      power[name] =
+        elements.count >= DamageTest.leastElementCount && about > 0
+        ? about : meanSquare(about: 0)
     }
   }
 
   /// The groups whose rounding alone leaves less than ``tolerated``, with what it leaves. Groups
   /// are halved until each that does stands alone: noise of several adds up, so that a set within
   /// the limit holds none beyond it.
-  func damagingGroups() throws(QMError) -> [Int: Double] {
+  /// - Parameter progress: called with how many groups are decided.
+  func damagingGroups(
+    progress: (_ done: Int) -> Void = { _ in }
+  ) throws(QMError) -> [Int: Double] {
+    var done = 0
     var found: [Int: Double] = [:]
     var pending = [groups[...]]
     while let part = pending.popLast() {
       guard !part.isEmpty else { continue }
       let signalToNoise = try signalToNoise(rounding: Set(part))
-      guard signalToNoise < DamageTest.tolerated else { continue }
-      if part.count == 1 {
-        found[part[part.startIndex]] = signalToNoise
+      if signalToNoise >= DamageTest.tolerated || part.count == 1 {
+        if signalToNoise < DamageTest.tolerated { found[part[part.startIndex]] = signalToNoise }
+        done += part.count
+        progress(done)
       } else {
         let middle = part.startIndex + part.count / 2
         pending.append(part[middle...])
@@ -104,17 +117,23 @@ struct DamageTest {
             grid.round(view.elements(as: Float.self))
           }))
       for (name, expected) in reference {
-        guard let found = outputs[name], found.count == expected.count else { continue }
+        guard let found = outputs[name], found.count == expected.count else {
+          // Rounding has changed the extents of an output.
+          noise[name] = (.infinity, 1)
+          continue
+        }
         for (expected, found) in zip(expected, found) where expected.isFinite {
           let difference = Double(expected) - Double(found)
-          noise[name, default: (0, 0)].sum += difference.isFinite ? difference * difference : .infinity
-          noise[name]!.count += 1
+          let power = difference.isFinite ? difference * difference : .infinity
+          let known = noise[name] ?? (0, 0)
+          noise[name] = (known.sum + power, known.count + 1)
         }
       }
     }
     var worst = Double.infinity
     for (name, noise) in noise where noise.sum > 0 {
-      worst = min(worst, (power[name] ?? 0) * Double(noise.count) / noise.sum)
+      guard let power = power[name] else { continue }
+      worst = min(worst, power * Double(noise.count) / noise.sum)
     }
     return worst
   }

@@ -26,7 +26,12 @@ public struct Planner {
     for rule in recipe.widths {
       for node in try rule.nodes.nodes(of: graph) { widths[node] = rule.width }
     }
-    for value in OutputTail(graph).values { self.kept[groups.group(of: value)] = .outputTail }
+    let tail = OutputTail(graph).values
+    for value in tail { self.kept[groups.group(of: value)] = .outputTail }
+    // What a layer reads as well is no tail: an output may be a feature in another arrangement.
+    for value in codedActivations where !tail.contains(value) {
+      self.kept[groups.group(of: value)] = nil
+    }
     for value in SignalFront(graph).values { self.kept[groups.group(of: value)] = .signalFront }
     for (value, reason) in kept { self.kept[groups.group(of: value)] = reason }
   }
@@ -124,7 +129,8 @@ public struct Planner {
       }
       return !wide.contains(group)
     }
-    for value in codedActivations where !graph.inputs.contains(value) {
+    let inputGroups = Set(graph.inputs.map { group(of: $0) })
+    for value in codedActivations where !inputGroups.contains(group(of: value)) {
       if let seen = statistics[value], seen.nonFiniteCount > 0 {
         kept[group(of: value)] = .nonFinite
       }
@@ -205,7 +211,8 @@ public struct Planner {
   }
 
   private func takesInt16(_ node: Graph.Node, _ plan: Plan) -> Bool {
-    guard let weights = constantWeights(of: node), let codes = plan.weights[weights]?.codes
+    guard let weights = constantWeights(of: node),
+      let codes = (graph[weights].codes ?? plan.weights[weights])?.codes
     else { return false }
     if case .convolution(let convolution) = node.operation {
       guard convolution.groups == 1 || (codes.shape.last ?? 1) > 1 else { return false }
@@ -399,7 +406,7 @@ private struct GridGroups {
 
   func group(of value: Graph.ValueID) -> Int { root(value.index) }
 
-  /// The node that computes a value, or the numbers that it holds in another arrangement.
+  /// The node that computes a value.
   func producer(of value: Graph.ValueID) -> Graph.Node? {
     producers[value].map { graph.nodes[$0] }
   }

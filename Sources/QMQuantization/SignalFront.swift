@@ -4,8 +4,9 @@ import QMOperations
 /// The values of signal fronts: what lies between the first products that read an input of the
 /// network and a power spectrum, its logarithm or another steep function of it.
 ///
-/// Given: paths that lead from inputs of the network through linear operations, squares and limits
-/// into a square root, a logarithm, a power, or a square.
+/// Given: paths that lead from inputs of the network through linear operations into a square, a
+/// norm, a square root, a logarithm or a power, and on through more of these, and limits. A limit in
+/// front of them ends a path: it is the activation of an ordinary layer.
 /// Result: the values on those paths behind the first product. They stay real numbers: small
 /// magnitudes decide there, and eight bits over the whole range leave none of them.
 struct SignalFront {
@@ -16,9 +17,8 @@ struct SignalFront {
     for (index, node) in graph.nodes.enumerated() {
       for output in node.outputs { producers[output] = index }
     }
-    /// Of each value: whether it is computed from inputs by such steps alone, and whether a product
-    /// is among them.
-    enum Path { case none, moved, computed }
+    /// What of such a path leads to a value: nothing but moves, a product too, a steep function too.
+    enum Path: Int { case none, moved, computed, spectral }
     var paths: [Graph.ValueID: Path] = [:]
     for input in graph.inputs { paths[input] = .moved }
     func path(of value: Graph.ValueID) -> Path {
@@ -28,30 +28,39 @@ struct SignalFront {
     for node in graph.nodes {
       let activations = node.inputs.compactMap { $0 }.filter { graph[$0].constant == nil }
       let before = activations.map { path(of: $0) }
-      guard !activations.isEmpty, !before.contains(.none), let step = SignalFront.step(node)
+      guard !before.contains(.none), var reached = before.max(by: { $0.rawValue < $1.rawValue }),
+        let step = SignalFront.step(node)
       else { continue }
-      let isComputed = step == .product || before.contains(.computed)
-      for output in node.outputs { paths[output] = isComputed ? .computed : .moved }
-      if step == .steep, isComputed { steep += activations }
+      switch step {
+      case .linear: break
+      case .product: if reached == .moved { reached = .computed }
+      case .limit: if reached != .spectral { continue }
+      case .steep:
+        if reached != .moved {
+          steep += activations
+          reached = .spectral
+        }
+      }
+      for output in node.outputs { paths[output] = reached }
     }
     var pending = steep
     while let value = pending.popLast() {
-      guard path(of: value) == .computed, graph[value].constant == nil,
-        values.insert(value).inserted, let producer = producers[value]
+      guard path(of: value).rawValue >= Path.computed.rawValue, values.insert(value).inserted,
+        let producer = producers[value]
       else { continue }
       pending += graph.nodes[producer].inputs.compactMap { $0 }
     }
   }
 
-  private enum Step { case product, linear, steep }
+  private enum Step { case product, linear, limit, steep }
 
   /// What a node is on such a path; nil where it ends one.
   private static func step(_ node: Graph.Node) -> Step? {
     switch node.operation {
     case .convolution(let convolution):
-      return convolution.epilogue.functions.contains { step($0) == nil } ? nil : .product
-    case .matrixMultiply(let product):
-      return product.epilogue.functions.contains { step($0) == nil } ? nil : .product
+      return product(convolution.epilogue)
+    case .matrixMultiply(let multiply):
+      return product(multiply.epilogue)
     case .unary(let unary):
       return step(unary.function)
     case .binary(let binary):
@@ -59,10 +68,18 @@ struct SignalFront {
       switch binary.function {
       case .power: return .steep
       case .multiply: return node.input(0) == node.input(1) ? .steep : then
-      case .add, .subtract, .divide, .minimum, .maximum: return then
+      case .add, .subtract, .divide: return then
+      case .minimum, .maximum: return .limit
       case .remainder, .parametricRelu: return nil
       }
-    case .reduction, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose,
+    case .reduction(let reduction):
+      switch reduction.kind {
+      case .mean, .sum, .sumOfMagnitudes: return .linear
+      case .maximum, .minimum: return .limit
+      case .norm, .sumOfSquares, .product, .logarithmOfSum, .logarithmOfSumOfExponentials:
+        return .steep
+      }
+    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose,
       .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .cast:
       return .linear
     default:
@@ -70,9 +87,14 @@ struct SignalFront {
     }
   }
 
+  private static func product(_ epilogue: Epilogue) -> Step? {
+    epilogue.functions.allSatisfy { [.linear, .steep].contains(step($0)) } ? .product : nil
+  }
+
   private static func step(_ function: UnaryFunction?) -> Step? {
     switch function {
-    case nil, .absolute, .negate, .affine, .clip: .linear
+    case nil, .absolute, .negate, .affine: .linear
+    case .clip: .limit
     case .squareRoot, .logarithm, .square, .reciprocal: .steep
     default: nil
     }

@@ -24,7 +24,8 @@ package struct BiasCorrection {
     roundedMeans: [Double]
   ) throws(QMError) -> Tensor? {
     guard let outputs = weights.shape.first, let channels = weights.shape.last, outputs > 0,
-      channels > 0, means.count == roundedMeans.count, means.count % channels == 0, outputs % (means.count / channels) == 0
+      channels > 0, means.count == roundedMeans.count, means.count % channels == 0,
+      means.count > 0, outputs % (means.count / channels) == 0
     else { return nil }
     let numbers = weights.elements(as: Float.self)
     let codes = rounded.codes.elements(as: Int8.self)
