@@ -7,10 +7,11 @@ extension ConvertCommand {
   func convertCheckpoint(_ console: Console) throws(QMError) {
     let clock = ContinuousClock()
     let start = clock.now
-    guard samples == nil, activations == nil, network.isEmpty, weights == nil else {
+    guard samples == nil, activations == nil, network.isEmpty, weights == nil, keepFloat.isEmpty,
+      bitsFor.isEmpty, !explain
+    else {
       throw QMError.usage(
-        "arrays are no network: --samples, --activations, --output, --input, --set and --weights have "
-          + "nothing to act on"
+        "arrays are no network: only --bits, --per-tensor and --min-sqnr act on them"
       ).within(.file(input))
     }
     console.progress("reading")

@@ -98,6 +98,16 @@ public struct ConvertCommand: ParsableCommand {
     if activations == .int8, samples == nil, bits != 32 {
       throw ValidationError("--activations int8 needs --samples")
     }
+    if limitSamples != nil, samples == nil {
+      throw ValidationError("--limit-samples needs --samples")
+    }
+    if bits == 32 {
+      guard activations ?? .float == .float, !perTensor, bitsFor.isEmpty, keepFloat.isEmpty else {
+        throw ValidationError(
+          "--bits 32 keeps the network in float; leave out --activations, --per-tensor, "
+            + "--bits-for and --keep-float")
+      }
+    }
   }
 
   /// - Throws: `usage` if a pattern is none.
@@ -129,6 +139,9 @@ public struct ConvertCommand: ParsableCommand {
     // Before an hour of work is spent: whether the result can be written at all.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     if CheckpointFile.isOne(input) { return try convertCheckpoint(console) }
+    guard samples != nil || (givenLeastSignalToNoise ?? 0) <= 0 else {
+      throw QMError.usage("--min-sqnr needs --samples to measure a network on")
+    }
 
     console.progress("reading")
     let source = try Buffer.mapping(path: input)

@@ -270,9 +270,9 @@ extension Program {
       guard case .fixed = weights.type.quantization else {
         throw .malformed("weights that are codes must be a constant")
       }
-      // A free depth is checked by the run.
-      guard (depth.extent ?? 0) <= Program.largestSum / (span * 255) else {
-        throw .malformed("sums over \(depth) products of codes may exceed 32 bits")
+      // The type rule bounds the depth, a free one too; a bias is beyond what it knows.
+      guard operands.at(ProductOperand.bias)?.type.elementType != .int32 else {
+        throw .malformed("an int32 bias beside weights that are no constant")
       }
       return
     }

@@ -130,7 +130,20 @@ final class GraphBuilder {
     let nodes = try NodeOrder.sorted(source.nodes, defined: defined)
     usedNames.formUnion(source.namesRead)
     for output in source.outputs { usedNames.insert(output.name) }
-    for node in nodes { try read(node) }
+    let needed = source.namesNeeded(for: source.outputs.map(\.name))
+    /// What nodes would give that cannot be read and that no output needs.
+    var skipped: Set<String> = []
+    for node in nodes {
+      let isNeeded = node.outputs.contains(where: needed.contains)
+      guard isNeeded || skipped.isDisjoint(with: node.namesRead) else {
+        skipped.formUnion(node.outputs)
+        continue
+      }
+      do throws(QMError) { try read(node) } catch {
+        guard !isNeeded, error.code == .unsupported else { throw error }
+        skipped.formUnion(node.outputs)
+      }
+    }
     for output in source.outputs { try addOutput(output) }
     return defaulted
   }
@@ -200,9 +213,10 @@ final class GraphBuilder {
         throw .unsupported("\(axes.count) axes; at most \(limits.axes) can be read")
       }
       // An axis of its own gets a name of its own: what follows from it stays comparable. Some
-      // exporters write "?" for every axis they do not know.
+      // exporters write one word for every axis they do not know.
       let named = axes.enumerated().map { index, axis in
-        axis == .free("") || axis == .free("?") ? .free("\(input.name.abbreviated).\(index)") : axis
+        ["", "?", "None", "unk", "-1"].contains { axis == .free($0) }
+          ? .free("\(input.name.abbreviated).\(index)") : axis
       }
       try addInput(name: input.name, ValueType(elementType, Shape(named)))
     }
@@ -447,7 +461,8 @@ final class GraphBuilder {
   }
 
   private func checkSize(_ type: ValueType) throws(QMError) {
-    let extents = type.shape.axes.map { $0.extent ?? 1 }
+    // An extent of 0 hides none beside it.
+    let extents = type.shape.axes.map { $0.extent.map { $0 == 0 ? 1 : $0 } ?? 1 }
     guard let count = Shape.elementCount(of: extents),
       count <= limits.valueBytes / type.elementType.byteCount
     else {

@@ -199,6 +199,23 @@ struct NodeReader {
     return value
   }
 
+  /// As ``number(_:)``, where an infinity is as good as any: a bound, or what stands for no pixel.
+  func anyNumber(_ name: String) throws(QMError) -> Float? {
+    guard let attribute = attribute(name) else { return nil }
+    guard case .float(let value) = attribute.value else { throw mismatch(attribute, "a float") }
+    return value
+  }
+
+  /// - Throws: `malformed` if one of the attributes is there, which are inputs in this opset: they
+  ///   would be ignored.
+  func requireNoAttributes(_ names: String...) throws(QMError) {
+    for name in names where attribute(name) != nil {
+      throw .malformed(
+        "attribute '\(name)', which is an input in opset \(opset); "
+          + "convert the model with onnx.version_converter")
+    }
+  }
+
   func numbers(_ name: String) throws(QMError) -> [Float]? {
     guard let attribute = attribute(name) else { return nil }
     guard case .floats(let values) = attribute.value else { throw mismatch(attribute, "floats") }

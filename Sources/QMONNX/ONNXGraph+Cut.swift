@@ -6,13 +6,35 @@ extension ONNXGraph {
   ///   that are inputs already stay it; the others are for the caller to define.
   /// - Throws: `usage` if a value does not exist.
   mutating func cut(to names: [String], from starts: Set<String> = []) throws(QMError) {
+    var known = Set(inputs.map(\.name)).union(initializers.map(\.name))
+    for node in nodes { known.formUnion(node.outputs) }
+    known.remove("")
+    for name in names + starts.sorted() where !known.contains(name) {
+      throw .usage("no value is named '\(name.abbreviated)'")
+    }
+    let needed = namesNeeded(for: names, from: starts)
+    let declared = outputs
+    nodes = nodes.indices.filter { index in
+      nodes[index].outputs.contains { needed.contains($0) && !starts.contains($0) }
+    }.map { index in
+      var node = nodes[index]
+      node.outputs = node.outputs.map { starts.contains($0) ? "" : $0 }
+      return node
+    }
+    inputs = inputs.filter { needed.contains($0.name) }
+    initializers = initializers.filter { needed.contains($0.name) && !starts.contains($0.name) }
+    outputs = names.map { name in
+      declared.first { $0.name == name } ?? ONNXValueInfo(name: name, type: nil)
+    }
+  }
+}
+
+extension ONNXGraph {
+  /// Every name that the values `names` are computed from, and they.
+  func namesNeeded(for names: [String], from starts: Set<String> = []) -> Set<String> {
     var producers: [String: Int] = [:]
     for (index, node) in nodes.enumerated() {
       for output in node.outputs where !output.isEmpty { producers[output] = index }
-    }
-    let given = Set(inputs.map(\.name)).union(initializers.map(\.name))
-    for name in names + starts.sorted() where producers[name] == nil && !given.contains(name) {
-      throw .usage("no value is named '\(name.abbreviated)'")
     }
     var needed = Set(names)
     var isRead = [Bool](repeating: false, count: nodes.count)
@@ -26,17 +48,7 @@ extension ONNXGraph {
         pending.append(input)
       }
     }
-    let declared = outputs
-    nodes = nodes.indices.filter { isRead[$0] }.map { index in
-      var node = nodes[index]
-      node.outputs = node.outputs.map { starts.contains($0) ? "" : $0 }
-      return node
-    }
-    inputs = inputs.filter { needed.contains($0.name) }
-    initializers = initializers.filter { needed.contains($0.name) && !starts.contains($0.name) }
-    outputs = names.map { name in
-      declared.first { $0.name == name } ?? ONNXValueInfo(name: name, type: nil)
-    }
+    return needed
   }
 }
 

@@ -189,8 +189,7 @@ extension ONNXGraph {
   /// - Throws: `invalidInput` with the names that no initializer and no Constant node has.
   fileprivate func requireConstants(named names: some Collection<String>) throws(QMError) {
     guard !names.isEmpty else { return }
-    var known = Set(initializers.map(\.name))
-    for node in nodes where node.operation == "Constant" { known.formUnion(node.outputs) }
+    let known = constantNames
     let unknown = names.filter { !known.contains($0) }.sorted()
     guard !unknown.isEmpty else { return }
     let listed = unknown.prefix(16).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
@@ -198,5 +197,17 @@ extension ONNXGraph {
       "no constant has the name \(listed)"
         + (unknown.count > 16 ? " and \(unknown.count - 16) others" : "")
         + " of the given weights; leave them out or rename them")
+  }
+
+  /// Names of initializers and of what Constant nodes give, those within branches too.
+  private var constantNames: Set<String> {
+    var known = Set(initializers.map(\.name))
+    for node in nodes {
+      if node.operation == "Constant" { known.formUnion(node.outputs) }
+      for attribute in node.attributes {
+        if case .graph(let graph) = attribute.value { known.formUnion(graph.constantNames) }
+      }
+    }
+    return known
   }
 }

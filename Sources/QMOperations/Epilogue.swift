@@ -260,9 +260,8 @@ struct ReferenceEpilogue {
     switch input.quantization {
     case .fixed(_, let zeroPoint): return zeroPoint
     case .dynamic:
-      let code = inputParameters!.elements(as: Float.self)[2 * row + 1]
-      let above = code > -128 ? code : -128
-      return Int32(above < 127 ? above : 127)
+      return QMOperations.zeroPoint(
+        fromParameter: inputParameters!.elements(as: Float.self)[2 * row + 1])
     case .none, .weights: return 0
     }
   }

@@ -56,6 +56,13 @@ extension MatrixMultiply {
         "a matrix product sums over equal extents, found \(depth) of \(left) and \(rightDepth) of \(right)"
       )
     }
+    // Of two activations in codes no sum is known, only the largest that may be.
+    if let weights = operands[ProductOperand.weights], weights.constant == nil,
+      case .fixed = weights.type.quantization, let extent = depth.extent ?? rightDepth.extent,
+      extent > Int(Int32.max) / (255 * 255)
+    {
+      throw .malformed("sums over \(extent) products of codes may exceed 32 bits")
+    }
     let columns = right[right.rank - rightColumnOffset]
     var axes: [Shape.Axis] = []
     let leadingRank = max(left.rank, right.rank) - 2

@@ -132,9 +132,7 @@ struct KernelEpilogue: Sendable {
     case .dynamic:
       let parameters = Self.operand(ProductOperand.inputParameters, of: memory)!
         .assumingMemoryBound(to: Float.self)
-      let code = parameters[2 * row + 1]
-      let above = code > -128 ? code : -128
-      return (parameters[2 * row], Int32(above < 127 ? above : 127))
+      return (parameters[2 * row], QMOperations.zeroPoint(fromParameter: parameters[2 * row + 1]))
     }
   }
 

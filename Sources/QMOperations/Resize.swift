@@ -108,6 +108,8 @@ public struct Resize: OperationProtocol {
         try type.shape[axis].extent.map { (extent) throws(QMError) in
           .fixed(try resizing.output(of: extent))
         } ?? resizing.outputAxis
+      // One axis is resized after the other: what lies between has a limit too.
+      type = try type.checked()
     }
     return [try type.checked()]
   }
@@ -201,13 +203,16 @@ public struct Resize: OperationProtocol {
     var result: [AxisTaps] = []
     for (position, axis) in axes.enumerated() {
       let scale = try AxisTarget(target, position).scale(input[axis])
+      // An axis that stays is not resized, wherever a mode of coordinates would read it.
+      if coordinates != .region, scale == 1, input[axis] == output[axis] { continue }
       var own = AxisTaps(axis: axis, input: input[axis], output: output[axis])
       for index in 0..<output[axis] {
         let place = place(
           index, scale: scale, target: try AxisTarget(target, position).length(input[axis]),
           input: input[axis], output: output[axis],
           region: region.map { ($0[position], $0[position + axes.count]) })
-        guard place.isFinite, place.magnitude < Float(1 << 30) else {
+        guard place.isFinite, place.magnitude < Float(1 << 30), !antialias || scale > 0x1p-24
+        else {
           throw .invalidInput("axis \(axis) is read at place \(place)")
         }
         if coordinates == .region, place < 0 || place > Float(input[axis] - 1) {
@@ -274,6 +279,8 @@ public struct Resize: OperationProtocol {
         taps.append((inside, weight))
       }
     }
+    // Rounding may put a place just beyond the last element.
+    if taps.isEmpty { return [(min(max(Int(place.rounded(.down)), 0), count - 1), 1)] }
     if antialias || excludesOutside {
       let sum = taps.reduce(0) { $0 + $1.weight }
       for index in taps.indices { taps[index].weight /= sum }

@@ -113,6 +113,8 @@ struct TransposedConvolution {
     own[ProductOperand.weights] = Operand(weightsType, constant: weights)
     let channels = extents.outputChannels
     let computed = [extents.samples] + axes.map(\.computed) + [channels]
+    // Taps far apart ask for places that nothing keeps: the reference loops skip them.
+    guard let count = Shape.elementCount(of: computed), count <= 1 << 32 else { return nil }
     if var type = residual {
       type.shape = Shape(computed)
       own[ProductOperand.residual] = Operand(type)

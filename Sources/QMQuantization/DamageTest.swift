@@ -132,7 +132,8 @@ struct DamageTest {
     }
     var worst = Double.infinity
     for (name, noise) in noise where noise.sum > 0 {
-      guard let power = power[name] else { continue }
+      // An output that is zero throughout has nothing to compare noise with.
+      guard let power = power[name], power > 0 else { continue }
       worst = min(worst, power * Double(noise.count) / noise.sum)
     }
     return worst

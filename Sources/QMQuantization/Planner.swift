@@ -121,19 +121,23 @@ public struct Planner {
 
     var ranges: [Int: (low: Float, high: Float)] = [:]
     let wide = wideGroups(plan)
+    let products = groupsOfProducts
     var kept = kept.filter { (group, reason) in
       if case .damage(let ratio) = reason, ratio >= Planner.toleratedByProducts,
-        groupsOfProducts.contains(group)
+        products.contains(group)
       {
         return false
       }
       return !wide.contains(group)
     }
-    let inputGroups = Set(graph.inputs.map { group(of: $0) })
-    for value in codedActivations where !inputGroups.contains(group(of: value)) {
-      if let seen = statistics[value], seen.nonFiniteCount > 0 {
-        kept[group(of: value)] = .nonFinite
+    for value in codedActivations {
+      guard let seen = statistics[value], seen.nonFiniteCount > 0 else { continue }
+      guard !graph.inputs.contains(value) else {
+        throw QMError.invalidInput(
+          "\(seen.nonFiniteCount) of its elements are NaN or infinite over the samples; remove the samples that cause it"
+        ).within(.value(graph[value].name))
       }
+      kept[group(of: value)] = .nonFinite
     }
     let activations = codedActivations.filter { kept[group(of: $0)] == nil }
     for value in activations {
@@ -141,11 +145,6 @@ public struct Planner {
       if let analytic = analyticRange(of: value) {
         range = analytic
       } else if let seen = statistics[value] {
-        guard seen.nonFiniteCount == 0 else {
-          throw QMError.invalidInput(
-            "\(seen.nonFiniteCount) of its elements are NaN or infinite over the samples; remove the samples that cause it"
-          ).within(.value(graph[value].name))
-        }
         range = recipe.rangeEstimator.range(of: seen)
       } else {
         throw QMError.internalFault("it was not observed").within(.value(graph[value].name))

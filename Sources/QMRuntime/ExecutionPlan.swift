@@ -27,8 +27,9 @@ final class ExecutionPlan {
   }
 
   private(set) var steps: [Step] = []
-  /// The program's inputs, and values that are other views of their bytes.
-  private(set) var inputValues: [Int] = []
+  /// Values that are known before the first step: the program's inputs, what extents decide, and
+  /// other views of their bytes.
+  private(set) var givenValues: [Int] = []
   /// Concrete types of the values.
   let types: [ValueType?]
   private let sources: [Source?]
@@ -91,6 +92,7 @@ final class ExecutionPlan {
         {
           evaluatedByteCount += results.reduce(0) { $0 + $1.byteCount }
           for (output, tensor) in zip(node.outputs, results) {
+            try program.values[output].type.shape.requireAdmitting(tensor.shape)
             types[output] = ValueType(
               tensor.elementType, Shape(tensor.shape), program.values[output].type.quantization)
             sources[output] = .constant(tensor)
@@ -102,9 +104,11 @@ final class ExecutionPlan {
           guard let extents = type.shape.extents else {
             throw .unsupported("the extents \(type.shape) of its output depend on data")
           }
-          let declared = program.values[output].type.shape
-          guard declared.admits(extents) else {
-            throw .invalidInput("its output has extents \(type.shape), declared are \(declared)")
+          try program.values[output].type.shape.requireAdmitting(extents)
+          // Kernels compute with the extents before memory is asked for.
+          let byteCount = try Tensor.byteCount(of: type.elementType, extents)
+          guard byteCount <= min(model.options.runByteLimit, Buffer.physicalByteCount) else {
+            throw .outOfMemory(byteCount: byteCount)
           }
           types[output] = type
           sources[output] = .step(kernels.count)
@@ -193,7 +197,8 @@ final class ExecutionPlan {
     }
     for (value, source) in sources.enumerated() {
       switch (source, sources[origins[value]]) {
-      case (.input, _), (.alias, .input): inputValues.append(value)
+      case (.input, _), (.alias, .input), (.alias, .constant): givenValues.append(value)
+      case (.constant, _) where model.constants[value] == nil: givenValues.append(value)
       case (.alias, .step(let step)): steps[step].values.append(value)
       default: continue
       }
@@ -264,5 +269,14 @@ final class ExecutionPlan {
     return try operation.evaluate(
       operands.map { $0?.constant }, quantizations: operands.map { $0?.type.quantization ?? .none },
       kernels: kernels)
+  }
+}
+
+extension Shape {
+  /// - Throws: `invalidInput` if a value of these extents contradicts what is declared.
+  func requireAdmitting(_ extents: [Int]) throws(QMError) {
+    guard admits(extents) else {
+      throw .invalidInput("its output has extents \(extents), declared are \(self)")
+    }
   }
 }

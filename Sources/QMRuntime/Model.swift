@@ -70,7 +70,10 @@ public final class Model: Sendable {
 
   private init(validated program: Program, options: Options) throws(QMError) {
     self.program = program
-    self.options = options
+    // A caller may have set what the initializer does not allow.
+    self.options = Options(
+      threadCount: options.threadCount, kernels: options.kernels,
+      cachedPlanCount: options.cachedPlanCount, runByteLimit: options.runByteLimit)
     inputs = program.inputs.map {
       Port(name: program.values[$0].name, type: program.values[$0].type)
     }
@@ -95,7 +98,12 @@ public final class Model: Sendable {
           input.map { program.values[$0].type.quantization } ?? .none
         }
         let operands = zip(node.inputs, known).map { input, constant in
-          input.map { Operand(program.values[$0].type, constant: constant) }
+          input.map { input in
+            // Extents that are declared free are known by now.
+            var type = program.values[input].type
+            if let constant { type.shape = Shape(constant.shape) }
+            return Operand(type, constant: constant)
+          }
         }
         if zip(node.inputs, known).allSatisfy({ ($0 == nil) == ($1 == nil) }),
           let byteCount = try node.operation.resultByteCount(
@@ -105,7 +113,10 @@ public final class Model: Sendable {
             try node.operation.evaluate(
               known, quantizations: quantizations, kernels: options.kernels)
           }
-          for (output, tensor) in zip(node.outputs, results) { constants[output] = tensor }
+          for (output, tensor) in zip(node.outputs, results) {
+            try program.values[output].type.shape.requireAdmitting(tensor.shape)
+            constants[output] = tensor
+          }
           isComputedAtLoad[index] = true
           evaluatedByteCount += byteCount
           return

@@ -69,7 +69,7 @@ public final class Session: @unchecked Sendable {
     defer { withExtendedLifetime(tensors) {} }
 
     if let observer {
-      for value in plan.inputValues {
+      for value in plan.givenValues {
         if let view = plan.view(of: value, inputs: addresses) { try observer(value, view) }
       }
     }

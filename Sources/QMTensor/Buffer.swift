@@ -34,7 +34,7 @@ public final class Buffer: @unchecked Sendable {
 
   /// Memory of the machine, in bytes. A system that promises more than it has ends the process
   /// when the promise is called in, and not with an error.
-  private static let physicalByteCount: Int = {
+  package static let physicalByteCount: Int = {
     let (pages, size) = (sysconf(Int32(_SC_PHYS_PAGES)), sysconf(Int32(_SC_PAGESIZE)))
     guard pages > 0, size > 0 else { return .max }
     let (byteCount, overflow) = Int(pages).multipliedReportingOverflow(by: Int(size))

@@ -78,6 +78,10 @@ struct FailureTests {
     ["in.onnx", "o.qm", "--bits", "4x"], ["in.onnx", "o.qm", "--bits"], ["in.onnx", "o.qm", "--nope"],
     ["in.onnx", "o.qm", "--ranges", "percentile:101"], ["in.onnx", "o.qm", "--threads", "0"],
     ["in.onnx", "o.qm", "--activations", "int8"],
+    ["in.onnx", "o.qm", "--limit-samples", "4"],
+    ["in.onnx", "o.qm", "--bits", "32", "--per-tensor"],
+    ["in.onnx", "o.qm", "--bits", "32", "--bits-for", "fc=8"],
+    ["in.onnx", "o.qm", "--bits", "32", "--activations", "dynamic"],
   ])
   func wrongUsage(arguments: [String]) throws {
     let result = try Tool.qconvert.run(arguments)
@@ -92,6 +96,18 @@ struct FailureTests {
       "--min-sqnr", "30")
     expectRefusal(result, by: .qconvert, status: 2, naming: "--min-sqnr")
     #expect(result.errors.contains("--bits 4"))
+    #expect(try folder.names.isEmpty)
+  }
+
+  /// An option that could not do anything is a mistake of the caller's.
+  @Test func optionsWithoutEffectAreRefused() throws {
+    let unmeasured = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--min-sqnr", "30")
+    expectRefusal(unmeasured, by: .qconvert, status: 64, naming: "--samples")
+    let array = Fixture.root.appendingPathComponent("fixtures/npy/double_quotes.npy").path
+    for option in [["--keep-float", "w"], ["--bits-for", "w=8"], ["--explain"]] {
+      let result = try Tool.qconvert.run([array, folder.path("o.qm")] + option)
+      expectRefusal(result, by: .qconvert, status: 64, naming: "--per-tensor")
+    }
     #expect(try folder.names.isEmpty)
   }
 

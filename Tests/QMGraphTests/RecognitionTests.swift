@@ -354,4 +354,17 @@ import Testing
     let other = try Model(after.flattened().program).run(["x": x])["y"]!
     #expect(one.isIdentical(to: other))
   }
+
+
+  /// As deep as a file may make it: what looks for a bias may not follow the whole chain.
+  @Test func longChainsOfSumsAreRead() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [.free("n"), 4]))
+    var sum = x
+    for index in 0..<30_000 {
+      sum = try graph.append(.binary(Binary(.add)), name: "sum\(index)", [sum, x])[0]
+    }
+    try graph.addOutput(name: "y", sum)
+    #expect(try DefaultPasses.run(on: graph).nodes.count == 30_000)
+  }
 }

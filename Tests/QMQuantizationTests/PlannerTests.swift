@@ -133,4 +133,67 @@ import Testing
     #expect(kept(conversion)["masked"] == Plan.Kept.nonFinite)
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
   }
+
+
+  /// A clipped layer is no spectrum, whatever steep function follows at the end.
+  @Test func layersWithLimitsAreNoSignalFront() throws {
+    var network = try Network([8, 16])
+    let limits = Epilogue(function: .clip(minimum: 0, maximum: 6))
+    let first = try network.product(network.x, 16, "first", limits)
+    let second = try network.product(first, 16, "second", limits)
+    let norm = try network.graph.append(
+      .reduction(Reduction(.norm, axes: [1], keepsAxes: true)), name: "norm", [second],
+      outputNames: ["norm"])[0]
+    let y = try network.graph.append(
+      .binary(Binary(.divide)), name: "y", [second, norm], outputNames: ["y"])[0]
+    let kept = kept(
+      try network.converted(y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) }))
+    for name in ["x", "first"] { #expect(kept[name] == nil, "\(name)") }
+  }
+
+  /// The output is a feature in another arrangement, which a layer reads as well.
+  @Test func whatALayerReadsIsNoOutputTail() throws {
+    var network = try Network([8, 16])
+    let feature = try network.product(network.x, 12, "feature", Epilogue(function: .relu))
+    let turned = try network.graph.append(
+      .transpose(Transpose(permutation: [1, 0])), name: "turned", [feature],
+      outputNames: ["turned"])[0]
+    try network.graph.addOutput(name: "feature", turned)
+    let y = try network.product(feature, 4, "y")
+    let conversion = try network.converted(
+      y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) })
+    #expect(kept(conversion)["feature"] == nil)
+    let last = try #require(conversion.program.nodes.first { $0.name == "y" })
+    #expect(conversion.program.way(of: last).way == .integer)
+  }
+
+  /// One number for one sample has no spread that noise could be compared with.
+  @Test func aSingleNumberIsNoReasonToStayReal() throws {
+    var network = try Network([1, 16])
+    let hidden = try network.product(network.x, 12, "hidden", Epilogue(function: .relu))
+    let y = try network.product(hidden, 1, "y")
+    let conversion = try network.converted(y, samples: [numbers(16, seed: 2, 0.5...1)])
+    #expect(kept(conversion)["x"] == nil)
+    #expect(kept(conversion)["hidden"] == nil)
+  }
+
+  /// What extents decide is computed by no step, and still has a range.
+  @Test func valuesThatExtentsDecideAreObserved() throws {
+    var network = try Network([.free("n"), 16])
+    var graph = network.graph
+    let extents = try graph.append(.shapeOf(ShapeOf()), name: "extents", [network.x])[0]
+    let filled = try graph.append(
+      .fill(Fill()), name: "filled",
+      [extents, graph.addConstant(name: "half", Tensor([], [Float(0.5)]))],
+      outputNames: ["filled"])[0]
+    let sum = try graph.append(
+      .binary(Binary(.add)), name: "sum", [network.x, filled], outputNames: ["sum"])[0]
+    network.graph = graph
+    try network.graph.addOutput(name: "y", network.product(sum, 4, "y"))
+    let samples = try (0..<4).map { ["x": try Tensor([8, 16], numbers(128, seed: $0, -1...1))] }
+    let conversion = try Conversion(
+      network.graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
+      samples: Samples(tensors: samples))
+    #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
+  }
 }

@@ -177,4 +177,76 @@ import Testing
       #expect(firstDifference(sum, expected) == nil)
     }
   }
+
+
+  /// Extents that only loading computes, declared as others: weights would be read beyond their end.
+  @Test func whatLoadingComputesIsHeldAgainstItsDeclaration() throws {
+    for (declared, isGood) in [([2, 3], true), ([2048, 3], false)] {
+      let values = [
+        Program.Value(ValueType(.float32, [4, 3]), name: "x"),
+        Program.Value(ValueType(.int32, [2]), constant: 0),
+        Program.Value(ValueType(.float32, [1, 1]), constant: 1),
+        Program.Value(ValueType(.int64, [2])),
+        Program.Value(ValueType(.float32, Shape(declared))),
+        Program.Value(ValueType(.float32, [4, .fixed(declared[0])]), name: "y"),
+      ]
+      let program = Program(
+        values: values,
+        constants: [.init(try Tensor([2], [Int32(2), 3])), .init(try Tensor([1, 1], [Float(2)]))],
+        nodes: [
+          .init(.cast(Cast(to: .int64)), inputs: [1], outputs: [3]),
+          .init(.expand(Expand()), inputs: [2, 3], outputs: [4]),
+          .init(
+            .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), inputs: [0, 4],
+            outputs: [5]),
+        ], inputs: [0], outputs: [.init(name: "y", value: 5)])
+      if isGood {
+        let ones = try Tensor([4, 3], [Float](repeating: 1, count: 12))
+        #expect(
+          try Model(program).run(["x": ones])["y"]?.elements(as: Float.self)
+            == [Float](repeating: 6, count: 8))
+      } else {
+        #expect(throws: QMError.self) { try Model(program) }
+      }
+    }
+  }
+
+  /// Axes that a broadcast multiplies: 2^60 elements of a sum that nobody could hold.
+  @Test func extentsAreBoundedBeforeKernelsComputeWithThem() throws {
+    var values = [Program.Value(ValueType(.float32, [.free("n")]), name: "x")]
+    var nodes: [Program.Node] = []
+    var sum = 0
+    for axis in 1..<4 {
+      values.append(
+        Program.Value(
+          ValueType(.float32, Shape([.free("n")] + .init(repeating: 1, count: axis)))))
+      let apart = values.count - 1
+      nodes.append(
+        .init(.unsqueeze(Unsqueeze(axes: Array(1...axis))), inputs: [0], outputs: [apart]))
+      values.append(
+        Program.Value(
+          ValueType(.float32, Shape(.init(repeating: .free("n"), count: axis + 1))),
+          name: axis == 3 ? "y" : ""))
+      nodes.append(
+        .init(.binary(Binary(.add)), inputs: [apart, sum], outputs: [values.count - 1]))
+      sum = values.count - 1
+    }
+    let program = Program(
+      values: values, constants: [], nodes: nodes, inputs: [0],
+      outputs: [.init(name: "y", value: sum)])
+    let model = try Model(program)
+    #expect(try model.run(["x": Tensor(zeros: .float32, [3])])["y"]?.shape == [3, 3, 3, 3])
+    #expect(throws: QMError.outOfMemory(byteCount: 0)) {
+      try model.run(["x": Tensor(zeros: .float32, [1 << 20])])
+    }
+  }
+
+  @Test func optionsBelowTheirLeastAreTheLeast() throws {
+    var options = Model.Options()
+    options.cachedPlanCount = 0
+    options.threadCount = 0
+    let model = try Model(addition([2], [2], [2]), options: options)
+    let one = try Tensor([2], [Float(1), 2])
+    #expect(try model.run(["x0": one, "x1": one])["y"]?.elements(as: Float.self) == [2, 4])
+  }
 }

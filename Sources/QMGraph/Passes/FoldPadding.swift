@@ -85,16 +85,18 @@ public struct FoldPadding: Pass {
   }
 
   private func isZero(_ value: Graph.ValueID, _ matching: Matching) -> Bool {
-    if let constant = matching.graph[value].constant {
-      return constant.elementType == .float32 && constant.elementCount <= 1 << 20
-        && constant.elements(as: Float.self).allSatisfy { $0 == 0 }
+    var value = value
+    while let node = matching.producer(of: value) {
+      switch node.operation {
+      case .fill: return node.input(1).map { matching.scalar($0) == 0 } ?? false
+      case .expand, .reshape, .tile, .unsqueeze, .squeeze, .identity, .slice:
+        guard let input = node.input(0) else { return false }
+        value = input
+      default: return false
+      }
     }
-    guard let node = matching.producer(of: value) else { return false }
-    switch node.operation {
-    case .fill: return node.input(1).map { matching.scalar($0) == 0 } ?? false
-    case .expand, .reshape, .tile, .unsqueeze, .squeeze, .identity, .slice:
-      return node.input(0).map { isZero($0, matching) } ?? false
-    default: return false
-    }
+    guard let constant = matching.graph[value].constant else { return false }
+    return constant.elementType == .float32 && constant.elementCount <= 1 << 20
+      && constant.elements(as: Float.self).allSatisfy { $0 == 0 }
   }
 }

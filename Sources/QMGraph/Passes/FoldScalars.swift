@@ -190,6 +190,8 @@ public struct FoldScalars: Pass {
       return product.rightLayout == .channelsFirst && weights.shape.count == 2
     case .convolution(let convolution):
       guard offset != 0 else { return true }
+      // An output of a transposed convolution sees only some of the taps.
+      guard !convolution.isTransposed else { return false }
       guard case .explicit(let before, let after) = convolution.padding else { return false }
       return (before + after).allSatisfy { $0 == 0 }
     default: return false

@@ -80,15 +80,21 @@ struct Matching {
   func square(_ value: Graph.ValueID) -> Graph.ValueID? {
     if let x = operand(value, of: .square) { return x }
     if let (left, right) = operands(value, of: .multiply), left == right { return left }
-    if let (base, exponent) = operands(value, of: .power), scalar(exponent) == 2 { return base }
-    return nil
+    return power(value, 2)
+  }
+
+  /// x, where `value` is x to the power of `exponent`. An exponent of more axes would add them.
+  private func power(_ value: Graph.ValueID, _ exponent: Float) -> Graph.ValueID? {
+    guard let (base, given) = operands(value, of: .power), scalar(given) == exponent,
+      shape(given).rank <= shape(base).rank
+    else { return nil }
+    return base
   }
 
   /// x, where `value` is √x.
   func squareRoot(_ value: Graph.ValueID) -> Graph.ValueID? {
     if let x = operand(value, of: .squareRoot) { return x }
-    if let (base, exponent) = operands(value, of: .power), scalar(exponent) == 0.5 { return base }
-    return nil
+    return power(value, 0.5)
   }
 
   /// x, where `value` is 1 / x.
@@ -100,7 +106,7 @@ struct Matching {
 
   /// x, where `value` is 1 / √x.
   func inverseSquareRoot(_ value: Graph.ValueID) -> Graph.ValueID? {
-    if let (base, exponent) = operands(value, of: .power), scalar(exponent) == -0.5 { return base }
+    if let base = power(value, -0.5) { return base }
     return reciprocal(value).flatMap { squareRoot(stripped($0)) }
       ?? squareRoot(value).flatMap { reciprocal($0) }
   }
@@ -151,11 +157,15 @@ struct Matching {
   /// The value without nodes that only repeat it along axes of 1, or add and drop such axes.
   func stripped(_ value: Graph.ValueID) -> Graph.ValueID {
     var value = value
+    // Once repeated, an axis may be another one's: of a square matrix, rows read like columns.
+    var isRepeated = false
     while let node = producer(of: value), let input = node.input(0) {
       switch node.operation {
-      case .expand where repeatsUnits(shape(input), as: shape(value)): break
-      case .reshape where hasSameAxes(input, value), .unsqueeze where hasSameAxes(input, value),
-        .squeeze where hasSameAxes(input, value), .identity:
+      case .expand where repeatsUnits(shape(input), as: shape(value)): isRepeated = true
+      case .identity: break
+      case .reshape where !isRepeated && hasSameAxes(input, value),
+        .unsqueeze where !isRepeated && hasSameAxes(input, value),
+        .squeeze where !isRepeated && hasSameAxes(input, value):
         break
       default: return value
       }

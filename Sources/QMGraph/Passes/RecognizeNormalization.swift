@@ -128,22 +128,27 @@ private struct Matcher {
 
   /// The normalization that `value` ends, if it ends one.
   func normalization(_ value: Graph.ValueID) -> Normalization? {
+    if let found = scaled(value) ?? distributed(value) { return found }
+    for (inner, constant) in matching.pairs(value, of: .add)
+    where matching.graph[constant].constant != nil && isPrivate(inner) {
+      if var found = scaled(inner) ?? distributed(inner), found.bias == nil,
+        let bias = parameter(constant, of: found)
+      {
+        found.bias = bias
+        return found
+      }
+    }
+    return nil
+  }
+
+  /// A core, perhaps times γ, in any order of operands; a core that others read stays apart.
+  private func scaled(_ value: Graph.ValueID) -> Normalization? {
     if let found = core(value) { return found }
-    if let found = distributed(value) { return found }
-    // The parameters may follow in any order of operands; a core that others read stays apart.
     for (inner, constant) in matching.pairs(value, of: .multiply) {
       if isPrivate(inner), var found = core(inner), found.scale == nil,
         let scale = parameter(constant, of: found)
       {
         found.scale = scale
-        return found
-      }
-    }
-    for (inner, constant) in matching.pairs(value, of: .add) {
-      if isPrivate(inner), var found = normalization(inner), found.bias == nil,
-        let bias = parameter(constant, of: found)
-      {
-        found.bias = bias
         return found
       }
     }

@@ -114,8 +114,10 @@ extension NodeReader {
     try requireFinite(given, "weights")
     try requireFinite(bias, "bias")
     let groups = try integer("group") ?? 1
-    guard groups >= 1, extents[0] % groups == 0, extents[0] > 0 else {
-      throw .malformed("group \(groups) for weights of \(extents[0]) channels")
+    guard groups >= 1, extents[0] % groups == 0,
+      extents.allSatisfy({ (1...Self.largestExtent).contains($0) })
+    else {
+      throw .malformed("group \(groups) for weights of extents \(extents)")
     }
     let window = try window(spatialRank: rank - 2)
     let (before, after) = try transposedPads(window, kernel: Array(extents[2...]), shape(input))

@@ -187,8 +187,9 @@ extension NodeReader {
       throw .unsupported("input \(shape(input)); expected two known extents")
     }
     let offset = try integer("k") ?? 0
-    guard let count = Shape.elementCount(of: extents), count <= 1 << 22,
-      abs(offset) <= 1 << 22
+    let largest = 1 << 22
+    guard let count = Shape.elementCount(of: extents), count <= largest, extents[0] <= largest,
+      (-largest...largest).contains(offset)
     else { throw .unsupported("a matrix of \(extents)") }
     var elements = [Float](repeating: 0, count: count)
     for row in 0..<extents[0] where (0..<extents[1]).contains(row + offset) {

@@ -106,6 +106,13 @@ extension NodeReader {
     {
       return try finish(.unary(Unary(.square)), [base], as: base.type)
     }
+    let isExact = base.type == .int32 || base.type == .int64
+    if isExact, exponent.type.isInteger {
+      let whole =
+        exponent.type == base.type
+        ? exponent : try append(.cast(Cast(to: base.type)), [exponent], as: base.type, "exponent")
+      return try finish(.binary(Binary(.power)), [base, whole], as: base.type)
+    }
     guard base.type != exponent.type || !base.type.isFloatingPoint else {
       return try finish(.binary(Binary(.power)), [base, exponent], as: base.type)
     }
@@ -167,10 +174,11 @@ extension NodeReader {
     let largest = Float.greatestFiniteMagnitude
     let input = try input(0)
     if opset < 11 {
-      let low = try number("min", default: -largest)
-      let high = try number("max", default: largest)
+      let low = try anyNumber("min") ?? -largest
+      let high = try anyNumber("max") ?? largest
       return try clip(input, low, high)
     }
+    try requireNoAttributes("min", "max")
     let low = try hasInput(1) ? self.input(1) : nil
     let high = try hasInput(2) ? self.input(2) : nil
     try requireSameType(input, low, high)

@@ -27,7 +27,14 @@ extension NodeReader {
 
   /// Axes are an attribute before opset 13, then an input.
   private func givenAxes() throws(QMError) -> [Int]? {
-    opset < 13 ? try integers("axes") : try constantIntegers(1, "axes")
+    guard opset >= 13 else {
+      guard node.inputs.count == 1 else {
+        throw .malformed("axes are an input; before opset 13 they are an attribute")
+      }
+      return try integers("axes")
+    }
+    try requireNoAttributes("axes")
+    return try constantIntegers(1, "axes")
   }
 
   func squeeze() throws(QMError) {
@@ -98,6 +105,7 @@ extension NodeReader {
     let axis = try axis(integer("axis") ?? 0, rank: shape(input).rank)
     let count = node.outputs.count
     guard count >= 1 else { throw .malformed("it has no outputs") }
+    if opset >= 13 { try requireNoAttributes("split") }
     let given = try opset < 13 ? integers("split") : constantIntegers(1, "sizes")
     let sizes: Split.Sizes
     if let given {
@@ -197,7 +205,7 @@ extension NodeReader {
       guard let pads = try integers("pads") else {
         throw .malformed("attribute 'pads' is missing")
       }
-      let value = try number("value", default: 0)
+      let value = try anyNumber("value") ?? 0
       let constant = try value == 0 || mode != .constant ? nil : addScalar(value, "value")
       return try finish(
         .pad(Pad(mode)), [input, addConstant(pads, "pads"), constant], as: input.type)
@@ -254,7 +262,7 @@ extension NodeReader {
     let tensor: Tensor
     switch node.attributes[0].name {
     case "value": tensor = try self.tensor("value")!
-    case "value_float": tensor = try Tensor([], [number("value_float", default: 0)])
+    case "value_float": tensor = try Tensor([], [anyNumber("value_float") ?? 0])
     case "value_floats":
       let numbers = try numbers("value_floats")!
       tensor = try Tensor([numbers.count], numbers)

@@ -86,6 +86,9 @@ extension NodeReader {
   /// a constant that is a constant, which remembers its codes.
   func dequantizeLinear() throws(QMError) {
     let codes = try raw(0)
+    guard codes.type.isInteger else {
+      throw .malformed("codes of type \(codes.type), expected integers")
+    }
     let scale = try float(1)
     if case .fixed(let given, let zeroPoint) = builder.type(of: codes).quantization {
       let (type, expected) = try self.zeroPoint()
@@ -171,8 +174,8 @@ extension NodeReader {
     _ parameter: Value, axis: Int, of value: Value
   ) throws(QMError) -> Value {
     guard let size = try integer("block_size"), size > 0, var extents = shape(parameter).extents,
-      let count = shape(value)[axis].extent, (count + size - 1) / size == extents[axis],
-      size <= count
+      let count = shape(value)[axis].extent, size <= count,
+      (count + size - 1) / size == extents[axis]
     else {
       throw .unsupported(
         "scales \(shape(parameter)) for \(shape(value)); expected block_size and known extents")

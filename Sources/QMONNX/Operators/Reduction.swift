@@ -8,6 +8,7 @@ extension NodeReader {
     let rank = shape(input).rank
     let given: [Int]?
     if opset >= first {
+      try requireNoAttributes("axes")
       given = try constantIntegers(1, "axes")
     } else {
       guard node.inputs.count == 1 else {

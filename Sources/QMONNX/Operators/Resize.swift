@@ -144,7 +144,9 @@ extension NodeReader {
     guard let ratio = policy == "not_larger" ? ratios.min() : ratios.max(),
       ratio.isFinite, ratio >= 0, ratio < Float(1 << 30)
     else { throw .malformed("sizes \(sizes.prefix(8))") }
-    return extents.map { Int((Float($0) * ratio).rounded(.toNearestOrAwayFromZero)) }
+    let wanted = extents.map { (Float($0) * ratio).rounded(.toNearestOrAwayFromZero) }
+    guard wanted.allSatisfy({ $0 < 0x1p31 }) else { throw .malformed("sizes \(sizes.prefix(8))") }
+    return wanted.map { Int($0) }
   }
 
   func depthToSpace() throws(QMError) {

@@ -179,6 +179,9 @@ public struct Pad: OperationProtocol {
     let inExtents = try input.concreteExtents()
     let outExtents = try outputs[0].concreteExtents()
     let amounts = try allAmounts(pads, axes: axes?.values, extents: inExtents)
+    // One copy for each element that is added.
+    let added = amounts.reduce(0) { $0 + max($1.before, 0) + max($1.after, 0) }
+    guard mode == .constant || added <= 1 << 16 else { return nil }
     let steps = steps(amounts, inExtents: inExtents, outExtents: outExtents, outputs[0].elementType)
 
     guard mode == .constant else { return .moving(Self.name, kernels, steps) }
