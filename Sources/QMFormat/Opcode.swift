@@ -55,6 +55,7 @@ package enum Opcode: UInt8, CaseIterable {
   case nonZero = 86
   case depthToSpace = 87
   case spaceToDepth = 88
+  case choice = 89
   // Between real numbers and codes, from 96.
   case quantize = 96
   case dynamicQuantize = 97
@@ -111,6 +112,7 @@ extension Operation {
     case .nonZero: .nonZero
     case .depthToSpace: .depthToSpace
     case .spaceToDepth: .spaceToDepth
+    case .choice: .choice
     case .quantize: .quantize
     case .dynamicQuantize: .dynamicQuantize
     case .dequantize: .dequantize
@@ -273,7 +275,7 @@ extension Operation {
     case .triangle(let operation):
       writer.flag(operation.isUpper)
     case .identity, .slice, .expand, .tile, .fill, .dequantize, .select, .progression,
-      .nonZero:
+      .nonZero, .choice:
       break
     }
   }
@@ -434,6 +436,7 @@ extension Operation {
         SpaceToDepth(
           block: try reader.signed(), channelsComeFirst: try reader.flag(),
           order: try reader.code("channel order", as: ChannelOrder.self)))
+    case .choice: self = .choice(Choice())
     case .oneHot: self = .oneHot(OneHot(axis: try reader.signed()))
     case .triangle: self = .triangle(Triangle(isUpper: try reader.flag()))
     }
@@ -476,7 +479,7 @@ extension Operation {
     case .depthToSpace(let operation): [operation.block]
     case .spaceToDepth(let operation): [operation.block]
     case .comparison, .logic, .classification, .select, .progression, .triangle, .scatterND,
-      .nonZero:
+      .nonZero, .choice:
       []
     case .matrixMultiply, .recurrent, .unary, .binary, .table, .cast, .batchNormalization,
       .identity,
@@ -508,7 +511,7 @@ extension Operation {
       .shapeOf, .fill, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic,
       .classification, .select, .argExtreme, .topK,
       .cumulativeSum, .progression, .oneHot, .triangle, .gatherElements, .gatherND,
-      .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth:
+      .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth, .choice:
       []
     }
   }
@@ -535,7 +538,7 @@ extension Operation {
       .dynamicQuantize, .dequantize, .comparison, .logic, .classification, .select, .argExtreme,
       .topK,
       .cumulativeSum, .progression, .oneHot, .triangle, .resize, .gatherElements, .gatherND,
-      .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth:
+      .scatterElements, .scatterND, .nonZero, .depthToSpace, .spaceToDepth, .choice:
       .float32
     }
   }

@@ -20,7 +20,7 @@ extension Program {
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
       .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .select, .progression, .oneHot,
       .triangle, .gatherElements, .gatherND, .scatterElements, .scatterND, .nonZero, .depthToSpace,
-      .spaceToDepth:
+      .spaceToDepth, .choice:
       return .init(.move, reason: outputs.first.map { moved($0) } ?? "")
     case .quantize:
       return .init(.float, reason: "rounds real numbers to codes on a fixed grid")

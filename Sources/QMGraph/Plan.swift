@@ -119,6 +119,8 @@ public struct Plan: Sendable {
     case damage(Double)
     /// It held NaN or infinities over the samples, as masks of attention do.
     case nonFinite
+    /// It is in a branch that no sample takes.
+    case unseen
   }
 
   public var weights: [Graph.ValueID: Weights] = [:]

@@ -390,7 +390,7 @@ public enum OperatorTable {
     ONNXOperator("NonZero", since: 9, inputs: 1...1, .move, "constants only") {
       (node) throws(QMError) in try node.nonZero()
     },
-    ONNXOperator("If", inputs: 1...1, .read, "both branches run where the condition is computed") {
+    ONNXOperator("If", inputs: 1...1, .read, "both branches run where data decides") {
       (node) throws(QMError) in try node.condition()
     },
     ONNXOperator("Expand", since: 8, inputs: 2...2, .move) { (node) throws(QMError) in

@@ -135,6 +135,16 @@ struct PartialIntegers {
         default: left[index] == right[index] ? left[index] : .unknown
         }
       }
+    case .choice:
+      guard let condition = operands[0]?.partial?.elements.first, let left = operands[1]?.elements,
+        let right = operands[2]?.elements, left.count == count, right.count == count
+      else { return nil }
+      elements = zip(left, right).map { left, right in
+        switch condition {
+        case .known(let value): value != 0 ? left : right
+        default: left == right ? left : .unknown
+        }
+      }
     default: return nil
     }
     guard elements.count == count, elements.contains(where: { $0 != .unknown }) else { return nil }

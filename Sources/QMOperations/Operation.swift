@@ -219,6 +219,7 @@ public enum Operation: Hashable, Sendable {
   case nonZero(NonZero)
   case depthToSpace(DepthToSpace)
   case spaceToDepth(SpaceToDepth)
+  case choice(Choice)
   // Between real numbers and codes.
   case quantize(Quantize)
   case dynamicQuantize(DynamicQuantize)
@@ -273,6 +274,7 @@ public enum Operation: Hashable, Sendable {
     case .nonZero(let operation): operation
     case .depthToSpace(let operation): operation
     case .spaceToDepth(let operation): operation
+    case .choice(let operation): operation
     case .quantize(let operation): operation
     case .dynamicQuantize(let operation): operation
     case .dequantize(let operation): operation

@@ -30,6 +30,7 @@ public struct Conversion: Sendable {
       switch reason {
       case .outputTail: nil
       case .signalFront: Kept(value: graph[value].name, reason: "in front of a power spectrum")
+      case .unseen: Kept(value: graph[value].name, reason: "no sample computes it")
       case .nonFinite: Kept(value: graph[value].name, reason: "holds NaN or infinities")
       case .damage(let ratio):
         Kept(

@@ -140,6 +140,8 @@ public struct Planner {
       kept[group(of: value)] = .nonFinite
     }
     let activations = codedActivations.filter { kept[group(of: $0)] == nil }
+    var known: Set<Graph.ValueID> = []
+    var unseen: Set<Graph.ValueID> = []
     for value in activations {
       let range: ClosedRange<Float>
       if let analytic = analyticRange(of: value) {
@@ -147,13 +149,16 @@ public struct Planner {
       } else if let seen = statistics[value] {
         range = recipe.rangeEstimator.range(of: seen)
       } else {
-        throw QMError.internalFault("it was not observed").within(.value(graph[value].name))
+        // In a branch that no sample takes.
+        if groups.isMoved(value, from: known) { known.insert(value) } else { unseen.insert(value) }
+        continue
       }
+      known.insert(value)
       let group = groups.group(of: value)
       let known = ranges[group] ?? (0, 0)
       ranges[group] = (min(known.low, range.lowerBound), max(known.high, range.upperBound))
     }
-    for value in activations {
+    for value in activations where known.contains(value) {
       guard let range = ranges[group(of: value)] else { continue }
       plan.activations[value] = .fixed(
         wide.contains(group(of: value))
@@ -162,6 +167,14 @@ public struct Planner {
     }
     for value in codedActivations {
       if let reason = kept[group(of: value)] { plan.kept[value] = reason }
+    }
+    for value in unseen { plan.kept[value] = .unseen }
+    for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {
+      if constantWeights(of: node) != nil, let input = node.input(ProductOperand.input),
+        unseen.contains(input)
+      {
+        plan.activations[input] = .dynamic
+      }
     }
     return plan
   }
@@ -303,7 +316,7 @@ public struct Planner {
       .batchNormalization, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic,
       .classification, .select, .argExtreme, .topK, .cumulativeSum, .progression, .oneHot,
       .triangle, .resize, .gatherElements, .gatherND, .scatterElements, .scatterND, .nonZero,
-      .depthToSpace, .spaceToDepth:
+      .depthToSpace, .spaceToDepth, .choice:
       return []
     }
   }
@@ -366,7 +379,8 @@ public struct Planner {
 }
 
 /// Values whose elements are the same numbers: what moves elements, or picks some, makes its
-/// output one of its input's group, and a concatenation joins the groups of its inputs.
+/// output one of its input's group, and a concatenation joins the groups of its inputs, a choice
+/// those of its sides.
 private struct GridGroups {
   private var parents: [Int]
   private let graph: Graph
@@ -376,7 +390,7 @@ private struct GridGroups {
     switch operation {
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
       .slice, .pad, .gather, .expand, .tile, .triangle, .gatherElements, .gatherND, .depthToSpace,
-      .spaceToDepth:
+      .spaceToDepth, .choice:
       true
     case .resize(let resize):
       if case .nearest = resize.mode { resize.coordinates != .region } else { false }
@@ -395,12 +409,25 @@ private struct GridGroups {
     }
     self.producers = producers
     for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
-      guard let first = node.input(0) else { continue }
-      for output in node.outputs { join(first.index, output.index) }
-      if case .concatenate = node.operation {
-        for case .some(let input) in node.inputs.dropFirst() { join(first.index, input.index) }
+      for input in GridGroups.moved(by: node) {
+        for output in node.outputs { join(input.index, output.index) }
       }
     }
+  }
+
+  /// The inputs whose elements the outputs of a node that keeps the grid are.
+  private static func moved(by node: Graph.Node) -> [Graph.ValueID] {
+    switch node.operation {
+    case .concatenate: node.inputs.compactMap { $0 }
+    case .choice: node.inputs.dropFirst().compactMap { $0 }
+    default: node.inputs.prefix(1).compactMap { $0 }
+    }
+  }
+
+  /// Whether each element of a value is one of these values', or of a constant.
+  func isMoved(_ value: Graph.ValueID, from known: Set<Graph.ValueID>) -> Bool {
+    guard let node = producer(of: value), GridGroups.keepsGrid(node.operation) else { return false }
+    return GridGroups.moved(by: node).allSatisfy { graph[$0].constant != nil || known.contains($0) }
   }
 
   func group(of value: Graph.ValueID) -> Int { root(value.index) }

@@ -26,7 +26,9 @@ struct SignalFront {
     }
     var steep: [Graph.ValueID] = []
     for node in graph.nodes {
-      let activations = node.inputs.compactMap { $0 }.filter { graph[$0].constant == nil }
+      var inputs = node.inputs[...]
+      if case .choice = node.operation { inputs = inputs.dropFirst() }
+      let activations = inputs.compactMap { $0 }.filter { graph[$0].constant == nil }
       let before = activations.map { path(of: $0) }
       guard !before.contains(.none), var reached = before.max(by: { $0.rawValue < $1.rawValue }),
         let step = SignalFront.step(node)
@@ -80,7 +82,7 @@ struct SignalFront {
         return .steep
       }
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose,
-      .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .cast:
+      .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .cast, .choice:
       return .linear
     default:
       return nil
@@ -137,7 +139,7 @@ struct OutputTail {
     switch operation {
     case .unary, .binary, .softmax, .identity, .reshape, .flatten, .squeeze, .unsqueeze,
       .transpose, .concatenate, .split, .slice, .gather, .expand, .cast, .argExtreme, .topK,
-      .resize, .comparison:
+      .resize, .comparison, .choice:
       true
     default:
       false

@@ -10,19 +10,25 @@ public struct SeededInputs: Sendable {
   private let extents: [[Int]]
 
   /// Extents that free axes other than the first are tried with, in this order: what strides and
-  /// windows of common networks divide, then what fits in front of short sequences.
-  private static let candidates = [32, 64, 48, 16, 8, 4, 1, 128, 224, 320, 1024, 16000]
+  /// windows of common networks divide, then what fits in front of short sequences, then windows of
+  /// speech with what stands in front of them.
+  private static let candidates = [32, 64, 48, 16, 8, 4, 1, 128, 224, 320, 1024, 16000, 576, 288]
 
-  /// Looks for extents that the model runs with: 1 for a free first axis, mostly the batch.
+  /// Looks for extents that the model runs with: 1 for a free first axis, mostly the batch, and for
+  /// axes of its name; then 1 for the free axes of all inputs but the first, mostly states.
   /// - Throws: what the model throws with the first candidate, if no candidate runs.
   public init(_ model: Model) throws(QMError) {
     self.model = model
     let session = Session(model)
     var failure: QMError?
-    for candidate in SeededInputs.candidates {
-      let extents = model.inputs.map { port in
+    let batches = Set(model.inputs.compactMap(\.type.shape.axes.first))
+    for (inputCount, candidate) in [model.inputs.count, 1].flatMap({ inputCount in
+      SeededInputs.candidates.map { (inputCount, $0) }
+    }) {
+      let extents = model.inputs.enumerated().map { number, port in
         port.type.shape.axes.enumerated().map { index, axis in
-          axis.extent ?? (index == 0 ? 1 : candidate)
+          let isOne = index == 0 || number >= inputCount || axis != .free("") && batches.contains(axis)
+          return axis.extent ?? (isOne ? 1 : candidate)
         }
       }
       do {

@@ -27,12 +27,16 @@ final class ExecutionPlan {
   }
 
   private(set) var steps: [Step] = []
-  /// Values that are known before the first step: the program's inputs, what extents decide, and
-  /// other views of their bytes.
+  /// Values that are known before the first step: the program's inputs, what extents and switch
+  /// inputs decide, and other views of their bytes.
   private(set) var givenValues: [Int] = []
-  /// Concrete types of the values.
+  /// What the switch inputs hold in the runs of this plan.
+  let switches: [UInt8]
+  /// Concrete types of the values; nil of those that no run needs.
   let types: [ValueType?]
   private let sources: [Source?]
+  /// For each value the one whose bytes it shares, itself mostly.
+  private let origins: [Int]
   /// Of values that a step computes: offset in the arena.
   private let offsets: [Int?]
   private let arena: Buffer
@@ -48,89 +52,52 @@ final class ExecutionPlan {
 
   deinit { pointers.deallocate() }
 
-  /// - Parameter extents: of each program input.
+  /// - Parameters:
+  ///   - extents: of each program input.
+  ///   - switches: what the model's switch inputs hold, in their order.
   /// - Throws: `invalidInput` or `malformed` if the extents do not fit the program;
   ///   `unsupported` if an intermediate's extents depend on data; `outOfMemory`.
-  init(_ model: Model, extents: [[Int]], threadCount: Int) throws(QMError) {
+  init(
+    _ model: Model, extents: [[Int]], switches: [UInt8], threadCount: Int
+  ) throws(QMError) {
     let program = model.program
-    var types = [ValueType?](repeating: nil, count: program.values.count)
-    var sources = [Source?](repeating: nil, count: program.values.count)
-    for (position, value) in program.inputs.enumerated() {
-      let declared = program.values[value].type
-      types[value] = ValueType(
-        declared.elementType, Shape(extents[position]), declared.quantization)
-      sources[value] = .input(position)
-    }
-    for (value, constant) in model.constants {
-      types[value] = ValueType(
-        constant.elementType, Shape(constant.shape), program.values[value].type.quantization)
-      sources[value] = .constant(constant)
+    let resolution = try Resolution(model, extents: extents, switches: switches)
+    self.switches = switches
+    types = resolution.types
+    let nodes = resolution.nodesToRun()
+    var stepNumbers: [Int: Int] = [:]
+    for (step, node) in nodes.enumerated() { stepNumbers[node] = step }
+    let sources = resolution.sources.map { source -> Source? in
+      switch source {
+      case .input(let position): .input(position)
+      case .constant(let tensor): .constant(tensor)
+      case .alias(let other): .alias(other)
+      case .node(let node): stepNumbers[node].map { .step($0) }
+      case nil: nil
+      }
     }
 
-    // Types and kernels. What extents alone decide is computed here, once, and not in a run.
     var kernels: [(node: Int, kernel: Kernel)] = []
-    var evaluatedByteCount = 0
     var packed: [Buffer] = []
-    for (index, node) in program.nodes.enumerated() where !model.isComputedAtLoad[index] {
-      try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
-        var operands: [Operand?] = []
-        for input in node.inputs {
-          guard let input else {
-            operands.append(nil)
-            continue
-          }
-          guard let type = types[input], let source = sources[input] else {
-            throw .internalFault("value \(input) is used before it is computed")
-          }
-          var constant: Tensor?
-          if case .constant(let tensor) = source { constant = tensor }
-          operands.append(Operand(type, constant: constant))
-        }
-        if let results = try ExecutionPlan.evaluate(
-          node.operation, operands, model.kernels,
-          limit: min(model.evaluatedByteLimit, model.options.runByteLimit) - evaluatedByteCount)
-        {
-          evaluatedByteCount += results.reduce(0) { $0 + $1.byteCount }
-          for (output, tensor) in zip(node.outputs, results) {
-            try program.values[output].type.shape.requireAdmitting(tensor.shape)
-            types[output] = ValueType(
-              tensor.elementType, Shape(tensor.shape), program.values[output].type.quantization)
-            sources[output] = .constant(tensor)
-          }
-          return
-        }
-        let outputs = try node.operation.body.outputTypes(for: operands)
-        for (output, type) in zip(node.outputs, outputs) {
-          guard let extents = type.shape.extents else {
-            throw .unsupported("the extents \(type.shape) of its output depend on data")
-          }
-          try program.values[output].type.shape.requireAdmitting(extents)
-          // Kernels compute with the extents before memory is asked for.
-          let byteCount = try Tensor.byteCount(of: type.elementType, extents)
-          guard byteCount <= min(model.options.runByteLimit, Buffer.physicalByteCount) else {
-            throw .outOfMemory(byteCount: byteCount)
-          }
-          types[output] = type
-          sources[output] = .step(kernels.count)
-        }
-        if node.operation.body.aliasesInput, let input = node.inputs[0] {
-          sources[node.outputs[0]] = .alias(input)
-          return
-        }
+    for index in nodes {
+      let node = program.nodes[index]
+      try within(node.context) { () throws(QMError) in
+        let operands = try resolution.operands(of: index)
         var rearranged = model.packed[index]
         if rearranged == nil {
           rearranged = try node.operation.body.pack(operands, for: model.kernels)
           if let rearranged { packed.append(rearranged) }
         }
         let prepared = try PreparedNode(
-          node.operation, operands: operands, outputs: outputs, packed: rearranged,
+          node.operation, operands: operands,
+          outputs: node.outputs.compactMap { resolution.types[$0] }, packed: rearranged,
           kernels: model.kernels)
         kernels.append((index, prepared.kernel))
       }
     }
 
     // Lifetimes: a value's bytes are needed until the last step that reads it or an alias of it.
-    let origins = ExecutionPlan.origins(sources)
+    origins = ExecutionPlan.origins(sources)
     var lastSteps = [Int](repeating: -1, count: program.values.count)
     for (step, entry) in kernels.enumerated() {
       for case .some(let input) in program.nodes[entry.node].inputs {
@@ -171,7 +138,6 @@ final class ExecutionPlan {
     pointers = .allocate(capacity: placeCount)
     pointers.initialize(repeating: nil)
     inputPlaces = [[Int]](repeating: [], count: program.inputs.count)
-    self.types = types
     self.sources = sources
     self.offsets = offsets
     self.packed = packed
@@ -225,14 +191,13 @@ final class ExecutionPlan {
   /// - Parameter inputs: addresses of the program's inputs.
   func view(of value: Int, inputs: [UnsafeMutableRawPointer]) -> TensorView? {
     guard let type = types[value], let extents = type.shape.extents else { return nil }
-    let base: UnsafeMutableRawPointer?
-    switch sources[value] {
-    case .input(let position): base = inputs[position]
-    case .alias(let other): return view(of: other, inputs: inputs).map {
-      TensorView(type.elementType, extents, type.quantization, base: $0.base)
-    }
-    default: base = address(of: value)
-    }
+    let origin = origins[value]
+    let base: UnsafeMutableRawPointer? =
+      if case .input(let position) = sources[origin] {
+        inputs[position]
+      } else {
+        address(of: origin)
+      }
     return base.map { TensorView(type.elementType, extents, type.quantization, base: $0) }
   }
 
@@ -244,31 +209,12 @@ final class ExecutionPlan {
     }
   }
 
-  /// For each value the one whose bytes it shares, itself mostly.
   private static func origins(_ sources: [Source?]) -> [Int] {
     sources.indices.map { value in
       var origin = value
       while case .alias(let other) = sources[origin] { origin = other }
       return origin
     }
-  }
-
-  /// The outputs of a node that extents and constants decide; nil where data does, or where they
-  /// take more than `limit` bytes.
-  private static func evaluate(
-    _ operation: Operation, _ operands: [Operand?], _ kernels: KernelSet, limit: Int
-  ) throws(QMError) -> [Tensor]? {
-    if case .shapeOf(let shapeOf) = operation, let shape = operands[0]?.type.shape,
-      let extents = try shapeOf.value(for: shape)
-    {
-      return [extents]
-    }
-    guard operands.allSatisfy({ $0 == nil || $0?.constant != nil }),
-      try operation.resultByteCount(for: operands, limit: limit) != nil
-    else { return nil }
-    return try operation.evaluate(
-      operands.map { $0?.constant }, quantizations: operands.map { $0?.type.quantization ?? .none },
-      kernels: kernels)
   }
 }
 

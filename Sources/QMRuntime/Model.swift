@@ -51,6 +51,8 @@ public final class Model: Sendable {
   /// Memory for results of constants, in bytes; beyond it they are computed in each run. A file of
   /// few bytes may ask for any extents.
   let evaluatedByteLimit: Int
+  /// Positions of the inputs that choose branches: what they hold is known before a run is planned.
+  let switchInputs: [Int]
   private let idleSessions = Mutex<[Session]>([])
 
   /// Reads and prepares a `.qm` file.
@@ -124,6 +126,7 @@ public final class Model: Sendable {
         packed[index] = try node.operation.body.pack(operands, for: options.kernels)
       }
     }
+    switchInputs = program.switchInputs
     self.constants = constants
     self.packed = packed
     self.isComputedAtLoad = isComputedAtLoad

@@ -11,9 +11,14 @@ import QMTensor
 extension Session {
   /// What a run in place works on.
   struct Preparation {
-    let plan: ExecutionPlan
     let inputs: [Tensor]
     let addresses: [UnsafeMutableRawPointer]
+    /// nil where the plan waits for what the switch inputs will hold.
+    var planned: Planned?
+  }
+
+  struct Planned {
+    let plan: ExecutionPlan
     let outputs: [UnsafeRawBufferPointer]
     let outputShapes: [[Int]]
   }
@@ -37,19 +42,30 @@ extension Session {
     }
     let inputs = try ordered(named)
     let addresses = inputs.map { $0.buffer.base + $0.byteOffset }
-    let plan = try plan(for: extents)
+    var preparation = Preparation(inputs: inputs, addresses: addresses)
+    if model.switchInputs.isEmpty {
+      preparation.planned = try planned(for: preparation)
+    } else {
+      // Zeros may choose a branch that the extents do not fit.
+      preparation.planned = try? planned(for: preparation)
+    }
+    self.preparation = preparation
+  }
+
+  private func planned(for preparation: Preparation) throws(QMError) -> Planned {
+    let plan = try plan(
+      for: preparation.inputs.map(\.shape),
+      switches: model.switchInputs.flatMap { Array(preparation.inputs[$0].bytes) })
     var outputs: [UnsafeRawBufferPointer] = []
     var outputShapes: [[Int]] = []
     for output in model.program.outputs {
-      guard let view = plan.view(of: output.value, inputs: addresses) else {
+      guard let view = plan.view(of: output.value, inputs: preparation.addresses) else {
         throw .internalFault("output '\(output.name)' has no memory")
       }
       outputs.append(UnsafeRawBufferPointer(start: view.base, count: view.byteCount))
       outputShapes.append(view.shape)
     }
-    preparation = Preparation(
-      plan: plan, inputs: inputs, addresses: addresses, outputs: outputs,
-      outputShapes: outputShapes)
+    return Planned(plan: plan, outputs: outputs, outputShapes: outputShapes)
   }
 
   /// Lends the memory of an input, in the order of ``Model/inputs``. A session must be prepared.
@@ -66,24 +82,55 @@ extension Session {
   public func runInPlace() throws(QMError) {
     let preparation = prepared
     for input in preparation.inputs { try Session.checkTruthValues(input) }
-    preparation.plan.bind(preparation.addresses)
+    let plan = try currentPlan(of: preparation)
+    plan.bind(preparation.addresses)
     try withStandardFloatEnvironment { () throws(QMError) in
       threads.beginRun()
       defer { threads.endRun() }
-      for step in preparation.plan.steps { try run(step, of: preparation.plan) }
+      for step in plan.steps { try run(step, of: plan) }
     }
   }
 
+  /// The plan for what the switch inputs hold now.
+  private func currentPlan(of preparation: Preparation) throws(QMError) -> ExecutionPlan {
+    if let planned = preparation.planned, isCurrent(planned.plan, preparation) {
+      return planned.plan
+    }
+    self.preparation?.planned = nil
+    let planned = try planned(for: preparation)
+    self.preparation?.planned = planned
+    return planned.plan
+  }
+
+  private func isCurrent(_ plan: ExecutionPlan, _ preparation: Preparation) -> Bool {
+    var place = 0
+    for position in model.switchInputs {
+      for byte in preparation.inputs[position].bytes {
+        guard plan.switches[place] == byte else { return false }
+        place += 1
+      }
+    }
+    return true
+  }
+
   /// Lends the memory of an output, in the order of ``Model/outputs``, until the next run.
-  /// A session must be prepared.
+  /// A session must be prepared; where an input chooses a branch, it must have run.
   public func withOutput<R, E: Error>(
     _ index: Int, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
-    try body(prepared.outputs[index])
+    try body(planned.outputs[index])
   }
 
-  /// Extents of the outputs, in the order of ``Model/outputs``. A session must be prepared.
-  public var outputExtents: [[Int]] { prepared.outputShapes }
+  /// Extents of the outputs, in the order of ``Model/outputs``. A session must be prepared; where
+  /// an input chooses a branch, it must have run.
+  public var outputExtents: [[Int]] { planned.outputShapes }
+
+  private var planned: Planned {
+    guard let planned = prepared.planned else {
+      preconditionFailure("call runInPlace() before its results are used: an input chooses a branch")
+    }
+    return planned
+  }
 
   private var prepared: Preparation {
     guard let preparation else {

@@ -13,7 +13,7 @@ public final class Session: @unchecked Sendable {
   public let model: Model
   let threads: ThreadPool
   /// The most recently used last.
-  private var plans: [(extents: [[Int]], plan: ExecutionPlan)] = []
+  private var plans: [(extents: [[Int]], switches: [UInt8], plan: ExecutionPlan)] = []
   /// What ``prepare(_:)`` left.
   var preparation: Preparation?
 
@@ -63,7 +63,9 @@ public final class Session: @unchecked Sendable {
     timer: ((_ step: (node: Int, kernel: String)?) -> Void)?
   ) throws(QMError) -> [String: Tensor] {
     let tensors = try ordered(inputs)
-    let plan = try plan(for: tensors.map(\.shape))
+    let plan = try plan(
+      for: tensors.map(\.shape),
+      switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) })
     let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
     plan.bind(addresses)
     defer { withExtendedLifetime(tensors) {} }
@@ -161,14 +163,15 @@ public final class Session: @unchecked Sendable {
     return tensors
   }
 
-  func plan(for extents: [[Int]]) throws(QMError) -> ExecutionPlan {
-    if let index = plans.firstIndex(where: { $0.extents == extents }) {
+  func plan(for extents: [[Int]], switches: [UInt8]) throws(QMError) -> ExecutionPlan {
+    if let index = plans.firstIndex(where: { $0.extents == extents && $0.switches == switches }) {
       if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
       return plans[plans.count - 1].plan
     }
-    let plan = try ExecutionPlan(model, extents: extents, threadCount: threads.threadCount)
+    let plan = try ExecutionPlan(
+      model, extents: extents, switches: switches, threadCount: threads.threadCount)
     if plans.count == model.options.cachedPlanCount { plans.removeFirst() }
-    plans.append((extents, plan))
+    plans.append((extents, switches, plan))
     return plan
   }
 }

@@ -18,7 +18,7 @@ struct OpcodeTests {
       .logic: 21, .classification: 22, .select: 23, .argExtreme: 37, .topK: 38,
       .cumulativeSum: 39, .resize: 40, .groupNormalization: 41, .progression: 79, .oneHot: 80,
       .triangle: 81, .gatherElements: 82, .gatherND: 83, .scatterElements: 84, .scatterND: 85,
-      .nonZero: 86, .depthToSpace: 87, .spaceToDepth: 88,
+      .nonZero: 86, .depthToSpace: 87, .spaceToDepth: 88, .choice: 89,
     ]
     for opcode in Opcode.allCases { #expect(frozen[opcode] == opcode.rawValue) }
     var generator = ProgramGenerator(seed: 0)

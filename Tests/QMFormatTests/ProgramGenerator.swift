@@ -79,6 +79,7 @@ struct ProgramGenerator {
     case .classification:
       .classification(Classification(Classification.Kind.allCases.randomElement(using: &random)!))
     case .select: .select(Select())
+    case .choice: .choice(Choice())
     case .argExtreme:
       .argExtreme(
         ArgExtreme(

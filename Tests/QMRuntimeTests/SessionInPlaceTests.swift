@@ -101,6 +101,48 @@ import Testing
     }
   }
 
+  /// x `[n]` in two rows where the rate is 2, and in three elsewhere.
+  private func switched() throws -> Program {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let rate = builder.input("rate", .int64, [])
+    let (two, three) = (try builder.constant([2, -1]), try builder.constant([3, -1]))
+    let number = builder.constant(try Tensor([], [Int64(2)]))
+    let isTwo = try builder.append(.comparison(Compare(.equal)), [rate, number])
+    let whenTrue = try builder.append(.reshape(Reshape()), [x, two])
+    let whenFalse = try builder.append(.reshape(Reshape()), [x, three])
+    return builder.program(["y": try builder.append(.choice(Choice()), [isTwo, whenTrue, whenFalse])])
+  }
+
+  @Test func anInputThatChoosesABranchIsFollowed() throws {
+    let session = Session(try Model(switched()))
+    // The zero that the memory holds at first chooses three rows, which 4 elements do not fill.
+    try session.prepare([[4], []])
+    #expect(throws: QMError.malformed("")) { try session.runInPlace() }
+    func run(_ rate: Int64) throws {
+      session.withInput(1) { $0.storeBytes(of: rate, as: Int64.self) }
+      try session.runInPlace()
+    }
+    try run(2)
+    #expect(session.outputExtents == [[2, 2]])
+    let before = allocation_count()
+    try session.runInPlace()
+    if allocation_count_is_available() { #expect(allocation_count() == before) }
+    #expect(throws: QMError.malformed("")) { try run(5) }
+
+    try session.prepare([[6], []])
+    session.withInput(0) { bytes in
+      for index in 0..<6 { bytes.storeBytes(of: Float(index), toByteOffset: 4 * index, as: Float.self) }
+    }
+    for (rate, extents) in [(Int64(2), [2, 3]), (5, [3, 2]), (2, [2, 3])] {
+      try run(rate)
+      #expect(session.outputExtents == [extents])
+      session.withOutput(0) { bytes in
+        #expect(Array(bytes.bindMemory(to: Float.self)) == [0, 1, 2, 3, 4, 5])
+      }
+    }
+  }
+
   @Test func extentsThatDoNotFitAreRefused() throws {
     let session = Session(try Model(program()))
     #expect(throws: QMError.invalidInput("")) { try session.prepare([]) }

@@ -154,7 +154,7 @@ struct Lowering {
     case .layerNormalization(let normalization): try lower(normalization, node)
     case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
       .slice, .pad, .gather, .expand, .tile, .select, .triangle,
-      .gatherElements, .gatherND, .depthToSpace, .spaceToDepth:
+      .gatherElements, .gatherND, .depthToSpace, .spaceToDepth, .choice:
       try lowerMove(node)
     case .groupNormalization(let normalization): try lower(normalization, node)
     case .resize(let resize): try lower(resize, node)

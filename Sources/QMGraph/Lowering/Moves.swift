@@ -7,7 +7,7 @@ extension Lowering {
     let places: Range<Int> =
       switch node.operation {
       case .concatenate: 0..<node.inputs.count
-      case .select: 1..<3
+      case .select, .choice: 1..<3
       default: 0..<1
       }
     if case .gather(let gather) = node.operation, gather.axis == 0,

@@ -3,7 +3,7 @@ import QMTensor
 
 /// Given: a node that hands its input on unchanged: Identity; Cast to the type it has; Transpose
 /// that keeps the order; Reshape, Expand or Flatten to the extents it has; Concatenate of one;
-/// a product with 1, a division by 1.
+/// a product with 1, a division by 1; a Choice whose condition is constant.
 /// Result: its readers read the input.
 public struct DropIdentities: Pass {
   public static let name = "drop-identities"
@@ -34,6 +34,9 @@ public struct DropIdentities: Pass {
       isSame = before == after
     case .transpose(let transpose):
       isSame = transpose.permutation == Array(transpose.permutation.indices)
+    case .choice:
+      guard let condition = graph[input].constant else { return nil }
+      return node.input(condition.elements(as: Bool.self)[0] ? 1 : 2)
     case .concatenate:
       isSame = node.inputs.count == 1
     case .reshape, .expand, .flatten, .squeeze, .unsqueeze:

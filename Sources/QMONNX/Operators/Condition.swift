@@ -1,9 +1,10 @@
+import QMGraph
 import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// If: the branch that a constant condition chooses takes the node's place. Where the condition
-  /// is computed both branches run, and each output is chosen, if both give the same extents.
+  /// If: the branch that a constant condition chooses takes the node's place. Elsewhere both
+  /// branches are read, and a Choice for each output says which of them a run needs.
   func condition() throws(QMError) {
     let condition = try raw(0)
     guard condition.type == .bool else { throw .malformed("a condition of type \(condition.type)") }
@@ -19,24 +20,80 @@ extension NodeReader {
     guard whenTrue.count == whenFalse.count else {
       throw .malformed("branches of \(whenTrue.count) and \(whenFalse.count) outputs")
     }
-    var scalar = condition
-    if shape(condition).rank > 0 {
-      scalar = try append(
-        .reshape(Reshape()), [condition, addConstant([], "extents")], as: .bool, "scalar")
-    }
     var results: [Value] = []
     for (index, (left, right)) in zip(whenTrue, whenFalse).enumerated() {
       try requireSameType(left, right)
-      guard shape(left).isCertainlyEqual(to: shape(right)) else {
+      if left == right || isSqueeze(left, of: right, where: condition) {
+        results.append(left)
+        continue
+      }
+      guard shape(left).rank == shape(right).rank else {
         throw .unsupported(
           "the condition is computed, and the branches give \(shape(left)) and \(shape(right)); give the condition's inputs a value with --set"
         )
       }
       results.append(
         try append(
-          .select(Select()), [scalar, inFloat32(left), inFloat32(right)], as: left.type,
+          .choice(Choice()), [condition, inFloat32(left), inFloat32(right)], as: left.type,
           "chosen\(index)"))
     }
     try finish(results)
+  }
+
+  /// Whether the condition says that the axis which the one branch drops has extent 1, and the other
+  /// branch keeps the value as it is: how PyTorch writes `squeeze(axis)`. What follows can mean but
+  /// one number of axes, that without the axis; Squeeze refuses a run with another extent.
+  private func isSqueeze(_ dropped: Value, of whole: Value, where condition: Value) -> Bool {
+    let graph = builder.graph
+    guard case .graph(let dropped) = dropped.place, case .graph(let whole) = whole.place,
+      case .graph(let condition) = condition.place,
+      let node = graph.producer(of: dropped), case .squeeze(let squeeze) = node.operation,
+      let axes = squeeze.axes, axes.count == 1, node.input(0) == whole,
+      let comparison = graph.producer(of: condition),
+      case .comparison(let compare) = comparison.operation, compare.function == .equal,
+      let left = comparison.input(0), let right = comparison.input(1)
+    else { return false }
+    let (extent, number) = graph[left].constant == nil ? (left, right) : (right, left)
+    return graph.integer(number) == 1
+      && graph.extent(extent) == Graph.Extent(value: whole, axis: axes[0])
+  }
+}
+
+extension Graph {
+  fileprivate struct Extent: Equatable {
+    let value: ValueID
+    let axis: Int
+  }
+
+  /// The node that computes a value. Outputs of nodes are numbered in the order of the nodes.
+  fileprivate func producer(of value: ValueID) -> Node? {
+    var (low, high) = (0, nodes.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if nodes[middle].outputs[0] <= value { low = middle + 1 } else { high = middle }
+    }
+    return low > 0 && nodes[low - 1].outputs.contains(value) ? nodes[low - 1] : nil
+  }
+
+  /// The one integer that a constant holds.
+  fileprivate func integer(_ value: ValueID?) -> Int? {
+    guard let tensor = value.flatMap({ self[$0].constant }), tensor.elementCount == 1 else {
+      return nil
+    }
+    switch tensor.elementType {
+    case .int64: return Int(tensor.elements(as: Int64.self)[0])
+    case .int32: return Int(tensor.elements(as: Int32.self)[0])
+    default: return nil
+    }
+  }
+
+  /// The axis whose extent a value is: ShapeOf, and Gather of one of its elements.
+  fileprivate func extent(_ value: ValueID) -> Extent? {
+    guard let gather = producer(of: value), case .gather = gather.operation,
+      let index = integer(gather.input(1)), let extents = gather.input(0),
+      let source = producer(of: extents), case .shapeOf(let shapeOf) = source.operation,
+      shapeOf == ShapeOf(), let data = source.input(0)
+    else { return nil }
+    return Extent(value: data, axis: index < 0 ? index + self[data].type.shape.rank : index)
   }
 }

@@ -63,71 +63,206 @@ extension NodeReader {
       .transpose(Transpose(permutation: permutation)), [value], as: value.type, name)
   }
 
+  /// The letters of two operands by what they are in a product of matrices.
+  private struct Letters {
+    /// In both operands and the output.
+    let batch: [Character]
+    /// In both operands alone.
+    let summed: [Character]
+    /// In the left operand and the output.
+    let rows: [Character]
+    /// In the right operand and the output.
+    let columns: [Character]
+
+    init(_ left: [Character], _ right: [Character], _ output: [Character]) {
+      let shared = left.filter(right.contains)
+      batch = output.filter(shared.contains)
+      summed = shared.filter { !output.contains($0) }
+      rows = output.filter { left.contains($0) && !shared.contains($0) }
+      columns = output.filter { right.contains($0) && !shared.contains($0) }
+    }
+  }
+
   private func pair(
     _ operands: [Value], _ terms: [[Character]], _ output: [Character]
   ) throws(QMError) -> Value {
-    let type = operands[0].type
-    let (a, b) = (terms[0], terms[1])
     // Summed in one operand alone: before all else.
-    var values = operands
-    var own = terms
-    for (index, other) in [(0, b), (1, a)] {
+    var (values, own) = (operands, terms)
+    for (index, other) in [(0, terms[1]), (1, terms[0])] {
       let kept = own[index].filter { other.contains($0) || output.contains($0) }
       values[index] = try single(values[index], own[index], kept)
       own[index] = kept
     }
-    let shared = own[0].filter(own[1].contains)
-    let batch = output.filter(shared.contains)
-    let summed = shared.filter { !output.contains($0) }
-    let rows = output.filter { own[0].contains($0) && !shared.contains($0) }
-    let columns = output.filter { own[1].contains($0) && !shared.contains($0) }
-    var extents: [Character: Shape.Axis] = [:]
-    for index in 0..<2 {
-      for (place, letter) in own[index].enumerated() {
-        let axis = shape(values[index])[place]
-        if let known = extents[letter], known.extent != nil { continue }
-        extents[letter] = axis
-      }
+    // Weights stand on the right.
+    if constant(values[0]) != nil {
+      values.swapAt(0, 1)
+      own.swapAt(0, 1)
     }
-    let left = try turned(values[0], own[0], to: batch + rows + summed, "left")
-    let right = try turned(values[1], own[1], to: batch + summed + columns, "right")
-    let matrices = [
-      try joined(left, [batch.count, rows.count, summed.count], "leftMatrix"),
-      try joined(right, [batch.count, summed.count, columns.count], "rightMatrix"),
-    ]
-    let product = try append(
-      .matrixMultiply(MatrixMultiply(rightLayout: .depthFirst)), matrices, as: type, "product")
-    // Rows and columns as the axes they were.
-    var target: [Int] = batch.indices.map { _ in 0 }
-    for letter in rows + columns { target.append(extents[letter]?.extent ?? -1) }
-    guard target.filter({ $0 == -1 }).count <= 1 else {
-      throw .unsupported("several free axes beside a sum; expected at most one")
+    let letters = Letters(own[0], own[1], output)
+    if letters.summed.isEmpty { return try outerProduct(values, own, output) }
+    try requireFinite(values[1], "weights")
+    if let weights = constant(values[1])?.shape, !letters.batch.isEmpty,
+      (1...3).contains(letters.rows.count),
+      zip(own[1], weights).allSatisfy({ letter, extent in
+        // A free axis has the extent of the weights, or the run ends with an error.
+        own[0].firstIndex(of: letter).map { (shape(values[0])[$0].extent ?? extent) == extent }
+          ?? true
+      })
+    {
+      return try groupedProduct(values, own, letters, output)
     }
-    var result = product
-    if rows.count != 1 || columns.count != 1 {
-      result = try append(
-        .reshape(Reshape()), [product, addConstant(target, "extents")], as: type, "axes")
-    }
-    return try turned(result, batch + rows + columns, to: output, "turned")
+    return try product(values, own, letters, output)
   }
 
-  /// Groups of axes as one each.
-  private func joined(_ value: Value, _ counts: [Int], _ name: String) throws(QMError) -> Value {
-    if counts[1] == 1, counts[2] == 1 { return value }
-    var extents = [Int](repeating: 0, count: counts[0])
-    var place = counts[0]
-    for count in counts[1...] {
-      var product: Int? = 1
-      for axis in shape(value).axes[place..<(place + count)] {
-        product = product.flatMap { product in axis.extent.map { $0 * product } }
+  /// Nothing is summed: each operand gets axes of 1 where the output has letters of the other.
+  private func outerProduct(
+    _ values: [Value], _ terms: [[Character]], _ output: [Character]
+  ) throws(QMError) -> Value {
+    var operands: [Value] = []
+    for (index, name) in ["left", "right"].enumerated() {
+      let value = try turned(
+        values[index], terms[index], to: output.filter(terms[index].contains), name)
+      operands.append(
+        try widened(value, output.indices.filter { !terms[index].contains(output[$0]) }, name))
+    }
+    return try append(.binary(Binary(.multiply)), operands, as: operands[0].type, "product")
+  }
+
+  /// A product with weights of its own for each batch letter: a convolution in groups over a window
+  /// of 1, so that each output channel of each group is a channel of weights.
+  private func groupedProduct(
+    _ values: [Value], _ terms: [[Character]], _ letters: Letters, _ output: [Character]
+  ) throws(QMError) -> Value {
+    let type = values[0].type
+    let (batch, summed, rows, columns) = (
+      letters.batch, letters.summed, letters.rows, letters.columns
+    )
+    let right = try turned(values[1], terms[1], to: batch + columns + summed, "weights")
+    let weightExtents = shape(right).axes.map { $0.extent! }
+    let groups = weightExtents.prefix(batch.count).reduce(1, *)
+    let channels = weightExtents.dropFirst(batch.count).prefix(columns.count).reduce(1, *)
+    let depth = weightExtents.suffix(summed.count).reduce(1, *)
+    // Rows beyond the first are the spatial axes; there is one at least.
+    let spatialRank = max(rows.count - 1, 1)
+
+    let left = try turned(values[0], terms[0], to: rows + batch + summed, "left")
+    var input = try reshaped(
+      left, [Int](repeating: 0, count: rows.count) + [groups * depth], "merged")
+    let front = [0, rows.count] + Array(1..<rows.count)
+    input = try append(.transpose(Transpose(permutation: front)), [input], as: type, "channels")
+    if rows.count == 1 { input = try widened(input, [2], "input") }
+    let weights = try reshaped(
+      right, [groups * channels, depth] + [Int](repeating: 1, count: spatialRank), "rows")
+    let ones = [Int](repeating: 1, count: spatialRank)
+    let zeros = [Int](repeating: 0, count: spatialRank)
+    var result = try append(
+      .convolution(
+        Convolution(
+          order: .channelsFirst, strides: ones, dilations: ones,
+          padding: .explicit(before: zeros, after: zeros), groups: groups)),
+      [input, weights], as: type, "product")
+    if rows.count == 1 {
+      result = try append(.squeeze(Squeeze(axes: [2])), [result], as: type, "squeezed")
+    }
+    let back = [0] + Array(2..<rows.count + 1) + [1]
+    result = try append(
+      .transpose(Transpose(permutation: back)), [result], as: type, "channelsLast")
+    result = try reshaped(
+      result,
+      [Int](repeating: 0, count: rows.count)
+        + weightExtents.prefix(batch.count + columns.count), "axes")
+    return try turned(result, rows + batch + columns, to: output, "turned")
+  }
+
+  /// A product of matrices. Rows, or columns, of several letters become one axis where that can be
+  /// undone; elsewhere all but the last are leading axes, along which the other operand is repeated.
+  private func product(
+    _ values: [Value], _ terms: [[Character]], _ letters: Letters, _ output: [Character]
+  ) throws(QMError) -> Value {
+    let type = values[0].type
+    let (batch, summed) = (letters.batch, letters.summed)
+    var extents: [Character: Int] = [:]
+    for (value, term) in zip(values, terms) {
+      for (axis, letter) in zip(shape(value).axes, term) {
+        if let extent = axis.extent { extents[letter] = extent }
       }
-      extents.append(product ?? -1)
-      place += count
     }
-    guard extents.filter({ $0 == -1 }).count <= 1 else {
-      throw .unsupported("several free axes beside a sum; expected at most one")
+    /// The extent of letters as one axis; −1 where one is free.
+    func extent(_ letters: [Character]) -> Int {
+      letters.reduce(1) { product, letter in
+        extents[letter].map { product < 0 ? product : product * $0 } ?? -1
+      }
     }
+    func freeCount(_ letters: [Character]) -> Int { letters.filter { extents[$0] == nil }.count }
+    func copies(_ count: Int) -> [Int] { [Int](repeating: 0, count: count) }
+    let depth = extent(summed)
+
+    var left = try turned(values[0], terms[0], to: batch + letters.rows + summed, "left")
+    var right = try turned(values[1], terms[1], to: batch + letters.columns + summed, "right")
+    if summed.count > 1 {
+      left = try reshaped(left, copies(batch.count + letters.rows.count) + [depth], "leftDepth")
+      right = try reshaped(
+        right, copies(batch.count + letters.columns.count) + [depth], "rightDepth")
+    }
+
+    let mergesColumns =
+      letters.columns.count != 1 && freeCount(letters.columns) + (depth < 0 ? 1 : 0) <= 1
+    var leadingColumns = Array(letters.columns.dropLast())
+    if mergesColumns {
+      right = try reshaped(
+        right, copies(batch.count) + [extent(letters.columns), depth], "columns")
+      leadingColumns = []
+    }
+    // Without leading axes on the right, those on the left cost nothing.
+    let width = extent(mergesColumns ? letters.columns : letters.columns.suffix(1))
+    let isFlat = batch.isEmpty && leadingColumns.isEmpty
+    let mergesRows =
+      letters.rows.isEmpty
+      || letters.rows.count > 1 && !isFlat && leadingColumns.isEmpty
+        && freeCount(letters.rows) + (depth < 0 ? 1 : 0) <= 1
+        && freeCount(letters.rows) + (width < 0 ? 1 : 0) <= 1
+    var leadingRows = Array(letters.rows.dropLast())
+    if mergesRows {
+      left = try reshaped(left, copies(batch.count) + [extent(letters.rows), depth], "rows")
+      leadingRows = []
+    }
+    if !isFlat {
+      left = try widened(
+        left, leadingColumns.indices.map { batch.count + leadingRows.count + $0 }, "left")
+      right = try widened(right, leadingRows.indices.map { batch.count + $0 }, "right")
+    }
+    var result = try append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), [left, right], as: type,
+      "product")
+    var order = batch + leadingRows + leadingColumns
+    if mergesRows {
+      result = try reshaped(
+        result, copies(order.count) + letters.rows.map { extents[$0] ?? -1 } + [width], "rowAxes")
+      order += letters.rows
+    } else {
+      order += letters.rows.suffix(1)
+    }
+    if mergesColumns {
+      result = try reshaped(
+        result, copies(order.count) + letters.columns.map { extents[$0] ?? -1 }, "columnAxes")
+      order += letters.columns
+    } else {
+      order += letters.columns.suffix(1)
+    }
+    return try turned(result, order, to: output, "turned")
+  }
+
+  /// The value with axes of 1 at these places.
+  private func widened(_ value: Value, _ axes: [Int], _ name: String) throws(QMError) -> Value {
+    if axes.isEmpty { return value }
     return try append(
-      .reshape(Reshape()), [value, addConstant(extents, name + "Extents")], as: value.type, name)
+      .unsqueeze(Unsqueeze(axes: axes)), [value], as: value.type, "\(name)Widened")
+  }
+
+  private func reshaped(
+    _ value: Value, _ extents: [Int], _ name: String
+  ) throws(QMError) -> Value {
+    try append(
+      .reshape(Reshape()), [value, addConstant(extents, "\(name)Extents")], as: value.type, name)
   }
 }

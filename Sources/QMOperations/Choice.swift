@@ -1,0 +1,62 @@
+import QMTensor
+
+/// One of two values as a whole: the branch of a network that a condition chooses.
+///
+/// Inputs: condition, bool, one element; two operands of one element type, quantization and number
+/// of axes, whose elements are moved. Where the condition is known before the run, only the side
+/// that it chooses is computed, and the result has its extents; where it is computed, both sides are
+/// and must have the same.
+public struct Choice: OperationProtocol {
+  public static let name = "Choice"
+  public init() {}
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(3...3, operands)
+    let condition = try required(0, of: operands)
+    let whenTrue = try movable(1, of: operands)
+    let whenFalse = try movable(2, of: operands)
+    try checkCondition(condition.type)
+    guard whenTrue.elementType == whenFalse.elementType,
+      whenTrue.quantization == whenFalse.quantization,
+      whenTrue.shape.rank == whenFalse.shape.rank
+    else { throw .malformed("a choice between \(whenTrue) and \(whenFalse); expected one type") }
+    if let constant = condition.constant, constant.elementCount == 1 {
+      return [constant.elements(as: Bool.self)[0] ? whenTrue : whenFalse]
+    }
+    var type = whenTrue
+    for (axis, other) in whenFalse.shape.axes.enumerated() where type.shape[axis] != other {
+      type.shape[axis] = .free("")
+    }
+    return [try type.checked()]
+  }
+
+  private func checkCondition(_ type: ValueType) throws(QMError) {
+    guard try type.checked().elementType == .bool,
+      type.shape.axes.allSatisfy({ ($0.extent ?? 1) == 1 })
+    else { throw .malformed("a condition of type \(type); expected one bool") }
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let isTrue = inputs[0]!.elements(as: Bool.self)[0]
+    let (chosen, output) = (inputs[isTrue ? 1 : 2]!, outputs[0])
+    guard chosen.shape == output.shape else {
+      throw .invalidInput("the chosen side has extents \(chosen.shape), expected \(output.shape)")
+    }
+    output.base.copyMemory(from: chosen.base, byteCount: output.byteCount)
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let extents = try outputs[0].concreteExtents()
+    for index in 1...2 {
+      let type = try required(index, of: operands).type
+      guard try type.concreteExtents() == extents else { return nil }
+    }
+    let byteCount = try Tensor.byteCount(of: outputs[0].elementType, extents)
+    return Kernel(name: Self.name) { (memory) throws(QMError) in
+      let isTrue = memory.inputs[0]!.load(as: UInt8.self) != 0
+      memory.outputs[0]!.copyMemory(from: memory.inputs[isTrue ? 1 : 2]!, byteCount: byteCount)
+    }
+  }
+}

@@ -1,0 +1,132 @@
+import QMFormat
+import QMOperations
+import QMRuntime
+import QMTensor
+import Testing
+
+@Suite struct ResolutionTests {
+  private func floats(_ count: Int) throws -> Tensor {
+    try Tensor([count], (0..<count).map { Float($0) })
+  }
+
+  /// x as two rows where the condition holds, as three negated ones elsewhere, then flat again.
+  private func rows(
+    _ builder: inout ProgramBuilder, _ x: Int, where condition: Int, _ two: Int, _ three: Int
+  ) throws -> Int {
+    let pair = try builder.append(.reshape(Reshape()), [x, two])
+    let whenTrue = try builder.append(.unary(Unary(.relu)), [pair])
+    let negated = try builder.append(.unary(Unary(.negate)), [x])
+    let whenFalse = try builder.append(.reshape(Reshape()), [negated, three])
+    return try builder.append(.choice(Choice()), [condition, whenTrue, whenFalse])
+  }
+
+  /// A bool input chooses; what the other branch would do does not fit the extents.
+  private func switched() throws -> Program {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let flag = builder.input("flag", .bool, [])
+    let (two, three) = (try builder.constant([2, -1]), try builder.constant([3, -1]))
+    return builder.program(["y": try rows(&builder, x, where: flag, two, three)])
+  }
+
+  @Test func onlyTheChosenBranchIsPlanned() throws {
+    let session = Session(try Model(switched()))
+    func run(_ count: Int, _ flag: Bool) throws -> Tensor {
+      try #require(session.run(["x": floats(count), "flag": Tensor([], [flag])])["y"])
+    }
+    for _ in 0..<2 {
+      #expect(try run(4, true).shape == [2, 2])
+      #expect(try run(9, false).shape == [3, 3])
+      #expect(try run(6, true).shape == [2, 3])
+      #expect(try run(6, false).shape == [3, 2])
+      #expect(try run(6, false).elements(as: Float.self) == [0, -1, -2, -3, -4, -5])
+    }
+    #expect(throws: QMError.malformed("")) { try run(9, true) }
+    #expect(throws: QMError.malformed("")) { try run(4, false) }
+  }
+
+  @Test func theExtentsOfARunMayChoose() throws {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let (two, three) = (try builder.constant([2, -1]), try builder.constant([3, -1]))
+    let four = try builder.constant([4])
+    let extents = try builder.append(.shapeOf(ShapeOf()), [x])
+    let isFour = try builder.append(.comparison(Compare(.equal)), [extents, four])
+    let model = try Model(
+      builder.program(["y": try rows(&builder, x, where: isFour, two, three)]))
+    #expect(try model.run(["x": floats(4)])["y"]?.shape == [2, 2])
+    #expect(try model.run(["x": floats(9)])["y"]?.shape == [3, 3])
+    #expect(try model.run(["x": floats(6)])["y"]?.shape == [3, 2])
+  }
+
+  /// Whether the first element is positive: known in the run alone.
+  private func chosenByData(_ right: Int) throws -> Program {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let (two, other) = (try builder.constant([2, -1]), try builder.constant([Int64(right), -1]))
+    let first = builder.constant(try Tensor([1], [Int64(0)]))
+    let zero = builder.constant(try Tensor([], [Float(0)]))
+    let element = try builder.append(.gather(Gather(axis: 0)), [x, first])
+    let isPositive = try builder.append(.comparison(Compare(.greater)), [element, zero])
+    return builder.program(["y": try rows(&builder, x, where: isPositive, two, other)])
+  }
+
+  @Test func dataChoosesBetweenEqualExtents() throws {
+    let model = try Model(chosenByData(2))
+    for start: Float in [1, -1] {
+      let x = try Tensor([4], [start, -2, 3, -4])
+      let y = try #require(try model.run(["x": x])["y"])
+      #expect(y.shape == [2, 2])
+      #expect(
+        y.elements(as: Float.self) == (start > 0 ? [1, 0, 3, 0] : [1, 2, -3, 4]))
+    }
+    let uneven = try Model(chosenByData(3))
+    let error = #expect(throws: QMError.unsupported("")) { try uneven.run(["x": floats(6)]) }
+    #expect(error?.description.contains("[2, 3] and [3, 2]") == true)
+  }
+
+  @Test func whatNoOutputNeedsIsNotRun() throws {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let pair = try builder.constant([2, -1])
+    _ = try builder.append(.reshape(Reshape()), [x, pair])
+    let negated = try builder.append(.unary(Unary(.negate)), [x])
+    let extents = try builder.append(.shapeOf(ShapeOf()), [negated])
+    let y = try builder.append(.unary(Unary(.relu)), [x])
+    let session = Session(try Model(builder.program(["y": y, "extents": extents])))
+    var seen: [Int] = []
+    // An extent that the unneeded reshape does not take.
+    let outputs = try session.run(
+      ["x": floats(3)], timing: { step in if let step { seen.append(step.node) } })
+    #expect(seen == [3])
+    #expect(outputs["extents"]?.elements(as: Int64.self) == [3])
+  }
+
+  @Test func chainsOfVeryManyNodesArePlanned() throws {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    var y = x
+    for _ in 0..<50_000 { y = try builder.append(.identity(Identity()), [y]) }
+    let model = try Model(builder.program(["y": y]))
+    #expect(try model.run(["x": floats(3)])["y"]?.elements(as: Float.self) == [0, 1, 2])
+  }
+
+  @Test func smallInputsThatConditionsAreMadeOfSwitch() throws {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let rate = builder.input("rate", .int64, [])
+    let many = builder.input("many", .int64, [17])
+    let unused = builder.input("unused", .bool, [])
+    let number = builder.constant(try Tensor([], [Int64(16000)]))
+    let first = builder.constant(try Tensor([], [Int64(0)]))
+    let isRate = try builder.append(.comparison(Compare(.equal)), [rate, number])
+    let element = try builder.append(.gather(Gather(axis: 0)), [many, first])
+    let isMany = try builder.append(.comparison(Compare(.equal)), [element, number])
+    let negated = try builder.append(.unary(Unary(.negate)), [x])
+    var y = try builder.append(.choice(Choice()), [isRate, x, negated])
+    #expect(builder.program(["y": y, "unused": unused]).switchInputs == [1])
+    // More elements than a switch has, and a float beside the small one.
+    y = try builder.append(.choice(Choice()), [isMany, y, negated])
+    #expect(builder.program(["y": y]).switchInputs == [1])
+  }
+}
