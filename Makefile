@@ -44,7 +44,7 @@ fixtures:
 operators: setup
 	@swift build -c release --product qconvert >&2
 	@.build/release/qconvert --list-operators > .build/operators.md
-	@awk '/^| operator /{while ((getline line < ".build/operators.md") > 0) print line; skip = 1} \
+	@awk '/^\| operator /{while ((getline line < ".build/operators.md") > 0) print line; skip = 1} \
 	  skip && !/^\|/{skip = 0} !skip' README.md > .build/README.md
 	@cp .build/README.md README.md
 

@@ -140,25 +140,29 @@ public struct Planner {
       kept[group(of: value)] = .nonFinite
     }
     let activations = codedActivations.filter { kept[group(of: $0)] == nil }
-    var known: Set<Graph.ValueID> = []
+    var covered: Set<Graph.ValueID> = []
     var unseen: Set<Graph.ValueID> = []
     for value in activations {
       let range: ClosedRange<Float>
       if let analytic = analyticRange(of: value) {
         range = analytic
-      } else if let seen = statistics[value] {
+      } else if let seen = statistics[value], !groups.isMoved(value, fromAnyOf: unseen) {
         range = recipe.rangeEstimator.range(of: seen)
       } else {
-        // In a branch that no sample takes.
-        if groups.isMoved(value, from: known) { known.insert(value) } else { unseen.insert(value) }
+        // In a branch that no sample takes, or one side of a choice is.
+        if groups.isMoved(value, fromAllOf: covered) {
+          covered.insert(value)
+        } else {
+          unseen.insert(value)
+        }
         continue
       }
-      known.insert(value)
+      covered.insert(value)
       let group = groups.group(of: value)
       let known = ranges[group] ?? (0, 0)
       ranges[group] = (min(known.low, range.lowerBound), max(known.high, range.upperBound))
     }
-    for value in activations where known.contains(value) {
+    for value in activations where covered.contains(value) {
       guard let range = ranges[group(of: value)] else { continue }
       plan.activations[value] = .fixed(
         wide.contains(group(of: value))
@@ -424,10 +428,21 @@ private struct GridGroups {
     }
   }
 
+  /// The values whose elements the elements of a value are, if it moves some.
+  private func origins(of value: Graph.ValueID) -> [Graph.ValueID] {
+    guard let node = producer(of: value), GridGroups.keepsGrid(node.operation) else { return [] }
+    return GridGroups.moved(by: node).filter { graph[$0].constant == nil }
+  }
+
   /// Whether each element of a value is one of these values', or of a constant.
-  func isMoved(_ value: Graph.ValueID, from known: Set<Graph.ValueID>) -> Bool {
-    guard let node = producer(of: value), GridGroups.keepsGrid(node.operation) else { return false }
-    return GridGroups.moved(by: node).allSatisfy { graph[$0].constant != nil || known.contains($0) }
+  func isMoved(_ value: Graph.ValueID, fromAllOf known: Set<Graph.ValueID>) -> Bool {
+    let origins = origins(of: value)
+    return !origins.isEmpty && origins.allSatisfy(known.contains)
+  }
+
+  /// Whether an element of a value may be one of these values'.
+  func isMoved(_ value: Graph.ValueID, fromAnyOf values: Set<Graph.ValueID>) -> Bool {
+    origins(of: value).contains(where: values.contains)
   }
 
   func group(of value: Graph.ValueID) -> Int { root(value.index) }

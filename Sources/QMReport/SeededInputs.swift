@@ -27,7 +27,8 @@ public struct SeededInputs: Sendable {
     }) {
       let extents = model.inputs.enumerated().map { number, port in
         port.type.shape.axes.enumerated().map { index, axis in
-          let isOne = index == 0 || number >= inputCount || axis != .free("") && batches.contains(axis)
+          let isOne =
+            index == 0 || number >= inputCount || axis != .free("") && batches.contains(axis)
           return axis.extent ?? (isOne ? 1 : candidate)
         }
       }

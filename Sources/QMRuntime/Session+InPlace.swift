@@ -127,7 +127,8 @@ extension Session {
 
   private var planned: Planned {
     guard let planned = prepared.planned else {
-      preconditionFailure("call runInPlace() before its results are used: an input chooses a branch")
+      preconditionFailure(
+        "call runInPlace() before its results are used: an input chooses a branch")
     }
     return planned
   }

@@ -134,4 +134,20 @@ import Testing
     try graph.addOutput(name: "y", big)
     #expect(try FoldConstants().run(on: graph).nodes.count == 1)
   }
+
+  @Test func aChoiceWithAConstantConditionIsItsSide() throws {
+    for isTrue in [true, false] {
+      var graph = Graph()
+      let x = try graph.addInput(name: "x", ValueType(.float32, [.free("n")]))
+      let condition = graph.addConstant(name: "c", try Tensor([], [isTrue]))
+      let negated = try graph.append(.unary(Unary(.negate)), name: "negated", [x])[0]
+      let doubled = try graph.append(.binary(Binary(.add)), name: "doubled", [x, x])[0]
+      let y = try graph.append(.choice(Choice()), name: "y", [condition, negated, doubled])[0]
+      try graph.addOutput(name: "y", y)
+      let result = try DefaultPasses.run(on: graph)
+      #expect(result.nodes.map(\.name) == [isTrue ? "negated" : "doubled"])
+      let outputs = try run(result, Tensor([2], [Float(3), 4]))
+      #expect(outputs["y"]?.elements(as: Float.self) == (isTrue ? [-3, -4] : [6, 8]))
+    }
+  }
 }

@@ -69,6 +69,35 @@ import Testing
     #expect(graph.nodes.map(\.name).last == "reshape_y")
   }
 
+  private func nodes(_ name: String, changes: ONNXChanges = ONNXChanges()) throws -> [String] {
+    try ONNXReader.read(
+      path: Fixtures.folder.appending(path: "\(name)/model.onnx").path, changes: changes
+    ).nodes.map(\.operation.name)
+  }
+
+  @Test func aConditionThatIsKnownLeavesOneBranch() throws {
+    #expect(try nodes("if_input_chooses_8").filter { $0 == "Choice" }.count == 1)
+    // The other branch's weights go with it.
+    let setting = ONNXChanges(settings: ["rate": .text("8")])
+    #expect(
+      try nodes("if_input_chooses_8", changes: setting) == ["Reshape", "MatrixMultiply", "Unary"])
+    // A squeeze as PyTorch writes it is one.
+    #expect(try nodes("if_extent_is_one").filter { $0 == "Choice" }.isEmpty)
+    #expect(try nodes("if_data_chooses_positive").filter { $0 == "Choice" }.count == 1)
+  }
+
+  @Test func weightsOfEachGroupAreChannels() throws {
+    for name in ["groups", "groups_of_one_row", "groups_of_three_rows"] {
+      #expect(try nodes("einsum_\(name)").contains("Convolution"), "\(name)")
+    }
+    for name in ["weights_of_two_and_two", "weights_left"] {
+      let graph = try ONNXReader.read(
+        path: Fixtures.folder.appending(path: "einsum_\(name)/model.onnx").path)
+      let product = try #require(graph.nodes.first { $0.operation.name == "MatrixMultiply" })
+      #expect(graph[product.inputs[1]!].constant?.shape.count == 2, "\(name)")
+    }
+  }
+
   @Test func aWeightOfTwoProductsIsOneConstant() throws {
     let graph = try ONNXReader.read(
       path: Fixtures.folder.appending(path: "shared_weight/model.onnx").path)

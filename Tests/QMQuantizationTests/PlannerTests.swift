@@ -30,7 +30,8 @@ import Testing
       let numbers = (0..<outputs * depth).map { _ in Float.random(in: -1...1, using: &generator) }
       return try graph.append(
         .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst, epilogue: epilogue)),
-        name: name, [value, graph.addConstant(name: "\(name).w", Tensor([outputs, depth], numbers))],
+        name: name,
+        [value, graph.addConstant(name: "\(name).w", Tensor([outputs, depth], numbers))],
         outputNames: [name])[0]
     }
 
@@ -134,7 +135,6 @@ import Testing
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
   }
 
-
   /// A clipped layer is no spectrum, whatever steep function follows at the end.
   @Test func layersWithLimitsAreNoSignalFront() throws {
     var network = try Network([8, 16])
@@ -195,5 +195,59 @@ import Testing
       network.graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
       samples: Samples(tensors: samples))
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
+  }
+
+  /// y of one of two hidden layers, as an input says.
+  private func choosing(samples flags: [Bool]) throws -> Conversion {
+    var network = try Network([8, 16])
+    let flag = try network.graph.addInput(name: "flag", ValueType(.bool, []))
+    let relu = Epilogue(function: .relu)
+    let first = try network.product(network.x, 12, "first", relu)
+    let second = try network.product(network.product(network.x, 14, "inner", relu), 12, "second")
+    let chosen = try network.graph.append(
+      .choice(Choice()), name: "chosen", [flag, first, second], outputNames: ["chosen"])[0]
+    try network.graph.addOutput(name: "y", network.product(chosen, 4, "y"))
+    return try Conversion(
+      network.graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
+      samples: Samples(
+        tensors: flags.enumerated().map { seed, flag in
+          [
+            "x": try Tensor([8, 16], numbers(128, seed: UInt64(seed), -1...1)),
+            "flag": try Tensor([], [flag]),
+          ]
+        }))
+  }
+
+  private func signalToNoise(_ conversion: Conversion, where flag: Bool) throws -> Double {
+    let inputs = [
+      "x": try Tensor([8, 16], numbers(128, seed: 77, -1...1)), "flag": try Tensor([], [flag]),
+    ]
+    let float = try Model(conversion.graph.flattened().program).run(inputs)["y"]!
+    var comparison = Comparison()
+    try comparison.add(
+      reference: float, measured: Model(conversion.program).run(inputs)["y"]!)
+    return comparison.signalToNoise
+  }
+
+  @Test func aBranchThatNoSampleTakesIsRoundedInTheRun() throws {
+    let conversion = try choosing(samples: [true, true, true, true])
+    #expect(kept(conversion) == ["inner": .unseen, "second": .unseen, "chosen": .unseen])
+    let ways = conversion.program.nodes.map { ($0.name, conversion.program.way(of: $0).way) }
+    for name in ["first", "inner", "second", "y"] {
+      #expect(ways.contains { $0 == (name, .integer) }, "\(name)")
+    }
+    for flag in [true, false] {
+      #expect(try signalToNoise(conversion, where: flag) > 25, "\(flag)")
+    }
+  }
+
+  @Test func bothSidesOfAChoiceAreOnOneGrid() throws {
+    let conversion = try choosing(samples: [true, false, true, false])
+    #expect(kept(conversion).isEmpty)
+    let choice = try #require(conversion.program.nodes.first { $0.name == "chosen" })
+    #expect(conversion.program.values[choice.outputs[0]].type.elementType == .int8)
+    for flag in [true, false] {
+      #expect(try signalToNoise(conversion, where: flag) > 25, "\(flag)")
+    }
   }
 }

@@ -49,6 +49,8 @@ struct ProgramBuilder {
   func program(_ outputs: [String: Int]) -> Program {
     Program(
       values: values, constants: constants, nodes: nodes, inputs: inputs,
-      outputs: outputs.sorted { $0.key < $1.key }.map { Program.Output(name: $0.key, value: $0.value) })
+      outputs: outputs.sorted { $0.key < $1.key }.map {
+        Program.Output(name: $0.key, value: $0.value)
+      })
   }
 }

@@ -26,7 +26,8 @@ import Testing
     let x = builder.input("x", .float32, [.free("n")])
     let flag = builder.input("flag", .bool, [])
     let (two, three) = (try builder.constant([2, -1]), try builder.constant([3, -1]))
-    return builder.program(["y": try rows(&builder, x, where: flag, two, three)])
+    let y = try rows(&builder, x, where: flag, two, three)
+    return builder.program(["y": y])
   }
 
   @Test func onlyTheChosenBranchIsPlanned() throws {
@@ -52,8 +53,8 @@ import Testing
     let four = try builder.constant([4])
     let extents = try builder.append(.shapeOf(ShapeOf()), [x])
     let isFour = try builder.append(.comparison(Compare(.equal)), [extents, four])
-    let model = try Model(
-      builder.program(["y": try rows(&builder, x, where: isFour, two, three)]))
+    let y = try rows(&builder, x, where: isFour, two, three)
+    let model = try Model(builder.program(["y": y]))
     #expect(try model.run(["x": floats(4)])["y"]?.shape == [2, 2])
     #expect(try model.run(["x": floats(9)])["y"]?.shape == [3, 3])
     #expect(try model.run(["x": floats(6)])["y"]?.shape == [3, 2])
@@ -68,7 +69,8 @@ import Testing
     let zero = builder.constant(try Tensor([], [Float(0)]))
     let element = try builder.append(.gather(Gather(axis: 0)), [x, first])
     let isPositive = try builder.append(.comparison(Compare(.greater)), [element, zero])
-    return builder.program(["y": try rows(&builder, x, where: isPositive, two, other)])
+    let y = try rows(&builder, x, where: isPositive, two, other)
+    return builder.program(["y": y])
   }
 
   @Test func dataChoosesBetweenEqualExtents() throws {

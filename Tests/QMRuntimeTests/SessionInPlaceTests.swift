@@ -65,7 +65,8 @@ import Testing
       .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)),
       [pointwise, product, nil, scale], ValueType(.float32, [1, 9, 9, 5]))
     // Inputs and constants are the first values.
-    let order = [input] + values.indices.filter { values[$0].constant != nil }
+    let order =
+      [input] + values.indices.filter { values[$0].constant != nil }
       + values.indices.filter { $0 != input && values[$0].constant == nil }
     func place(_ value: Int) -> Int { order.firstIndex(of: value)! }
     let moved = nodes.map {
@@ -111,7 +112,8 @@ import Testing
     let isTwo = try builder.append(.comparison(Compare(.equal)), [rate, number])
     let whenTrue = try builder.append(.reshape(Reshape()), [x, two])
     let whenFalse = try builder.append(.reshape(Reshape()), [x, three])
-    return builder.program(["y": try builder.append(.choice(Choice()), [isTwo, whenTrue, whenFalse])])
+    let y = try builder.append(.choice(Choice()), [isTwo, whenTrue, whenFalse])
+    return builder.program(["y": y])
   }
 
   @Test func anInputThatChoosesABranchIsFollowed() throws {
@@ -132,7 +134,9 @@ import Testing
 
     try session.prepare([[6], []])
     session.withInput(0) { bytes in
-      for index in 0..<6 { bytes.storeBytes(of: Float(index), toByteOffset: 4 * index, as: Float.self) }
+      for index in 0..<6 {
+        bytes.storeBytes(of: Float(index), toByteOffset: 4 * index, as: Float.self)
+      }
     }
     for (rate, extents) in [(Int64(2), [2, 3]), (5, [3, 2]), (2, [2, 3])] {
       try run(rate)

@@ -24,7 +24,8 @@ extension NodeReader {
       throw .malformed("'\(equation.abbreviated)' has an output that does not follow")
     }
     guard terms.count <= 2, terms.allSatisfy({ Set($0).count == $0.count }) else {
-      throw .unsupported("'\(equation.abbreviated)'; expected one or two operands without diagonals")
+      throw .unsupported(
+        "'\(equation.abbreviated)'; expected one or two operands without diagonals")
     }
     var operands: [Value] = []
     for (index, term) in terms.enumerated() {
