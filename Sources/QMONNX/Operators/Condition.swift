@@ -15,8 +15,8 @@ extension NodeReader {
       let isTrue = tensor.elements(as: Bool.self)[0]
       return try finish(builder.inline(graph(isTrue ? "then_branch" : "else_branch")))
     }
-    let whenTrue = try builder.inline(graph("then_branch"))
-    let whenFalse = try builder.inline(graph("else_branch"))
+    let whenTrue = try branch("then_branch")
+    let whenFalse = try branch("else_branch")
     guard whenTrue.count == whenFalse.count else {
       throw .malformed("branches of \(whenTrue.count) and \(whenFalse.count) outputs")
     }
@@ -38,6 +38,17 @@ extension NodeReader {
           "chosen\(index)"))
     }
     try finish(results)
+  }
+
+  /// A branch that may never be taken, because its extents do not fit say.
+  private func branch(_ name: String) throws(QMError) -> [Value] {
+    let graph = try graph(name)
+    do { return try builder.inline(graph) } catch {
+      throw QMError(
+        error.code,
+        "\(error.description); to read one branch alone, give the condition's inputs a value with --set"
+      )
+    }
   }
 
   /// Whether the condition says that the axis which the one branch drops has extent 1, and the other
