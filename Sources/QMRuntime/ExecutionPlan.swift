@@ -210,11 +210,12 @@ final class ExecutionPlan {
   }
 
   private static func origins(_ sources: [Source?]) -> [Int] {
-    sources.indices.map { value in
-      var origin = value
-      while case .alias(let other) = sources[origin] { origin = other }
-      return origin
+    var origins = Array(sources.indices)
+    // An alias is of a value with a smaller number.
+    for (value, source) in sources.enumerated() {
+      if case .alias(let other) = source { origins[value] = origins[other] }
     }
+    return origins
   }
 }
 
