@@ -34,13 +34,37 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits) {
 
 const qm_product *qm_product_int16(qm_kernel_set set) { QM_CHOOSE(set, qm_product_i16) }
 
-const qm_product *qm_product_narrow_int8(qm_kernel_set set) {
+// A vector has 8 or 16 columns.
 #if defined(__x86_64__)
-  if (set == QM_AVX2) return &qm_product_narrow_i8_avx2;
-  if (set == QM_AVX512) return &qm_product_narrow_i8_avx512;
-#endif
-  (void)set;
+#define QM_CHOOSE_FEW(set, number, columns)                                                      \
+  bool is_wide = set == QM_AVX512;                                                               \
+  if ((set != QM_AVX2 && !is_wide) || columns > (is_wide ? 16 : 8)) return NULL;                 \
+  if (columns <= QM_NARROW_COLUMNS) QM_CHOOSE_NARROW(number)                                     \
+  return is_wide ? &qm_product_thin_##number##_avx512 : &qm_product_thin_##number##_avx2;
+#define QM_CHOOSE_NARROW(number) \
+  return is_wide ? &qm_product_narrow_##number##_avx512 : &qm_product_narrow_##number##_avx2;
+#else
+#define QM_CHOOSE_FEW(set, number, columns) \
+  (void)set;                                \
+  (void)columns;                            \
   return NULL;
+#endif
+
+const qm_product *qm_product_few_int8(qm_kernel_set set, int64_t columns) {
+  QM_CHOOSE_FEW(set, i8, columns)
+}
+
+const qm_product *qm_product_few_int16(qm_kernel_set set, int64_t columns) {
+  QM_CHOOSE_FEW(set, i16, columns)
+}
+
+#if defined(__x86_64__)
+#undef QM_CHOOSE_NARROW
+#define QM_CHOOSE_NARROW(number) \
+  if (!is_wide) return &qm_product_narrow_##number##_avx2;
+#endif
+const qm_product *qm_product_few_float32(qm_kernel_set set, int64_t columns) {
+  QM_CHOOSE_FEW(set, f32, columns)
 }
 
 const qm_product *qm_product_packed_int8(qm_kernel_set set, int32_t weight_bits) {

@@ -14,20 +14,25 @@ struct ProductTable: @unchecked Sendable {
     isDepthwise: Bool = false
   ) {
     guard let set = kernels.instructionSet else { return nil }
+    let count = Int64(columns)
     if weights.type.elementType == .float32 {
-      pointer = isDepthwise ? qm_depthwise_float32(set) : qm_product_float32(set)
+      pointer =
+        isDepthwise
+        ? qm_depthwise_float32(set)
+        : qm_product_few_float32(set, count) ?? qm_product_float32(set)
     } else if input == .int16 {
       guard !isDepthwise else { return nil }
-      pointer = qm_product_int16(set)
+      pointer = qm_product_few_int16(set, count) ?? qm_product_int16(set)
     } else {
       // Only of constants it is proven that their codes keep within their width.
       var bits = BitWidth.eight
       if case .weights(let width, _) = weights.type.quantization, weights.constant != nil {
         bits = width
       }
-      let narrow = columns <= Int(QM_NARROW_COLUMNS) ? qm_product_narrow_int8(set) : nil
       pointer =
-        isDepthwise ? qm_depthwise_int8(set) : narrow ?? qm_product_int8(set, Int32(bits.bits))
+        isDepthwise
+        ? qm_depthwise_int8(set)
+        : qm_product_few_int8(set, count) ?? qm_product_int8(set, Int32(bits.bits))
     }
   }
 

@@ -105,6 +105,33 @@ import Testing
     }
   }
 
+  /// Epilogues meet numbers that no code stands for: NaN, infinities, what is far beyond.
+  @Test func numbersWithoutCodesEqualTheReference() throws {
+    var generator = SeededGenerator(seed: 21)
+    let special: [Float] = [.nan, .infinity, -.infinity, 3e38, -3e38, 1e10, -1e10, 2.5, -0.0, 0]
+    let functions: [UnaryFunction?] = [nil, .relu, .clip(minimum: -1, maximum: 6), .hardSwish, .tanh]
+    let outputs: [OutputEncoding] = [
+      .float32, .quantized(.int8, scale: 1, zeroPoint: -128),
+      .quantized(.int8, scale: 0.01, zeroPoint: 127), .quantized(.int16, scale: 0.1, zeroPoint: 7),
+    ]
+    for columns in [1, 3, 5, 8, 16, 23, 40] {
+      for function in functions {
+        for output in outputs {
+          let rows = 7
+          let numbers = (0..<rows * 2).map { _ in generator.one(of: special) }
+          let operation = MatrixMultiply(
+            rightLayout: .depthFirst, epilogue: Epilogue(function: function, output: output))
+          try expectKernelsEqualReference(
+            operation,
+            [
+              TestOperand(try Tensor([rows, 2], numbers)),
+              TestOperand(try generator.floats([2, columns]), isConstant: true),
+            ], "\(columns) columns, \(operation.epilogue)")
+        }
+      }
+    }
+  }
+
   /// One or two rows over weights of few bits, which stay packed.
   @Test(arguments: [ProductCase.Arithmetic.fixed, .dynamic])
   func packedWeightsEqualTheReference(arithmetic: ProductCase.Arithmetic) throws {

@@ -117,9 +117,12 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits);
 /// int16 codes × signed weights of up to 8 bits, both around 0.
 const qm_product *qm_product_int16(qm_kernel_set set);
 
-/// The same for blocks of up to ``QM_NARROW_COLUMNS`` columns, which are all of the weights' columns;
-/// NULL where the set has no better way than that of any other block.
-const qm_product *qm_product_narrow_int8(qm_kernel_set set);
+/// The same for weights of so few columns, all of which a block has, that another way is better;
+/// NULL where none is.
+const qm_product *qm_product_few_float32(qm_kernel_set set, int64_t columns);
+const qm_product *qm_product_few_int8(qm_kernel_set set, int64_t columns);
+const qm_product *qm_product_few_int16(qm_kernel_set set, int64_t columns);
+/// Up to so many, vectors do not go along the columns.
 #define QM_NARROW_COLUMNS 4
 
 /// The same for matrices of few rows, with weights that stay packed in memory; NULL where the set
