@@ -8,7 +8,7 @@ extension ConvertCommand {
     let clock = ContinuousClock()
     let start = clock.now
     guard samples == nil, activations == nil, network.isEmpty, weights == nil, keepFloat.isEmpty,
-      bitsFor.isEmpty, !explain
+      bitsFor.isEmpty, groupSize == nil, !explain
     else {
       throw QMError.usage(
         "arrays are no network: only --bits, --per-tensor and --min-sqnr act on them"

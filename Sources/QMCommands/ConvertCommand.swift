@@ -52,6 +52,12 @@ public struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Scales of their own for every N channels of a product's input; it runs slower.",
+      valueName: "N"))
+  var groupSize: Int?
+
+  @Option(
+    help: ArgumentHelp(
       "Run the nodes with such names in float32, weights included; repeat it for several.",
       valueName: "regex"))
   var keepFloat: [String] = []
@@ -102,11 +108,16 @@ public struct ConvertCommand: ParsableCommand {
       throw ValidationError("--limit-samples needs --samples")
     }
     if bits == 32 {
-      guard activations ?? .float == .float, !perTensor, bitsFor.isEmpty, keepFloat.isEmpty else {
+      guard activations ?? .float == .float, !perTensor, groupSize == nil, bitsFor.isEmpty,
+        keepFloat.isEmpty
+      else {
         throw ValidationError(
           "--bits 32 keeps the network in float; leave out --activations, --per-tensor, "
-            + "--bits-for and --keep-float")
+            + "--group-size, --bits-for and --keep-float")
       }
+    }
+    if let groupSize, groupSize < 1 || perTensor {
+      throw ValidationError("--group-size is at least 1, and not beside --per-tensor")
     }
   }
 
@@ -118,6 +129,7 @@ public struct ConvertCommand: ParsableCommand {
       activations: weights == .float32
         ? .float : activations ?? (samples == nil ? .dynamic : .int8),
       granularity: perTensor ? .perTensor : .perChannel(axis: 0), rangeEstimator: ranges.estimator)
+    recipe.groupSize = groupSize
     for pattern in keepFloat { recipe.floatNodes.append(try NodePattern(pattern)) }
     for rule in bitsFor {
       guard let equals = rule.lastIndex(of: "="),
@@ -199,6 +211,7 @@ public struct ConvertCommand: ParsableCommand {
       .init("bits", "\(bits)"), .init("activations", recipe.activations.rawValue),
       .init("granularity", recipe.granularity.shortDescription),
     ]
+    if let groupSize { metadata.recipe.append(.init("group-size", "\(groupSize)")) }
     metadata.recipe += keepFloat.map { .init("keep-float", $0) }
     metadata.recipe += bitsFor.map { .init("bits-for", $0) }
     if let weights { metadata.recipe.append(.init("weights", try CheckpointFile.digest(weights))) }
@@ -209,6 +222,13 @@ public struct ConvertCommand: ParsableCommand {
     metadata.recipe += network.recipe
     metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
     metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }
+    if let samples, samples.count > 0 {
+      let first = try samples.inputs(of: 0)
+      for input in graph.inputs {
+        guard let tensor = first[graph[input].name] else { continue }
+        metadata.entries.append(try InputExample(tensor).entry(for: graph[input].name))
+      }
+    }
     return try within(.file(input)) { () throws(QMError) in
       try Conversion(
         graph, recipe: recipe, samples: samples, metadata: metadata, options: machine.modelOptions

@@ -33,7 +33,7 @@ public struct InspectCommand: ParsableCommand {
 
   /// Multiply-adds of a run on seeded inputs; nil where none of the extents that are tried run.
   private static func work(_ program: Program) throws(QMError) -> Work? {
-    let model = try Model(program)
+    let model = try Model(program, options: Model.Options(runByteLimit: 1 << 30))
     guard let inputs = try? SeededInputs(model).tensors(seed: 0) else { return nil }
     return try Work(Session(model), inputs)
   }

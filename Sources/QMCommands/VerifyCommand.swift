@@ -65,6 +65,8 @@ public struct VerifyCommand: ParsableCommand {
   private static let leastSignalToNoise = 20.0
   /// Beyond this a difference is float rounding, which another float runtime does otherwise; in dB.
   private static let exactSignalToNoise = 60.0
+  /// Memory that a run on seeded inputs may take, in bytes: nobody has said what extents to expect.
+  private static let selfTestByteLimit = 1 << 29
   /// Samples of a self-test, at most; the reference loops are slow.
   private static let selfTestCount = 3
   /// Samples of a comparison value by value, at most.
@@ -92,12 +94,19 @@ public struct VerifyCommand: ParsableCommand {
     var report = Report(
       file: file, bytes: opened.container.byteCount, nodes: program.nodes.count,
       constants: program.constants.count)
+    var options = machine.modelOptions
+    if folder == nil { options.runByteLimit = VerifyCommand.selfTestByteLimit }
     let model = try within(.file(file)) { () throws(QMError) in
-      try Model(program, options: machine.modelOptions)
+      try Model(program, options: options)
     }
-    let inputs = try Inputs(folder, model)
+    let inputs: Inputs
+    do throws(QMError) { inputs = try Inputs(folder, model) } catch {
+      guard referenceProgram == nil else { throw error }
+      inputs = Inputs()
+      report.notRun = error.description
+    }
     let compared = try compare(model, referenceProgram, inputs, &report, console)
-    if !compared { try selfTest(program, inputs, &report, console) }
+    if !compared, report.notRun == nil { try selfTest(program, inputs, &report, console) }
     if perValue, let referenceProgram {
       try comparePerValue(program, referenceProgram, inputs, &report, console)
     }
@@ -129,7 +138,10 @@ public struct VerifyCommand: ParsableCommand {
       seeded = samples == nil ? try SeededInputs(model) : nil
     }
 
-    var count: Int { samples?.count ?? 4 }
+    /// None at all.
+    init() { (samples, seeded) = (nil, nil) }
+
+    var count: Int { samples?.count ?? (seeded == nil ? 0 : 4) }
 
     func name(of index: Int) -> String { samples?.name(of: index) ?? "seed \(index)" }
 
@@ -215,7 +227,9 @@ public struct VerifyCommand: ParsableCommand {
   private func selfTest(
     _ program: Program, _ inputs: Inputs, _ report: inout Report, _ console: Console
   ) throws(QMError) {
-    var test = try SelfTest(program, threadCount: machine.threads)
+    var test = try SelfTest(
+      program, threadCount: machine.threads,
+      runByteLimit: samples == nil ? VerifyCommand.selfTestByteLimit : .max)
     for index in 0..<min(inputs.count, VerifyCommand.selfTestCount) {
       console.progress(
         "running the reference loops", done: index,
@@ -322,6 +336,8 @@ public struct VerifyCommand: ParsableCommand {
     /// Ways to compute that gave the same bits; nil where that was not tested.
     var identicalKernels: [String]?
     var selfTestSamples: Int?
+    /// Why no run was made; nil where one was.
+    var notRun: String?
     var values: [Value]?
     var passed = true
 
@@ -330,6 +346,7 @@ public struct VerifyCommand: ParsableCommand {
       case passed
       case identicalKernels = "identical_kernels"
       case selfTestSamples = "self_test_samples"
+      case notRun = "not_run"
     }
   }
 
@@ -337,6 +354,9 @@ public struct VerifyCommand: ParsableCommand {
     console.line(
       "structure and checksums hold: \(Units.bytes(report.bytes)), "
         + "\(Units.count(report.nodes, "node")), \(Units.count(report.constants, "constant"))")
+    if let reason = report.notRun {
+      console.line("no seeded input runs (\(reason)); give a folder of samples")
+    }
     if let kernels = report.identicalKernels, let count = report.selfTestSamples {
       let inputs = samples == nil ? "seeded input" : "sample"
       console.line(

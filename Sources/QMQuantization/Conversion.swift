@@ -21,14 +21,14 @@ public struct Conversion: Sendable {
     public let value: String
     public let reason: String
   }
-  /// In the order in which they are computed; the tails in front of outputs left out, which every
-  /// network has.
+  /// In the order in which they are computed; left out are the tails in front of outputs, which
+  /// every network has, and sums on their way.
   public let kept: [Kept]
 
   private static func kept(by plan: Plan, in graph: Graph) -> [Kept] {
     plan.kept.sorted { $0.key < $1.key }.compactMap { (value, reason) in
       switch reason {
-      case .outputTail: nil
+      case .outputTail, .partialSum: nil
       case .signalFront: Kept(value: graph[value].name, reason: "in front of a power spectrum")
       case .unseen: Kept(value: graph[value].name, reason: "no sample computes it")
       case .nonFinite: Kept(value: graph[value].name, reason: "holds NaN or infinities")
@@ -64,9 +64,13 @@ public struct Conversion: Sendable {
     progress: (Phase) -> Void = { _ in }
   ) throws(QMError) {
     progress(.simplifying)
-    graph = try DefaultPasses.run(on: source)
+    let whole = try DefaultPasses.run(on: source)
+    let split = try Conversion.split(whole, for: recipe)
+    graph = split?.graph ?? whole
+    let partialSums = Dictionary(
+      uniqueKeysWithValues: (split?.partialSums ?? []).map { ($0, Plan.Kept.partialSum) })
 
-    let planner = try Planner(graph, recipe)
+    let planner = try Planner(graph, recipe, keeping: partialSums)
     var statistics = Statistics()
     let observations = planner.observations
     if recipe.needsSamples, samples.map({ $0.count == 0 }) ?? true {
@@ -84,7 +88,7 @@ public struct Conversion: Sendable {
         progress(.testing(done: done, of: test.groups.count))
       }
       progress(.rounding)
-      let final = try Planner(graph, recipe, keeping: planner.kept(damaging))
+      let final = try Planner(graph, recipe, keeping: planner.kept(damaging).merging(partialSums) { $1 })
       plan = try final.plan(with: statistics)
       let rounded = final.observations(of: plan)
       if !rounded.isEmpty {
@@ -118,6 +122,15 @@ public struct Conversion: Sendable {
     }
     self.program = program
     self.comparisons = comparisons
+  }
+
+  /// The graph with a product for each group of channels, if groups are asked for.
+  private static func split(_ graph: Graph, for recipe: Recipe) throws(QMError) -> SplitProducts? {
+    guard let size = recipe.groupSize, case .codes = recipe.weights else { return nil }
+    guard size >= 1 else { throw .usage("a group of \(size) channels") }
+    var kept: Set<Int> = []
+    for pattern in recipe.floatNodes { kept.formUnion(try pattern.nodes(of: graph)) }
+    return try SplitProducts(graph, size: size, keeping: kept)
   }
 
   private static func statistics(

@@ -6,55 +6,73 @@ import QMTensor
 /// Inputs made of a seed, for checks that need a run and have no sample.
 public struct SeededInputs: Sendable {
   public let model: Model
-  /// Extent of each free axis, by the number of the input and of its axis.
-  private let extents: [[Int]]
+  private let examples: [InputExample]
 
   /// Extents that free axes other than the first are tried with, in this order: what strides and
   /// windows of common networks divide, then what fits in front of short sequences, then windows of
   /// speech with what stands in front of them.
-  private static let candidates = [32, 64, 48, 16, 8, 4, 1, 128, 224, 320, 1024, 16000, 576, 288]
+  private static let candidates = [
+    32, 64, 48, 16, 8, 4, 1, 128, 224, 256, 320, 512, 1024, 16000, 576, 288,
+  ]
 
-  /// Looks for extents that the model runs with: 1 for a free first axis, mostly the batch, and for
-  /// axes of its name; then 1 for the free axes of all inputs but the first, mostly states.
-  /// - Throws: what the model throws with the first candidate, if no candidate runs.
+  /// Looks for extents that the model runs with: those of the sample that the file remembers; then 1
+  /// for a free first axis, mostly the batch, and for axes of its name, and one of a few numbers for
+  /// the others; then 1 for the free axes of all inputs but the first, mostly states.
+  /// - Throws: what the model throws with the first of these, if none runs.
   public init(_ model: Model) throws(QMError) {
     self.model = model
     let session = Session(model)
     var failure: QMError?
-    let batches = Set(model.inputs.compactMap(\.type.shape.axes.first))
-    for (inputCount, candidate) in [model.inputs.count, 1].flatMap({ inputCount in
-      SeededInputs.candidates.map { (inputCount, $0) }
-    }) {
-      let extents = model.inputs.enumerated().map { number, port in
-        port.type.shape.axes.enumerated().map { index, axis in
-          let isOne =
-            index == 0 || number >= inputCount || axis != .free("") && batches.contains(axis)
-          return axis.extent ?? (isOne ? 1 : candidate)
-        }
+    let remembered = model.inputs.map { InputExample(of: $0, in: model.program.metadata) }
+    var tried = remembered.contains { $0 == nil } ? [] : [remembered.compactMap { $0 }]
+    for inputCount in [model.inputs.count, 1] {
+      tried += SeededInputs.candidates.map {
+        SeededInputs.examples(model, $0, freeInputCount: inputCount)
       }
+    }
+    // Without a free axis every candidate is the same.
+    if model.inputs.allSatisfy({ $0.type.shape.extents != nil }) { tried = [tried[0]] }
+    for examples in tried {
       do {
-        _ = try session.run(SeededInputs.tensors(model, extents, seed: 0))
-        self.extents = extents
+        _ = try session.run(SeededInputs.tensors(model, examples, seed: 0))
+        self.examples = examples
         return
       } catch {
         if failure == nil { failure = error }
       }
-      // Without a free axis every candidate is the same.
-      if model.inputs.allSatisfy({ $0.type.shape.extents != nil }) { break }
     }
     throw failure ?? .internalFault("no extents were tried")
   }
 
-  /// One sample: normal numbers for floats, small counts for integers.
+  private static func examples(
+    _ model: Model, _ candidate: Int, freeInputCount: Int
+  ) -> [InputExample] {
+    let batches = Set(model.inputs.compactMap(\.type.shape.axes.first))
+    return model.inputs.enumerated().map { number, port in
+      InputExample(
+        extents: port.type.shape.axes.enumerated().map { index, axis in
+          let isOne =
+            index == 0 || number >= freeInputCount || axis != .free("") && batches.contains(axis)
+          return axis.extent ?? (isOne ? 1 : candidate)
+        })
+    }
+  }
+
+  /// One sample: normal numbers for floats, small counts for integers but those that are known.
   public func tensors(seed: UInt64) throws(QMError) -> [String: Tensor] {
-    try SeededInputs.tensors(model, extents, seed: seed)
+    try SeededInputs.tensors(model, examples, seed: seed)
   }
 
   private static func tensors(
-    _ model: Model, _ extents: [[Int]], seed: UInt64
+    _ model: Model, _ examples: [InputExample], seed: UInt64
   ) throws(QMError) -> [String: Tensor] {
     var tensors: [String: Tensor] = [:]
-    for (index, (port, extents)) in zip(model.inputs, extents).enumerated() {
+    for (index, (port, example)) in zip(model.inputs, examples).enumerated() {
+      let extents = example.extents
+      if let tensor = try example.tensor(port.type.elementType) {
+        tensors[port.name] = tensor
+        continue
+      }
       guard let count = Shape.elementCount(of: extents) else {
         throw .malformed("extents \(extents) are too many")
       }

@@ -10,14 +10,18 @@ public struct SelfTest {
   public var kernelSets: [KernelSet] { sessions.map(\.kernels) }
   public private(set) var inputCount = 0
 
-  /// - Parameter kernelSets: compared with the reference loops.
+  /// - Parameters:
+  ///   - kernelSets: compared with the reference loops.
+  ///   - runByteLimit: memory that the values of a run may take.
   public init(
-    _ program: Program, kernelSets: [KernelSet] = KernelSet.available, threadCount: Int = 1
+    _ program: Program, kernelSets: [KernelSet] = KernelSet.available, threadCount: Int = 1,
+    runByteLimit: Int = .max
   ) throws(QMError) {
     var sessions: [(KernelSet, Session)] = []
     for kernels in [.reference] + kernelSets.filter({ $0 != .reference }) {
       let options = Model.Options(
-        threadCount: kernels == .reference ? 1 : threadCount, kernels: kernels)
+        threadCount: kernels == .reference ? 1 : threadCount, kernels: kernels,
+        runByteLimit: runByteLimit)
       sessions.append((kernels, Session(try Model(program, options: options))))
     }
     self.sessions = sessions

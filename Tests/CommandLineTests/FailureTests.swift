@@ -80,6 +80,8 @@ struct FailureTests {
     ["in.onnx", "o.qm", "--activations", "int8"],
     ["in.onnx", "o.qm", "--limit-samples", "4"],
     ["in.onnx", "o.qm", "--bits", "32", "--per-tensor"],
+    ["in.onnx", "o.qm", "--per-tensor", "--group-size", "8"],
+    ["in.onnx", "o.qm", "--group-size", "0"],
     ["in.onnx", "o.qm", "--bits", "32", "--bits-for", "fc=8"],
     ["in.onnx", "o.qm", "--bits", "32", "--activations", "dynamic"],
   ])

@@ -250,4 +250,42 @@ import Testing
       #expect(try signalToNoise(conversion, where: flag) > 25, "\(flag)")
     }
   }
+
+  /// Half of the channels have weights a hundredth as large, and inputs as much larger.
+  @Test func groupsOfChannelsHaveScalesOfTheirOwn() throws {
+    var network = try Network([8, 32])
+    let weights = numbers(12 * 32, seed: 5, -1...1).enumerated().map {
+      $0 % 32 < 16 ? $1 : $1 / 100
+    }
+    let residual = try network.product(network.x, 12, "residual")
+    let y = try network.graph.append(
+      .matrixMultiply(
+        MatrixMultiply(rightLayout: .channelsFirst, epilogue: Epilogue(function: .relu))),
+      name: "y",
+      [
+        network.x, network.graph.addConstant(name: "w", Tensor([12, 32], weights)),
+        network.graph.addConstant(name: "b", Tensor([12], numbers(12, seed: 6, -1...1))), nil, nil,
+        residual,
+      ])[0]
+    try network.graph.addOutput(name: "y", y)
+    let samples = try (0..<4 as Range<UInt64>).map { seed in
+      let numbers = numbers(256, seed: seed, -1...1).enumerated().map {
+        $0 % 32 < 16 ? $1 / 100 : $1
+      }
+      return ["x": try Tensor([8, 32], numbers)]
+    }
+    func signalToNoise(_ groupSize: Int?) throws -> Double {
+      var recipe = Recipe(weights: .codes(BitWidth(4)!), activations: .float)
+      recipe.groupSize = groupSize
+      let pattern = try NodePattern("residual")
+      recipe.floatNodes = [pattern]
+      let conversion = try Conversion(
+        network.graph, recipe: recipe, samples: Samples(tensors: samples))
+      let products = conversion.program.nodes.filter { $0.operation.name == "MatrixMultiply" }
+      #expect(products.count == 1 + (groupSize.map { (31 + $0) / $0 } ?? 1))
+      return try #require(conversion.comparisons["y"]).signalToNoise
+    }
+    #expect(try signalToNoise(16) > signalToNoise(nil) + 10)
+    #expect(try signalToNoise(12) > signalToNoise(nil))
+  }
 }
