@@ -17,25 +17,49 @@ struct MachineOptions: ParsableArguments {
   var threads: Int = 1
 
   @Option(
+    name: .customLong("kernels"),
     help: ArgumentHelp(
-      "Kernels; all give the same bits. One of \(KernelSet.available.map(\.rawValue).joined(separator: ", ")) on this machine.",
+      "Kernels; all give the same bits. One of \(MachineOptions.available) on this machine. "
+        + "The variable QM_KERNELS is the default, or else the fastest.",
       valueName: "set"))
-  var kernels: KernelSet = .best
+  var chosenKernels: KernelSet?
 
-  var modelOptions: Model.Options { Model.Options(threadCount: threads, kernels: kernels) }
+  @Option(
+    help: ArgumentHelp(
+      "Memory for weights, standard or compact; both give the same bits.", valueName: "form"))
+  var memory: Model.Memory = .standard
+
+  private static var available: String {
+    KernelSet.available.map(\.rawValue).joined(separator: ", ")
+  }
+
+  private static var named: String? {
+    let name = ProcessInfo.processInfo.environment["QM_KERNELS"]
+    return name == "" ? nil : name
+  }
+
+  var kernels: KernelSet {
+    chosenKernels ?? MachineOptions.named.flatMap(KernelSet.init(rawValue:)) ?? .best
+  }
+
+  var modelOptions: Model.Options {
+    Model.Options(threadCount: threads, kernels: kernels, memory: memory)
+  }
 
   func validate() throws {
     guard (1...1024).contains(threads) else {
       throw ValidationError("--threads is 1 to 1024, found \(threads)")
     }
-    guard KernelSet.available.contains(kernels) else {
+    let name = chosenKernels?.rawValue ?? MachineOptions.named ?? kernels.rawValue
+    guard KernelSet.available.contains(where: { $0.rawValue == name }) else {
       throw ValidationError(
-        "this machine cannot run the kernels '\(kernels.rawValue)'; it has \(KernelSet.available.map(\.rawValue).joined(separator: ", "))")
+        "this machine cannot run the kernels '\(name)'; it has \(MachineOptions.available)")
     }
   }
 }
 
 extension KernelSet: ExpressibleByArgument {}
+extension Model.Memory: ExpressibleByArgument {}
 extension Recipe.Activations: ExpressibleByArgument {}
 
 /// `minmax`, `percentile`, `percentile:99.99` or `mse`.

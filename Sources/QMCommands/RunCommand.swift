@@ -75,10 +75,7 @@ public struct RunCommand: ParsableCommand {
     let clock = ContinuousClock()
     let start = clock.now
     console.progress("reading")
-    let loaded = try Network.program(path: model)
-    let network = try within(.file(model)) { () throws(QMError) in
-      try Model(loaded, options: machine.modelOptions)
-    }
+    let network = try Network.model(path: model, options: machine.modelOptions)
     let loadSeconds = (clock.now - start).seconds
     if let output, network.inputs.isEmpty {
       return try unpack(network, to: output, console)

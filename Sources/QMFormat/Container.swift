@@ -61,13 +61,43 @@ public struct Container: Sendable {
   /// SHA-256 over kind, length and SHA-256 of every inflated section: the same for the same
   /// content, whatever zlib made of it.
   public let digest: [UInt8]
-  let bytes: Buffer
+  private let source: Source
 
-  public var byteCount: Int { bytes.count }
+  /// Where the bytes of the file are.
+  private enum Source {
+    case memory(Buffer)
+    /// Each section is read when it is asked for.
+    case file(OpenFile)
+
+    var count: Int {
+      switch self {
+      case .memory(let buffer): buffer.count
+      case .file(let file): file.count
+      }
+    }
+  }
+
+  public var byteCount: Int { source.count }
 
   /// - Throws: `malformed` with the offset; `unsupported` for a later version of the format.
   public init(_ bytes: Buffer, limits: DecodingLimits = .standard) throws(QMError) {
-    self.bytes = bytes
+    try self.init(.memory(bytes), start: bytes, limits: limits)
+  }
+
+  /// A file whose sections are read one by one.
+  init(_ file: OpenFile, limits: DecodingLimits) throws(QMError) {
+    let header = try file.bytes(0..<min(file.count, Container.headerByteCount))
+    var end = header.count
+    if end == Container.headerByteCount {
+      let table = header.bytes.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
+      end = min(file.count, end + Int(UInt32(littleEndian: table)))
+    }
+    try self.init(.file(file), start: file.bytes(0..<end), limits: limits)
+  }
+
+  /// - Parameter start: the file up to the end of the table of sections, or all of it.
+  private init(_ source: Source, start bytes: Buffer, limits: DecodingLimits) throws(QMError) {
+    self.source = source
     var reader = ByteReader(bytes.bytes, limits: limits)
     let size = Container.headerByteCount
     guard bytes.count >= Container.magic.count,
@@ -86,10 +116,10 @@ public struct Container: Sendable {
     let fileByteCount = try reader.integer(as: UInt64.self)
     digest = Array(try reader.take(32))
     let checksum = try reader.integer(as: UInt32.self)
-    guard fileByteCount == UInt64(bytes.count) else {
+    guard fileByteCount == UInt64(source.count) else {
       throw QMError(
         .malformed,
-        "the file has \(bytes.count) bytes and its header says \(fileByteCount); "
+        "the file has \(source.count) bytes and its header says \(fileByteCount); "
           + "copy it again", context: [.offset(24)])
     }
     let table = try reader.take(tableByteCount)
@@ -115,7 +145,7 @@ public struct Container: Sendable {
     }
     self.writeVersion = Int(writeVersion)
     sections = try Container.sections(
-      table, count: sectionCount, fileByteCount: bytes.count, limits: limits)
+      table, count: sectionCount, fileByteCount: source.count, limits: limits)
   }
 
   /// Opens a file without reading its sections.
@@ -182,35 +212,49 @@ public struct Container: Sendable {
     }
   }
 
-  /// The stored bytes of a section, checked.
-  private func storedBytes(_ section: Section) throws(QMError) -> UnsafeRawBufferPointer {
-    let stored = UnsafeRawBufferPointer(
-      rebasing: bytes.bytes[section.offset..<section.offset + section.storedByteCount])
+  /// Calls `body` with the stored bytes of a section, checked.
+  private func withStoredBytes<Result>(
+    _ section: Section, _ body: (UnsafeRawBufferPointer) throws(QMError) -> Result
+  ) throws(QMError) -> Result {
+    let range = section.offset..<section.offset + section.storedByteCount
+    let buffer: Buffer
+    let stored: UnsafeRawBufferPointer
+    switch source {
+    case .memory(let whole):
+      (buffer, stored) = (whole, UnsafeRawBufferPointer(rebasing: whole.bytes[range]))
+    case .file(let file):
+      buffer = try file.bytes(range)
+      stored = buffer.bytes
+    }
+    defer { withExtendedLifetime(buffer) {} }
     guard Deflate.crc32(stored) == section.checksum else {
       throw QMError(
         .malformed, "the checksum of a section is wrong; copy the file again",
         context: [.offset(section.offset)])
     }
-    return stored
+    return try body(stored)
   }
 
   /// Checks the stored bytes of a section without inflating them.
   /// - Throws: `malformed`.
-  public func check(_ section: Section) throws(QMError) { _ = try storedBytes(section) }
+  public func check(_ section: Section) throws(QMError) {
+    try withStoredBytes(section) { (_) throws(QMError) in }
+  }
 
   /// The bytes of a section, in memory of its own: a mapped file may change after it was checked.
   /// - Throws: `malformed`, `outOfMemory`.
   public func inflated(_ section: Section) throws(QMError) -> Buffer {
-    let stored = try storedBytes(section)
-    switch section.encoding {
-    case .stored: return try Buffer.copying(stored)
-    case .deflated:
-      let buffer = try Buffer.allocate(byteCount: section.inflatedByteCount)
-      let output = UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count)
-      try within(.offset(section.offset)) { () throws(QMError) in
-        try Deflate.inflate(stored, into: output)
+    try withStoredBytes(section) { (stored) throws(QMError) in
+      switch section.encoding {
+      case .stored: return try Buffer.copying(stored)
+      case .deflated:
+        let buffer = try Buffer.allocate(byteCount: section.inflatedByteCount)
+        let output = UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count)
+        try within(.offset(section.offset)) { () throws(QMError) in
+          try Deflate.inflate(stored, into: output)
+        }
+        return buffer
       }
-      return buffer
     }
   }
 

@@ -164,7 +164,18 @@ public enum DataLayout: Hashable, Sendable {
   ) throws(QMError) {
     var (pending, pendingBits, position) = (0, 0, 0)
     let shift = Int.bitWidth - width
-    for index in elements.indices {
+    // Eight codes are so many bytes as one has bits.
+    let whole = elements.count / 8
+    for group in 0..<whole {
+      var bits = 0
+      for byte in 0..<width { bits |= Int(bytes[group * width + byte]) << (8 * byte) }
+      for code in 0..<8 {
+        elements[8 * group + code] = UInt8(truncatingIfNeeded: (bits << shift) >> shift)
+        bits >>= width
+      }
+    }
+    position = whole * width
+    for index in 8 * whole..<elements.count {
       if pendingBits < width {
         pending |= Int(bytes[position]) << pendingBits
         position += 1

@@ -28,7 +28,11 @@ public struct QMFile: Sendable {
 
   /// - Throws: `malformed`, `unsupported`, `outOfMemory`.
   public init(_ bytes: Buffer, limits: DecodingLimits = .standard) throws(QMError) {
-    container = try Container(bytes, limits: limits)
+    try self.init(Container(bytes, limits: limits), limits: limits)
+  }
+
+  init(_ container: Container, limits: DecodingLimits) throws(QMError) {
+    self.container = container
     outline = try Outline(decoding: container, limits: limits)
   }
 

@@ -9,11 +9,17 @@ extension Program {
     try self.init(QMFile(bytes, limits: limits), limits: limits)
   }
 
+  /// - Parameter threads: inflate the sections; the caller alone where nil.
   /// - Throws: also `cannotOpen`. The path is in the error's context.
-  public init(contentsOf path: String, limits: DecodingLimits = .standard) throws(QMError) {
-    let bytes = try Buffer.reading(path: path)
+  public init(
+    contentsOf path: String, limits: DecodingLimits = .standard, threads: ThreadPool? = nil
+  ) throws(QMError) {
+    let file = try OpenFile(path: path)
     self = try within(.file(path)) { () throws(QMError) in
-      try Program(decoding: bytes, limits: limits)
+      let file = try QMFile(Container(file, limits: limits), limits: limits)
+      let program = try Program(withoutValidating: file, threads: threads)
+      try program.validate(limits: limits)
+      return program
     }
   }
 
@@ -23,19 +29,23 @@ extension Program {
     try validate(limits: limits)
   }
 
-  package init(withoutValidating file: QMFile) throws(QMError) {
+  package init(withoutValidating file: QMFile, threads: ThreadPool? = nil) throws(QMError) {
     let outline = file.outline
     var tensors = [Tensor?](repeating: nil, count: outline.constants.count)
     for section in file.container.sections where !section.kind.isKnown {
       try file.container.check(section)
     }
-    for (section, data) in zip(file.data, outline.dataSections) {
-      let inflated = try file.container.inflated(section)
-      try within(.offset(section.offset)) { () throws(QMError) in
-        for (constant, tensor) in try outline.tensors(data, inflated) {
-          tensors[constant] = tensor
-        }
+    typealias Part = [(constant: Int, tensor: Tensor)]
+    let sections = file.data
+    let parts = try (threads ?? ThreadPool(threadCount: 1)).map(sections.count) {
+      (index) throws(QMError) -> Part in
+      let inflated = try file.container.inflated(sections[index])
+      return try within(.offset(sections[index].offset)) { () throws(QMError) in
+        try outline.tensors(outline.dataSections[index], inflated)
       }
+    }
+    for part in parts {
+      for (constant, tensor) in part { tensors[constant] = tensor }
     }
     self.init(
       values: outline.values,

@@ -365,8 +365,18 @@ extension Tensor {
   ) -> [Int] {
     withElements(as: Int8.self) { codes in
       guard isTransposed else {
+        let zero = Int32(zeroPoint)
         return (0..<codes.count / depth).map { row in
-          codes[row * depth..<(row + 1) * depth].reduce(0) { $0 + abs(Int($1) - zeroPoint) }
+          let row = UnsafeBufferPointer(rebasing: codes[row * depth..<(row + 1) * depth])
+          // Parts whose sums fit 32 bits go by vectors.
+          let part = 1 << 20
+          return stride(from: 0, to: depth, by: part).reduce(0) { total, start in
+            var sum: UInt32 = 0
+            for code in row[start..<min(start + part, depth)] {
+              sum &+= (Int32(code) &- zero).magnitude
+            }
+            return total + Int(sum)
+          }
         }
       }
       let matrices = codes.count / (depth * channels)

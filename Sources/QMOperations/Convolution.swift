@@ -312,7 +312,41 @@ extension Convolution {
     return before[axis] == 0 && after[axis] == 0
   }
 
-  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
+  /// Bytes that the weights take beyond one for each code where they are packed so that kernels
+  /// are fastest.
+  public func transformByteCount(_ operands: [Operand?], for kernels: KernelSet) -> Int {
+    guard let input = try? required(ProductOperand.input, of: operands).type.elementType,
+      let weights = try? required(ProductOperand.weights, of: operands),
+      let winograd = WinogradKernel.Weights(self, input, weights, kernels: kernels)
+    else { return 0 }
+    return winograd.packedByteCount - (weights.constant?.byteCount ?? 0)
+  }
+
+  public func packedInputs(_ operands: [Operand?]) -> [Int] {
+    guard let input = try? required(ProductOperand.input, of: operands).type,
+      let weights = try? required(ProductOperand.weights, of: operands),
+      let shape = weights.type.shape.extents, shape.count >= 3
+    else { return [] }
+    let window = Array(shape.dropFirst().dropLast())
+    // Runs may find other axes than the weights were packed for, or boxes too large for a kernel.
+    var wide = input.shape
+    wide.axes = wide.axes.map { $0.extent == nil ? .fixed(2) : $0 }
+    var reach = 4 * (shape[shape.count - 1] * groups + 64)
+    for (extent, dilation) in zip(window, dilations) {
+      let (span, isLong) = (extent - 1).multipliedReportingOverflow(by: dilation)
+      let (product, isLarge) = reach.multipliedReportingOverflow(by: isLong ? .max : span + 1)
+      guard !isLong, !isLarge, product <= ConvolutionKernel.largestBoxByteCount else { return [] }
+      reach = product
+    }
+    guard !isTransposed,
+      leastRank(input.shape, window: window) == leastRank(wide, window: window)
+    else { return [] }
+    return [ProductOperand.weights]
+  }
+
+  public func pack(
+    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
+  ) throws(QMError) -> Buffer? {
     let weights = try required(ProductOperand.weights, of: operands)
     let input = try required(ProductOperand.input, of: operands).type
     guard let constant = weights.constant, let source = constant.bytes.baseAddress,
@@ -322,8 +356,11 @@ extension Convolution {
     guard let (cut, table) = cut(input.elementType, weights, rank: rank, kernels) else {
       return nil
     }
-    if let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels) {
-      return try winograd.pack(source)
+    if form == .fastest,
+      let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels),
+      let packed = try winograd.pack(constant)
+    {
+      return packed
     }
     let buffer = try Buffer.allocate(byteCount: cut.groups * cut.packedByteCount(table))
     cut.pack(
@@ -347,8 +384,10 @@ extension Convolution {
       return nil
     }
     let end = KernelEpilogue(epilogue, operands: operands)
+    // How the weights were packed shows in the size.
     if let packed,
-      let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels)
+      let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels),
+      packed.count == winograd.packedByteCount
     {
       let kernel = WinogradKernel(winograd, packed: packed, end: end, extents: extents)
       return Kernel(

@@ -6,7 +6,7 @@ import QMTensor
 /// in a box of it that was padded (and widened, where it holds codes) once.
 struct ConvolutionKernel: Sendable {
   /// Boxes beyond this are refused; the reference loops take over.
-  private static let largestBoxByteCount = 1 << 30
+  static let largestBoxByteCount = 1 << 30
 
   /// How the weights `[O, k…, C/groups]` are cut into taps and depth.
   struct Cut: Sendable {

@@ -210,7 +210,11 @@ extension MatrixMultiply {
       columnStride: isDepthFirst ? 1 : extents.depth, packed: packed, parameters: .row)
   }
 
-  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
+  public func packedInputs(_ operands: [Operand?]) -> [Int] { [ProductOperand.weights] }
+
+  public func pack(
+    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
+  ) throws(QMError) -> Buffer? {
     let right = try required(ProductOperand.weights, of: operands)
     guard let constant = right.constant else { return nil }
     let shape = constant.shape
@@ -223,7 +227,8 @@ extension MatrixMultiply {
     else { return nil }
     let rows = left.shape.axes.dropLast()
     let rowCount = Shape.elementCount(of: rows.map { $0.extent ?? .max })
-    if let rowCount, (1...Self.mostPackedRows).contains(rowCount),
+    let hasFewRows = rowCount.map { (1...Self.mostPackedRows).contains($0) } ?? false
+    if hasFewRows || form == .smallest,
       let packed = ProductTable(
         packedFor: kernels, input: left.elementType, weights: right, depth: depth,
         columns: columns)

@@ -13,6 +13,16 @@ public struct Operand: Sendable {
   }
 }
 
+/// What rearranged weights may take in memory.
+public enum PackedForm: Sendable, Hashable {
+  /// What makes kernels fastest: up to eight bytes a code.
+  case fastest
+  /// At most about a byte a code.
+  case plain
+  /// As ``plain``, and codes of few bits stay packed where a kernel can read them so.
+  case smallest
+}
+
 /// An operation: a struct whose stored properties are its attributes.
 ///
 /// Inputs and outputs are positional; an optional input that is absent is nil. Whether the
@@ -32,7 +42,12 @@ public protocol OperationProtocol: Hashable, Sendable {
 
   /// Constants rearranged for the kernels of this machine, made once when a model is loaded;
   /// nil where the kernels read the constants as they are.
-  func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer?
+  func pack(
+    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
+  ) throws(QMError) -> Buffer?
+
+  /// Positions of inputs that no run reads once they are packed, whatever its extents.
+  func packedInputs(_ operands: [Operand?]) -> [Int]
 
   /// The fast way to compute the same bits on concrete shapes;
   /// nil where the reference loops are the only way yet.
@@ -48,9 +63,18 @@ public protocol OperationProtocol: Hashable, Sendable {
 extension OperationProtocol {
   public var aliasesInput: Bool { false }
 
-  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
+  public func pack(
+    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
+  ) throws(QMError) -> Buffer? {
     nil
   }
+
+  /// Packed so that kernels are fastest.
+  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
+    try pack(operands, for: kernels, form: .fastest)
+  }
+
+  public func packedInputs(_ operands: [Operand?]) -> [Int] { [] }
 
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet

@@ -42,8 +42,7 @@ struct ProductTable: @unchecked Sendable {
     packedFor kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int
   ) {
     guard let set = kernels.instructionSet, input == .int8, weights.constant != nil,
-      depth >= Self.leastDepth,
-      columns > Int(QM_NARROW_COLUMNS),
+      depth >= Self.leastDepth, qm_product_few_int8(set, Int64(columns)) == nil,
       case .weights(let bits, _) = weights.type.quantization,
       let table = qm_product_packed_int8(set, Int32(bits.bits))
     else { return nil }

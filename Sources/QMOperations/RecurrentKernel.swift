@@ -5,7 +5,13 @@ import QMTensor
 // the states' products, for a block of batch items at a time.
 
 extension Recurrent {
-  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
+  public func packedInputs(_ operands: [Operand?]) -> [Int] {
+    [RecurrentOperand.weights, RecurrentOperand.recurrence]
+  }
+
+  public func pack(
+    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
+  ) throws(QMError) -> Buffer? {
     guard let kernel = try RecurrentKernel(self, operands: operands, packed: nil, kernels: kernels),
       let weights = optional(RecurrentOperand.weights, of: operands)?.constant,
       let recurrence = optional(RecurrentOperand.recurrence, of: operands)?.constant,

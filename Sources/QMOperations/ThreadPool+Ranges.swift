@@ -1,3 +1,6 @@
+import QMTensor
+import Synchronization
+
 extension ThreadPool {
   /// Bytes that are worth waking a thread for.
   static let chunkByteCount = 1 << 16
@@ -15,5 +18,26 @@ extension ThreadPool {
     run(chunks: chunks) { chunk, thread in
       body(count * chunk / chunks..<count * (chunk + 1) / chunks, thread)
     }
+  }
+
+  /// What `body` gives for each of `0..<count`.
+  /// - Throws: the error of the least index for which `body` throws.
+  public func map<Result: Sendable>(
+    _ count: Int, _ body: @Sendable (_ index: Int) throws(QMError) -> Result
+  ) throws(QMError) -> [Result] {
+    guard threadCount > 1, count > 1 else {
+      var results: [Result] = []
+      results.reserveCapacity(count)
+      for index in 0..<count { results.append(try body(index)) }
+      return results
+    }
+    let slots = Mutex([Swift.Result<Result, QMError>?](repeating: nil, count: count))
+    run(chunks: count) { (index, _) in
+      let result = Swift.Result { () throws(QMError) in try body(index) }
+      slots.withLock { $0[index] = result }
+    }
+    var results: [Result] = []
+    for slot in slots.withLock({ $0 }) { results.append(try slot!.get()) }
+    return results
   }
 }

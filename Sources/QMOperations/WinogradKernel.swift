@@ -14,8 +14,8 @@ struct WinogradKernel: Sendable {
     private static let leastChannels = 8
     private static let leastColumns = 8
 
-    /// - Returns: nil where the direct way is needed: another form of convolution, weights that
-    ///   are not known before the run, or sums that may be too large.
+    /// - Returns: nil where the direct way is needed: another form of convolution, or weights that
+    ///   are not known before the run.
     init?(
       _ convolution: Convolution, _ input: ElementType, _ weights: Operand, kernels: KernelSet
     ) {
@@ -30,8 +30,15 @@ struct WinogradKernel: Sendable {
       channels = constant.shape[3]
       columns = constant.shape[0]
       table = qm_winograd_int8(set)
+    }
+
+    var packedByteCount: Int {
+      Int(table.pointee.packed_bytes(Int64(channels), Int64(columns)))
+    }
+
+    /// - Returns: nil where sums may be too large.
+    func pack(_ constant: Tensor) throws(QMError) -> Buffer? {
       let depth = 9 * channels
-      let columns = columns
       let isExact = constant.withElements(as: Int8.self) { codes in
         (0..<columns).allSatisfy { column in
           var sum = 0
@@ -41,12 +48,8 @@ struct WinogradKernel: Sendable {
           return 255 * sum < Int(QM_WINOGRAD_BOUND)
         }
       }
-      guard isExact else { return nil }
-    }
-
-    func pack(_ codes: UnsafeRawPointer) throws(QMError) -> Buffer {
-      let buffer = try Buffer.allocate(
-        byteCount: Int(table.pointee.packed_bytes(Int64(channels), Int64(columns))))
+      guard isExact, let codes = constant.bytes.baseAddress else { return nil }
+      let buffer = try Buffer.allocate(byteCount: packedByteCount)
       table.pointee.pack(
         codes.assumingMemoryBound(to: Int8.self), Int64(channels), Int64(columns), buffer.base)
       return buffer

@@ -85,7 +85,9 @@ final class ExecutionPlan {
         let operands = try resolution.operands(of: index)
         var rearranged = model.packed[index]
         if rearranged == nil {
-          rearranged = try node.operation.body.pack(operands, for: model.kernels)
+          rearranged = try node.operation.body.pack(
+            operands, for: model.kernels,
+            form: model.options.memory == .compact ? .smallest : .plain)
           if let rearranged { packed.append(rearranged) }
         }
         let prepared = try PreparedNode(

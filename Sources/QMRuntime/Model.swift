@@ -24,18 +24,29 @@ public final class Model: Sendable {
     /// Memory that the values of one run may take together, in bytes; a run on inputs that need
     /// more throws `outOfMemory` before it allocates.
     public var runByteLimit: Int
+    public var memory: Memory
 
     public init(
       threadCount: Int = 1, kernels: KernelSet = .best, cachedPlanCount: Int = 4,
-      runByteLimit: Int = .max
+      runByteLimit: Int = .max, memory: Memory = .standard
     ) {
       self.threadCount = max(1, threadCount)
       self.kernels = kernels
       self.cachedPlanCount = max(1, cachedPlanCount)
       self.runByteLimit = runByteLimit
+      self.memory = memory
     }
   }
 
+  /// What weights may take while a model is open; the results are the same.
+  public enum Memory: String, Sendable, Hashable, CaseIterable {
+    /// At most three bytes for each code, which lets convolutions be fastest.
+    case standard
+    /// At most one byte for each code, less where codes of few bits can be read as they are.
+    case compact
+  }
+
+  /// The network. Of weights that kernels have rearranged, the elements here are 0.
   public let program: Program
   public let options: Options
   public let inputs: [Port]
@@ -58,24 +69,28 @@ public final class Model: Sendable {
   /// Reads and prepares a `.qm` file.
   /// - Throws: `cannotOpen`; `malformed` or `unsupported` with the path as context; `outOfMemory`.
   public convenience init(contentsOf path: String, options: Options = Options()) throws(QMError) {
-    let file = try Buffer.mapping(path: path)
-    let program = try within(.file(path)) { () throws(QMError) in try Program(decoding: file) }
-    try self.init(validated: program, options: options)
+    let threads = ThreadPool(threadCount: max(1, options.threadCount))
+    try self.init(
+      validated: Program(contentsOf: path, threads: threads), options: options, threads: threads)
   }
 
   /// Prepares a program.
   /// - Throws: `malformed` if the program contradicts itself; `outOfMemory`.
   public convenience init(_ program: Program, options: Options = Options()) throws(QMError) {
     try program.validate()
-    try self.init(validated: program, options: options)
+    try self.init(
+      validated: program, options: options, threads: ThreadPool(threadCount: max(1, options.threadCount)))
   }
 
-  private init(validated program: Program, options: Options) throws(QMError) {
-    self.program = program
+  private init(
+    validated program: consuming Program, options: Options, threads: ThreadPool
+  ) throws(QMError) {
+    var program = program
     // A caller may have set what the initializer does not allow.
     self.options = Options(
       threadCount: options.threadCount, kernels: options.kernels,
-      cachedPlanCount: options.cachedPlanCount, runByteLimit: options.runByteLimit)
+      cachedPlanCount: options.cachedPlanCount, runByteLimit: options.runByteLimit,
+      memory: options.memory)
     inputs = program.inputs.map {
       Port(name: program.values[$0].name, type: program.values[$0].type)
     }
@@ -87,11 +102,19 @@ public final class Model: Sendable {
         constants[index] = try program.constants[constant].tensor.aligned()
       }
     }
+    let transformed =
+      options.memory == .standard
+      ? Model.transformed(program, constants, kernels: options.kernels) : []
+    var readers = [Int](repeating: 0, count: program.values.count)
+    for node in program.nodes { for case let input? in node.inputs { readers[input] += 1 } }
+    for output in program.outputs { readers[output.value] += 1 }
     // Codes of a byte become numbers of four.
     let limit = program.constants.reduce(256 << 20) { $0 + 4 * $1.tensor.byteCount }
     evaluatedByteLimit = limit
     var evaluatedByteCount = 0
     var packed: [Int: Buffer] = [:]
+    var pending: [Packing] = []
+    let mostPending = threads.threadCount == 1 ? 1 : 4 * threads.threadCount
     var isComputedAtLoad = [Bool](repeating: false, count: program.nodes.count)
     for (index, node) in program.nodes.enumerated() {
       try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
@@ -123,13 +146,78 @@ public final class Model: Sendable {
           evaluatedByteCount += byteCount
           return
         }
-        packed[index] = try node.operation.body.pack(operands, for: options.kernels)
+        let form: PackedForm =
+          options.memory == .compact ? .smallest : transformed.contains(index) ? .fastest : .plain
+        pending.append(Packing(node: index, operands: operands, form: form))
       }
+      // Nodes are packed together, as many as keep the threads busy; then the given codes go.
+      guard pending.count >= mostPending || index == program.nodes.count - 1 else { continue }
+      let nodes = program.nodes
+      let buffers = try threads.map(pending.count) { [pending] (number) throws(QMError) in
+        let packing = pending[number]
+        return try within(nodes[packing.node].context) { () throws(QMError) in
+          try nodes[packing.node].operation.body.pack(
+            packing.operands, for: options.kernels, form: packing.form)
+        }
+      }
+      for (packing, buffer) in zip(pending, buffers) {
+        guard let buffer else { continue }
+        let node = nodes[packing.node]
+        packed[packing.node] = buffer
+        for position in node.operation.body.packedInputs(packing.operands)
+        where position < node.inputs.count {
+          guard let value = node.inputs[position], readers[value] == 1,
+            let constant = program.values[value].constant, let tensor = constants[value]
+          else { continue }
+          let hollow = try Tensor(
+            tensor.elementType, tensor.shape, buffer: .zeros(byteCount: tensor.byteCount))
+          constants[value] = hollow
+          program.constants[constant].tensor = hollow
+        }
+      }
+      pending = []
     }
+    self.program = program
     switchInputs = program.switchInputs
     self.constants = constants
     self.packed = packed
     self.isComputedAtLoad = isComputedAtLoad
+  }
+
+  /// A node whose constants are to be packed.
+  private struct Packing: Sendable {
+    let node: Int
+    let operands: [Operand?]
+    let form: PackedForm
+  }
+
+  /// Bytes that transformed weights may take beyond one for each code, whatever the network: what
+  /// does not show beside a process's own.
+  private static let leastTransformByteCount = 4 << 20
+
+  /// The nodes whose weights may take more memory than a byte a code for the sake of speed: those
+  /// with the fewest first, which are used the most often in a run.
+  private static func transformed(
+    _ program: Program, _ constants: [Int: Tensor], kernels: KernelSet
+  ) -> Set<Int> {
+    var costs: [(node: Int, byteCount: Int)] = []
+    for (index, node) in program.nodes.enumerated() {
+      guard case .convolution(let convolution) = node.operation else { continue }
+      let operands = node.inputs.map { input in
+        input.map { Operand(program.values[$0].type, constant: constants[$0]) }
+      }
+      let byteCount = convolution.transformByteCount(operands, for: kernels)
+      if byteCount > 0 { costs.append((index, byteCount)) }
+    }
+    let codes = program.constants.reduce(0) { $0 + $1.tensor.elementCount }
+    var left = max(leastTransformByteCount, 2 * codes)
+    var transformed: Set<Int> = []
+    for (node, byteCount) in costs.sorted(by: { ($0.byteCount, $0.node) < ($1.byteCount, $1.node) }) {
+      guard byteCount <= left else { break }
+      left -= byteCount
+      transformed.insert(node)
+    }
+    return transformed
   }
 
   /// The outputs that no input has a say in, by name. Of a file that holds weights and no network

@@ -55,6 +55,16 @@ public final class Buffer: @unchecked Sendable {
     return Buffer(base: pointer, count: byteCount, ownership: .heap)
   }
 
+  /// Zeros that take no memory, for reading only.
+  /// - Throws: `outOfMemory`.
+  package static func zeros(byteCount: Int) throws(QMError) -> Buffer {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS
+    guard byteCount > 0, byteCount <= physicalByteCount,
+      let base = mmap(nil, byteCount, PROT_READ, flags, -1, 0), base != MAP_FAILED
+    else { return try allocate(byteCount: byteCount) }
+    return Buffer(base: base, count: byteCount, ownership: .mapping)
+  }
+
   /// A copy of `bytes`.
   public static func copying(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> Buffer {
     let buffer = try allocate(byteCount: bytes.count)
@@ -81,22 +91,30 @@ public final class Buffer: @unchecked Sendable {
   public static func reading(path: String) throws(QMError) -> Buffer {
     try withFile(path) { (descriptor, count) throws(QMError) in
       let buffer = try allocate(byteCount: count)
-      var done = 0
-      while done < count {
-        // Linux reads at most 0x7ffff000 bytes in one call; macOS refuses more than Int32.max.
-        let taken = read(descriptor, buffer.base + done, min(count - done, 1 << 30))
-        if taken < 0 {
-          if errno == EINTR { continue }
-          throw .cannotOpen(String(cString: strerror(errno)))
-        }
-        guard taken > 0 else {
-          throw QMError(
-            .malformed, "the file became shorter while it was read; try again",
-            context: [.offset(done)])
-        }
-        done += taken
-      }
+      try read(descriptor, from: 0, into: buffer)
       return buffer
+    }
+  }
+
+  /// Fills `buffer` with the bytes of a file from `offset` on.
+  fileprivate static func read(
+    _ descriptor: Int32, from offset: Int, into buffer: Buffer
+  ) throws(QMError) {
+    var done = 0
+    while done < buffer.count {
+      // Linux reads at most 0x7ffff000 bytes in one call; macOS refuses more than Int32.max.
+      let taken = pread(
+        descriptor, buffer.base + done, min(buffer.count - done, 1 << 30), off_t(offset + done))
+      if taken < 0 {
+        if errno == EINTR { continue }
+        throw .cannotOpen(String(cString: strerror(errno)))
+      }
+      guard taken > 0 else {
+        throw QMError(
+          .malformed, "the file became shorter while it was read; try again",
+          context: [.offset(offset + done)])
+      }
+      done += taken
     }
   }
 
@@ -104,17 +122,28 @@ public final class Buffer: @unchecked Sendable {
   private static func withFile(
     _ path: String, _ body: (_ descriptor: Int32, _ count: Int) throws(QMError) -> Buffer
   ) throws(QMError) -> Buffer {
-    try within(.file(path)) { () throws(QMError) -> Buffer in
+    let (descriptor, count) = try opened(path)
+    defer { close(descriptor) }
+    return try within(.file(path)) { () throws(QMError) in try body(descriptor, count) }
+  }
+
+  /// A regular file, open for reading, and its size in bytes.
+  fileprivate static func opened(_ path: String) throws(QMError) -> (descriptor: Int32, count: Int) {
+    try within(.file(path)) { () throws(QMError) in
       // Without O_NONBLOCK a pipe would wait here for a writer.
       let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
       guard descriptor >= 0 else { throw .cannotOpen(String(cString: strerror(errno))) }
-      defer { close(descriptor) }
       var status = stat()
       guard fstat(descriptor, &status) == 0 else {
-        throw .cannotOpen(String(cString: strerror(errno)))
+        let reason = String(cString: strerror(errno))
+        close(descriptor)
+        throw .cannotOpen(reason)
       }
-      guard status.st_mode & S_IFMT == S_IFREG else { throw .cannotOpen("not a regular file") }
-      return try body(descriptor, Int(status.st_size))
+      guard status.st_mode & S_IFMT == S_IFREG else {
+        close(descriptor)
+        throw .cannotOpen("not a regular file")
+      }
+      return (descriptor, Int(status.st_size))
     }
   }
 
@@ -122,4 +151,24 @@ public final class Buffer: @unchecked Sendable {
 
   /// Whether the memory may be written: a mapping may not.
   public var isWritable: Bool { ownership == .heap }
+}
+
+/// A regular file that is read in parts, so that its bytes need not all be in memory.
+package final class OpenFile: Sendable {
+  package let count: Int
+  private let descriptor: Int32
+
+  /// - Throws: `cannotOpen`, with the path as context.
+  package init(path: String) throws(QMError) {
+    (descriptor, count) = try Buffer.opened(path)
+  }
+
+  deinit { close(descriptor) }
+
+  /// - Throws: `cannotOpen`; `malformed` if the file has become shorter; `outOfMemory`.
+  package func bytes(_ range: Range<Int>) throws(QMError) -> Buffer {
+    let buffer = try Buffer.allocate(byteCount: range.count)
+    try Buffer.read(descriptor, from: range.lowerBound, into: buffer)
+    return buffer
+  }
 }

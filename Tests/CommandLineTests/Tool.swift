@@ -33,8 +33,11 @@ enum Tool: String {
     try run(arguments)
   }
 
-  func run(_ arguments: [String], closingOutput: Bool = false) throws -> Result {
+  func run(
+    _ arguments: [String], closingOutput: Bool = false, environment: [String: String] = [:]
+  ) throws -> Result {
     let process = Process()
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
     process.executableURL = url
     process.arguments = arguments
     process.standardInput = FileHandle.nullDevice

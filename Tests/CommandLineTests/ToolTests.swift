@@ -105,9 +105,25 @@ struct ToolTests {
           digests.insert(ran.output)
         }
       }
+      let compact = try Tool.qrun(model, Fixture.evaluation, "--digest", "--memory", "compact")
+      #expect(compact.status == 0, "\(compact.errors)")
+      digests.insert(compact.output)
       #expect(digests.count == 1)
       #expect(digests.first?.count == 65)
     }
+  }
+
+  @Test func aVariableForcesTheKernels() throws {
+    for (kernels, status) in [("portable", Int32(0)), ("reference", 0), ("", 0), ("none", 64)] {
+      let ran = try Tool.qrun.run(
+        [Fixture.model, "--benchmark", "1", "--json"], environment: ["QM_KERNELS": kernels])
+      #expect(ran.status == status, "\(kernels): \(ran.errors)")
+      if status == 0, kernels != "" { #expect(try ran.json["kernels"] as? String == kernels) }
+    }
+    let asked = try Tool.qrun.run(
+      [Fixture.model, "--benchmark", "1", "--json", "--kernels", "portable"],
+      environment: ["QM_KERNELS": "reference"])
+    #expect(try asked.json["kernels"] as? String == "portable")
   }
 
   @Test func inspectsAFile() throws {

@@ -76,4 +76,75 @@ import Testing
     #expect(throws: QMError.cannotOpen("")) { try Model(contentsOf: "/nowhere/at/all.qm") }
     #expect(throws: QMError.malformed("")) { try Model(contentsOf: #filePath) }
   }
+
+  /// A 3 × 3 convolution of codes, whose weights kernels transform, and a product with weights of
+  /// 4 bits beside it.
+  private func integers() throws -> Program {
+    var generator = SeededGenerator(seed: 5)
+    let codes = Quantization.fixed(scale: 0.02, zeroPoint: 3)
+    let filter = Program.Constant(
+      try generator.tensor([24, 3, 3, 20], in: Int8(-128)...127),
+      .weights(bits: .eight, granularity: .perTensor))
+    let matrix = Program.Constant(
+      try generator.tensor([30, 40], in: Int8(-8)...7),
+      .weights(bits: BitWidth(4)!, granularity: .perTensor))
+    let scale = Program.Constant(try Tensor([1], [Float(0.01)]))
+    let constants = [filter, matrix, scale]
+    let types = [
+      ValueType(.int8, [.free("n"), .free("h"), .free("w"), 20], codes),
+      ValueType(.int8, [.free("n"), 40], codes), filter.type, matrix.type, scale.type,
+      ValueType(.float32, [.free("n"), .free("h"), .free("w"), 24]),
+      ValueType(.float32, [.free("n"), 30]),
+    ]
+    let names = ["image", "row", "filter", "matrix", "scale", "features", "products"]
+    let convolution = Convolution(
+      order: .channelsLast, strides: [1, 1], dilations: [1, 1], padding: .sameUpper, groups: 1)
+    var values: [Program.Value] = []
+    for (type, name) in zip(types, names) {
+      let number = values.count - 2
+      let constant = constants.indices.contains(number) ? number : nil
+      values.append(Program.Value(type, name: name, constant: constant))
+    }
+    return Program(
+      values: values, constants: constants,
+      nodes: [
+        Program.Node(
+          .convolution(convolution), name: "c", inputs: [0, 2, nil, 4], outputs: [5]),
+        Program.Node(
+          .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "m",
+          inputs: [1, 3, nil, 4], outputs: [6]),
+      ],
+      inputs: [0, 1],
+      outputs: [
+        Program.Output(name: "features", value: 5), Program.Output(name: "products", value: 6),
+      ])
+  }
+
+  @Test func formsOfMemoryGiveTheSameBits() throws {
+    var generator = SeededGenerator(seed: 6)
+    let program = try integers()
+    for (batch, height, width) in [(1, 9, 7), (2, 1, 1), (3, 12, 5)] {
+      let inputs = [
+        "image": try generator.tensor([batch, height, width, 20], in: Int8(-128)...127),
+        "row": try generator.tensor([batch, 40], in: Int8(-128)...127),
+      ]
+      let expected = try Model(program, options: .init(kernels: .reference)).run(inputs)
+      for kernels in KernelSet.available {
+        for memory in Model.Memory.allCases {
+          for threads in 1...3 {
+            let model = try Model(
+              program, options: .init(threadCount: threads, kernels: kernels, memory: memory))
+            let outputs = try model.run(inputs)
+            for name in expected.keys {
+              #expect(
+                outputs[name]?.isIdentical(to: expected[name]!) == true,
+                "\(name), \(kernels), \(memory), \(threads) threads")
+            }
+          }
+        }
+      }
+    }
+    // The caller's own program keeps its codes.
+    #expect(try integers() == program)
+  }
 }
