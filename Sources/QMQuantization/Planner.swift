@@ -32,7 +32,11 @@ public struct Planner {
     for value in codedActivations where !tail.contains(value) {
       self.kept[groups.group(of: value)] = nil
     }
-    for value in SignalFront(graph).values { self.kept[groups.group(of: value)] = .signalFront }
+    // What a product reads is worth a test of its own: most of the work may lie behind it.
+    let products = groupsOfProducts
+    for value in SignalFront(graph).values where !products.contains(groups.group(of: value)) {
+      self.kept[groups.group(of: value)] = .signalFront
+    }
     for (value, reason) in kept { self.kept[groups.group(of: value)] = reason }
   }
 

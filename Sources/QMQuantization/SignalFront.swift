@@ -7,8 +7,9 @@ import QMOperations
 /// Given: paths that lead from inputs of the network through linear operations into a square, a
 /// norm, a square root, a logarithm or a power, and on through more of these, and limits. A limit in
 /// front of them ends a path: it is the activation of an ordinary layer.
-/// Result: the values on those paths behind the first product. They stay real numbers: small
-/// magnitudes decide there, and eight bits over the whole range leave none of them.
+/// Result: the values on those paths behind the first product. Small magnitudes decide there, and
+/// eight bits over the whole range leave none of them: they stay real numbers, but for those that
+/// another product reads, which are tested like all others.
 struct SignalFront {
   private(set) var values: Set<Graph.ValueID> = []
 

@@ -87,7 +87,7 @@ import Testing
 
   @Test(arguments: OracleTests.kinds)
   func reductions(name: String, kind: Reduction.Kind) throws {
-    let magnitudes = try x.tensor.elements(as: Float.self).map(\.magnitude)
+    let magnitudes = x.tensor.elements(as: Float.self).map(\.magnitude)
     let data = kind == .logarithmOfSum ? Given(try Tensor(x.tensor.shape, magnitudes)) : x
     try expect(
       name, Reduction(kind, axes: [1, 3], keepsAxes: false), [data],
