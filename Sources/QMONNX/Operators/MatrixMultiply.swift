@@ -2,12 +2,15 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// MatMul. A constant matrix on the right is turned, so that each output channel is a row.
+  /// MatMul. A constant matrix on the right is turned, so that each output channel is a row; one on
+  /// the left becomes the right one of the turned product.
   func matrixMultiply() throws(QMError) {
     var left = try float(0)
     var right = try float(1)
     try requireSameType(left, right)
     let type = left.type
+    left = try matrix(left, beside: right)
+    right = try matrix(right, beside: left)
     let leftRank = shape(left).rank
     let rightRank = shape(right).rank
     guard leftRank >= 1, rightRank >= 1 else {
@@ -16,6 +19,15 @@ extension NodeReader {
     }
     try requireFinite(left, "weights")
     try requireFinite(right, "weights")
+    if leftRank == 2, constant(left) != nil, rightRank >= 2, constant(right) == nil {
+      let turned = Operation.transpose(
+        Transpose(permutation: Array(0..<rightRank - 2) + [rightRank - 1, rightRank - 2]))
+      let columns = try append(turned, [right], as: type, "columns")
+      let product = try append(
+        .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), [columns, left], as: type,
+        "product")
+      return try finish(turned, [product], as: type)
+    }
     if leftRank == 1 {
       left = try append(.unsqueeze(Unsqueeze(axes: [0])), [left], as: type, "row")
     }
@@ -36,6 +48,15 @@ extension NodeReader {
     let rank = shape(product).rank
     let dropped = (leftRank == 1 ? [rank - 2] : []) + (rightRank == 1 ? [rank - 1] : [])
     try finish(.squeeze(Squeeze(axes: dropped)), [product], as: type)
+  }
+
+  /// A constant of one matrix without axes of 1 in front, which the other factor has as well.
+  private func matrix(_ value: Value, beside other: Value) throws(QMError) -> Value {
+    guard constant(value) != nil, let extents = shape(value).extents, extents.count > 2,
+      extents.count <= shape(other).rank, extents.dropLast(2).allSatisfy({ $0 == 1 })
+    else { return value }
+    return try append(
+      .squeeze(Squeeze(axes: Array(0..<extents.count - 2))), [value], as: value.type, "matrix")
   }
 
   /// Gemm: `alpha · A′ · B′ + beta · C`.
