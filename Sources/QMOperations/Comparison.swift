@@ -99,51 +99,6 @@ public struct Compare: OperationProtocol {
   }
 }
 
-/// Two operands of one element type, met element by element along runs of the output.
-private struct BroadcastPairs: Sendable {
-  private static let chunkLength = 1 << 14
-  let runs: BroadcastRuns
-
-  init(_ left: ValueType, _ right: ValueType, _ output: ValueType) throws(QMError) {
-    runs = BroadcastRuns(
-      try Broadcasting(
-        left: left.concreteExtents(), right: right.concreteExtents(),
-        output: output.concreteExtents()), chunkLength: Self.chunkLength)
-  }
-
-  @inline(__always)
-  func run<Element: BitwiseCopyable & Sendable>(
-    _ memory: Kernel.Memory, _ body: (Element, Element) -> Bool
-  ) {
-    let left = memory.inputs[0]!.assumingMemoryBound(to: Element.self)
-    let right = memory.inputs[1]!.assumingMemoryBound(to: Element.self)
-    let output = memory.outputs[0]!.assumingMemoryBound(to: Bool.self)
-    memory.threads.run(chunks: runs.chunkCount) { chunk, _ in
-      runs.forEachPiece(ofChunk: chunk) { leftStart, rightStart, start, count in
-        for first in stride(from: 0, to: count, by: runs.hasRow ? runs.row : max(count, 1)) {
-          let length = runs.hasRow ? min(runs.row, count - first) : count
-          let out = output + start + first
-          let a = left + leftStart + (runs.leftPattern == .each ? first : 0)
-          let b = right + rightStart + (runs.rightPattern == .each ? first : 0)
-          // A step that is known lets the loop take vectors.
-          switch (runs.leftPattern == .one, runs.rightPattern == .one) {
-          case (false, false): for i in 0..<length { out[i] = body(a[i], b[i]) }
-          case (false, true):
-            let one = b[0]
-            for i in 0..<length { out[i] = body(a[i], one) }
-          case (true, false):
-            let one = a[0]
-            for i in 0..<length { out[i] = body(one, b[i]) }
-          case (true, true):
-            let one = body(a[0], b[0])
-            for i in 0..<length { out[i] = one }
-          }
-        }
-      }
-    }
-  }
-}
-
 extension Compare.Function {
   fileprivate func callAsFunction<Element: Comparable>(_ left: Element, _ right: Element) -> Bool {
     switch self {
@@ -195,6 +150,21 @@ public struct Logic: OperationProtocol {
       case .and: output[index] = left[leftIndex] && right[rightIndex]
       case .or: output[index] = left[leftIndex] || right[rightIndex]
       case .exclusiveOr: output[index] = left[leftIndex] != right[rightIndex]
+      }
+    }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard kernels != .reference else { return nil }
+    let pairs = try BroadcastPairs(
+      required(0, of: operands).type, required(1, of: operands).type, outputs[0])
+    return Kernel(name: Self.name) { (memory) throws(QMError) in
+      switch function {
+      case .and: pairs.run(memory) { (a: Bool, b: Bool) in a && b }
+      case .or: pairs.run(memory) { (a: Bool, b: Bool) in a || b }
+      case .exclusiveOr: pairs.run(memory) { (a: Bool, b: Bool) in a != b }
       }
     }
   }

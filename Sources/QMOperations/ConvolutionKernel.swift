@@ -182,6 +182,10 @@ struct ConvolutionKernel: Sendable {
         (output.x + box.x - 1) / box.x)
     }
     while (boxByteCount(box) ?? .max) > ProductBlocking.inputByteCount, halve() {}
+    let outputRowByteCount = outputChannels * end.epilogue.output.elementType.byteCount
+    while box.product > 4 * ProductBlocking.leastRows,
+      box.product * outputRowByteCount > ProductBlocking.outputByteCount, halve()
+    {}
     // At the least extents a box may still be large; x can shrink to one position.
     while boxByteCount(box) == nil, box.x > 1 { box.x = (box.x + 1) / 2 }
     let panels = (cut.columns + table.columns - 1) / table.columns

@@ -400,7 +400,12 @@ extension Binary {
   ) throws(QMError) -> Kernel? {
     let left = try required(0, of: operands).type
     let right = try required(1, of: operands).type
-    guard left.isReal, right.isReal, let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.instructionSet else { return nil }
+    guard left.isReal, right.isReal else {
+      let pairs = try BroadcastPairs(left, right, outputs[0])
+      return left.elementType == .int32
+        ? kernel(pairs, of: Int32.self) : kernel(pairs, of: Int64.self)
+    }
     let broadcasting = try Broadcasting(
       left: left.concreteExtents(), right: right.concreteExtents(),
       output: outputs[0].concreteExtents())
@@ -425,6 +430,29 @@ extension Binary {
             &binary, left + leftStart * leftSize, right + rightStart * rightSize,
             output + outputStart * outputSize, Int64(count))
         }
+      }
+    }
+  }
+}
+
+extension Binary {
+  /// Of whole numbers; nil where a number of the run may be refused.
+  private func kernel<Integer: FixedWidthInteger & SignedInteger & BitwiseCopyable & Sendable>(
+    _ pairs: BroadcastPairs, of: Integer.Type
+  ) -> Kernel? {
+    let function = function
+    switch function {
+    case .divide, .remainder, .power: return nil
+    case .add, .subtract, .multiply, .minimum, .maximum, .parametricRelu: break
+    }
+    return Kernel(name: Self.name) { (memory) throws(QMError) in
+      switch function {
+      case .add: pairs.run(memory) { (a: Integer, b: Integer) in a &+ b }
+      case .subtract: pairs.run(memory) { (a: Integer, b: Integer) in a &- b }
+      case .multiply: pairs.run(memory) { (a: Integer, b: Integer) in a &* b }
+      case .minimum: pairs.run(memory) { (a: Integer, b: Integer) in min(a, b) }
+      case .maximum: pairs.run(memory) { (a: Integer, b: Integer) in max(a, b) }
+      default: pairs.run(memory) { (a: Integer, b: Integer) in a < 0 ? a &* b : a }
       }
     }
   }
@@ -544,6 +572,8 @@ extension Cast {
             Number.real(Double(number)).integer(as: Int64.self)
           }
         }
+      case .float16: { Self.convert($0, count) { (number: Float) in SmallFloat.half(number) } }
+      case .bfloat16: { Self.convert($0, count) { (number: Float) in SmallFloat.brain(number) } }
       default: nil
       }
     }
@@ -559,6 +589,10 @@ extension Cast {
       case .uint64: from(UInt64.self)
       case .bool: fromBool()
       case .float32: fromReal()
+      case .float16 where elementType == .float32:
+        { Self.convert($0, count) { (bits: UInt16) in SmallFloat.number(half: bits) } }
+      case .bfloat16 where elementType == .float32:
+        { Self.convert($0, count) { (bits: UInt16) in SmallFloat.number(brain: bits) } }
       case .float16, .bfloat16, .float64: nil
       }
     return body.map { Kernel(name: Self.name, run: $0) }
@@ -717,5 +751,46 @@ private struct SmallFloat {
     // A carry out of the fraction steps into the exponent, which is what it should do.
     let whole = Int(steps.rounded(.toNearestOrEven)) + (exponent + bias - 1) << fractionBits
     return sign | UInt16(min(whole, infinity))
+  }
+}
+
+/// The same bits without branches, for loops that take vectors.
+extension SmallFloat {
+  @inline(__always)
+  static func half(_ number: Float) -> UInt16 {
+    let bits = number.bitPattern
+    let magnitude = bits & 0x7FFF_FFFF
+    let sign = bits >> 16 & 0x8000
+    // Adding 0.5 rounds to the step of the numbers below the normal ones, 2^−24.
+    let small = (Float(bitPattern: magnitude) + 0.5).bitPattern &- 0x3F00_0000
+    // The exponent changes its bias; what is cut off rounds, halves to even.
+    let normal = (magnitude &+ 0xC800_0FFF &+ (magnitude >> 13 & 1)) >> 13
+    var result = magnitude < 0x3880_0000 ? small : normal
+    result = magnitude >= 0x4780_0000 ? 0x7C00 : result
+    result |= sign
+    return UInt16(truncatingIfNeeded: magnitude > 0x7F80_0000 ? 0x7E00 : result)
+  }
+
+  @inline(__always)
+  static func number(half bits: UInt16) -> Float {
+    let magnitude = UInt32(bits & 0x7FFF)
+    let shifted = magnitude << 13
+    let small = Float(magnitude) * 0x1p-24
+    var result = magnitude < 0x400 ? small.bitPattern : shifted &+ 112 << 23
+    result = magnitude == 0x7C00 ? 0x7F80_0000 : result
+    result |= UInt32(bits & 0x8000) << 16
+    return Float(bitPattern: magnitude > 0x7C00 ? 0x7FC0_0000 : result)
+  }
+
+  @inline(__always)
+  static func brain(_ number: Float) -> UInt16 {
+    let bits = number.bitPattern
+    let rounded = (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16
+    return UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? 0x7FC0 : rounded)
+  }
+
+  @inline(__always)
+  static func number(brain bits: UInt16) -> Float {
+    Float(bitPattern: bits & 0x7FFF > 0x7F80 ? 0x7FC0_0000 : UInt32(bits) << 16)
   }
 }

@@ -210,6 +210,8 @@ enum ProductBlocking {
   /// Bytes of input that a chunk reads again for every panel of weights: they should stay in the
   /// second cache.
   static let inputByteCount = 128 << 10
+  /// Bytes of output that a chunk comes back to for every panel of weights.
+  static let outputByteCount = 256 << 10
   /// Chunks for each thread, so that a thread that is late holds up little.
   static let chunksPerThread = 4
   /// Rows below which a chunk is not cut further for the sake of the threads.
@@ -262,6 +264,9 @@ struct MatrixKernel: Sendable {
     var layout = Layout()
     let rowByteCount = depth * table.inputByteCount
     var rowBlock = max(ProductBlocking.inputByteCount / rowByteCount / 24 * 24, 24)
+    let outputRowByteCount = columns * end.epilogue.output.elementType.byteCount
+    let fitting = ProductBlocking.outputByteCount / outputRowByteCount / 24 * 24
+    rowBlock = min(rowBlock, max(fitting, 2 * ProductBlocking.leastRows))
     rowBlock = evenPart(of: rows, largest: rowBlock)
     let panels = (columns + table.columns - 1) / table.columns
     var columnPanels = panels
