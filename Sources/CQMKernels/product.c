@@ -7,19 +7,35 @@
 #define QM_CHOOSE(set, name)                      \
   switch (set) {                                  \
     case QM_AVX2: return &name##_avx2;            \
+    case QM_AVX_VNNI: return &name##_avxvnni;     \
     case QM_AVX512: return &name##_avx512;        \
+    case QM_AVX512_VNNI: return &name##_vnni;     \
     default: return &name##_portable;             \
+  }
+// Where the portable set has no such way.
+#define QM_CHOOSE_VECTORS(set, name)              \
+  switch (set) {                                  \
+    case QM_AVX2: return &name##_avx2;            \
+    case QM_AVX_VNNI: return &name##_avxvnni;     \
+    case QM_AVX512: return &name##_avx512;        \
+    case QM_AVX512_VNNI: return &name##_vnni;     \
+    default: return NULL;                         \
   }
 #else
 #define QM_CHOOSE(set, name) \
   (void)set;                 \
   return &name##_portable;
+#define QM_CHOOSE_VECTORS(set, name) \
+  (void)set;                         \
+  return NULL;
 #endif
 
 const qm_product *qm_product_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_product_f32) }
 
 const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits) {
 #if defined(__x86_64__)
+  if (weight_bits <= 8 && set == QM_AVX_VNNI) return &qm_product_i8_dot_avxvnni;
+  if (weight_bits <= 8 && set == QM_AVX512_VNNI) return &qm_product_i8_dot_vnni;
 #define QM_BYTES_OF(set)                                                                        \
   {&qm_product_i8_2_##set, &qm_product_i8_3_##set, &qm_product_i8_4_##set,                      \
    &qm_product_i8_5_##set, &qm_product_i8_6_##set, &qm_product_i8_7_##set}
@@ -34,50 +50,36 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits) {
 
 const qm_product *qm_product_int16(qm_kernel_set set) { QM_CHOOSE(set, qm_product_i16) }
 
-// A vector has 8 or 16 columns.
-#if defined(__x86_64__)
-#define QM_CHOOSE_FEW(set, number, columns)                                                      \
-  bool is_wide = set == QM_AVX512;                                                               \
-  if ((set != QM_AVX2 && !is_wide) || columns > (is_wide ? 16 : 8)) return NULL;                 \
-  if (columns <= QM_NARROW_COLUMNS) QM_CHOOSE_NARROW(number)                                     \
-  return is_wide ? &qm_product_thin_##number##_avx512 : &qm_product_thin_##number##_avx2;
-#define QM_CHOOSE_NARROW(number) \
-  return is_wide ? &qm_product_narrow_##number##_avx512 : &qm_product_narrow_##number##_avx2;
-#else
-#define QM_CHOOSE_FEW(set, number, columns) \
-  (void)set;                                \
-  (void)columns;                            \
-  return NULL;
-#endif
+// Columns of one vector.
+static int64_t lanes(qm_kernel_set set) {
+  return set == QM_AVX512 || set == QM_AVX512_VNNI ? 16 : 8;
+}
 
 const qm_product *qm_product_few_int8(qm_kernel_set set, int64_t columns) {
-  QM_CHOOSE_FEW(set, i8, columns)
+  if (columns > lanes(set)) return NULL;
+  if (columns <= QM_NARROW_COLUMNS) QM_CHOOSE_VECTORS(set, qm_product_narrow_i8)
+  QM_CHOOSE_VECTORS(set, qm_product_thin_i8)
 }
 
 const qm_product *qm_product_few_int16(qm_kernel_set set, int64_t columns) {
-  QM_CHOOSE_FEW(set, i16, columns)
+  if (columns > lanes(set)) return NULL;
+  if (columns <= QM_NARROW_COLUMNS) QM_CHOOSE_VECTORS(set, qm_product_narrow_i16)
+  QM_CHOOSE_VECTORS(set, qm_product_thin_i16)
 }
 
-#if defined(__x86_64__)
-#undef QM_CHOOSE_NARROW
-#define QM_CHOOSE_NARROW(number) \
-  if (!is_wide) return &qm_product_narrow_##number##_avx2;
-#endif
 const qm_product *qm_product_few_float32(qm_kernel_set set, int64_t columns) {
-  QM_CHOOSE_FEW(set, f32, columns)
+  if (columns > lanes(set)) return NULL;
+#if defined(__x86_64__)
+  if (columns <= QM_NARROW_COLUMNS && set == QM_AVX2) return &qm_product_narrow_f32_avx2;
+  if (columns <= QM_NARROW_COLUMNS && set == QM_AVX_VNNI) return &qm_product_narrow_f32_avxvnni;
+#endif
+  QM_CHOOSE_VECTORS(set, qm_product_thin_f32)
 }
 
 const qm_product *qm_product_packed_int8(qm_kernel_set set, int32_t weight_bits) {
-#if defined(__x86_64__)
-  bool is_wide = set == QM_AVX512;
-  if ((set == QM_AVX2 || is_wide) && weight_bits <= 4) {
-    if (weight_bits <= 2) return is_wide ? &qm_product_packed_2_avx512 : &qm_product_packed_2_avx2;
-    return is_wide ? &qm_product_packed_4_avx512 : &qm_product_packed_4_avx2;
-  }
-#endif
-  (void)set;
-  (void)weight_bits;
-  return NULL;
+  if (weight_bits > 4) return NULL;
+  if (weight_bits <= 2) QM_CHOOSE_VECTORS(set, qm_product_packed_2)
+  QM_CHOOSE_VECTORS(set, qm_product_packed_4)
 }
 
 const qm_product *qm_depthwise_float32(qm_kernel_set set) { QM_CHOOSE(set, qm_depthwise_f32) }

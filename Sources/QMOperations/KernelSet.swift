@@ -8,21 +8,34 @@ public enum KernelSet: String, Hashable, Sendable, CaseIterable {
   /// C for the baseline of the architecture.
   case portable
   case avx2
+  /// AVX2, and dot products of bytes.
+  case avxvnni
   case avx512
+  /// AVX-512, and dot products of bytes.
+  case vnni
 
-  /// The number by which C knows the set; nil for the reference loops.
+  /// The number by which C knows the set in products; nil for the reference loops.
+  var productSet: qm_kernel_set? {
+    switch self {
+    case .avxvnni: QM_AVX_VNNI
+    case .vnni: QM_AVX512_VNNI
+    default: instructionSet
+    }
+  }
+
+  /// The number by which C knows the set in all else; nil for the reference loops.
   var instructionSet: qm_kernel_set? {
     switch self {
     case .reference: nil
     case .portable: QM_PORTABLE
-    case .avx2: QM_AVX2
-    case .avx512: QM_AVX512
+    case .avx2, .avxvnni: QM_AVX2
+    case .avx512, .vnni: QM_AVX512
     }
   }
 
   /// The sets that this machine can run, slowest first.
   public static let available: [KernelSet] = allCases.filter { set in
-    set.instructionSet.map(qm_kernel_set_available) ?? true
+    set.productSet.map(qm_kernel_set_available) ?? true
   }
 
   /// The fastest set that this machine can run.

@@ -13,7 +13,7 @@ struct ProductTable: @unchecked Sendable {
     for kernels: KernelSet, input: ElementType, weights: Operand, columns: Int,
     isDepthwise: Bool = false
   ) {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.productSet else { return nil }
     let count = Int64(columns)
     if weights.type.elementType == .float32 {
       pointer =
@@ -24,15 +24,16 @@ struct ProductTable: @unchecked Sendable {
       guard !isDepthwise else { return nil }
       pointer = qm_product_few_int16(set, count) ?? qm_product_int16(set)
     } else {
-      // Only of constants it is proven that their codes keep within their width.
-      var bits = BitWidth.eight
-      if case .weights(let width, _) = weights.type.quantization, weights.constant != nil {
-        bits = width
+      // Only of constants it is proven that their codes keep within their width; a zero point of
+      // theirs takes codes of the input that are wide.
+      var bits = 16
+      if case .weights(let width, _) = weights.type.quantization {
+        bits = weights.constant == nil ? 8 : width.bits
       }
       pointer =
         isDepthwise
         ? qm_depthwise_int8(set)
-        : qm_product_few_int8(set, count) ?? qm_product_int8(set, Int32(bits.bits))
+        : qm_product_few_int8(set, count) ?? qm_product_int8(set, Int32(bits))
     }
   }
 
@@ -41,7 +42,7 @@ struct ProductTable: @unchecked Sendable {
   init?(
     packedFor kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int
   ) {
-    guard let set = kernels.instructionSet, input == .int8, weights.constant != nil,
+    guard let set = kernels.productSet, input == .int8, weights.constant != nil,
       depth >= Self.leastDepth, qm_product_few_int8(set, Int64(columns)) == nil,
       case .weights(let bits, _) = weights.type.quantization,
       let table = qm_product_packed_int8(set, Int32(bits.bits))

@@ -111,7 +111,8 @@ typedef struct {
 
 /// float32 × float32.
 const qm_product *qm_product_float32(qm_kernel_set set);
-/// int8 codes × signed weights of the given width.
+/// int8 codes × signed weights of the given width. With more than 8 bits `prepare` writes codes less
+/// their zero point, 16 bits each.
 const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits);
 
 /// int16 codes × signed weights of up to 8 bits, both around 0.
