@@ -16,7 +16,8 @@ enum Network {
   /// Whether a file is a `.qm` file. No .onnx begins so: "Q" would be field 10 of the model with a
   /// wire type it does not have.
   private static func isProgram(_ path: String) throws(QMError) -> Bool {
-    try Buffer.mapping(path: path).bytes.starts(with: [0x51, 0x4D, 0x89])
+    let bytes = try Buffer.mapping(path: path)
+    return withExtendedLifetime(bytes) { bytes.bytes.starts(with: [0x51, 0x4D, 0x89]) }
   }
 
   /// The program in a `.qm` file, or the float program of an `.onnx` file after the passes; which
