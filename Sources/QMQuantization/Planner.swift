@@ -21,17 +21,13 @@ public struct Planner {
   ) throws(QMError) {
     self.graph = graph
     self.recipe = recipe
-    groups = GridGroups(graph)
+    let tail = OutputTail(graph).values
+    groups = GridGroups(graph, tail: tail)
     for pattern in recipe.floatNodes { floatNodes.formUnion(try pattern.nodes(of: graph)) }
     for rule in recipe.widths {
       for node in try rule.nodes.nodes(of: graph) { widths[node] = rule.width }
     }
-    let tail = OutputTail(graph).values
     for value in tail { self.kept[groups.group(of: value)] = .outputTail }
-    // What a layer reads as well is no tail: an output may be a feature in another arrangement.
-    for value in codedActivations where !tail.contains(value) {
-      self.kept[groups.group(of: value)] = nil
-    }
     // What a product reads is worth a test of its own: most of the work may lie behind it.
     let products = groupsOfProducts
     for value in SignalFront(graph).values where !products.contains(groups.group(of: value)) {
@@ -408,7 +404,10 @@ private struct GridGroups {
     }
   }
 
-  init(_ graph: Graph) {
+  /// - Parameter tail: values that lead to outputs alone. One that holds the elements of a value
+  ///   that layers read as well, has no part in that value's grid: states that a network gives back
+  ///   would lose what lies beside them.
+  init(_ graph: Graph, tail: Set<Graph.ValueID>) {
     self.graph = graph
     parents = Array(graph.values.indices)
     var producers: [Graph.ValueID: Int] = [:]
@@ -418,7 +417,9 @@ private struct GridGroups {
     self.producers = producers
     for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
       for input in GridGroups.moved(by: node) {
-        for output in node.outputs { join(input.index, output.index) }
+        for output in node.outputs where tail.contains(input) || !tail.contains(output) {
+          join(input.index, output.index)
+        }
       }
     }
   }

@@ -167,6 +167,24 @@ import Testing
     #expect(conversion.program.way(of: last).way == .integer)
   }
 
+  /// A state that the network gives back stands beside a feature that a layer reads.
+  @Test func aStateBesideAFeatureHasNoPartInItsGrid() throws {
+    var network = try Network([8, 16])
+    let feature = try network.product(network.x, 12, "feature", Epilogue(function: .relu))
+    let state = try network.product(network.x, 12, "state")
+    let both = try network.graph.append(
+      .concatenate(Concatenate(axis: 1)), name: "both", [feature, state], outputNames: ["both"])[0]
+    try network.graph.addOutput(name: "both", both)
+    let y = try network.product(feature, 4, "y")
+    let conversion = try network.converted(
+      y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) })
+    #expect(kept(conversion)["feature"] == nil)
+    #expect(kept(conversion)["state"] == .outputTail)
+    let output = try #require(conversion.program.outputs.first { $0.name == "both" })
+    #expect(conversion.program.values[output.value].type.elementType == .float32)
+    #expect(try #require(conversion.comparisons["both"]).signalToNoise > 30)
+  }
+
   /// One number for one sample has no spread that noise could be compared with.
   @Test func aSingleNumberIsNoReasonToStayReal() throws {
     var network = try Network([1, 16])
