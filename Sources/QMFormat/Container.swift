@@ -89,7 +89,9 @@ public struct Container: Sendable {
     let header = try file.bytes(0..<min(file.count, Container.headerByteCount))
     var end = header.count
     if end == Container.headerByteCount {
-      let table = header.bytes.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
+      let table = withExtendedLifetime(header) {
+        header.bytes.loadUnaligned(fromByteOffset: 12, as: UInt32.self)
+      }
       end = min(file.count, end + Int(UInt32(littleEndian: table)))
     }
     try self.init(.file(file), start: file.bytes(0..<end), limits: limits)
@@ -98,6 +100,7 @@ public struct Container: Sendable {
   /// - Parameter start: the file up to the end of the table of sections, or all of it.
   private init(_ source: Source, start bytes: Buffer, limits: DecodingLimits) throws(QMError) {
     self.source = source
+    defer { withExtendedLifetime(bytes) {} }
     var reader = ByteReader(bytes.bytes, limits: limits)
     let size = Container.headerByteCount
     guard bytes.count >= Container.magic.count,
@@ -248,7 +251,7 @@ public struct Container: Sendable {
       switch section.encoding {
       case .stored: return try Buffer.copying(stored)
       case .deflated:
-        let buffer = try Buffer.allocate(byteCount: section.inflatedByteCount)
+        let buffer = try Buffer.pages(byteCount: section.inflatedByteCount)
         let output = UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count)
         try within(.offset(section.offset)) { () throws(QMError) in
           try Deflate.inflate(stored, into: output)

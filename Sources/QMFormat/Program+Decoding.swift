@@ -132,7 +132,7 @@ extension Outline {
     var buffer = inflated
     if data.layout != .plain {
       let size = data.constants.reduce(0) { $0 + byteCount(ofConstant: $1) }
-      buffer = try Buffer.allocate(byteCount: size)
+      buffer = try Buffer.pages(byteCount: size)
       try data.layout.decode(
         inflated.bytes, elementType,
         into: UnsafeMutableRawBufferPointer(start: buffer.base, count: size))

@@ -362,7 +362,7 @@ extension Convolution {
     {
       return packed
     }
-    let buffer = try Buffer.allocate(byteCount: cut.groups * cut.packedByteCount(table))
+    let buffer = try Buffer.pages(byteCount: cut.groups * cut.packedByteCount(table))
     cut.pack(
       source, elementByteCount: constant.elementType.byteCount, table: table, into: buffer.base)
     return buffer

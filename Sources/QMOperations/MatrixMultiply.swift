@@ -238,7 +238,7 @@ extension MatrixMultiply {
     let batches = shape.dropLast(2).reduce(1, *)
     let isDepthFirst = rightLayout == .depthFirst
     let byteCount = table.packedByteCount(taps: 1, depth: depth, columns: columns)
-    let buffer = try Buffer.allocate(byteCount: batches * byteCount)
+    let buffer = try Buffer.pages(byteCount: batches * byteCount)
     guard let source = constant.bytes.baseAddress else { return nil }
     for batch in 0..<batches {
       table.pack(

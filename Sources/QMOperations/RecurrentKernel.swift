@@ -17,7 +17,7 @@ extension Recurrent {
       let recurrence = optional(RecurrentOperand.recurrence, of: operands)?.constant,
       let first = weights.bytes.baseAddress, let second = recurrence.bytes.baseAddress
     else { return nil }
-    let buffer = try Buffer.allocate(byteCount: kernel.panels.byteCount)
+    let buffer = try Buffer.pages(byteCount: kernel.panels.byteCount)
     kernel.pack(weights: first, recurrence: second, into: buffer.base)
     return buffer
   }

@@ -188,21 +188,24 @@ struct TransposedConvolution {
         let result = memory.scratch
         let residual = memory.scratch + place
         let scratch = memory.scratch + place * (hasResidual ? 2 : 1)
-        var inputs = Array(memory.inputs)
-        for phase in phases {
-          if hasResidual, let source = memory.inputs[ProductOperand.residual] {
-            phase.loadResidual.run(from: source, to: residual, set, memory.threads)
-            inputs[ProductOperand.residual] = residual
-          }
-          let outputs: [UnsafeMutableRawPointer?] = [result]
-          try inputs.withUnsafeBufferPointer { (inputs) throws(QMError) in
-            try outputs.withUnsafeBufferPointer { (outputs) throws(QMError) in
-              try phase.kernel.run(
-                Kernel.Memory(
-                  inputs: inputs, outputs: outputs, scratch: scratch, threads: memory.threads))
+        let count = memory.inputs.count
+        // The inputs, then the output.
+        try withUnsafeTemporaryAllocation(of: UnsafeMutableRawPointer?.self, capacity: count + 1) {
+          (places) throws(QMError) in
+          _ = places.initialize(from: memory.inputs)
+          places.initializeElement(at: count, to: result)
+          for phase in phases {
+            if hasResidual, let source = memory.inputs[ProductOperand.residual] {
+              phase.loadResidual.run(from: source, to: residual, set, memory.threads)
+              places[ProductOperand.residual] = residual
             }
+            try phase.kernel.run(
+              Kernel.Memory(
+                inputs: UnsafeBufferPointer(rebasing: places[..<count]),
+                outputs: UnsafeBufferPointer(rebasing: places[count...]), scratch: scratch,
+                threads: memory.threads))
+            phase.store.run(from: result, to: memory.outputs[0]!, set, memory.threads)
           }
-          phase.store.run(from: result, to: memory.outputs[0]!, set, memory.threads)
         }
       })
   }

@@ -49,7 +49,7 @@ struct WinogradKernel: Sendable {
         }
       }
       guard isExact, let codes = constant.bytes.baseAddress else { return nil }
-      let buffer = try Buffer.allocate(byteCount: packedByteCount)
+      let buffer = try Buffer.pages(byteCount: packedByteCount)
       table.pointee.pack(
         codes.assumingMemoryBound(to: Int8.self), Int64(channels), Int64(columns), buffer.base)
       return buffer

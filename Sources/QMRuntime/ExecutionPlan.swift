@@ -129,8 +129,8 @@ final class ExecutionPlan {
         "a run on these inputs takes \(memory.byteCount) bytes for values and \(scratchByteCount) "
           + "beside them, the limit is \(limit)")
     }
-    arena = try Buffer.allocate(byteCount: memory.byteCount)
-    scratch = try Buffer.allocate(byteCount: scratchByteCount)
+    arena = try Buffer.pages(byteCount: memory.byteCount)
+    scratch = try Buffer.pages(byteCount: scratchByteCount)
     var offsets = [Int?](repeating: nil, count: program.values.count)
     for (owner, offset) in zip(owners, memory.offsets) { offsets[owner] = offset }
 

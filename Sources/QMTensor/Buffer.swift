@@ -13,7 +13,7 @@ public final class Buffer: @unchecked Sendable {
   /// Start of owned memory and of every tensor within an arena, in bytes: one cache line.
   public static let alignment = 64
 
-  private enum Ownership { case heap, mapping }
+  private enum Ownership { case heap, pages, mapping }
 
   public let base: UnsafeMutableRawPointer
   public let count: Int
@@ -28,7 +28,7 @@ public final class Buffer: @unchecked Sendable {
   deinit {
     switch ownership {
     case .heap: free(base)
-    case .mapping: munmap(base, count)
+    case .pages, .mapping: munmap(base, count)
     }
   }
 
@@ -54,6 +54,20 @@ public final class Buffer: @unchecked Sendable {
     memset(pointer, 0, byteCount)
     return Buffer(base: pointer, count: byteCount, ownership: .heap)
   }
+
+  /// As ``allocate(byteCount:)``, for what is large and lasts: whole pages, which take memory when
+  /// they are first written and go back to the system with the buffer.
+  package static func pages(byteCount: Int) throws(QMError) -> Buffer {
+    guard byteCount >= leastPagesByteCount else { return try allocate(byteCount: byteCount) }
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS
+    guard byteCount <= physicalByteCount,
+      let base = mmap(nil, byteCount, PROT_READ | PROT_WRITE, flags, -1, 0), base != MAP_FAILED
+    else { throw .outOfMemory(byteCount: byteCount) }
+    return Buffer(base: base, count: byteCount, ownership: .pages)
+  }
+
+  /// Less is not worth a call of the system.
+  private static let leastPagesByteCount = 1 << 15
 
   /// Zeros that take no memory, for reading only.
   /// - Throws: `outOfMemory`.
@@ -150,7 +164,7 @@ public final class Buffer: @unchecked Sendable {
   public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 
   /// Whether the memory may be written: a mapping may not.
-  public var isWritable: Bool { ownership == .heap }
+  public var isWritable: Bool { ownership != .mapping }
 }
 
 /// A regular file that is read in parts, so that its bytes need not all be in memory.
@@ -167,7 +181,7 @@ package final class OpenFile: Sendable {
 
   /// - Throws: `cannotOpen`; `malformed` if the file has become shorter; `outOfMemory`.
   package func bytes(_ range: Range<Int>) throws(QMError) -> Buffer {
-    let buffer = try Buffer.allocate(byteCount: range.count)
+    let buffer = try Buffer.pages(byteCount: range.count)
     try Buffer.read(descriptor, from: range.lowerBound, into: buffer)
     return buffer
   }
