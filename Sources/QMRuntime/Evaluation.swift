@@ -68,6 +68,8 @@ extension Operation {
 /// A node with the kernel that runs it on concrete shapes: a fast one, or its reference loops.
 struct PreparedNode {
   let kernel: Kernel
+  /// Whether it is no reference loop.
+  let isFast: Bool
 
   init(
     _ operation: Operation, operands: [Operand?], outputs: [ValueType], packed: Buffer?,
@@ -78,7 +80,9 @@ struct PreparedNode {
         for: operands, outputs: outputs, packed: packed, kernels: kernels)
     {
       kernel = fast
+      isFast = true
     } else {
+      isFast = false
       kernel = try PreparedNode.reference(operation, operands: operands, outputs: outputs)
     }
   }

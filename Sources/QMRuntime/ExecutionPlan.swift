@@ -94,6 +94,10 @@ final class ExecutionPlan {
           node.operation, operands: operands,
           outputs: node.outputs.compactMap { resolution.types[$0] }, packed: rearranged,
           kernels: model.kernels)
+        let isHollow = node.inputs.contains { $0.map(model.hollow.contains) ?? false }
+        guard prepared.isFast || !isHollow else {
+          throw .internalFault("its weights are packed for a kernel that it does not have")
+        }
         kernels.append((index, prepared.kernel))
       }
     }

@@ -57,6 +57,8 @@ public final class Model: Sendable {
   let constants: [Int: Tensor]
   /// Rearranged constants, by node.
   let packed: [Int: Buffer]
+  /// Values whose elements are gone, since they are among ``packed``.
+  let hollow: Set<Int>
   /// By node: whether its outputs are among `constants`.
   let isComputedAtLoad: [Bool]
   /// Memory for results of constants, in bytes; beyond it they are computed in each run. A file of
@@ -113,6 +115,7 @@ public final class Model: Sendable {
     evaluatedByteLimit = limit
     var evaluatedByteCount = 0
     var packed: [Int: Buffer] = [:]
+    var hollow: Set<Int> = []
     var pending: [Packing] = []
     let mostPending = threads.threadCount == 1 ? 1 : 4 * threads.threadCount
     var isComputedAtLoad = [Bool](repeating: false, count: program.nodes.count)
@@ -169,10 +172,11 @@ public final class Model: Sendable {
           guard let value = node.inputs[position], readers[value] == 1,
             let constant = program.values[value].constant, let tensor = constants[value]
           else { continue }
-          let hollow = try Tensor(
+          let zeros = try Tensor(
             tensor.elementType, tensor.shape, buffer: .zeros(byteCount: tensor.byteCount))
-          constants[value] = hollow
-          program.constants[constant].tensor = hollow
+          constants[value] = zeros
+          program.constants[constant].tensor = zeros
+          hollow.insert(value)
         }
       }
       pending = []
@@ -181,6 +185,7 @@ public final class Model: Sendable {
     switchInputs = program.switchInputs
     self.constants = constants
     self.packed = packed
+    self.hollow = hollow
     self.isComputedAtLoad = isComputedAtLoad
   }
 

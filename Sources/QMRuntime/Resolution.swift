@@ -148,7 +148,10 @@ struct Resolution {
     let operands = try operands(of: index)
     // What extents alone decide is computed here, once, and not in a run.
     let limit = min(model.evaluatedByteLimit, model.options.runByteLimit) - evaluatedByteCount
-    if let results = try evaluate(node.operation, operands, limit: limit) {
+    // A product whose weights are packed runs as a step: their elements are gone.
+    if model.packed[index] == nil,
+      let results = try evaluate(node.operation, operands, limit: limit)
+    {
       evaluatedByteCount += results.reduce(0) { $0 + $1.byteCount }
       for (output, tensor) in zip(node.outputs, results) {
         try program.values[output].type.shape.requireAdmitting(tensor.shape)

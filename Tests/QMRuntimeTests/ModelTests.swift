@@ -147,4 +147,34 @@ import Testing
     // The caller's own program keeps its codes.
     #expect(try integers() == program)
   }
+
+  /// A product of what extents decide: its weights are packed, and their elements gone, by then.
+  @Test func productsOfWhatExtentsDecideHaveTheirWeights() throws {
+    let program = Program(
+      values: [
+        .init(ValueType(.float32, [.free("n"), 2]), name: "x"),
+        .init(ValueType(.float32, []), constant: 0),
+        .init(ValueType(.float32, [3, 2]), constant: 1),
+        .init(ValueType(.int64, [2])), .init(ValueType(.float32, [.free("n"), 2])),
+        .init(ValueType(.float32, [.free("n"), 3]), name: "y"),
+      ],
+      constants: [
+        .init(try Tensor([], [Float(0.5)])),
+        .init(try Tensor([3, 2], [Float(1), 2, 3, 4, 5, 6])),
+      ],
+      nodes: [
+        .init(.shapeOf(ShapeOf()), inputs: [0], outputs: [3]),
+        .init(.fill(Fill()), inputs: [3, 1], outputs: [4]),
+        .init(
+          .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), inputs: [4, 2],
+          outputs: [5]),
+      ], inputs: [0], outputs: [.init(name: "y", value: 5)])
+    for kernels in KernelSet.available {
+      let model = try Model(program, options: Model.Options(kernels: kernels))
+      for count in [1, 2, 9] {
+        let y = try model.run(["x": Tensor(zeros: .float32, [count, 2])])["y"]
+        #expect(y?.elements(as: Float.self) == (0..<count).flatMap { _ in [Float(1.5), 3.5, 5.5] })
+      }
+    }
+  }
 }
