@@ -70,7 +70,7 @@ struct Samples: SampleSource {
         let place = tensor.withElements(
           as: Float.self, { (elements) in elements.firstIndex { !$0.isFinite } })
       else { continue }
-      let found = tensor.elements(as: Float.self)[place].isNaN ? "NaN" : "an infinite number"
+      let found = tensor.withElements(as: Float.self, { $0[place].isNaN }) ? "NaN" : "an infinite number"
       let problem = QMError.invalidInput(
         "input '\(name.abbreviated)': element \(place) is \(found); samples hold finite numbers; "
           + "remove the sample or mend it")

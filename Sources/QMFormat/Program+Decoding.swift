@@ -14,9 +14,8 @@ extension Program {
   public init(
     contentsOf path: String, limits: DecodingLimits = .standard, threads: ThreadPool? = nil
   ) throws(QMError) {
-    let file = try OpenFile(path: path)
     self = try within(.file(path)) { () throws(QMError) in
-      let file = try QMFile(Container(file, limits: limits), limits: limits)
+      let file = try QMFile(Container(OpenFile(path: path), limits: limits), limits: limits)
       let program = try Program(withoutValidating: file, threads: threads)
       try program.validate(limits: limits)
       return program

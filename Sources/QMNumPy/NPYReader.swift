@@ -1,13 +1,5 @@
 import QMTensor
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Musl)
-  import Musl
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// Single arrays in NumPy's `.npy` format.
 public enum NPY {
   /// Reads an `.npy` file into memory of its own.
@@ -22,7 +14,7 @@ public enum NPY {
     check: (NPYHeader) throws(QMError) -> Void = { (_) throws(QMError) in }
   ) throws(QMError) -> Tensor {
     try within(.file(path)) { () throws(QMError) -> Tensor in
-      try array(in: FileBytes(path: path), limits: limits, check: check)
+      try array(in: OpenFile(path: path), limits: limits, check: check)
     }
   }
 
@@ -30,29 +22,27 @@ public enum NPY {
   /// - Throws: as ``read(path:limits:check:)``.
   public static func header(path: String) throws(QMError) -> NPYHeader {
     try within(.file(path)) { () throws(QMError) -> NPYHeader in
-      try header(of: FileBytes(path: path))
+      try header(of: OpenFile(path: path))
     }
   }
 
-  private static func header(of file: FileBytes) throws(QMError) -> NPYHeader {
-    let prefix = try file.read(at: 0, count: min(file.count, 12))
-    let end = try prefix.withBytes { (bytes) throws(QMError) in
-      try NPYHeader.byteCount(prefix: bytes)
-    }
-    let text = try file.read(at: 0, count: min(file.count, end))
-    let header = try text.withBytes { (bytes) throws(QMError) in try NPYHeader(parsing: bytes) }
+  private static func header(of file: OpenFile) throws(QMError) -> NPYHeader {
+    let prefix = try file.bytes(0..<min(file.count, 12))
+    let end = try NPYHeader.byteCount(prefix: prefix.bytes)
+    let text = try file.bytes(0..<min(file.count, end))
+    let header = try NPYHeader(parsing: text.bytes)
     try header.checkSize(fileByteCount: file.count)
     return header
   }
 
   private static func array(
-    in file: FileBytes, limits: NumPyLimits, check: (NPYHeader) throws(QMError) -> Void
+    in file: OpenFile, limits: NumPyLimits, check: (NPYHeader) throws(QMError) -> Void
   ) throws(QMError) -> Tensor {
     let header = try header(of: file)
     try check(header)
     try limits.check(arrayByteCount: header.dataByteCount)
-    let data = try file.read(at: header.dataOffset, count: header.dataByteCount)
-    return try header.tensor(of: data.buffer, at: 0)
+    let end = header.dataOffset + header.dataByteCount
+    return try header.tensor(of: file.bytes(header.dataOffset..<end), at: 0)
   }
 }
 
@@ -91,10 +81,9 @@ extension NPYHeader {
   func tensor(of buffer: Buffer, at offset: Int) throws(QMError) -> Tensor {
     let stored = try Tensor(elementType, shape, buffer: buffer, byteOffset: offset)
     let isTransposed = order == .columnMajor && shape.count(where: { $0 > 1 }) > 1
-    let isAligned = Int(bitPattern: buffer.base + offset) % elementType.byteCount == 0
     // Any byte but 0 is true for NumPy; a Swift Bool of another pattern than 0 and 1 is undefined.
     let isPlain = elementType != .bool || stored.bytes.allSatisfy { $0 <= 1 }
-    if byteOrder == .little, !isTransposed, isAligned, isPlain { return stored }
+    if byteOrder == .little, !isTransposed, isPlain { return stored }
 
     let result = try Tensor(zeros: elementType, shape)
     guard stored.byteCount > 0 else { return result }

@@ -18,7 +18,7 @@ public struct NPZArchive: Sendable {
   /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`; the path as context.
   public init(path: String, limits: NumPyLimits = .standard) throws(QMError) {
     self = try within(.file(path)) { () throws(QMError) -> NPZArchive in
-      try NPZArchive(.file(FileBytes(path: path)), path: path, limits)
+      try NPZArchive(.file(OpenFile(path: path)), path: path, limits)
     }
   }
 

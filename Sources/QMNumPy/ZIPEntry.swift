@@ -4,7 +4,7 @@ import QMTensor
 /// The bytes of an archive, in memory or in a file.
 enum ArchiveBytes: Sendable {
   case memory(Buffer)
-  case file(FileBytes)
+  case file(OpenFile)
 
   var count: Int {
     switch self {
@@ -17,7 +17,7 @@ enum ArchiveBytes: Sendable {
   func read(at offset: Int, count: Int) throws(QMError) -> Bytes {
     switch self {
     case .memory(let buffer): Bytes(buffer: buffer, range: offset..<offset + count)
-    case .file(let file): try file.read(at: offset, count: count)
+    case .file(let file): Bytes(buffer: try file.bytes(offset..<offset + count), range: 0..<count)
     }
   }
 }

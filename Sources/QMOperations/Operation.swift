@@ -125,7 +125,8 @@ public struct TensorView {
 public struct Kernel: Sendable {
   /// The memory of a run.
   public struct Memory {
-    /// Start of each input; nil where an optional input is absent.
+    /// Start of each input; nil where the node has none, and then only: what `outputTypes(for:)`
+    /// asks for with `required(_:of:)` may be unwrapped. Whoever makes a kernel has called it.
     public let inputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>
     public let outputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>
     /// `scratchByteCount` bytes of any content, aligned to ``Buffer/alignment``.

@@ -1,5 +1,4 @@
 import QMTensor
-import Synchronization
 
 extension ThreadPool {
   /// Bytes that are worth waking a thread for.
@@ -31,7 +30,7 @@ extension ThreadPool {
       for index in 0..<count { results.append(try body(index)) }
       return results
     }
-    let slots = Mutex([Swift.Result<Result, QMError>?](repeating: nil, count: count))
+    let slots = Locked([Swift.Result<Result, QMError>?](repeating: nil, count: count))
     run(chunks: count) { (index, _) in
       let result = Swift.Result { () throws(QMError) in try body(index) }
       slots.withLock { $0[index] = result }

@@ -114,7 +114,7 @@ public struct Checkpoint: Sendable {
     for axis in tensor.shape.indices.reversed() {
       (rest, index[axis]) = rest.quotientAndRemainder(dividingBy: tensor.shape[axis])
     }
-    let found = numbers.elements(as: Float.self)[place]
+    let found = numbers.withElements(as: Float.self) { $0[place] }
     throw .invalidInput(
       "element \(index) is \(found.isNaN ? "NaN" : "infinite"): no code can stand for it; mend the "
         + "array or leave it out")

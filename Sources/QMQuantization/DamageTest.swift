@@ -105,7 +105,7 @@ struct DamageTest {
       for (name, tensor) in sample {
         copies[name] =
           tensor.elementType == .float32
-          ? try Tensor(tensor.shape, tensor.elements(as: Float.self)) : tensor
+          ? try Tensor(.float32, tensor.shape, buffer: .copying(tensor.bytes)) : tensor
       }
       let outputs = numbers(
         try session.run(

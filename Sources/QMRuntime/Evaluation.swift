@@ -31,12 +31,8 @@ extension Operation {
       self, operands: operands, outputs: types, packed: try body.pack(operands, for: kernels),
       kernels: kernels)
     let scratch = try Buffer.allocate(byteCount: step.kernel.scratchByteCount(threads.threadCount))
-    var aligned: [Tensor?] = []
-    for input in inputs {
-      aligned.append(try input.map { (tensor) throws(QMError) in try tensor.aligned() })
-    }
-    let inputPointers = aligned.map { $0.map { $0.buffer.base + $0.byteOffset } }
-    defer { withExtendedLifetime((aligned, outputs)) {} }
+    let inputPointers = inputs.map { $0.map { $0.buffer.base + $0.byteOffset } }
+    defer { withExtendedLifetime((inputs, outputs)) {} }
     let outputPointers = outputs.map { Optional($0.buffer.base + $0.byteOffset) }
     try inputPointers.withUnsafeBufferPointer { (inputPointers) throws(QMError) in
       try outputPointers.withUnsafeBufferPointer { (outputPointers) throws(QMError) in

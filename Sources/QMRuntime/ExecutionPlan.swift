@@ -154,12 +154,15 @@ final class ExecutionPlan {
       for (place, input) in zip(inputs, program.nodes[node].inputs) {
         guard let input else { continue }
         let origin = origins[input]
-        if case .input(let position) = sources[origin] { inputPlaces[position].append(place) }
-        pointers[place] = address(of: origin)
+        if case .input(let position) = sources[origin] {
+          inputPlaces[position].append(place)
+        } else {
+          pointers[place] = try requiredAddress(of: origin)
+        }
       }
       let outputs = inputs.upperBound..<(inputs.upperBound + program.nodes[node].outputs.count)
       for (place, output) in zip(outputs, program.nodes[node].outputs) {
-        pointers[place] = address(of: output)
+        pointers[place] = try requiredAddress(of: output)
       }
       place = outputs.upperBound
       steps.append(
@@ -205,6 +208,15 @@ final class ExecutionPlan {
         address(of: origin)
       }
     return base.map { TensorView(type.elementType, extents, type.quantization, base: $0) }
+  }
+
+  /// What kernels rely on: an operand that a node has, has memory. That a node has the operands
+  /// which its kernel reads, the type rule of its operation has proved before a kernel is made.
+  private func requiredAddress(of value: Int) throws(QMError) -> UnsafeMutableRawPointer {
+    guard let address = address(of: value) else {
+      throw .internalFault("value \(value) has no memory")
+    }
+    return address
   }
 
   private func address(of value: Int) -> UnsafeMutableRawPointer? {

@@ -1,7 +1,6 @@
 import QMFormat
 import QMOperations
 import QMTensor
-import Synchronization
 
 /// A network ready to run: a program, with its weights rearranged for this machine.
 ///
@@ -66,7 +65,7 @@ public final class Model: Sendable {
   let evaluatedByteLimit: Int
   /// Positions of the inputs that choose branches: what they hold is known before a run is planned.
   let switchInputs: [Int]
-  private let idleSessions = Mutex<[Session]>([])
+  private let idleSessions = Locked<[Session]>([])
 
   /// Reads and prepares a `.qm` file.
   /// - Throws: `cannotOpen`; `malformed` or `unsupported` with the path as context; `outOfMemory`.
@@ -81,7 +80,8 @@ public final class Model: Sendable {
   public convenience init(_ program: Program, options: Options = Options()) throws(QMError) {
     try program.validate()
     try self.init(
-      validated: program, options: options, threads: ThreadPool(threadCount: max(1, options.threadCount)))
+      validated: program, options: options,
+      threads: ThreadPool(threadCount: max(1, options.threadCount)))
   }
 
   private init(
@@ -100,9 +100,7 @@ public final class Model: Sendable {
 
     var constants: [Int: Tensor] = [:]
     for (index, value) in program.values.enumerated() {
-      if let constant = value.constant {
-        constants[index] = try program.constants[constant].tensor.aligned()
-      }
+      if let constant = value.constant { constants[index] = program.constants[constant].tensor }
     }
     let transformed =
       options.memory == .standard

@@ -114,24 +114,18 @@ extension Session {
   }
 
   /// Lends the memory of an output, in the order of ``Model/outputs``, until the next run.
-  /// A session must be prepared; where an input chooses a branch, it must have run.
+  /// A session must be prepared. Nothing where no run has told yet which branch an input chooses:
+  /// whether there is such an input, the file says, and a file ends no process.
   public func withOutput<R, E: Error>(
     _ index: Int, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
-    try body(planned.outputs[index])
+    let outputs = prepared.planned?.outputs
+    return try body(outputs.map { $0[index] } ?? UnsafeRawBufferPointer(start: nil, count: 0))
   }
 
-  /// Extents of the outputs, in the order of ``Model/outputs``. A session must be prepared; where
-  /// an input chooses a branch, it must have run.
-  public var outputExtents: [[Int]] { planned.outputShapes }
-
-  private var planned: Planned {
-    guard let planned = prepared.planned else {
-      preconditionFailure(
-        "call runInPlace() before its results are used: an input chooses a branch")
-    }
-    return planned
-  }
+  /// Extents of the outputs, in the order of ``Model/outputs``; none where no run has told yet which
+  /// branch an input chooses. A session must be prepared.
+  public var outputExtents: [[Int]] { prepared.planned?.outputShapes ?? [] }
 
   private var prepared: Preparation {
     guard let preparation else {

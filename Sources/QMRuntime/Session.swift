@@ -152,7 +152,7 @@ public final class Session: @unchecked Sendable {
         named[name] = known
       }
       try within(.value(port.name)) { () throws(QMError) in try Session.checkTruthValues(tensor) }
-      tensors.append(try tensor.aligned())
+      tensors.append(tensor)
     }
     if inputs.count > model.inputs.count {
       let known = Set(model.inputs.map(\.name))

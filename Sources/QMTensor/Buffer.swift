@@ -91,11 +91,13 @@ public final class Buffer: @unchecked Sendable {
   /// ``reading(path:)``.
   /// - Throws: `cannotOpen`, with the path as context.
   public static func mapping(path: String) throws(QMError) -> Buffer {
-    try withFile(path) { (descriptor, count) throws(QMError) in
-      guard count > 0 else { return try allocate(byteCount: 0) }
-      guard let base = mmap(nil, count, PROT_READ, MAP_PRIVATE, descriptor, 0), base != MAP_FAILED
+    try within(.file(path)) { () throws(QMError) in
+      let file = try OpenFile(path: path)
+      guard file.count > 0 else { return try allocate(byteCount: 0) }
+      guard let base = mmap(nil, file.count, PROT_READ, MAP_PRIVATE, file.descriptor, 0),
+        base != MAP_FAILED
       else { throw .cannotOpen(String(cString: strerror(errno))) }
-      return Buffer(base: base, count: count, ownership: .mapping)
+      return Buffer(base: base, count: file.count, ownership: .mapping)
     }
   }
 
@@ -103,61 +105,9 @@ public final class Buffer: @unchecked Sendable {
   /// - Throws: `cannotOpen`; `malformed` if the file becomes shorter meanwhile; `outOfMemory`; with
   ///   the path as context.
   public static func reading(path: String) throws(QMError) -> Buffer {
-    try withFile(path) { (descriptor, count) throws(QMError) in
-      let buffer = try allocate(byteCount: count)
-      try read(descriptor, from: 0, into: buffer)
-      return buffer
-    }
-  }
-
-  /// Fills `buffer` with the bytes of a file from `offset` on.
-  fileprivate static func read(
-    _ descriptor: Int32, from offset: Int, into buffer: Buffer
-  ) throws(QMError) {
-    var done = 0
-    while done < buffer.count {
-      // Linux reads at most 0x7ffff000 bytes in one call; macOS refuses more than Int32.max.
-      let taken = pread(
-        descriptor, buffer.base + done, min(buffer.count - done, 1 << 30), off_t(offset + done))
-      if taken < 0 {
-        if errno == EINTR { continue }
-        throw .cannotOpen(String(cString: strerror(errno)))
-      }
-      guard taken > 0 else {
-        throw QMError(
-          .malformed, "the file became shorter while it was read; try again",
-          context: [.offset(offset + done)])
-      }
-      done += taken
-    }
-  }
-
-  /// - Parameter body: gets an open file and its size in bytes.
-  private static func withFile(
-    _ path: String, _ body: (_ descriptor: Int32, _ count: Int) throws(QMError) -> Buffer
-  ) throws(QMError) -> Buffer {
-    let (descriptor, count) = try opened(path)
-    defer { close(descriptor) }
-    return try within(.file(path)) { () throws(QMError) in try body(descriptor, count) }
-  }
-
-  /// A regular file, open for reading, and its size in bytes.
-  fileprivate static func opened(_ path: String) throws(QMError) -> (descriptor: Int32, count: Int) {
     try within(.file(path)) { () throws(QMError) in
-      // Without O_NONBLOCK a pipe would wait here for a writer.
-      let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-      guard descriptor >= 0 else { throw .cannotOpen(String(cString: strerror(errno))) }
-      var status = stat()
-      guard fstat(descriptor, &status) == 0 else {
-        let reason = String(cString: strerror(errno))
-        close(descriptor)
-        throw .cannotOpen(reason)
-      }
-      guard status.st_mode & S_IFMT == S_IFREG else {
-        close(descriptor)
-        throw .cannotOpen("not a regular file")
-      }
-      return (descriptor, Int(status.st_size))
+      let file = try OpenFile(path: path)
+      return try file.bytes(0..<file.count)
     }
   }
 
@@ -165,24 +115,4 @@ public final class Buffer: @unchecked Sendable {
 
   /// Whether the memory may be written: a mapping may not.
   public var isWritable: Bool { ownership != .mapping }
-}
-
-/// A regular file that is read in parts, so that its bytes need not all be in memory.
-package final class OpenFile: Sendable {
-  package let count: Int
-  private let descriptor: Int32
-
-  /// - Throws: `cannotOpen`, with the path as context.
-  package init(path: String) throws(QMError) {
-    (descriptor, count) = try Buffer.opened(path)
-  }
-
-  deinit { close(descriptor) }
-
-  /// - Throws: `cannotOpen`; `malformed` if the file has become shorter; `outOfMemory`.
-  package func bytes(_ range: Range<Int>) throws(QMError) -> Buffer {
-    let buffer = try Buffer.pages(byteCount: range.count)
-    try Buffer.read(descriptor, from: range.lowerBound, into: buffer)
-    return buffer
-  }
 }

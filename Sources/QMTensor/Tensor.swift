@@ -7,14 +7,16 @@
 #endif
 
 /// A dense array in row-major order: a typed, shaped view of a ``Buffer``. Copies share the buffer.
+/// The first element is aligned to its size.
 public struct Tensor: Sendable {
   public let elementType: ElementType
   public let shape: [Int]
   public let buffer: Buffer
   public let byteOffset: Int
 
-  /// A view of `shape` elements from `byteOffset` on.
-  /// - Throws: `malformed` if the extents overflow or reach beyond the buffer.
+  /// A view of `shape` elements from `byteOffset` on; a copy where they are misaligned, as they may
+  /// be in a file.
+  /// - Throws: `malformed` if the extents overflow or reach beyond the buffer; `outOfMemory`.
   public init(_ elementType: ElementType, _ shape: [Int], buffer: Buffer, byteOffset: Int = 0)
     throws(QMError)
   {
@@ -29,8 +31,10 @@ public struct Tensor: Sendable {
     }
     self.elementType = elementType
     self.shape = shape
-    self.buffer = buffer
-    self.byteOffset = byteOffset
+    let start = buffer.base + byteOffset
+    let isAligned = Int(bitPattern: start) % elementType.byteCount == 0
+    self.buffer = try isAligned ? buffer : .copying(UnsafeRawBufferPointer(start: start, count: size))
+    self.byteOffset = isAligned ? byteOffset : 0
   }
 
   /// Zeros.
@@ -51,6 +55,18 @@ public struct Tensor: Sendable {
     try self.init(Element.elementType, shape, buffer: buffer)
   }
 
+  /// The elements that `body` writes, over zeros. Unlike an array, memory that cannot be had is an
+  /// error: what is as large as weights is made here.
+  /// - Throws: `malformed` if the extents overflow; `outOfMemory`.
+  public init<Element: TensorElement>(
+    _ shape: [Int], as: Element.Type = Element.self,
+    writing body: (UnsafeMutableBufferPointer<Element>) -> Void
+  ) throws(QMError) {
+    try self.init(zeros: Element.elementType, shape)
+    let start = buffer.base.assumingMemoryBound(to: Element.self)
+    body(UnsafeMutableBufferPointer(start: start, count: elementCount))
+  }
+
   /// Memory that a tensor takes.
   /// - Throws: `malformed` if the extents are negative or their product overflows.
   public static func byteCount(of elementType: ElementType, _ shape: [Int]) throws(QMError) -> Int {
@@ -66,39 +82,24 @@ public struct Tensor: Sendable {
   public var byteCount: Int { elementCount * elementType.byteCount }
   public var type: ValueType { ValueType(elementType, Shape(shape)) }
 
-  /// The bytes, valid while the buffer lives. They may be misaligned for the element type where
-  /// the tensor lies in a mapped file.
+  /// The bytes, valid while the buffer lives.
   public var bytes: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(start: buffer.base + byteOffset, count: byteCount)
   }
 
-  /// The elements; copied first if they are misaligned in memory.
-  /// The element type must be `Element`'s.
+  /// The elements. The element type must be `Element`'s.
   public func withElements<Element: TensorElement, R, E: Error>(
     as: Element.Type = Element.self, _ body: (UnsafeBufferPointer<Element>) throws(E) -> R
   ) throws(E) -> R {
     precondition(elementType == Element.elementType, "a \(elementType) tensor read as \(Element.self)")
-    let start = buffer.base + byteOffset
-    if Int(bitPattern: start) % MemoryLayout<Element>.alignment == 0 {
-      let typed = start.assumingMemoryBound(to: Element.self)
-      return try body(UnsafeBufferPointer(start: typed, count: elementCount))
-    }
-    let copy = [Element](unsafeUninitializedCapacity: elementCount) { destination, count in
-      if byteCount > 0 { memcpy(destination.baseAddress!, start, byteCount) }
-      count = elementCount
-    }
-    return try copy.withUnsafeBufferPointer { (elements) throws(E) -> R in try body(elements) }
+    defer { withExtendedLifetime(buffer) {} }
+    let start = (buffer.base + byteOffset).assumingMemoryBound(to: Element.self)
+    return try body(UnsafeBufferPointer(start: start, count: elementCount))
   }
 
   /// The elements as an array. The element type must be `Element`'s.
   public func elements<Element: TensorElement>(as type: Element.Type = Element.self) -> [Element] {
     withElements(as: type) { (elements) in Array(elements) }
-  }
-
-  /// This tensor, copied if its elements are misaligned in memory, as they may be in a mapped file.
-  public func aligned() throws(QMError) -> Tensor {
-    guard Int(bitPattern: buffer.base + byteOffset) % elementType.byteCount != 0 else { return self }
-    return try Tensor(elementType, shape, buffer: Buffer.copying(bytes))
   }
 
   /// The same bytes under other extents with the same product.

@@ -120,6 +120,8 @@ import Testing
     let session = Session(try Model(switched()))
     // The zero that the memory holds at first chooses three rows, which 4 elements do not fill.
     try session.prepare([[4], []])
+    #expect(session.outputExtents == [])
+    #expect(session.withOutput(0) { $0.count } == 0)
     #expect(throws: QMError.malformed("")) { try session.runInPlace() }
     func run(_ rate: Int64) throws {
       session.withInput(1) { $0.storeBytes(of: rate, as: Int64.self) }

@@ -37,9 +37,9 @@ public struct FoldAffine: Pass {
       var inputs = node.inputs.map { input in input.map { rewriter.value($0) } }
       while inputs.count <= ProductOperand.bias { inputs.append(nil) }
       inputs[ProductOperand.weights] = rewriter.addConstant(
-        name: graph[product.weightsID].name, try Tensor(product.weightsShape, product.weights))
+        name: graph[product.weightsID].name, try product.foldedWeights())
       inputs[ProductOperand.bias] = rewriter.addConstant(
-        name: product.biasName, try Tensor([product.bias.count], product.bias))
+        name: product.biasName, try Tensor([product.bias.count], product.bias.map { Float($0) }))
       try rewriter.append(node.operation, name: node.name, inputs, replacing: [output])
     }
     return try rewriter.finish()
@@ -54,12 +54,12 @@ public struct FoldAffine: Pass {
   /// A product with constant weights, its output channels along the first axis of the weights.
   private struct Product {
     let weightsID: Graph.ValueID
-    let weightsShape: [Int]
     let biasName: String
     let channelAxis: Int
     let rank: Int
-    var weights: [Float]
-    var bias: [Float]
+    let weights: Tensor
+    var scale: [Double]
+    var bias: [Double]
 
     init?(_ node: Graph.Node, in graph: Graph) {
       guard let weightsID = node.input(ProductOperand.weights),
@@ -79,17 +79,17 @@ public struct FoldAffine: Pass {
       default:
         return nil
       }
-      var bias = [Float](repeating: 0, count: channels)
+      var bias = [Double](repeating: 0, count: channels)
       biasName = "\(node.name).bias"
       if let biasID = node.input(ProductOperand.bias) {
         guard let constant = graph[biasID].constant, constant.elementType == .float32,
           constant.elementCount == channels
         else { return nil }
-        bias = constant.elements()
+        bias = constant.elements(as: Float.self).map(Double.init)
       }
       self.weightsID = weightsID
-      weightsShape = weights.shape
-      self.weights = weights.elements()
+      self.weights = weights
+      scale = [Double](repeating: 1, count: channels)
       self.bias = bias
     }
 
@@ -158,14 +158,21 @@ public struct FoldAffine: Pass {
     }
 
     mutating func apply(_ affine: Affine) {
-      let size = weights.count / max(bias.count, 1)
       for channel in bias.indices {
         let scale = affine.scale[affine.scale.count == 1 ? 0 : channel]
         let shift = affine.shift[affine.shift.count == 1 ? 0 : channel]
-        bias[channel] = Float(scale * Double(bias[channel]) + shift)
-        guard scale != 1 else { continue }
-        for index in (channel * size)..<((channel + 1) * size) {
-          weights[index] = Float(scale * Double(weights[index]))
+        self.scale[channel] *= scale
+        bias[channel] = scale * bias[channel] + shift
+      }
+    }
+
+    func foldedWeights() throws(QMError) -> Tensor {
+      let size = weights.elementCount / max(scale.count, 1)
+      return try weights.withElements(as: Float.self) { (elements) throws(QMError) in
+        try Tensor(weights.shape, as: Float.self) { folded in
+          for index in elements.indices {
+            folded[index] = Float(scale[index / size] * Double(elements[index]))
+          }
         }
       }
     }

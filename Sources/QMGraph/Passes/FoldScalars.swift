@@ -135,19 +135,21 @@ public struct FoldScalars: Pass {
         }
         bias = constant.elements(as: Float.self).map(Double.init)
       }
-      var numbers = weights.elements(as: Float.self)
-      let size = numbers.count / channels
-      for channel in 0..<channels {
-        var sum = 0.0
-        for index in (channel * size)..<((channel + 1) * size) {
-          sum += Double(numbers[index])
-          numbers[index] = Float(Double(numbers[index]) * Double(scale))
+      let size = weights.elementCount / channels
+      let scaled = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
+        try Tensor(weights.shape, as: Float.self) { scaled in
+          for channel in 0..<channels {
+            var sum = 0.0
+            for index in (channel * size)..<((channel + 1) * size) {
+              sum += Double(elements[index])
+              scaled[index] = Float(Double(elements[index]) * Double(scale))
+            }
+            bias[channel] += sum * Double(offset)
+          }
         }
-        bias[channel] += sum * Double(offset)
       }
       var inputs: [Graph.ValueID?] = [
-        rewriter.value(source),
-        rewriter.addConstant(name: graph[weightsID].name, try Tensor(weights.shape, numbers)),
+        rewriter.value(source), rewriter.addConstant(name: graph[weightsID].name, scaled),
       ]
       if offset != 0 || node.input(ProductOperand.bias) != nil {
         let name = node.input(ProductOperand.bias).map { graph[$0].name } ?? "\(node.name).bias"

@@ -39,7 +39,7 @@ public struct RecognizeEmbedding: Pass {
       let input = node.input(ProductOperand.input),
       let weightsID = node.input(ProductOperand.weights), let weights = graph[weightsID].constant,
       weights.elementType == .float32, weights.shape.count == 2,
-      weights.elements(as: Float.self).allSatisfy(\.isFinite),
+      weights.withElements(as: Float.self, { $0.allSatisfy(\.isFinite) }),
       let cast = matching.producer(of: input), case .cast = cast.operation,
       let flags = cast.input(0), let equal = matching.producer(of: flags),
       case .comparison(let comparison) = equal.operation, comparison.function == .equal,
@@ -89,15 +89,17 @@ public struct RecognizeEmbedding: Pass {
       .binary(Binary(.maximum)), name: node.name + ".low", [indices[0], scalar(-1)])
     indices = try rewriter.append(
       .binary(Binary(.minimum)), name: node.name + ".high", [indices[0], scalar(found.rows)])
-    let weights = source[found.weights].constant!.elements(as: Float.self)
-    var table = [Float](repeating: 0, count: (found.rows + 1) * found.columns)
-    for column in 0..<found.columns {
-      for row in 0..<found.rows {
-        table[row * found.columns + column] = weights[column * found.rows + row]
+    let table = try source[found.weights].constant!.withElements(as: Float.self) {
+      (weights) throws(QMError) in
+      try Tensor([found.rows + 1, found.columns], as: Float.self) { table in
+        for column in 0..<found.columns {
+          for row in 0..<found.rows {
+            table[row * found.columns + column] = weights[column * found.rows + row]
+          }
+        }
       }
     }
-    let constant = rewriter.addConstant(
-      name: source[found.weights].name, try Tensor([found.rows + 1, found.columns], table))
+    let constant = rewriter.addConstant(name: source[found.weights].name, table)
     let gather = Operation.gather(Gather(axis: 0))
     guard let bias = found.bias else {
       try rewriter.append(gather, name: node.name, [constant, indices[0]], replacing: node.outputs)

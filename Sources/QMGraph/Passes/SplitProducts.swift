@@ -64,18 +64,22 @@ public struct SplitProducts {
       let input = rewriter.value(node.inputs[ProductOperand.input]!)
       let parts = try rewriter.append(
         .split(Split(axis: rank - 1, sizes: .explicit(sizes))), name: "\(node.name).parts", [input])
-      let numbers = weights.elements(as: Float.self)
       var sums: [Graph.ValueID] = []
       for (index, part) in parts.enumerated() {
         let isLast = index == parts.count - 1
         var shape = weights.shape
         shape[shape.count - 1] = sizes[index]
         let first = index * size
-        let own = stride(from: first, to: numbers.count, by: channels).flatMap {
-          numbers[$0..<$0 + sizes[index]]
+        let own = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
+          try Tensor(shape, as: Float.self) { own in
+            for position in own.indices {
+              let (row, column) = position.quotientAndRemainder(dividingBy: sizes[index])
+              own[position] = elements[row * channels + first + column]
+            }
+          }
         }
         let name = "\(node.name).\(index)"
-        let right = rewriter.addConstant(name: "\(name).weights", try Tensor(shape, own))
+        let right = rewriter.addConstant(name: "\(name).weights", own)
         var inputs: [Graph.ValueID?] = [part, right]
         if let sum = sums.last {
           inputs += [Graph.ValueID?](repeating: nil, count: ProductOperand.residual - 2) + [sum]

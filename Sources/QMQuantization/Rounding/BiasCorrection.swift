@@ -27,25 +27,27 @@ package struct BiasCorrection {
       channels > 0, means.count == roundedMeans.count, means.count % channels == 0,
       means.count > 0, outputs % (means.count / channels) == 0
     else { return nil }
-    let numbers = weights.elements(as: Float.self)
-    let codes = rounded.codes.elements(as: Int8.self)
     let scales = rounded.scales.elements(as: Float.self)
     let outputsOfGroup = outputs / (means.count / channels)
-    let size = numbers.count / outputs
+    let size = weights.elementCount / outputs
     var corrected = bias?.elements(as: Float.self) ?? [Float](repeating: 0, count: outputs)
     guard corrected.count == outputs else { return nil }
-    for output in 0..<outputs {
-      let scale = Double(scales[scales.count == 1 ? 0 : output])
-      let firstMean = output / outputsOfGroup * channels
-      var shift = 0.0
-      for index in 0..<size {
-        let position = output * size + index
-        let channel = firstMean + index % channels
-        shift +=
-          Double(numbers[position]) * means[channel]
-          - scale * Double(codes[position]) * roundedMeans[channel]
+    weights.withElements(as: Float.self) { numbers in
+      rounded.codes.withElements(as: Int8.self) { codes in
+        for output in 0..<outputs {
+          let scale = Double(scales[scales.count == 1 ? 0 : output])
+          let firstMean = output / outputsOfGroup * channels
+          var shift = 0.0
+          for index in 0..<size {
+            let position = output * size + index
+            let channel = firstMean + index % channels
+            shift +=
+              Double(numbers[position]) * means[channel]
+              - scale * Double(codes[position]) * roundedMeans[channel]
+          }
+          corrected[output] = Float(Double(corrected[output]) + shift)
+        }
       }
-      corrected[output] = Float(Double(corrected[output]) + shift)
     }
     return try Tensor([outputs], corrected)
   }

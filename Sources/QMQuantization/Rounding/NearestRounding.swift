@@ -20,24 +20,25 @@ public struct NearestRounding: Sendable {
 
   /// - Parameter weights: float32, output channels along axis 0, every element finite.
   public func quantize(_ weights: Tensor) throws(QMError) -> Plan.Weights {
-    let elements = weights.elements(as: Float.self)
-    guard elements.allSatisfy(\.isFinite) else {
-      throw .malformed("its weights are not all finite numbers")
-    }
     let channels = granularity == .perTensor ? 1 : max(weights.shape.first ?? 1, 1)
-    let size = elements.count / channels
-    var codes = [Int8](repeating: 0, count: elements.count)
     var scales = [Float](repeating: 1, count: channels)
-    for channel in 0..<channels {
-      let range = (channel * size)..<((channel + 1) * size)
-      let scale = self.scale(of: elements[range])
-      scales[channel] = scale
-      let inverse = 1 / scale
-      for index in range { codes[index] = code(elements[index], inverse) }
+    let codes = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
+      guard elements.allSatisfy(\.isFinite) else {
+        throw .malformed("its weights are not all finite numbers")
+      }
+      let size = elements.count / channels
+      return try Tensor(weights.shape, as: Int8.self) { codes in
+        for channel in 0..<channels {
+          let range = (channel * size)..<((channel + 1) * size)
+          let scale = self.scale(of: elements[range])
+          scales[channel] = scale
+          let inverse = 1 / scale
+          for index in range { codes[index] = code(elements[index], inverse) }
+        }
+      }
     }
     return Plan.Weights(
-      codes: try Tensor(weights.shape, codes), scales: try Tensor([channels], scales), bits: bits,
-      granularity: granularity)
+      codes: codes, scales: try Tensor([channels], scales), bits: bits, granularity: granularity)
   }
 
   private func code(_ weight: Float, _ inverseScale: Float) -> Int8 {
@@ -45,7 +46,7 @@ public struct NearestRounding: Sendable {
     return Int8(min(max((weight * inverseScale).rounded(.toNearestOrEven), -limit), limit))
   }
 
-  private func scale(of channel: ArraySlice<Float>) -> Float {
+  private func scale(of channel: Slice<UnsafeBufferPointer<Float>>) -> Float {
     let largest = channel.reduce(0) { max($0, abs($1)) }
     let limit = Float(bits.symmetricCodes.upperBound)
     // Dead channels: the product of the scale and an input's would leave the normal numbers.

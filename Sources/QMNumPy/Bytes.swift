@@ -1,0 +1,33 @@
+import QMTensor
+
+/// A part of a buffer. Numbers in it are little-endian.
+struct Bytes: Sendable {
+  let buffer: Buffer
+  let range: Range<Int>
+
+  var count: Int { range.count }
+
+  /// The bytes, which stay where they are until `body` returns.
+  func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+    defer { withExtendedLifetime(buffer) {} }
+    return try body(UnsafeRawBufferPointer(rebasing: buffer.bytes[range]))
+  }
+
+  func part(_ part: Range<Int>) -> Bytes {
+    precondition(part.lowerBound >= 0 && part.upperBound <= count)
+    let start = range.lowerBound + part.lowerBound
+    return Bytes(buffer: buffer, range: start..<start + part.count)
+  }
+
+  func uint16(_ offset: Int) -> Int { Int(load(offset, as: UInt16.self)) }
+  func uint32(_ offset: Int) -> UInt32 { load(offset, as: UInt32.self) }
+  func uint64(_ offset: Int) -> UInt64 { load(offset, as: UInt64.self) }
+
+  private func load<Number: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as: Number.Type)
+    -> Number
+  {
+    withBytes { (bytes) in
+      bytes.loadUnaligned(fromByteOffset: offset, as: Number.self).littleEndian
+    }
+  }
+}

@@ -1,0 +1,60 @@
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Musl)
+  import Musl
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
+/// A regular file that is read in parts, so that its bytes need not all be in memory.
+///
+/// A mapping would save a copy, but a file that shrinks while it is mapped kills the process.
+package final class OpenFile: Sendable {
+  package let count: Int
+  let descriptor: Int32
+
+  /// - Throws: `cannotOpen`.
+  package init(path: String) throws(QMError) {
+    // Without O_NONBLOCK a pipe would wait here for a writer.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw .cannotOpen(String(cString: strerror(errno))) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0 else {
+      let reason = String(cString: strerror(errno))
+      close(descriptor)
+      throw .cannotOpen(reason)
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      close(descriptor)
+      throw .cannotOpen("not a regular file")
+    }
+    self.descriptor = descriptor
+    count = Int(status.st_size)
+  }
+
+  deinit { close(descriptor) }
+
+  /// Part of the file, which must lie within its size, in memory of its own.
+  /// - Throws: `cannotOpen`; `malformed` if the file has become shorter; `outOfMemory`.
+  package func bytes(_ range: Range<Int>) throws(QMError) -> Buffer {
+    precondition(range.lowerBound >= 0 && range.upperBound <= count)
+    let buffer = try Buffer.pages(byteCount: range.count)
+    var done = 0
+    while done < range.count {
+      // Linux reads at most 0x7ffff000 bytes in one call; macOS refuses more than Int32.max.
+      let wanted = min(range.count - done, 1 << 30)
+      let taken = pread(descriptor, buffer.base + done, wanted, off_t(range.lowerBound + done))
+      if taken < 0 {
+        if errno == EINTR { continue }
+        throw .cannotOpen(String(cString: strerror(errno)))
+      }
+      guard taken > 0 else {
+        throw QMError(
+          .malformed, "the file became shorter while it was read; try again",
+          context: [.offset(range.lowerBound + done)])
+      }
+      done += taken
+    }
+    return buffer
+  }
+}
