@@ -256,7 +256,8 @@ public struct RunCommand: ParsableCommand {
     return Benchmark(
       runs: runs, medianMilliseconds: 1e3 * median, minimumMilliseconds: 1e3 * times[0],
       loadMilliseconds: 1e3 * loadSeconds, peakBytes: Process.peakByteCount,
-      arenaBytes: session.arenaByteCount)
+      arenaBytes: session.arenaByteCount, weightBytes: network.weightByteCount,
+      bufferPeakBytes: Buffer.mostHeldByteCount)
   }
 
   private func measure(
@@ -296,6 +297,10 @@ public struct RunCommand: ParsableCommand {
     let peakBytes: Int
     /// Values and scratch.
     let arenaBytes: Int
+    /// Weights, rearranged or as given.
+    let weightBytes: Int
+    /// Most that tensors, files, weights and arenas took together.
+    let bufferPeakBytes: Int
 
     enum CodingKeys: String, CodingKey {
       case runs
@@ -304,6 +309,8 @@ public struct RunCommand: ParsableCommand {
       case loadMilliseconds = "load_ms"
       case peakBytes = "peak_bytes"
       case arenaBytes = "arena_bytes"
+      case weightBytes = "weight_bytes"
+      case bufferPeakBytes = "buffer_peak_bytes"
     }
   }
 

@@ -338,8 +338,10 @@ extension Convolution {
       guard !isLong, !isLarge, product <= ConvolutionKernel.largestBoxByteCount else { return [] }
       reach = product
     }
+    let hasOnePosition = window.allSatisfy { $0 == 1 }
     guard !isTransposed,
-      leastRank(input.shape, window: window) == leastRank(wide, window: window)
+      hasOnePosition
+        || leastRank(input.shape, window: window) == leastRank(wide, window: window)
     else { return [] }
     return [ProductOperand.weights]
   }

@@ -105,15 +105,12 @@ public final class Model: Sendable {
     let transformed =
       options.memory == .standard
       ? Model.transformed(program, constants, kernels: options.kernels) : []
-    var readers = [Int](repeating: 0, count: program.values.count)
-    for node in program.nodes { for case let input? in node.inputs { readers[input] += 1 } }
-    for output in program.outputs { readers[output.value] += 1 }
+    var weights = GivenWeights(program)
     // Codes of a byte become numbers of four.
     let limit = program.constants.reduce(256 << 20) { $0 + 4 * $1.tensor.byteCount }
     evaluatedByteLimit = limit
     var evaluatedByteCount = 0
     var packed: [Int: Buffer] = [:]
-    var hollow: Set<Int> = []
     var pending: [Packing] = []
     let mostPending = threads.threadCount == 1 ? 1 : 4 * threads.threadCount
     var isComputedAtLoad = [Bool](repeating: false, count: program.nodes.count)
@@ -145,6 +142,9 @@ public final class Model: Sendable {
           }
           isComputedAtLoad[index] = true
           evaluatedByteCount += byteCount
+          for case let input? in node.inputs {
+            try weights.release(input, in: &program, &constants)
+          }
           return
         }
         let form: PackedForm =
@@ -164,18 +164,11 @@ public final class Model: Sendable {
       for (packing, buffer) in zip(pending, buffers) {
         guard let buffer else { continue }
         let node = nodes[packing.node]
-        packed[packing.node] = buffer
-        for position in node.operation.body.packedInputs(packing.operands)
-        where position < node.inputs.count {
-          guard let value = node.inputs[position], readers[value] == 1,
-            let constant = program.values[value].constant, let tensor = constants[value]
-          else { continue }
-          let zeros = try Tensor(
-            tensor.elementType, tensor.shape, buffer: .zeros(byteCount: tensor.byteCount))
-          constants[value] = zeros
-          program.constants[constant].tensor = zeros
-          hollow.insert(value)
+        let inputs = node.operation.body.packedInputs(packing.operands).compactMap {
+          $0 < node.inputs.count ? node.inputs[$0] : nil
         }
+        packed[packing.node] = inputs.first.map { weights.shared(buffer, of: $0) } ?? buffer
+        for input in inputs { try weights.release(input, in: &program, &constants) }
       }
       pending = []
     }
@@ -183,8 +176,53 @@ public final class Model: Sendable {
     switchInputs = program.switchInputs
     self.constants = constants
     self.packed = packed
-    self.hollow = hollow
+    hollow = weights.released
     self.isComputedAtLoad = isComputedAtLoad
+  }
+
+  /// Which of the given constants a run may still read.
+  private struct GivenWeights {
+    /// Of each value.
+    private var readerCounts: [Int]
+    /// Those that nobody reads any more; their elements are gone.
+    private(set) var released: Set<Int> = []
+    /// What became of those that several nodes read.
+    private var rearranged: [Int: [Buffer]] = [:]
+    private var zeros: Buffer?
+
+    init(_ program: Program) {
+      readerCounts = [Int](repeating: 0, count: program.values.count)
+      for node in program.nodes {
+        for case let input? in node.inputs { readerCounts[input] += 1 }
+      }
+      for output in program.outputs { readerCounts[output.value] += 1 }
+    }
+
+    /// `buffer`, or another with the same bytes that the same value gave before.
+    mutating func shared(_ buffer: Buffer, of value: Int) -> Buffer {
+      guard readerCounts[value] > 1 || rearranged[value] != nil else { return buffer }
+      if let same = rearranged[value]?.first(where: { $0.isIdentical(to: buffer) }) { return same }
+      rearranged[value, default: []].append(buffer)
+      return buffer
+    }
+
+    /// Takes note that one of a value's readers needs it no more, and gives up its elements with
+    /// the last.
+    mutating func release(
+      _ value: Int, in program: inout Program, _ constants: inout [Int: Tensor]
+    ) throws(QMError) {
+      readerCounts[value] -= 1
+      guard readerCounts[value] == 0, let tensor = constants[value] else { return }
+      if zeros == nil || zeros!.count < tensor.byteCount {
+        zeros = try Buffer.zeros(byteCount: tensor.byteCount)
+      }
+      let hollow = try Tensor(tensor.elementType, tensor.shape, buffer: zeros!)
+      constants[value] = hollow
+      if let constant = program.values[value].constant {
+        program.constants[constant].tensor = hollow
+      }
+      released.insert(value)
+    }
   }
 
   /// A node whose constants are to be packed.
@@ -221,6 +259,17 @@ public final class Model: Sendable {
       transformed.insert(node)
     }
     return transformed
+  }
+
+  /// Memory that the model takes for weights, rearranged or as given, in bytes.
+  public var weightByteCount: Int {
+    var byteCounts: [ObjectIdentifier: Int] = [:]
+    for buffer in constants.values.map(\.buffer) + program.constants.map(\.tensor.buffer)
+      + packed.values
+    {
+      byteCounts[ObjectIdentifier(buffer)] = buffer.ownedByteCount
+    }
+    return byteCounts.values.reduce(0, +)
   }
 
   /// The outputs that no input has a say in, by name. Of a file that holds weights and no network

@@ -5,6 +5,7 @@
 #elseif canImport(Darwin)
   import Darwin
 #endif
+import Synchronization
 
 /// Bytes that several tensors may share: owned memory, or a file mapped for reading.
 ///
@@ -13,7 +14,12 @@ public final class Buffer: @unchecked Sendable {
   /// Start of owned memory and of every tensor within an arena, in bytes: one cache line.
   public static let alignment = 64
 
-  private enum Ownership { case heap, pages, mapping }
+  private enum Ownership {
+    /// Where the block of the heap begins.
+    case heap(UnsafeMutableRawPointer)
+    case pages
+    case mapping
+  }
 
   public let base: UnsafeMutableRawPointer
   public let count: Int
@@ -23,13 +29,32 @@ public final class Buffer: @unchecked Sendable {
     self.base = base
     self.count = count
     self.ownership = ownership
+    Buffer.account(ownedByteCount)
   }
 
   deinit {
+    Buffer.account(-ownedByteCount)
     switch ownership {
-    case .heap: free(base)
+    case .heap(let block): free(block)
     case .pages, .mapping: munmap(base, count)
     }
+  }
+
+  /// Memory that the buffer alone takes: that of a mapping is the file's, or none.
+  package var ownedByteCount: Int { isWritable ? count : 0 }
+
+  private static let held = Atomic(0)
+  private static let mostHeld = Atomic(0)
+
+  /// Memory of all buffers of the process, in bytes, without mappings.
+  package static var heldByteCount: Int { held.load(ordering: .relaxed) }
+  /// The most that ``heldByteCount`` ever was.
+  package static var mostHeldByteCount: Int { mostHeld.load(ordering: .relaxed) }
+
+  private static func account(_ byteCount: Int) {
+    guard byteCount != 0 else { return }
+    let now = held.add(byteCount, ordering: .relaxed).newValue
+    if byteCount > 0 { mostHeld.max(now, ordering: .relaxed) }
   }
 
   /// Memory of the machine, in bytes. A system that promises more than it has ends the process
@@ -44,15 +69,21 @@ public final class Buffer: @unchecked Sendable {
   /// Zeroed memory, aligned to ``alignment``.
   /// - Throws: `outOfMemory`, also for more than the machine has.
   public static func allocate(byteCount: Int) throws(QMError) -> Buffer {
+    try allocate(byteCount: byteCount) { calloc(1, $0) }
+  }
+
+  /// Aligned here: a heap that is asked for aligned blocks does not find the ones it was given
+  /// back, and grows.
+  /// - Parameter block: memory from the heap of a size in bytes.
+  private static func allocate(
+    byteCount: Int, _ block: (Int) -> UnsafeMutableRawPointer?
+  ) throws(QMError) -> Buffer {
     precondition(byteCount >= 0)
-    var pointer: UnsafeMutableRawPointer?
-    guard byteCount <= physicalByteCount,
-      posix_memalign(&pointer, alignment, max(byteCount, 1)) == 0, let pointer
-    else {
-      throw .outOfMemory(byteCount: byteCount)
-    }
-    memset(pointer, 0, byteCount)
-    return Buffer(base: pointer, count: byteCount, ownership: .heap)
+    guard byteCount <= physicalByteCount, byteCount < .max - alignment,
+      let block = block(byteCount + alignment)
+    else { throw .outOfMemory(byteCount: byteCount) }
+    return Buffer(
+      base: block.alignedUp(toMultipleOf: alignment), count: byteCount, ownership: .heap(block))
   }
 
   /// As ``allocate(byteCount:)``, for what is large and lasts: whole pages, which take memory when
@@ -81,7 +112,7 @@ public final class Buffer: @unchecked Sendable {
 
   /// A copy of `bytes`.
   public static func copying(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> Buffer {
-    let buffer = try allocate(byteCount: bytes.count)
+    let buffer = try allocate(byteCount: bytes.count) { malloc($0) }
     if let source = bytes.baseAddress { memcpy(buffer.base, source, bytes.count) }
     return buffer
   }
@@ -111,8 +142,13 @@ public final class Buffer: @unchecked Sendable {
     }
   }
 
+  /// Whether the bytes are equal.
+  package func isIdentical(to other: Buffer) -> Bool {
+    self === other || (count == other.count && memcmp(base, other.base, count) == 0)
+  }
+
   public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 
   /// Whether the memory may be written: a mapping may not.
-  public var isWritable: Bool { ownership != .mapping }
+  public var isWritable: Bool { if case .mapping = ownership { false } else { true } }
 }
