@@ -2,23 +2,29 @@
 SHELL = /bin/sh
 PYTHON ?= python3
 packages = pkg-config libprotobuf-c-dev zlib1g-dev
+apt_install = \
+  if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
+  $$sudo apt-get update -q && \
+  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup build test bench demo fixtures format operators onnx-cases fuzz sanitize
+.PHONY: setup setup-arm build test bench demo fixtures format operators onnx-cases fuzz sanitize
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
 	@command -v swift >/dev/null || { \
 	  echo "swift is not on the PATH: install Swift 6.3 from https://swift.org/install" >&2; exit 1; }
 	@if command -v pkg-config >/dev/null && pkg-config --exists libprotobuf-c zlib; then :; \
-	elif command -v apt-get >/dev/null; then \
-	  if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
-	  $$sudo apt-get update -q && \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive \
-	    apt-get install -q -y --no-install-recommends $(packages); \
+	elif command -v apt-get >/dev/null; then $(apt_install) $(packages); \
 	elif command -v brew >/dev/null; then brew install pkg-config protobuf-c zlib; \
 	else \
 	  echo "install the development files of protobuf-c and zlib, and pkg-config" >&2; exit 1; \
 	fi
+
+# Installs what the test of the kernels for 64-bit ARM needs on another processor: an emulator and a
+# C library.
+setup-arm:
+	@command -v qemu-aarch64 >/dev/null && test -e /usr/aarch64-linux-gnu/lib/crt1.o || \
+	  { $(apt_install) qemu-user libc6-dev-arm64-cross; }
 
 build: setup
 	swift build -c release

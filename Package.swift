@@ -71,6 +71,7 @@ let package = Package(
 
     // Tests.
     .target(name: "CAllocationCount", path: "Tests/AllocationCount"),
+    .target(name: "CKernelDigests", dependencies: ["CQMKernels"], path: "Tests/KernelDigests"),
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
     .testTarget(name: "QMNumPyTests", dependencies: ["QMNumPy", "QMTestSupport"]),
@@ -88,6 +89,7 @@ let package = Package(
     .testTarget(
       name: "SystemTests",
       dependencies: ["QMQuantization", "QMONNX", "QMNumPy", "QMTestSupport"]),
+    .testTarget(name: "NEONTests", dependencies: ["CKernelDigests"], exclude: ["main.c"]),
     .testTarget(
       name: "CommandLineTests", dependencies: ["qconvert", "qverify", "qinspect", "qrun"]),
   ],

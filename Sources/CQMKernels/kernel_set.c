@@ -1,5 +1,26 @@
 #include "qm_kernel_set.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+static bool has_dot_products(void) { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <stddef.h>
+#include <sys/sysctl.h>
+
+static bool has_dot_products(void) {
+  int has = 0;
+  size_t size = sizeof has;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, NULL, 0) == 0 && has != 0;
+}
+
+#elif defined(__aarch64__)
+
+static bool has_dot_products(void) { return false; }
+
+#endif
+
 bool qm_kernel_set_available(qm_kernel_set set) {
   switch (set) {
     case QM_PORTABLE:
@@ -14,6 +35,11 @@ bool qm_kernel_set_available(qm_kernel_set set) {
     case QM_AVX512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#elif defined(__aarch64__)
+    case QM_NEON:
+      return true;
+    case QM_NEON_DOT:
+      return has_dot_products();
 #endif
     default:
       return false;

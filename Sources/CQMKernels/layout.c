@@ -7,6 +7,7 @@
 void qm_copy_rows_portable(LAYOUT_PARAMETERS);
 void qm_copy_rows_avx2(LAYOUT_PARAMETERS);
 void qm_copy_rows_avx512(LAYOUT_PARAMETERS);
+void qm_copy_rows_neon(LAYOUT_PARAMETERS);
 
 void qm_copy_rows(qm_kernel_set set, LAYOUT_PARAMETERS) {
   switch (set) {
@@ -16,6 +17,10 @@ void qm_copy_rows(qm_kernel_set set, LAYOUT_PARAMETERS) {
       break;
     case QM_AVX2:
       qm_copy_rows_avx2(rank, size, extents, out_strides, in_strides, out, in, first, last);
+      break;
+#elif defined(__aarch64__)
+    case QM_NEON:
+      qm_copy_rows_neon(rank, size, extents, out_strides, in_strides, out, in, first, last);
       break;
 #endif
     default:

@@ -13,6 +13,8 @@ NORMALIZATION_DECLARE(portable)
 #if defined(__x86_64__)
 NORMALIZATION_DECLARE(avx2)
 NORMALIZATION_DECLARE(avx512)
+#elif defined(__aarch64__)
+NORMALIZATION_DECLARE(neon)
 #endif
 
 #define NORMALIZATION_TABLE(set) {qm_softmax_##set, qm_layer_normalization_##set, qm_scale_channels_##set}
@@ -24,6 +26,9 @@ qm_normalization_kernels qm_normalization_for(qm_kernel_set set) {
   static const qm_normalization_kernels avx512 = NORMALIZATION_TABLE(avx512);
   if (set == QM_AVX2) return avx2;
   if (set == QM_AVX512) return avx512;
+#elif defined(__aarch64__)
+  static const qm_normalization_kernels neon = NORMALIZATION_TABLE(neon);
+  if (set == QM_NEON) return neon;
 #endif
   return portable;
 }

@@ -9,6 +9,8 @@ POOLING_DECLARE(portable)
 #if defined(__x86_64__)
 POOLING_DECLARE(avx2)
 POOLING_DECLARE(avx512)
+#elif defined(__aarch64__)
+POOLING_DECLARE(neon)
 #endif
 
 #define POOLING_TABLE(set) {qm_pool_rows_##set, qm_pool_planes_##set}
@@ -20,6 +22,9 @@ qm_pooling_kernels qm_pooling_for(qm_kernel_set set) {
   static const qm_pooling_kernels avx512 = POOLING_TABLE(avx512);
   if (set == QM_AVX2) return avx2;
   if (set == QM_AVX512) return avx512;
+#elif defined(__aarch64__)
+  static const qm_pooling_kernels neon = POOLING_TABLE(neon);
+  if (set == QM_NEON) return neon;
 #endif
   return portable;
 }

@@ -9,6 +9,9 @@ qm_quantize_kernels qm_quantize_for(qm_kernel_set set) {
   static const qm_quantize_kernels avx512 = QM_TABLE(avx512);
   if (set == QM_AVX2) return avx2;
   if (set == QM_AVX512) return avx512;
+#elif defined(__aarch64__)
+  static const qm_quantize_kernels neon = QM_TABLE(neon);
+  if (set == QM_NEON) return neon;
 #endif
   return portable;
 }

@@ -11,6 +11,8 @@ REDUCTION_DECLARE(portable)
 #if defined(__x86_64__)
 REDUCTION_DECLARE(avx2)
 REDUCTION_DECLARE(avx512)
+#elif defined(__aarch64__)
+REDUCTION_DECLARE(neon)
 #endif
 
 #define REDUCTION_TABLE(set) {qm_reduce_##set, qm_sum_codes_##set, qm_extreme_codes_##set}
@@ -22,6 +24,9 @@ qm_reduction_kernels qm_reduction_for(qm_kernel_set set) {
   static const qm_reduction_kernels avx512 = REDUCTION_TABLE(avx512);
   if (set == QM_AVX2) return avx2;
   if (set == QM_AVX512) return avx512;
+#elif defined(__aarch64__)
+  static const qm_reduction_kernels neon = REDUCTION_TABLE(neon);
+  if (set == QM_NEON) return neon;
 #endif
   return portable;
 }

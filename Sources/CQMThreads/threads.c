@@ -10,7 +10,8 @@
 #include <immintrin.h>
 #define QM_PAUSE() _mm_pause()
 #elif defined(__aarch64__)
-#define QM_PAUSE() __asm__ __volatile__("yield")
+// `yield` does nothing on most cores; this waits about as long as x86's pause.
+#define QM_PAUSE() __asm__ __volatile__("isb")
 #else
 #define QM_PAUSE() ((void)0)
 #endif

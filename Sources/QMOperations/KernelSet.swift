@@ -13,12 +13,17 @@ public enum KernelSet: String, Hashable, Sendable, CaseIterable {
   case avx512
   /// AVX-512, and dot products of bytes.
   case vnni
+  /// 64-bit ARM.
+  case neon
+  /// NEON, and dot products of bytes.
+  case neondot
 
   /// The number by which C knows the set in products; nil for the reference loops.
   var productSet: qm_kernel_set? {
     switch self {
     case .avxvnni: QM_AVX_VNNI
     case .vnni: QM_AVX512_VNNI
+    case .neondot: QM_NEON_DOT
     default: instructionSet
     }
   }
@@ -30,6 +35,7 @@ public enum KernelSet: String, Hashable, Sendable, CaseIterable {
     case .portable: QM_PORTABLE
     case .avx2, .avxvnni: QM_AVX2
     case .avx512, .vnni: QM_AVX512
+    case .neon, .neondot: QM_NEON
     }
   }
 

@@ -25,11 +25,12 @@ struct WinogradKernel: Sendable {
         constant.shape.count == 4, constant.shape[1...2].allSatisfy({ $0 == 3 }),
         convolution.strides.allSatisfy({ $0 == 1 }),
         convolution.dilations.allSatisfy({ $0 == 1 }),
-        constant.shape[3] >= Self.leastChannels, constant.shape[0] >= Self.leastColumns
+        constant.shape[3] >= Self.leastChannels, constant.shape[0] >= Self.leastColumns,
+        let table = qm_winograd_int8(set)
       else { return nil }
       channels = constant.shape[3]
       columns = constant.shape[0]
-      table = qm_winograd_int8(set)
+      self.table = table
     }
 
     var packedByteCount: Int {

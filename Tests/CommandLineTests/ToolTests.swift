@@ -95,7 +95,10 @@ struct ToolTests {
         .status == 0)
     for model in [file, Fixture.model] {
       var digests: Set<String> = []
-      for kernels in ["reference", "portable", "avx2", "avxvnni", "avx512", "vnni"] {
+      let sets = [
+        "reference", "portable", "avx2", "avxvnni", "avx512", "vnni", "neon", "neondot",
+      ]
+      for kernels in sets {
         for threads in ["1", "2", "3"] {
           let ran = try Tool.qrun(
             model, Fixture.evaluation, "--digest", "--kernels", kernels, "--threads", threads)

@@ -57,6 +57,7 @@ typedef void (*qm_unary_codes_kernel)(qm_unary f, qm_codes input, qm_codes outpu
 QM_DECLARE(portable)
 QM_DECLARE(avx2)
 QM_DECLARE(avx512)
+QM_DECLARE(neon)
 #undef QM_DECLARE
 
 typedef struct {

@@ -52,6 +52,7 @@ typedef void (*qm_unary_f32_kernel)(qm_unary f, const float *in, float *out, int
 void qm_unary_f32_portable(qm_unary f, const float *in, float *out, int64_t count);
 void qm_unary_f32_avx2(qm_unary f, const float *in, float *out, int64_t count);
 void qm_unary_f32_avx512(qm_unary f, const float *in, float *out, int64_t count);
+void qm_unary_f32_neon(qm_unary f, const float *in, float *out, int64_t count);
 
 /// The kernel of a set; that of the portable set where this build has no other.
 qm_unary_f32_kernel qm_unary_f32_for(qm_kernel_set set);
@@ -62,5 +63,6 @@ typedef void (*qm_power_f32_kernel)(const float *x, const float *y, float *out, 
 void qm_power_f32_portable(const float *x, const float *y, float *out, int64_t count);
 void qm_power_f32_avx2(const float *x, const float *y, float *out, int64_t count);
 void qm_power_f32_avx512(const float *x, const float *y, float *out, int64_t count);
+void qm_power_f32_neon(const float *x, const float *y, float *out, int64_t count);
 
 qm_power_f32_kernel qm_power_f32_for(qm_kernel_set set);

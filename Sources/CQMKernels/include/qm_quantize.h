@@ -41,6 +41,7 @@ typedef void (*qm_table_kernel)(const int8_t table[256], const int8_t *in, int8_
 QM_DECLARE(portable)
 QM_DECLARE(avx2)
 QM_DECLARE(avx512)
+QM_DECLARE(neon)
 #undef QM_DECLARE
 
 typedef struct {

@@ -43,4 +43,5 @@ typedef struct {
   void (*convolve)(const qm_winograd_block *block);
 } qm_winograd;
 
+/// NULL where the direct way is better.
 const qm_winograd *qm_winograd_int8(qm_kernel_set set);
