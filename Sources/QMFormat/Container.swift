@@ -215,50 +215,117 @@ public struct Container: Sendable {
     }
   }
 
-  /// Calls `body` with the stored bytes of a section, checked.
-  private func withStoredBytes<Result>(
-    _ section: Section, _ body: (UnsafeRawBufferPointer) throws(QMError) -> Result
-  ) throws(QMError) -> Result {
-    let range = section.offset..<section.offset + section.storedByteCount
-    let buffer: Buffer
-    let stored: UnsafeRawBufferPointer
+  /// What reading a section takes besides its bytes; for one thread at a time.
+  final class Scratch: @unchecked Sendable {
+    fileprivate let inflation: Inflation
+    /// Bytes of a file.
+    fileprivate let part: Buffer
+    /// For ``inflate(_:into:with:_:)``.
+    let window: UnsafeMutableRawBufferPointer
+    private let windowBuffer: Buffer
+
+    /// - Throws: `outOfMemory`.
+    init() throws(QMError) {
+      inflation = try Inflation()
+      part = try Buffer.pages(byteCount: 1 << 16)
+      windowBuffer = try Buffer.pages(byteCount: DataDecoder.partByteCount)
+      window = UnsafeMutableRawBufferPointer(
+        start: windowBuffer.base, count: DataDecoder.partByteCount)
+    }
+  }
+
+  /// Gives `body` the stored bytes of a section, part by part, and checks them all: a wrong
+  /// checksum comes before what it makes `body` throw.
+  private func readStoredBytes(
+    _ section: Section, with scratch: Scratch,
+    _ body: (UnsafeRawBufferPointer) throws(QMError) -> Void
+  ) throws(QMError) {
+    let end = section.offset + section.storedByteCount
+    var checksum: UInt32 = 0
+    var failure: QMError?
+    func take(_ part: UnsafeRawBufferPointer) {
+      checksum = Deflate.crc32(part, from: checksum)
+      guard failure == nil else { return }
+      do throws(QMError) { try body(part) } catch { failure = error }
+    }
     switch source {
     case .memory(let whole):
-      (buffer, stored) = (whole, UnsafeRawBufferPointer(rebasing: whole.bytes[range]))
+      withExtendedLifetime(whole) {
+        take(UnsafeRawBufferPointer(rebasing: whole.bytes[section.offset..<end]))
+      }
     case .file(let file):
-      buffer = try file.bytes(range)
-      stored = buffer.bytes
+      let base = scratch.part.base
+      var offset = section.offset
+      while offset < end {
+        let count = min(scratch.part.count, end - offset)
+        try file.read(offset, into: UnsafeMutableRawBufferPointer(start: base, count: count))
+        take(UnsafeRawBufferPointer(start: base, count: count))
+        offset += count
+      }
     }
-    defer { withExtendedLifetime(buffer) {} }
-    guard Deflate.crc32(stored) == section.checksum else {
+    guard checksum == section.checksum else {
       throw QMError(
         .malformed, "the checksum of a section is wrong; copy the file again",
         context: [.offset(section.offset)])
     }
-    return try body(stored)
+    if let failure { throw failure }
   }
 
   /// Checks the stored bytes of a section without inflating them.
   /// - Throws: `malformed`.
   public func check(_ section: Section) throws(QMError) {
-    try withStoredBytes(section) { (_) throws(QMError) in }
+    try readStoredBytes(section, with: Scratch()) { (_) throws(QMError) in }
   }
 
   /// The bytes of a section, in memory of its own: a mapped file may change after it was checked.
   /// - Throws: `malformed`, `outOfMemory`.
   public func inflated(_ section: Section) throws(QMError) -> Buffer {
-    try withStoredBytes(section) { (stored) throws(QMError) in
-      switch section.encoding {
-      case .stored: return try Buffer.copying(stored)
-      case .deflated:
-        let buffer = try Buffer.pages(byteCount: section.inflatedByteCount)
-        let output = UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count)
-        try within(.offset(section.offset)) { () throws(QMError) in
-          try Deflate.inflate(stored, into: output)
+    try inflated(section, with: Scratch())
+  }
+
+  func inflated(_ section: Section, with scratch: Scratch) throws(QMError) -> Buffer {
+    let buffer = try Buffer.pages(byteCount: section.inflatedByteCount)
+    try inflate(
+      section, into: UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count),
+      with: scratch
+    ) { (_) throws(QMError) in }
+    return buffer
+  }
+
+  /// Inflates a section into a window that `consume` gets whenever it is full, and at the end. The
+  /// checksum is known only behind the last part.
+  /// - Throws: `malformed`, `outOfMemory`, what `consume` throws.
+  func inflate(
+    _ section: Section, into window: UnsafeMutableRawBufferPointer, with scratch: Scratch,
+    _ consume: (UnsafeRawBufferPointer) throws(QMError) -> Void
+  ) throws(QMError) {
+    guard section.encoding == .deflated else {
+      var (filled, total) = (0, 0)
+      return try readStoredBytes(section, with: scratch) { (part) throws(QMError) in
+        var rest = part[...]
+        while !rest.isEmpty {
+          let taken = rest.prefix(window.count - filled)
+          UnsafeMutableRawBufferPointer(rebasing: window[filled...])
+            .copyMemory(from: UnsafeRawBufferPointer(rebasing: taken))
+          filled += taken.count
+          total += taken.count
+          rest = rest.dropFirst(taken.count)
+          guard filled == window.count || total == section.inflatedByteCount else { continue }
+          try within(.offset(section.offset)) { () throws(QMError) in
+            try consume(UnsafeRawBufferPointer(rebasing: window[..<filled]))
+          }
+          filled = 0
         }
-        return buffer
       }
     }
+    let inflation = scratch.inflation
+    inflation.begin(byteCount: section.inflatedByteCount, into: window)
+    try readStoredBytes(section, with: scratch) { (part) throws(QMError) in
+      try within(.offset(section.offset)) { () throws(QMError) in
+        try inflation.append(part, consume)
+      }
+    }
+    try within(.offset(section.offset)) { () throws(QMError) in try inflation.finish() }
   }
 
   /// Inflates every section and compares with the content digest.

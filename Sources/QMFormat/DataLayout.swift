@@ -30,7 +30,7 @@ public enum DataLayout: Hashable, Sendable {
     }
   }
 
-  private static func digitsPerByte(radix: Int) -> Int {
+  fileprivate static func digitsPerByte(radix: Int) -> Int {
     var (digits, combinations) = (1, radix)
     while combinations * radix <= 256 {
       (digits, combinations) = (digits + 1, combinations * radix)
@@ -148,37 +148,87 @@ public enum DataLayout: Hashable, Sendable {
     _ bytes: UnsafeRawBufferPointer, _ elementType: ElementType,
     into elements: UnsafeMutableRawBufferPointer
   ) throws(QMError) {
-    switch self {
-    case .plain: elements.copyMemory(from: bytes)
-    case .bits(let width): try decodeBits(bytes, width: width.bits, into: elements)
-    case .digits(let radix, let minimum):
-      try decodeDigits(bytes, radix: radix, minimum: minimum, into: elements)
-    case .planes: gather(bytes, elementType.byteCount, into: elements, differences: false)
-    case .planeDifferences:
-      gather(bytes, elementType.byteCount, into: elements, differences: true)
+    var decoder = DataDecoder(self, elementType, into: elements)
+    try decoder.append(bytes)
+  }
+
+  fileprivate static func combinations(radix: Int, digits: Int) -> Int {
+    (0..<digits).reduce(1) { product, _ in product * radix }
+  }
+}
+
+/// Puts the elements of a section where they belong while its bytes arrive part by part.
+package struct DataDecoder {
+  /// Bytes of every part but the last are a multiple of this, so that no part ends within codes
+  /// that share bytes: whatever the width, eight codes are so many bytes as one has bits.
+  package static let partByteCount = 840 << 6
+
+  private let layout: DataLayout
+  private let size: Int
+  private let elements: UnsafeMutableRawBufferPointer
+  /// Bytes that have arrived.
+  private var position = 0
+  /// Of the differences so far.
+  private var sum: UInt8 = 0
+  /// For each byte the codes that it stands for, the first lowest.
+  private let digits: [UInt64]
+
+  /// - Parameter elements: the elements fill it exactly. It must outlive the decoder.
+  package init(
+    _ layout: DataLayout, _ elementType: ElementType, into elements: UnsafeMutableRawBufferPointer
+  ) {
+    self.layout = layout
+    self.elements = elements
+    size = elementType.byteCount
+    guard case .digits(let radix, let minimum) = layout else {
+      digits = []
+      return
+    }
+    let count = DataLayout.digitsPerByte(radix: radix)
+    digits = (0..<256).map { byte in
+      var (rest, codes) = (byte, UInt64(0))
+      for digit in 0..<count {
+        codes |= UInt64(UInt8(truncatingIfNeeded: minimum + rest % radix)) << UInt64(8 * digit)
+        rest /= radix
+      }
+      return codes
     }
   }
 
-  private func decodeBits(
-    _ bytes: UnsafeRawBufferPointer, width: Int, into elements: UnsafeMutableRawBufferPointer
-  ) throws(QMError) {
-    var (pending, pendingBits, position) = (0, 0, 0)
-    let shift = Int.bitWidth - width
-    // Eight codes are so many bytes as one has bits.
-    let whole = elements.count / 8
-    for group in 0..<whole {
-      var bits = 0
-      for byte in 0..<width { bits |= Int(bytes[group * width + byte]) << (8 * byte) }
-      for code in 0..<8 {
-        elements[8 * group + code] = UInt8(truncatingIfNeeded: (bits << shift) >> shift)
-        bits >>= width
-      }
+  /// Takes the bytes that follow.
+  /// - Throws: `malformed` if a byte stands for no codes.
+  package mutating func append(_ bytes: UnsafeRawBufferPointer) throws(QMError) {
+    guard !bytes.isEmpty else { return }
+    switch layout {
+    case .plain:
+      UnsafeMutableRawBufferPointer(rebasing: elements[position...]).copyMemory(from: bytes)
+    case .bits(let width): try appendBits(bytes, width: width.bits)
+    case .digits(let radix, _): try appendDigits(bytes, radix: radix)
+    case .planes: appendPlanes(bytes, differences: false)
+    case .planeDifferences: appendPlanes(bytes, differences: true)
     }
-    position = whole * width
-    for index in 8 * whole..<elements.count {
-      if pendingBits < width {
-        pending |= Int(bytes[position]) << pendingBits
-        position += 1
+    position += bytes.count
+  }
+
+  private func appendBits(_ bytes: UnsafeRawBufferPointer, width: Int) throws(QMError) {
+    let first = position / width * 8
+    let target = elements.baseAddress!
+    let groups = min(bytes.count / width, (elements.count - first) / 8)
+    let spread = FieldSpread(width: width)
+    // Eight bytes are read for the `width` that hold a group.
+    let wide = bytes.count < 8 ? 0 : min(groups, (bytes.count - 8) / width + 1)
+    for group in 0..<wide {
+      let bits = bytes.loadUnaligned(fromByteOffset: group * width, as: UInt64.self)
+      let codes = spread.codes(UInt64(littleEndian: bits))
+      target.storeBytes(of: codes.littleEndian, toByteOffset: first + 8 * group, as: UInt64.self)
+    }
+    var (pending, pendingBits, place) = (0, 0, wide * width)
+    let shift = Int.bitWidth - width
+    let last = first + min(elements.count - first, bytes.count * 8 / width)
+    for index in first + 8 * wide..<last {
+      while pendingBits < width {
+        pending |= Int(bytes[place]) << pendingBits
+        place += 1
         pendingBits += 8
       }
       // Shifted up and down again for the sign.
@@ -191,45 +241,80 @@ public enum DataLayout: Hashable, Sendable {
     }
   }
 
-  private func decodeDigits(
-    _ bytes: UnsafeRawBufferPointer, radix: Int, minimum: Int,
-    into elements: UnsafeMutableRawBufferPointer
-  ) throws(QMError) {
-    let digits = DataLayout.digitsPerByte(radix: radix)
-    var codes = [UInt8](repeating: 0, count: 256 * digits)
-    for byte in 0..<256 {
-      var rest = byte
-      for digit in 0..<digits {
-        codes[byte * digits + digit] = UInt8(truncatingIfNeeded: minimum + rest % radix)
-        rest /= radix
+  private func appendDigits(_ bytes: UnsafeRawBufferPointer, radix: Int) throws(QMError) {
+    let count = DataLayout.digitsPerByte(radix: radix)
+    let combinations = DataLayout.combinations(radix: radix, digits: count)
+    var index = position * count
+    let target = elements.baseAddress!
+    try digits.withUnsafeBufferPointer { (digits) throws(QMError) in
+      for byte in bytes {
+        let own = min(count, elements.count - index)
+        let allowed =
+          own == count ? combinations : DataLayout.combinations(radix: radix, digits: own)
+        guard Int(byte) < allowed else {
+          throw .malformed("byte \(byte) stands for no \(own) digits of radix \(radix)")
+        }
+        let codes = digits[Int(byte)]
+        if index + 8 <= elements.count {
+          // What is written beyond the digits, the next bytes write again.
+          target.storeBytes(of: codes.littleEndian, toByteOffset: index, as: UInt64.self)
+        } else {
+          for digit in 0..<own {
+            elements[index + digit] = UInt8(truncatingIfNeeded: codes >> UInt64(8 * digit))
+          }
+        }
+        index += own
       }
-    }
-    let combinations = (0..<digits).reduce(1) { product, _ in product * radix }
-    var index = 0
-    for byte in bytes {
-      let count = min(digits, elements.count - index)
-      let allowed = count == digits ? combinations : (0..<count).reduce(1) { p, _ in p * radix }
-      guard Int(byte) < allowed else {
-        throw .malformed("byte \(byte) stands for no \(count) digits of radix \(radix)")
-      }
-      for digit in 0..<count { elements[index + digit] = codes[Int(byte) * digits + digit] }
-      index += count
     }
   }
 
-  private func gather(
-    _ bytes: UnsafeRawBufferPointer, _ size: Int, into elements: UnsafeMutableRawBufferPointer,
-    differences: Bool
-  ) {
-    let count = bytes.count / size
-    var sum: UInt8 = 0
-    for plane in 0..<size {
-      for index in 0..<count {
-        let byte = bytes[plane * count + index]
+  private mutating func appendPlanes(_ bytes: UnsafeRawBufferPointer, differences: Bool) {
+    let count = elements.count / size
+    var (plane, index) = position.quotientAndRemainder(dividingBy: count)
+    var (place, sum) = (0, sum)
+    while place < bytes.count {
+      let length = min(count - index, bytes.count - place)
+      for step in 0..<length {
+        let byte = bytes[place + step]
         sum = differences ? sum &+ byte : byte
-        elements[index * size + plane] = sum
+        elements[(index + step) * size + plane] = sum
       }
+      place += length
+      (plane, index) = (plane + 1, 0)
     }
+    self.sum = sum
+  }
+}
+
+/// Eight codes of a few bits, taken apart in one word.
+private struct FieldSpread {
+  private let width: UInt64
+  private let fours: UInt64
+  private let twos: UInt64
+  private let ones: UInt64
+  /// The sign bit of each code.
+  private let signs: UInt64
+  private static let high: UInt64 = 0x8080_8080_8080_8080
+
+  init(width: Int) {
+    self.width = UInt64(width)
+    func lanes(_ bits: UInt64, apart: UInt64) -> UInt64 {
+      stride(from: 0, to: 64, by: UInt64.Stride(apart)).reduce(0) { $0 | bits << UInt64($1) }
+    }
+    fours = (1 << (4 * self.width)) - 1
+    twos = lanes((1 << (2 * self.width)) - 1, apart: 32)
+    ones = lanes((1 << self.width) - 1, apart: 16)
+    signs = lanes(1 << (self.width - 1), apart: 8)
+  }
+
+  /// The codes, one a byte with its sign, of the lowest `8 · width` bits.
+  func codes(_ bits: UInt64) -> UInt64 {
+    guard width < 8 else { return bits }
+    var fields = (bits & fours) | ((bits >> (4 * width)) & fours) << 32
+    fields = (fields & twos) | ((fields >> (2 * width)) & twos) << 16
+    fields = (fields & ones) | ((fields >> width) & ones) << 8
+    // Byte by byte (field ^ sign) − sign, where the highest bit keeps bytes from borrowing.
+    return (((fields ^ signs) | Self.high) &- signs) ^ Self.high
   }
 }
 

@@ -36,12 +36,19 @@ extension Program {
     }
     typealias Part = [(constant: Int, tensor: Tensor)]
     let sections = file.data
-    let parts = try (threads ?? ThreadPool(threadCount: 1)).map(sections.count) {
-      (index) throws(QMError) -> Part in
-      let inflated = try file.container.inflated(sections[index])
-      return try within(.offset(sections[index].offset)) { () throws(QMError) in
-        try outline.tensors(outline.dataSections[index], inflated)
-      }
+    // The largest first, so that no thread is left alone with it.
+    let order = sections.indices.sorted {
+      (sections[$1].inflatedByteCount, $0) < (sections[$0].inflatedByteCount, $1)
+    }
+    let idle = Locked<[Container.Scratch]>([])
+    let parts = try (threads ?? ThreadPool(threadCount: 1)).map(order.count) {
+      (number) throws(QMError) -> Part in
+      let index = order[number]
+      let scratch =
+        if let known = idle.withLock({ $0.popLast() }) { known } else { try Container.Scratch() }
+      defer { idle.withLock { $0.append(scratch) } }
+      return try outline.tensors(
+        outline.dataSections[index], sections[index], file.container, with: scratch)
     }
     for part in parts {
       for (constant, tensor) in part { tensors[constant] = tensor }
@@ -123,18 +130,24 @@ extension Outline {
     }
   }
 
-  /// The tensors of one data section; where the layout is plain they share its memory.
-  fileprivate func tensors(_ data: DataSection, _ inflated: Buffer) throws(QMError)
-    -> [(constant: Int, tensor: Tensor)]
-  {
+  /// The tensors of one data section, which share memory.
+  fileprivate func tensors(
+    _ data: DataSection, _ section: Container.Section, _ container: Container,
+    with scratch: Container.Scratch
+  ) throws(QMError) -> [(constant: Int, tensor: Tensor)] {
     let elementType = constants[data.constants[0]].elementType
-    var buffer = inflated
-    if data.layout != .plain {
+    let buffer: Buffer
+    if data.layout == .plain {
+      buffer = try container.inflated(section, with: scratch)
+    } else {
       let size = data.constants.reduce(0) { $0 + byteCount(ofConstant: $1) }
       buffer = try Buffer.pages(byteCount: size)
-      try data.layout.decode(
-        inflated.bytes, elementType,
+      var decoder = DataDecoder(
+        data.layout, elementType,
         into: UnsafeMutableRawBufferPointer(start: buffer.base, count: size))
+      try container.inflate(section, into: scratch.window, with: scratch) {
+        (bytes) throws(QMError) in try decoder.append(bytes)
+      }
     }
     var result: [(Int, Tensor)] = []
     var offset = 0

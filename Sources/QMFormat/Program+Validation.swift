@@ -333,7 +333,9 @@ extension Program.Constant {
     case .weights(let bits, _):
       let allowed = bits.allCodes
       let isWithin = tensor.withElements(as: Int8.self) { codes in
-        (codes.min() ?? 0) >= allowed.lowerBound && (codes.max() ?? 0) <= allowed.upperBound
+        var (low, high) = (Int8(0), Int8(0))
+        for code in codes { (low, high) = (min(low, code), max(high, code)) }
+        return low >= allowed.lowerBound && high <= allowed.upperBound
       }
       guard isWithin else {
         throw .malformed("a code is beyond \(bits.bits) bits, \(allowed)")

@@ -366,7 +366,8 @@ extension Convolution {
     }
     let buffer = try Buffer.pages(byteCount: cut.groups * cut.packedByteCount(table))
     cut.pack(
-      source, elementByteCount: constant.elementType.byteCount, table: table, into: buffer.base)
+      source, elementByteCount: constant.elementType.byteCount, table: table, into: buffer.base,
+      givingUp: weights.givenUpBuffer)
     return buffer
   }
 

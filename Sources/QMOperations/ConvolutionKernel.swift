@@ -38,7 +38,7 @@ struct ConvolutionKernel: Sendable {
     /// Packs all groups, one after the other.
     func pack(
       _ weights: UnsafeRawPointer, elementByteCount: Int, table: ProductTable,
-      into panels: UnsafeMutableRawPointer
+      into panels: UnsafeMutableRawPointer, givingUp source: Buffer? = nil
     ) {
       for group in 0..<groups {
         table.pack(
@@ -46,7 +46,8 @@ struct ConvolutionKernel: Sendable {
             elements: weights + group * columns * taps * depth * elementByteCount,
             taps: Int64(taps), depth: Int64(depth), columns: Int64(columns),
             tap_stride: Int64(depth), depth_stride: 1, column_stride: Int64(taps * depth)),
-          into: panels + group * packedByteCount(table))
+          elementByteCount: elementByteCount, into: panels + group * packedByteCount(table),
+          givingUp: source)
       }
     }
   }

@@ -240,14 +240,16 @@ extension MatrixMultiply {
     let byteCount = table.packedByteCount(taps: 1, depth: depth, columns: columns)
     let buffer = try Buffer.pages(byteCount: batches * byteCount)
     guard let source = constant.bytes.baseAddress else { return nil }
+    let elementByteCount = constant.elementType.byteCount
     for batch in 0..<batches {
       table.pack(
         qm_weights(
-          elements: source + batch * depth * columns * constant.elementType.byteCount, taps: 1,
+          elements: source + batch * depth * columns * elementByteCount, taps: 1,
           depth: Int64(depth), columns: Int64(columns), tap_stride: 0,
           depth_stride: Int64(isDepthFirst ? columns : 1),
           column_stride: Int64(isDepthFirst ? 1 : depth)),
-        into: buffer.base + batch * byteCount)
+        elementByteCount: elementByteCount, into: buffer.base + batch * byteCount,
+        givingUp: right.givenUpBuffer)
     }
     return buffer
   }

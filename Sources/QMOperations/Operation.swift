@@ -6,10 +6,19 @@ public struct Operand: Sendable {
   /// The elements, where they are known before the run: weights, and shapes computed from
   /// extents that are known.
   public var constant: Tensor?
+  /// Whether nobody needs the elements once they are packed, so that their memory may go while
+  /// they are.
+  public var isGivenUp = false
 
   public init(_ type: ValueType, constant: Tensor? = nil) {
     self.type = type
     self.constant = constant
+  }
+
+  /// The memory that goes while it is packed: the constant's, where it is all in it.
+  var givenUpBuffer: Buffer? {
+    guard isGivenUp, let constant, constant.byteCount == constant.buffer.count else { return nil }
+    return constant.buffer
   }
 }
 

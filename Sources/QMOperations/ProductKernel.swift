@@ -69,9 +69,31 @@ struct ProductTable: @unchecked Sendable {
     (columns + self.columns - 1) / self.columns * panelByteCount(taps: taps, depth: depth)
   }
 
-  func pack(_ weights: qm_weights, into panels: UnsafeMutableRawPointer) {
-    withUnsafePointer(to: weights) { pointer.pointee.pack($0, panels) }
+  /// - Parameter source: what holds the weights, where it may go while they are packed.
+  func pack(
+    _ weights: qm_weights, elementByteCount: Int, into panels: UnsafeMutableRawPointer,
+    givingUp source: Buffer? = nil
+  ) {
+    guard let source, weights.column_stride == weights.taps * weights.depth else {
+      return withUnsafePointer(to: weights) { pointer.pointee.pack($0, panels) }
+    }
+    let columnByteCount = Int(weights.column_stride) * elementByteCount
+    let panelByteCount = panelByteCount(taps: Int(weights.taps), depth: Int(weights.depth))
+    let step = columns * max(1, Self.givenUpByteCount / (columns * columnByteCount))
+    var part = weights
+    for first in stride(from: 0, to: Int(weights.columns), by: step) {
+      let count = min(step, Int(weights.columns) - first)
+      part.columns = Int64(count)
+      part.elements = weights.elements + first * columnByteCount
+      withUnsafePointer(to: part) {
+        pointer.pointee.pack($0, panels + first / columns * panelByteCount)
+      }
+      source.discard(before: part.elements + count * columnByteCount)
+    }
   }
+
+  /// Bytes of weights that are packed at a time where they are given up.
+  private static let givenUpByteCount = 1 << 16
 
   func prepare(_ box: qm_box) {
     withUnsafePointer(to: box) { pointer.pointee.prepare($0) }
@@ -308,7 +330,7 @@ struct MatrixKernel: Sendable {
       qm_weights(
         elements: matrix, taps: 1, depth: Int64(depth), columns: Int64(columns), tap_stride: 0,
         depth_stride: Int64(depthStride), column_stride: Int64(columnStride)),
-      into: panels + batch * packedByteCount)
+      elementByteCount: elementByteCount, into: panels + batch * packedByteCount)
   }
 
   func run(_ memory: Kernel.Memory) {

@@ -13,12 +13,15 @@ extension Recurrent {
     _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
   ) throws(QMError) -> Buffer? {
     guard let kernel = try RecurrentKernel(self, operands: operands, packed: nil, kernels: kernels),
-      let weights = optional(RecurrentOperand.weights, of: operands)?.constant,
-      let recurrence = optional(RecurrentOperand.recurrence, of: operands)?.constant,
-      let first = weights.bytes.baseAddress, let second = recurrence.bytes.baseAddress
+      let weights = optional(RecurrentOperand.weights, of: operands),
+      let recurrence = optional(RecurrentOperand.recurrence, of: operands),
+      let first = weights.constant?.bytes.baseAddress,
+      let second = recurrence.constant?.bytes.baseAddress
     else { return nil }
     let buffer = try Buffer.pages(byteCount: kernel.panels.byteCount)
-    kernel.pack(weights: first, recurrence: second, into: buffer.base)
+    kernel.pack(
+      weights: (first, weights.givenUpBuffer), recurrence: (second, recurrence.givenUpBuffer),
+      into: buffer.base)
     return buffer
   }
 
@@ -222,19 +225,18 @@ private struct RecurrentKernel: Sendable {
     operation.cell == .gated ? 2 * extents.hidden : extents.rows
   }
 
-  func pack(
-    weights: UnsafeRawPointer, recurrence: UnsafeRawPointer, into target: UnsafeMutableRawPointer
-  ) {
-    func pack(
-      _ product: RowProduct, _ elements: UnsafeRawPointer, row: Int, count: Int, at offset: Int
-    ) {
+  /// The elements of weights, and the memory of theirs that may go.
+  typealias Given = (elements: UnsafeRawPointer, givenUp: Buffer?)
+
+  func pack(weights: Given, recurrence: Given, into target: UnsafeMutableRawPointer) {
+    func pack(_ product: RowProduct, _ given: Given, row: Int, count: Int, at offset: Int) {
       let size = product.rows == .codes ? 1 : 4
       product.table.pack(
         qm_weights(
-          elements: elements + row * product.depth * size, taps: 1, depth: Int64(product.depth),
-          columns: Int64(count), tap_stride: 0, depth_stride: 1,
+          elements: given.elements + row * product.depth * size, taps: 1,
+          depth: Int64(product.depth), columns: Int64(count), tap_stride: 0, depth_stride: 1,
           column_stride: Int64(product.depth)),
-        into: target + offset)
+        elementByteCount: size, into: target + offset, givingUp: given.givenUp)
     }
     for direction in 0..<extents.directions {
       let first = direction * extents.rows
@@ -332,8 +334,8 @@ private struct RecurrentKernel: Sendable {
     let scratch = given.scratch
     if packed == nil {
       pack(
-        weights: operand(RecurrentOperand.weights)!,
-        recurrence: operand(RecurrentOperand.recurrence)!, into: scratch + layout.panels)
+        weights: (UnsafeRawPointer(operand(RecurrentOperand.weights)!), nil),
+        recurrence: (UnsafeRawPointer(operand(RecurrentOperand.recurrence)!), nil), into: scratch + layout.panels)
     }
     fill(
       (scratch + layout.inputMultipliers).assumingMemoryBound(to: Float.self), fromInput,

@@ -45,6 +45,12 @@ final class ExecutionPlan {
   private let pointers: UnsafeMutableBufferPointer<UnsafeMutableRawPointer?>
   /// Places in `pointers` that hold the address of each program input.
   private var inputPlaces: [[Int]]
+  /// The same of each program output that a step computes; empty of the others, and of those that
+  /// are the bytes of an earlier one.
+  private var outputPlaces: [[Int]]
+  /// Where the outputs lie that have memory of their own in this run, by value.
+  private var outputAddresses: [Int: UnsafeMutableRawPointer] = [:]
+  private let outputValues: [Int]
   /// Rearranged constants that this plan made itself, kept alive.
   private let packed: [Buffer]
 
@@ -144,6 +150,8 @@ final class ExecutionPlan {
     pointers = .allocate(capacity: placeCount)
     pointers.initialize(repeating: nil)
     inputPlaces = [[Int]](repeating: [], count: program.inputs.count)
+    outputPlaces = [[Int]](repeating: [], count: program.outputs.count)
+    outputValues = program.outputs.map { [origins] in origins[$0.value] }
     self.sources = sources
     self.offsets = offsets
     self.packed = packed
@@ -158,11 +166,13 @@ final class ExecutionPlan {
           inputPlaces[position].append(place)
         } else {
           pointers[place] = try requiredAddress(of: origin)
+          note(place, of: origin)
         }
       }
       let outputs = inputs.upperBound..<(inputs.upperBound + program.nodes[node].outputs.count)
       for (place, output) in zip(outputs, program.nodes[node].outputs) {
         pointers[place] = try requiredAddress(of: output)
+        note(place, of: origins[output])
       }
       place = outputs.upperBound
       steps.append(
@@ -183,6 +193,40 @@ final class ExecutionPlan {
   /// Lets the steps read the program's inputs at these addresses.
   func bind(_ addresses: [UnsafeMutableRawPointer]) {
     for (places, address) in zip(inputPlaces, addresses) {
+      for place in places { pointers[place] = address }
+    }
+  }
+
+  private func note(_ place: Int, of value: Int) {
+    if case .step = sources[value], let output = outputValues.firstIndex(of: value) {
+      outputPlaces[output].append(place)
+    }
+  }
+
+  /// Memory of its own for each output that a step computes, which the steps of the next run write
+  /// instead of the arena, until ``unbindOutputs()``.
+  /// - Throws: `outOfMemory`.
+  func bindOutputs() throws(QMError) -> [Buffer?] {
+    var buffers: [Buffer?] = []
+    for (value, places) in zip(outputValues, outputPlaces) {
+      guard !places.isEmpty, let type = types[value], let extents = type.shape.extents else {
+        buffers.append(nil)
+        continue
+      }
+      let buffer = try Buffer.uninitialized(
+        byteCount: Tensor.byteCount(of: type.elementType, extents))
+      for place in places { pointers[place] = buffer.base }
+      outputAddresses[value] = buffer.base
+      buffers.append(buffer)
+    }
+    return buffers
+  }
+
+  /// Lets the steps write outputs to the arena again.
+  func unbindOutputs() {
+    outputAddresses = [:]
+    for (value, places) in zip(outputValues, outputPlaces) {
+      let address = address(of: value)
       for place in places { pointers[place] = address }
     }
   }
@@ -222,7 +266,7 @@ final class ExecutionPlan {
   private func address(of value: Int) -> UnsafeMutableRawPointer? {
     switch sources[value] {
     case .constant(let tensor): tensor.buffer.base + tensor.byteOffset
-    case .step: offsets[value].map { arena.base + $0 }
+    case .step: outputAddresses[value] ?? offsets[value].map { arena.base + $0 }
     case .input, .alias, nil: nil
     }
   }

@@ -72,7 +72,8 @@ public final class Model: Sendable {
   public convenience init(contentsOf path: String, options: Options = Options()) throws(QMError) {
     let threads = ThreadPool(threadCount: max(1, options.threadCount))
     try self.init(
-      validated: Program(contentsOf: path, threads: threads), options: options, threads: threads)
+      validated: Program(contentsOf: path, threads: threads), isOnlyOwner: true, options: options,
+      threads: threads)
   }
 
   /// Prepares a program.
@@ -80,12 +81,13 @@ public final class Model: Sendable {
   public convenience init(_ program: Program, options: Options = Options()) throws(QMError) {
     try program.validate()
     try self.init(
-      validated: program, options: options,
+      validated: program, isOnlyOwner: false, options: options,
       threads: ThreadPool(threadCount: max(1, options.threadCount)))
   }
 
+  /// - Parameter isOnlyOwner: whether nobody else has the program's constants.
   private init(
-    validated program: consuming Program, options: Options, threads: ThreadPool
+    validated program: consuming Program, isOnlyOwner: Bool, options: Options, threads: ThreadPool
   ) throws(QMError) {
     var program = program
     // A caller may have set what the initializer does not allow.
@@ -120,7 +122,7 @@ public final class Model: Sendable {
         let quantizations = node.inputs.map { input in
           input.map { program.values[$0].type.quantization } ?? .none
         }
-        let operands = zip(node.inputs, known).map { input, constant in
+        var operands = zip(node.inputs, known).map { input, constant in
           input.map { input in
             // Extents that are declared free are known by now.
             var type = program.values[input].type
@@ -146,6 +148,12 @@ public final class Model: Sendable {
             try weights.release(input, in: &program, &constants)
           }
           return
+        }
+        if isOnlyOwner {
+          for position in node.operation.body.packedInputs(operands)
+          where position < operands.count {
+            operands[position]?.isGivenUp = node.inputs[position].map(weights.hasOneReader) ?? false
+          }
         }
         let form: PackedForm =
           options.memory == .compact ? .smallest : transformed.contains(index) ? .fastest : .plain
@@ -197,6 +205,8 @@ public final class Model: Sendable {
       }
       for output in program.outputs { readerCounts[output.value] += 1 }
     }
+
+    func hasOneReader(_ value: Int) -> Bool { readerCounts[value] == 1 }
 
     /// `buffer`, or another with the same bytes that the same value gave before.
     mutating func shared(_ buffer: Buffer, of value: Int) -> Buffer {

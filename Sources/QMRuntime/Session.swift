@@ -68,7 +68,9 @@ public final class Session: @unchecked Sendable {
       switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) })
     let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
     plan.bind(addresses)
-    defer { withExtendedLifetime(tensors) {} }
+    defer { plan.unbindOutputs() }
+    let buffers = try plan.bindOutputs()
+    defer { withExtendedLifetime((tensors, buffers)) {} }
 
     if let observer {
       for value in plan.givenValues {
@@ -89,13 +91,15 @@ public final class Session: @unchecked Sendable {
     timer?(nil)
 
     var outputs: [String: Tensor] = [:]
-    for output in model.program.outputs {
+    for (output, buffer) in zip(model.program.outputs, buffers) {
       guard let view = plan.view(of: output.value, inputs: addresses) else {
         throw .internalFault("output '\(output.name)' was not computed")
       }
-      let bytes = UnsafeRawBufferPointer(start: view.base, count: view.byteCount)
-      outputs[output.name] = try Tensor(
-        view.elementType, view.shape, buffer: Buffer.copying(bytes))
+      let own =
+        if let buffer { buffer } else {
+          try Buffer.copying(UnsafeRawBufferPointer(start: view.base, count: view.byteCount))
+        }
+      outputs[output.name] = try Tensor(view.elementType, view.shape, buffer: own)
     }
     return outputs
   }

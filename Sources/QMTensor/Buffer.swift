@@ -24,6 +24,8 @@ public final class Buffer: @unchecked Sendable {
   public let base: UnsafeMutableRawPointer
   public let count: Int
   private let ownership: Ownership
+  /// Bytes at the start that went back to the system.
+  private var discardedByteCount = 0
 
   private init(base: UnsafeMutableRawPointer, count: Int, ownership: Ownership) {
     self.base = base
@@ -41,7 +43,7 @@ public final class Buffer: @unchecked Sendable {
   }
 
   /// Memory that the buffer alone takes: that of a mapping is the file's, or none.
-  package var ownedByteCount: Int { isWritable ? count : 0 }
+  package var ownedByteCount: Int { isWritable ? count - discardedByteCount : 0 }
 
   private static let held = Atomic(0)
   private static let mostHeld = Atomic(0)
@@ -100,6 +102,21 @@ public final class Buffer: @unchecked Sendable {
   /// Less is not worth a call of the system.
   private static let leastPagesByteCount = 1 << 15
 
+  /// Gives pages in front of `end` back to the system, where the memory is pages: nobody may read
+  /// there afterwards. Whoever calls it must be the buffer's only user.
+  package func discard(before end: UnsafeRawPointer) {
+    guard case .pages = ownership else { return }
+    let byteCount = (end - UnsafeRawPointer(base)) / Self.discardedPartByteCount
+      * Self.discardedPartByteCount
+    guard byteCount > discardedByteCount else { return }
+    madvise(base + discardedByteCount, byteCount - discardedByteCount, MADV_DONTNEED)
+    Buffer.account(discardedByteCount - byteCount)
+    discardedByteCount = byteCount
+  }
+
+  /// A multiple of every system's page.
+  private static let discardedPartByteCount = 1 << 16
+
   /// Zeros that take no memory, for reading only.
   /// - Throws: `outOfMemory`.
   package static func zeros(byteCount: Int) throws(QMError) -> Buffer {
@@ -110,9 +127,15 @@ public final class Buffer: @unchecked Sendable {
     return Buffer(base: base, count: byteCount, ownership: .mapping)
   }
 
+  /// Memory of any content, aligned to ``alignment``, for what is written before it is read.
+  /// - Throws: `outOfMemory`, also for more than the machine has.
+  package static func uninitialized(byteCount: Int) throws(QMError) -> Buffer {
+    try allocate(byteCount: byteCount) { malloc($0) }
+  }
+
   /// A copy of `bytes`.
   public static func copying(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> Buffer {
-    let buffer = try allocate(byteCount: bytes.count) { malloc($0) }
+    let buffer = try uninitialized(byteCount: bytes.count)
     if let source = bytes.baseAddress { memcpy(buffer.base, source, bytes.count) }
     return buffer
   }

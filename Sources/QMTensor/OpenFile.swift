@@ -37,13 +37,21 @@ package final class OpenFile: Sendable {
   /// Part of the file, which must lie within its size, in memory of its own.
   /// - Throws: `cannotOpen`; `malformed` if the file has become shorter; `outOfMemory`.
   package func bytes(_ range: Range<Int>) throws(QMError) -> Buffer {
-    precondition(range.lowerBound >= 0 && range.upperBound <= count)
     let buffer = try Buffer.pages(byteCount: range.count)
+    try read(
+      range.lowerBound, into: UnsafeMutableRawBufferPointer(start: buffer.base, count: range.count))
+    return buffer
+  }
+
+  /// Fills `bytes` with the file from `offset` on, which must lie within its size.
+  /// - Throws: `cannotOpen`; `malformed` if the file has become shorter.
+  package func read(_ offset: Int, into bytes: UnsafeMutableRawBufferPointer) throws(QMError) {
+    precondition(offset >= 0 && bytes.count <= count - offset)
     var done = 0
-    while done < range.count {
+    while done < bytes.count {
       // Linux reads at most 0x7ffff000 bytes in one call; macOS refuses more than Int32.max.
-      let wanted = min(range.count - done, 1 << 30)
-      let taken = pread(descriptor, buffer.base + done, wanted, off_t(range.lowerBound + done))
+      let wanted = min(bytes.count - done, 1 << 30)
+      let taken = pread(descriptor, bytes.baseAddress! + done, wanted, off_t(offset + done))
       if taken < 0 {
         if errno == EINTR { continue }
         throw .cannotOpen(String(cString: strerror(errno)))
@@ -51,10 +59,9 @@ package final class OpenFile: Sendable {
       guard taken > 0 else {
         throw QMError(
           .malformed, "the file became shorter while it was read; try again",
-          context: [.offset(range.lowerBound + done)])
+          context: [.offset(offset + done)])
       }
       done += taken
     }
-    return buffer
   }
 }

@@ -49,6 +49,46 @@ struct DataLayoutTests {
     }
   }
 
+  @Test func `Parts of a section give what the whole gives`() throws {
+    var random = SeededGenerator(seed: 6)
+    for bits in 2...8 {
+      let width = BitWidth(bits)!
+      let codes = (0..<3 * DataDecoder.partByteCount + 13).map { _ in
+        UInt8(bitPattern: Int8(Int32.random(in: width.allCodes, using: &random)))
+      }
+      var layouts: [DataLayout] = [.plain, .bits(width), .planeDifferences]
+      if bits <= 4 {
+        let radix = 1 << bits
+        layouts.append(.digits(radix: radix, minimum: Int(width.allCodes.lowerBound)))
+      }
+      for layout in layouts {
+        let bytes = layout.encoded(codes, .int8)
+        #expect(try joined(bytes, layout, .int8, codes.count) == codes, "\(layout)")
+      }
+    }
+    let numbers = (0..<DataDecoder.partByteCount / 4 * 6).map { _ in
+      UInt8.random(in: 0...255, using: &random)
+    }
+    for layout in [DataLayout.planes, .planeDifferences] {
+      let bytes = layout.encoded(numbers, .float32)
+      #expect(try joined(bytes, layout, .float32, numbers.count / 4) == numbers, "\(layout)")
+    }
+  }
+
+  private func joined(_ bytes: [UInt8], _ layout: DataLayout, _ type: ElementType, _ count: Int)
+    throws -> [UInt8]
+  {
+    var elements = [UInt8](repeating: 0xEE, count: count * type.byteCount)
+    try elements.withUnsafeMutableBytes { elements in
+      var decoder = DataDecoder(layout, type, into: elements)
+      for start in stride(from: 0, to: bytes.count, by: DataDecoder.partByteCount) {
+        let end = min(start + DataDecoder.partByteCount, bytes.count)
+        try Array(bytes[start..<end]).withUnsafeBytes { try decoder.append($0) }
+      }
+    }
+    return elements
+  }
+
   @Test func `Bytes that stand for no codes are refused`() throws {
     // Three digits of radix 6 are below 216; the last byte holds one digit only.
     let layout = DataLayout.digits(radix: 6, minimum: -3)

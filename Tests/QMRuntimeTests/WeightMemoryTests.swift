@@ -1,3 +1,5 @@
+import CAllocationCount
+import Foundation
 import QMFormat
 import QMOperations
 import QMRuntime
@@ -31,10 +33,11 @@ import Testing
     func weights(_ shape: [Int], bits: Int) throws -> Int {
       let width = BitWidth(bits)!
       return constant(
-        try generator.tensor(shape, in: Int8(width.allCodes.lowerBound)...Int8(width.allCodes.upperBound)),
+        try generator.tensor(
+          shape, in: Int8(width.allCodes.lowerBound)...Int8(width.allCodes.upperBound)),
         .weights(bits: width, granularity: .perTensor))
     }
-    func append(_ operation: Operation, _ inputs: [Int?], _ type: ValueType) -> Int {
+    func append(_ operation: QMOperations.Operation, _ inputs: [Int?], _ type: ValueType) -> Int {
       let output = value(type)
       nodes.append(
         Program.Node(operation, name: "n\(nodes.count)", inputs: inputs, outputs: [output]))
@@ -88,7 +91,8 @@ import Testing
   }
 
   private static func codeCount(_ program: Program) -> Int {
-    program.constants.reduce(0) { $0 + ($1.tensor.elementType == .int8 ? $1.tensor.elementCount : 0) }
+    program.constants.map(\.tensor).filter { $0.elementType == .int8 }
+      .reduce(0) { $0 + $1.elementCount }
   }
 
   @Test func weightsTakeWhatTheFormOfMemoryAllows() throws {
@@ -124,3 +128,63 @@ import Testing
     }
   }
 }
+
+#if os(Linux)
+  extension WeightMemoryTests {
+    /// A file with two products of `[2000, 700]` weights of 8 bits.
+    private static func writeProducts(_ path: String) throws {
+      var generator = SeededGenerator(seed: 79)
+      let weights = Quantization.weights(bits: .eight, granularity: .perTensor)
+      let grid = Quantization.fixed(scale: 0.05, zeroPoint: 1)
+      var constants: [Program.Constant] = []
+      for _ in 0..<2 {
+        constants.append(
+          Program.Constant(try generator.tensor([2000, 700], in: Int8(-128)...127), weights))
+      }
+      constants.append(Program.Constant(try Tensor([1], [0.01] as [Float])))
+      let values =
+        [Program.Value(ValueType(.int8, [1, 700], grid), name: "x")]
+        + constants.enumerated().map { Program.Value($1.type, constant: $0) }
+        + [Program.Value(ValueType(.float32, [1, 2000])), .init(ValueType(.float32, [1, 2000]))]
+      let product = QMOperations.Operation.matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst))
+      let program = Program(
+        values: values, constants: constants,
+        nodes: [
+          Program.Node(product, inputs: [0, 1, nil, 3], outputs: [4]),
+          Program.Node(product, inputs: [0, 2, nil, 3], outputs: [5]),
+        ], inputs: [0],
+        outputs: [Program.Output(name: "a", value: 4), Program.Output(name: "b", value: 5)])
+      try Data(program.encoded()).write(to: URL(filePath: path))
+    }
+
+    /// A line of what the system says of this process, in bytes.
+    private static func status(_ key: String) throws -> Int {
+      let text = try String(contentsOfFile: "/proc/self/status", encoding: .utf8)
+      let line = text.split(separator: "\n").first { $0.hasPrefix(key) }
+      let number = line?.split(whereSeparator: \.isWhitespace).dropFirst().first
+      return try 1024 * #require(number.flatMap { Int($0) })
+    }
+
+    /// Sections are inflated part by part, and codes go as they are packed: at no time are there
+    /// much more than the weights themselves.
+    @Test(.enabled(if: allocation_count_is_available()), arguments: [1, 2])
+    func openingAFileTakesLittleMoreThanItsWeights(threads: Int) async throws {
+      await #expect(processExitsWith: .success) { [threads] in
+        try withTemporaryFolder { folder in
+          let path = folder + "/products.qm"
+          try Self.writeProducts(path)
+          let options = Model.Options(threadCount: threads, memory: .compact)
+          // The code that opening takes is in memory then, and the peak so far is forgotten.
+          _ = try Model(contentsOf: path, options: options)
+          try? Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))
+          let before = try Self.status("VmRSS")
+          guard try Self.status("VmHWM") - before < 100_000 else { return }
+          let model = try Model(contentsOf: path, options: options)
+          let peak = try Self.status("VmHWM") - before
+          precondition(model.weightByteCount > 2_800_000)
+          precondition(peak < 2_800_000 * 12 / 10, "\(peak)")
+        }
+      }
+    }
+  }
+#endif
