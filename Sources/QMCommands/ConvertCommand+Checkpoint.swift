@@ -58,22 +58,15 @@ extension ConvertCommand {
       ($0.value.signalToNoise, $0.key) < ($1.value.signalToNoise, $1.key)
     }
     guard let worst, !(worst.value.signalToNoise >= bar) else { return }
-    throw QMError(
-      .qualityTooLow,
-      "SQNR \(Units.decibels(worst.value.signalToNoise)) is under --min-sqnr "
-        + "\(Units.decibels(bar)); nothing was written; try "
-        + (bits < 8 ? "--bits \(min(bits + 2, 8)), or " : "") + "--min-sqnr 0 to accept it",
-      context: [.file(input), .value(worst.key)])
+    throw tooLow(
+      worst.value.signalToNoise, of: worst.key, bar: bar,
+      remedies: bits < 8 ? ["--bits \(min(bits + 2, 8))"] : [])
   }
 }
 
 private struct CheckpointReport: Encodable {
-  struct File: Encodable {
-    let path: String
-    let bytes: Int
-  }
-  let source: File
-  let output: File
+  let source: ConvertCommand.File
+  let output: ConvertCommand.File
   let ratio: Double
   let bits: Int
   let arrays: [ArrayReport]

@@ -262,22 +262,29 @@ public struct ConvertCommand: ParsableCommand {
         recipe.rangeEstimator == .minMax ? "--ranges mse" : "--ranges minmax")
     }
     if perTensor { remedies.append("no --per-tensor") }
-    remedies.append("--min-sqnr 0 to accept it")
-    throw QMError(
+    throw tooLow(
+      worst.signalToNoiseDecibels, of: worst.name, bar: leastSignalToNoise, remedies: remedies)
+  }
+
+  func tooLow(
+    _ signalToNoise: Double, of value: String, bar: Double, remedies: [String]
+  ) -> QMError {
+    let remedies = remedies + ["--min-sqnr 0 to accept it"]
+    return QMError(
       .qualityTooLow,
-      "SQNR \(Units.decibels(worst.signalToNoiseDecibels)) is under --min-sqnr "
-        + "\(Units.decibels(leastSignalToNoise)); nothing was written; "
-        + "try \(remedies.joined(separator: ", or "))",
-      context: [.file(input), .value(worst.name)])
+      "SQNR \(Units.decibels(signalToNoise)) is under --min-sqnr \(Units.decibels(bar)); nothing "
+        + "was written; try \(remedies.joined(separator: ", or "))",
+      context: [.file(input), .value(value)])
   }
 
   // MARK: Report
 
+  struct File: Encodable {
+    let path: String
+    let bytes: Int
+  }
+
   private struct Report: Encodable {
-    struct File: Encodable {
-      let path: String
-      let bytes: Int
-    }
     let source: File
     let output: File
     let ratio: Double

@@ -367,7 +367,9 @@ struct ContentDigest {
 extension Container {
   /// A file of sections in the given order.
   /// - Throws: `outOfMemory`.
-  @_spi(Testing) public static func file(of contents: [(kind: Kind, bytes: [UInt8])]) throws(QMError) -> [UInt8] {
+  @_spi(Testing) public static func file(of contents: [(kind: Kind, bytes: [UInt8])])
+    throws(QMError) -> [UInt8]
+  {
     var table = ByteWriter()
     var stored: [[UInt8]] = []
     var digest = ContentDigest()

@@ -78,7 +78,9 @@ extension Program {
     let width = bits == stateBits ? "\(bits.bits)" : "\(bits.bits)- and \(stateBits.bits)"
     return .init(
       .integer,
-      reason: "\(width)-bit weights \(granularity.shortDescription), int8 input and state on grids of each step")
+      reason:
+        "\(width)-bit weights \(granularity.shortDescription), int8 input and state on grids of each step"
+    )
   }
 
   private static func moved(_ type: ValueType) -> String { "moves \(stored(type))" }

@@ -8,8 +8,8 @@
 
 /// A value that one thread at a time may touch.
 ///
-/// The thread sanitizer sees the system's mutex; it cannot see Synchronization's `Mutex`, which
-/// besides asks for newer Apple systems.
+/// The thread sanitizer sees the system's mutex; it cannot see Synchronization's `Mutex`, whose
+/// library is not instrumented.
 package final class Locked<Value>: @unchecked Sendable {
   private var value: Value
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)

@@ -27,13 +27,15 @@ public struct Tensor: Sendable {
     guard !overflow, byteOffset >= 0, byteOffset <= buffer.count, size <= buffer.count - byteOffset
     else {
       throw .malformed(
-        "\(elementType)\(shape) needs \(overflow ? "more than 2^63" : "\(size)") bytes, found \(buffer.count - byteOffset)")
+        "\(elementType)\(shape) needs \(overflow ? "more than 2^63" : "\(size)") bytes, found \(buffer.count - byteOffset)"
+      )
     }
     self.elementType = elementType
     self.shape = shape
     let start = buffer.base + byteOffset
     let isAligned = Int(bitPattern: start) % elementType.byteCount == 0
-    self.buffer = try isAligned ? buffer : .copying(UnsafeRawBufferPointer(start: start, count: size))
+    self.buffer =
+      try isAligned ? buffer : .copying(UnsafeRawBufferPointer(start: start, count: size))
     self.byteOffset = isAligned ? byteOffset : 0
   }
 
@@ -91,7 +93,8 @@ public struct Tensor: Sendable {
   public func withElements<Element: TensorElement, R, E: Error>(
     as: Element.Type = Element.self, _ body: (UnsafeBufferPointer<Element>) throws(E) -> R
   ) throws(E) -> R {
-    precondition(elementType == Element.elementType, "a \(elementType) tensor read as \(Element.self)")
+    precondition(
+      elementType == Element.elementType, "a \(elementType) tensor read as \(Element.self)")
     defer { withExtendedLifetime(buffer) {} }
     let start = (buffer.base + byteOffset).assumingMemoryBound(to: Element.self)
     return try body(UnsafeBufferPointer(start: start, count: elementCount))
