@@ -2,6 +2,9 @@
 
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#if defined(__ANDROID__)
+#include <asm/hwcap.h>
+#endif
 
 static bool has_dot_products(void) { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 

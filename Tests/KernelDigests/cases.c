@@ -1,6 +1,8 @@
 #include "cases.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 void (*qm_digest_trace)(const char *family, int64_t number, uint64_t digest);
 
@@ -32,7 +34,6 @@ cases cases_of(const char *family) {
 }
 
 void end_case(cases *c) {
-  for (int i = 0; i < c->memory_count; i++) free(c->memory[i]);
   c->memory_count = 0;
   if (qm_digest_trace) qm_digest_trace(c->family, c->number, c->digest);
   c->number++;
@@ -64,32 +65,43 @@ float random_scale(cases *c, int lowest_power, int highest_power) {
   return scale;
 }
 
-static void *take_memory(cases *c, int64_t bytes) {
-  size_t size = ((size_t)bytes + 127) / 64 * 64;
-  void *memory = NULL;
-  if (c->memory_count == 32 || posix_memalign(&memory, 64, size) != 0) abort();
-  c->memory[c->memory_count++] = memory;
-  return memory;
+enum { MEMORY_COUNT = 32, MEMORY_BYTES = 1 << 20 };
+
+// The case's next memory. It ends, but for the alignment, where a page begins that must not be touched.
+static void *take_memory(cases *c, int64_t bytes, int64_t alignment) {
+  static _Thread_local char *ends[MEMORY_COUNT];
+  if (c->memory_count == MEMORY_COUNT || bytes > MEMORY_BYTES) abort();
+  char **end = ends + c->memory_count++;
+  if (!*end) {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *begin = mmap(NULL, MEMORY_BYTES + page, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *end = begin + MEMORY_BYTES;
+    if (begin == MAP_FAILED || mprotect(*end, page, PROT_NONE) != 0) abort();
+  }
+  return *end - (bytes + alignment - 1) / alignment * alignment;
 }
 
 void *scratch_memory(cases *c, int64_t bytes) {
-  void *memory = take_memory(c, bytes);
-  return memset(memory, 0x5A, (size_t)bytes);
+  return memset(take_memory(c, bytes, 64), 0x5A, (size_t)bytes);
+}
+
+void *exact_memory(cases *c, int64_t bytes) {
+  return memset(take_memory(c, bytes, 8), 0x5A, (size_t)bytes);
 }
 
 void *random_memory(cases *c, int64_t bytes) {
-  char *memory = take_memory(c, bytes);
+  char *memory = take_memory(c, bytes, 8);
   for (int64_t i = 0; i < bytes; i += 8) {
     uint64_t bits = random_bits(c);
-    memcpy(memory + i, &bits, sizeof bits);
+    memcpy(memory + i, &bits, bytes - i < 8 ? (size_t)(bytes - i) : 8);
   }
   return memory;
 }
 
-// Takes eight numbers of a code from one random one.
 #define RANDOM_CODES(type)                                                              \
   {                                                                                     \
-    type *codes = take_memory(c, count * (int64_t)sizeof(type));                        \
+    type *codes = take_memory(c, count * (int64_t)sizeof(type), 8);                        \
     for (int64_t i = 0; i < count; i++) {                                               \
       uint64_t bits = random_bits(c);                                                   \
       int32_t code = low + (int32_t)((bits >> 16) % (uint64_t)(high - low + 1));        \
@@ -103,7 +115,7 @@ int8_t *random_bytes(cases *c, int64_t count, int32_t low, int32_t high) RANDOM_
 int16_t *random_words(cases *c, int64_t count, int32_t low, int32_t high) RANDOM_CODES(int16_t)
 
 float *random_reals(cases *c, int64_t count) {
-  float *reals = take_memory(c, 4 * count);
+  float *reals = take_memory(c, 4 * count, 8);
   for (int64_t i = 0; i < count; i++) {
     reals[i] = (float)((int64_t)(random_bits(c) >> 40) - (1 << 23)) * 0x1p-21f;
   }
@@ -133,7 +145,7 @@ float *random_floats(cases *c, int64_t count) {
 }
 
 void *output_memory(cases *c, int64_t bytes) {
-  return memset(take_memory(c, bytes + QM_GUARD), 0xA5, (size_t)(bytes + QM_GUARD));
+  return memset(take_memory(c, bytes + QM_GUARD, 8), 0xA5, (size_t)(bytes + QM_GUARD));
 }
 
 void digest_bytes(cases *c, const void *bytes, int64_t count) {

@@ -14,13 +14,12 @@ typedef struct {
   const char *family;
   int64_t number;
   uint64_t seed, digest;
-  void *memory[32];
   int memory_count;
 } cases;
 
 cases cases_of(const char *family);
 
-/// Frees the case's memory and begins the next.
+/// Gives the case's memory back and begins the next.
 void end_case(cases *c);
 
 uint64_t random_bits(cases *c);
@@ -32,8 +31,10 @@ bool random_bool(cases *c);
 /// A power of two times a number in 1 ..< 2.
 float random_scale(cases *c, int lowest_power, int highest_power);
 
-/// Memory of the case, aligned to 64 bytes. Its contents are of no meaning, but no zeros. Does not
-/// return if there is none.
+/// Memory of the case, its contents of no meaning. It, and all other memory of a case but scratch
+/// memory, is aligned to 8 bytes, and behind the last 8 of them nothing can be read or written.
+void *exact_memory(cases *c, int64_t bytes);
+/// The same, aligned to 64 bytes.
 void *scratch_memory(cases *c, int64_t bytes);
 /// Memory with random bytes.
 void *random_memory(cases *c, int64_t bytes);

@@ -7,11 +7,12 @@ import Testing
 /// give the digests that the portable kernels give here. That those are right is what the tests of
 /// the operations say.
 @Suite struct NEONTests {
+  private static let portable = Digests(of: QM_PORTABLE)
+
   @Test func setsOfThisMachineAgree() {
-    let portable = Digests(of: QM_PORTABLE)
     for set in [QM_AVX2, QM_AVX_VNNI, QM_AVX512, QM_AVX512_VNNI, QM_NEON, QM_NEON_DOT]
     where qm_kernel_set_available(set) {
-      #expect(Digests(of: set) == portable, "kernel set \(set.rawValue)")
+      #expect(Digests(of: set).others(than: Self.portable) == [], "kernel set \(set.rawValue)")
     }
   }
 
@@ -20,7 +21,6 @@ import Testing
       if: Emulation.missing.isEmpty,
       "not installed: \(Emulation.missing.joined(separator: ", "))"))
   func setsOfARMGiveTheDigestsOfThisMachine() throws {
-    let portable = Digests(of: QM_PORTABLE)
     let emulation = try Emulation()
     let sets = [
       "max": ["portable", "neon", "neondot"],
@@ -30,13 +30,15 @@ import Testing
     for (processor, expected) in sets {
       let found = try emulation.digests(processor: processor)
       #expect(Set(found.keys) == Set(expected), "\(processor)")
-      for (set, digests) in found { #expect(digests == portable, "\(set) of \(processor)") }
+      for (set, digests) in found {
+        #expect(digests.others(than: Self.portable) == [], "\(set) of \(processor)")
+      }
     }
   }
 }
 
 /// A digest for each family of kernels.
-struct Digests: Equatable {
+struct Digests {
   var families: [String: UInt64] = [:]
 
   init() {}
@@ -47,6 +49,12 @@ struct Digests: Equatable {
       families[String(cString: family.name)] = family.digest(set)
       number += 1
     }
+  }
+
+  /// Families that have another digest there, or none on one side.
+  func others(than digests: Digests) -> [String] {
+    Set(families.keys).union(digests.families.keys).sorted()
+      .filter { families[$0] == nil || families[$0] != digests.families[$0] }
   }
 }
 
@@ -84,23 +92,17 @@ final class Emulation {
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     let include = ["Sources/CQMKernels", "Sources/CQMThreads", "Tests/KernelDigests"]
       .flatMap { ["-I", root.appendingPathComponent("\($0)/include").path] }
-    let kernels = root.appendingPathComponent("Sources/CQMKernels")
-    let digests = root.appendingPathComponent("Tests/KernelDigests")
-    // The largest first, so that no processor waits for one of them at the end.
-    let sources =
-      try (FileManager.default.contentsOfDirectory(at: kernels, includingPropertiesForKeys: nil)
-      + FileManager.default.contentsOfDirectory(at: digests, includingPropertiesForKeys: nil))
-      .filter { $0.pathExtension == "c" }
-      .sorted {
-        ($0.lastPathComponent.contains("neon") ? 0 : 1, $1.path)
-          < ($1.lastPathComponent.contains("neon") ? 0 : 1, $0.path)
-      }
-      + [
-        root.appendingPathComponent("Sources/CQMThreads/float_environment.c"),
-        root.appendingPathComponent("Tests/NEONTests/main.c"),
-      ]
+    var sources = [
+      root.appendingPathComponent("Sources/CQMThreads/float_environment.c"),
+      root.appendingPathComponent("Tests/NEONTests/main.c"),
+    ]
+    for name in ["Sources/CQMKernels", "Tests/KernelDigests"] {
+      sources += try FileManager.default.contentsOfDirectory(
+        at: root.appendingPathComponent(name), includingPropertiesForKeys: nil)
+    }
+    sources.removeAll { $0.pathExtension != "c" }
     let failures = Mutex<[String]>([])
-    DispatchQueue.concurrentPerform(iterations: sources.count) { index in
+    DispatchQueue.concurrentPerform(iterations: sources.count) { [sources] index in
       let source = sources[index]
       let object = folder.appendingPathComponent("\(index).o").path
       do {
@@ -154,8 +156,9 @@ final class Emulation {
     process.standardOutput = output
     process.standardError = output
     try process.run()
-    let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let printed = output.fileHandleForReading.readDataToEndOfFile()
     process.waitUntilExit()
+    let text = String(decoding: printed, as: UTF8.self)
     guard process.terminationStatus == 0 else {
       throw Failure(text: "\(program) ended with \(process.terminationStatus): \(text)")
     }
