@@ -21,6 +21,7 @@ void qm_float_environment_leave(uint64_t saved) {
 
 #elif defined(__aarch64__)
 
+// 0 is: to nearest, no flush to zero, NaNs with their payload, no traps.
 uint64_t qm_float_environment_enter(void) {
   uint64_t saved;
   __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
