@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import QMFormat
 import QMGraph
 import QMNumPy
@@ -229,9 +230,12 @@ public struct ConvertCommand: ParsableCommand {
         metadata.entries.append(try InputExample(tensor).entry(for: graph[input].name))
       }
     }
+    var options = machine.modelOptions
+    options.threadCount =
+      machine.givenThreads ?? min(ProcessInfo.processInfo.activeProcessorCount, 1024)
     return try within(.file(input)) { () throws(QMError) in
       try Conversion(
-        graph, recipe: recipe, samples: samples, metadata: metadata, options: machine.modelOptions
+        graph, recipe: recipe, samples: samples, metadata: metadata, options: options
       ) { phase in
         switch phase {
         case .simplifying: console.progress("simplifying")

@@ -13,8 +13,11 @@ struct ConsoleOptions: ParsableArguments {
 }
 
 struct MachineOptions: ParsableArguments {
-  @Option(help: "Threads of a run.")
-  var threads: Int = 1
+  @Option(
+    name: .customLong("threads"),
+    help: "Threads; 1 unless given, for a conversion one per processor.")
+  var givenThreads: Int?
+  var threads: Int { givenThreads ?? 1 }
 
   @Option(
     name: .customLong("kernels"),

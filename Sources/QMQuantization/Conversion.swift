@@ -72,34 +72,40 @@ public struct Conversion: Sendable {
 
     let planner = try Planner(graph, recipe, keeping: partialSums)
     var statistics = Statistics()
-    let observations = planner.observations
     if recipe.needsSamples, samples.map({ $0.count == 0 }) ?? true {
       throw .usage("fixed activation ranges need samples; give --samples, or --activations dynamic")
     }
-    if !observations.isEmpty, let samples, samples.count > 0 {
-      statistics = try Conversion.statistics(
-        of: observations, in: graph, over: samples, options: options, progress: progress)
+    var reference: ReferenceRuns?
+    if let samples, samples.count > 0 {
+      reference = try ReferenceRuns(graph, over: samples, options: options)
+    }
+    if let reference {
+      statistics = try reference.statistics(of: planner.observations, progress: progress)
     }
     progress(.rounding)
     var plan = try planner.plan(with: statistics)
-    if recipe.activations == .int8, let samples {
-      let test = try DamageTest(planner, plan, over: samples, options: options)
+    var measured: ReferenceRuns.Candidate?
+    if recipe.activations == .int8, let reference {
+      let test = try reference.damageTest(planner, plan)
       let damaging = try test.damagingGroups { done in
         progress(.testing(done: done, of: test.groups.count))
       }
       progress(.rounding)
       let final = try Planner(graph, recipe, keeping: planner.kept(damaging).merging(partialSums) { $1 })
-      plan = try final.plan(with: statistics)
+      plan = try final.plan(with: statistics, rounded: plan.weights)
       let rounded = final.observations(of: plan)
       if !rounded.isEmpty {
-        statistics.merge(
-          try Conversion.statistics(
-            of: rounded, in: graph, over: samples, options: options, progress: progress))
+        statistics.merge(try reference.statistics(of: rounded, progress: progress))
         // What rounding activations does to the means is worth correcting on most networks only.
-        let corrected = try final.plan(with: statistics)
-        let before = try Conversion.worst(plan, of: graph, on: samples, options, progress)
-        let after = try Conversion.worst(corrected, of: graph, on: samples, options, progress)
-        if after > before { plan = corrected }
+        let corrected = try final.plan(with: statistics, rounded: plan.weights)
+        var candidates: [ReferenceRuns.Candidate] = []
+        for plan in [plan, corrected] {
+          candidates.append(.init(program: try graph.inserting(plan).lowered().flattened().program))
+        }
+        try reference.measure(&candidates, progress: progress)
+        let isBetter = candidates[1].worstSignalToNoise > candidates[0].worstSignalToNoise
+        if isBetter { plan = corrected }
+        measured = candidates[isBetter ? 1 : 0]
       }
     }
     plan.absorb(graph)
@@ -108,17 +114,22 @@ public struct Conversion: Sendable {
     self.kept = kept
     simulation = try graph.inserting(plan)
     var program = try simulation.lowered().flattened(metadata: metadata).program
-    program.metadata.entries += kept.map { .init("float32 \($0.value)", $0.reason) }
 
     var comparisons: [String: Comparison] = [:]
-    if let samples, samples.count > 0 {
-      comparisons = try Conversion.measure(
-        program, against: graph.flattened().program, on: samples, options: options,
-        progress: progress)
-      for (index, output) in program.outputs.enumerated() {
-        guard let comparison = comparisons[output.name] else { continue }
-        program.metadata.measurements += comparison.measurements(output: index)
+    if let reference {
+      measured?.program.metadata = program.metadata
+      if let measured, measured.program == program {
+        comparisons = measured.comparisons
+      } else {
+        var candidates = [ReferenceRuns.Candidate(program: program)]
+        try reference.measure(&candidates, progress: progress)
+        comparisons = candidates[0].comparisons
       }
+    }
+    program.metadata.entries += kept.map { .init("float32 \($0.value)", $0.reason) }
+    for (index, output) in program.outputs.enumerated() {
+      guard let comparison = comparisons[output.name] else { continue }
+      program.metadata.measurements += comparison.measurements(output: index)
     }
     self.program = program
     self.comparisons = comparisons
@@ -131,53 +142,6 @@ public struct Conversion: Sendable {
     var kept: Set<Int> = []
     for pattern in recipe.floatNodes { kept.formUnion(try pattern.nodes(of: graph)) }
     return try SplitProducts(graph, size: size, keeping: kept)
-  }
-
-  private static func statistics(
-    of observations: Set<Observation>, in graph: Graph, over samples: any SampleSource,
-    options: Model.Options, progress: (Phase) -> Void
-  ) throws(QMError) -> Statistics {
-    guard !observations.isEmpty else { return Statistics() }
-    let calibrator = try Calibrator(graph, observing: observations, options: options)
-    return try calibrator.run(over: samples) { done in
-      progress(.calibrating(done: done, of: samples.count))
-    }
-  }
-
-  /// Signal to noise of the worst output of what a plan makes of a graph, in dB.
-  private static func worst(
-    _ plan: Plan, of graph: Graph, on samples: any SampleSource, _ options: Model.Options,
-    _ progress: (Phase) -> Void
-  ) throws(QMError) -> Double {
-    try measure(
-      graph.inserting(plan).lowered().flattened().program, against: graph.flattened().program,
-      on: samples, options: options, progress: progress
-    ).values.map(\.signalToNoise).min() ?? 0
-  }
-
-  private static func measure(
-    _ program: Program, against reference: Program, on samples: any SampleSource,
-    options: Model.Options, progress: (Phase) -> Void
-  ) throws(QMError) -> [String: Comparison] {
-    let measured = Session(try Model(program, options: options))
-    let float = Session(try Model(reference, options: options))
-    var comparisons: [String: Comparison] = [:]
-    // Evenly over the samples, the first included.
-    let count = min(samples.count, measuredSampleLimit)
-    for step in 0..<count {
-      let index = step * samples.count / count
-      try within(.sample(samples.name(of: index))) { () throws(QMError) in
-        let inputs = try samples.inputs(of: index)
-        let expected = try float.run(inputs)
-        let found = try measured.run(inputs)
-        for (name, tensor) in expected {
-          guard let other = found[name] else { continue }
-          try comparisons[name, default: Comparison()].add(reference: tensor, measured: other)
-        }
-      }
-      progress(.measuring(done: step + 1, of: count))
-    }
-    return comparisons
   }
 }
 

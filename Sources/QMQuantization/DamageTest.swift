@@ -18,7 +18,7 @@ struct DamageTest {
   /// Elements of an output over all samples below which their spread says nothing.
   private static let leastElementCount = 8
 
-  private let session: Session
+  private let runs: SampleRuns
   private let probabilities: Set<String>
   /// The grid of each value that has one, by number in the program.
   private var grids: [Int: (grid: Plan.Grid, group: Int)] = [:]
@@ -28,36 +28,50 @@ struct DamageTest {
   private var references: [[String: [Float]]] = []
   /// Power of each output: about its mean over the samples, where that tells outputs apart.
   private var power: [String: Double] = [:]
+  /// Elements of each output that the references of all samples have as finite numbers.
+  private var elementCounts: [String: Int] = [:]
 
+  /// - Parameters:
+  ///   - numbers: of the graph's values in the program that `runs` runs.
+  ///   - outputs: what is known of the outputs of samples.
   init(
-    _ planner: Planner, _ plan: Plan, over samples: any SampleSource, options: Model.Options
+    _ planner: Planner, _ plan: Plan, numbers: [Graph.ValueID: Int], _ runs: SampleRuns,
+    outputs known: ReferenceOutputs
   ) throws(QMError) {
     let graph = planner.graph
+    self.runs = runs
     probabilities = Set(
       graph.outputs.filter { planner.analyticRange(of: $0.value) == 0...1 }.map(\.name))
-    let flattened = graph.flattened()
-    session = Session(try Model(flattened.program, options: options))
     var seen: Set<Int> = []
     for value in plan.activations.keys.sorted() {
-      guard case .fixed(let grid) = plan.activations[value], let number = flattened.numbers[value]
+      guard case .fixed(let grid) = plan.activations[value], let number = numbers[value]
       else { continue }
       let group = planner.group(of: value)
       grids[number] = (grid, group)
       if seen.insert(group).inserted { groups.append(group) }
     }
+    let samples = runs.samples
     let count = min(samples.count, DamageTest.sampleLimit)
-    for step in 0..<count {
-      let index = step * samples.count / count
-      let (sample, outputs) = try within(.sample(samples.name(of: index))) {
-        () throws(QMError) -> ([String: Tensor], [String: [Float]]) in
-        let sample = try samples.inputs(of: index)
-        return (sample, numbers(try session.run(sample)))
-      }
-      inputs.append(sample)
-      references.append(outputs)
-    }
+    var (inputs, references) = (inputs, references)
+    try runs.forEach(
+      count,
+      run: { [self] (step, session, _) throws(QMError) in
+        let index = step * samples.count / count
+        return try within(.sample(samples.name(of: index))) { () throws(QMError) in
+          let sample = try samples.inputs(of: index)
+          let outputs = if let known = known[index] { known } else { try session.run(sample) }
+          return (sample, try numbersToCompare(outputs))
+        }
+      },
+      take: { (_, taken) in
+        inputs.append(taken.0)
+        references.append(taken.1)
+      })
+    self.inputs = inputs
+    self.references = references
     for name in references.first?.keys.sorted() ?? [] {
       let elements = references.flatMap { $0[name] ?? [] }.filter(\.isFinite).map(Double.init)
+      elementCounts[name] = elements.count
       guard !elements.isEmpty else { continue }
       func meanSquare(about mean: Double) -> Double {
         elements.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(elements.count)
@@ -79,79 +93,119 @@ struct DamageTest {
   ) throws(QMError) -> [Int: Double] {
     var done = 0
     var found: [Int: Double] = [:]
-    var pending = [groups[...]]
-    while let part = pending.popLast() {
-      guard !part.isEmpty else { continue }
-      let signalToNoise = try signalToNoise(rounding: Set(part))
-      if signalToNoise >= DamageTest.tolerated || part.count == 1 {
-        if signalToNoise < DamageTest.tolerated { found[part[part.startIndex]] = signalToNoise }
-        done += part.count
-        progress(done)
-      } else {
-        let middle = part.startIndex + part.count / 2
-        pending.append(part[middle...])
-        pending.append(part[..<middle])
+    var pending = groups.isEmpty ? [] : [groups[...]]
+    while !pending.isEmpty {
+      var halves: [ArraySlice<Int>] = []
+      for (part, signalToNoise) in zip(pending, try signalsToNoise(rounding: pending)) {
+        if signalToNoise >= DamageTest.tolerated || part.count == 1 {
+          if signalToNoise < DamageTest.tolerated { found[part[part.startIndex]] = signalToNoise }
+          done += part.count
+          progress(done)
+        } else {
+          let middle = part.startIndex + part.count / 2
+          halves += [part[..<middle], part[middle...]]
+        }
       }
+      pending = halves
     }
     return found
   }
 
-  /// Signal to noise of the worst output, as a ratio, where these groups alone are rounded.
-  func signalToNoise(rounding groups: Set<Int>) throws(QMError) -> Double {
-    var noise: [String: (sum: Double, count: Int)] = [:]
-    for (sample, reference) in zip(inputs, references) {
-      // The observer rounds inputs in place too: they must not be the samples themselves.
-      var copies: [String: Tensor] = [:]
-      for (name, tensor) in sample {
-        copies[name] =
-          tensor.elementType == .float32
-          ? try Tensor(.float32, tensor.shape, buffer: .copying(tensor.bytes)) : tensor
-      }
-      let outputs = numbers(
-        try session.run(
-          copies,
-          observing: { (number, view) throws(QMError) in
-            guard view.elementType == .float32, let (grid, group) = grids[number],
-              groups.contains(group)
-            else { return }
-            grid.round(view.elements(as: Float.self))
-          }))
-      for (name, expected) in reference {
-        guard let found = outputs[name], found.count == expected.count else {
-          // Rounding has changed the extents of an output.
-          noise[name] = (.infinity, 1)
-          continue
+  /// Of each part, signal to noise of the worst output, as a ratio, where its groups alone are
+  /// rounded. Of a part with several groups some ratio below ``tolerated`` may stand for the least.
+  private func signalsToNoise(rounding parts: [ArraySlice<Int>]) throws(QMError) -> [Double] {
+    let sets = parts.map { Set($0) }
+    var noise = [[String: Double]](repeating: [:], count: parts.count)
+    /// Parts of which the samples so far say enough: noise only grows.
+    let decided = Locked([Bool](repeating: false, count: parts.count))
+    // All parts on one sample before the next: most that fail do so on the first.
+    try runs.forEach(
+      parts.count * inputs.count,
+      run: { (index, session, _) throws(QMError) -> [String: Double]? in
+        let (sample, part) = index.quotientAndRemainder(dividingBy: parts.count)
+        guard !decided.withLock({ $0[part] }) else { return nil }
+        return try self.noise(rounding: sets[part], ofSample: sample, session)
+      },
+      take: { (index, sums) in
+        guard let sums else { return }
+        let part = index % parts.count
+        for (name, sum) in sums { noise[part][name, default: 0] += sum }
+        if parts[part].count > 1, signalToNoise(noise[part]) < DamageTest.tolerated {
+          decided.withLock { $0[part] = true }
         }
-        for (expected, found) in zip(expected, found) where expected.isFinite {
-          let difference = Double(expected) - Double(found)
-          let power = difference.isFinite ? difference * difference : .infinity
-          let known = noise[name] ?? (0, 0)
-          noise[name] = (known.sum + power, known.count + 1)
-        }
-      }
-    }
+      })
+    return noise.map(signalToNoise)
+  }
+
+  /// Signal to noise of the worst output, as a ratio.
+  /// - Parameter noise: its power summed over the elements of each output.
+  private func signalToNoise(_ noise: [String: Double]) -> Double {
     var worst = Double.infinity
-    for (name, noise) in noise where noise.sum > 0 {
+    for (name, sum) in noise where sum > 0 {
       // An output that is zero throughout has nothing to compare noise with.
-      guard let power = power[name], power > 0 else { continue }
-      worst = min(worst, power * Double(noise.count) / noise.sum)
+      guard let power = power[name], power > 0, let count = elementCounts[name] else { continue }
+      worst = min(worst, power * Double(count) / sum)
     }
     return worst
   }
 
-  private func numbers(_ outputs: [String: Tensor]) -> [String: [Float]] {
+  /// Power of the noise summed over the elements of each output, where these groups are rounded.
+  private func noise(
+    rounding groups: Set<Int>, ofSample index: Int, _ session: Session
+  ) throws(QMError) -> [String: Double] {
+    // The observer rounds inputs in place too: they must not be the samples themselves.
+    var copies: [String: Tensor] = [:]
+    for (name, tensor) in inputs[index] {
+      copies[name] =
+        tensor.elementType == .float32
+        ? try Tensor(.float32, tensor.shape, buffer: .copying(tensor.bytes)) : tensor
+    }
+    let outputs = try numbersToCompare(
+      try session.run(
+        copies,
+        observing: { (number, view) throws(QMError) in
+          guard view.elementType == .float32, let (grid, group) = grids[number],
+            groups.contains(group)
+          else { return }
+          grid.round(view.elements(as: Float.self))
+        }))
+    var noise: [String: Double] = [:]
+    for (name, expected) in references[index] {
+      guard let found = outputs[name], found.count == expected.count else {
+        // Rounding has changed the extents of an output.
+        noise[name] = .infinity
+        continue
+      }
+      var sum = 0.0
+      for (expected, found) in zip(expected, found) where expected.isFinite {
+        let difference = Double(expected) - Double(found)
+        sum += difference.isFinite ? difference * difference : .infinity
+      }
+      noise[name] = sum
+    }
+    return noise
+  }
+
+  /// The elements of each float output; of probabilities the log odds.
+  private func numbersToCompare(
+    _ outputs: [String: Tensor]
+  ) throws(QMError) -> [String: [Float]] {
     var numbers: [String: [Float]] = [:]
     for (name, tensor) in outputs where tensor.elementType == .float32 {
       let elements: [Float] = tensor.elements()
-      numbers[name] =
-        probabilities.contains(name) ? elements.map { DamageTest.logOdds($0) } : elements
+      numbers[name] = probabilities.contains(name) ? try DamageTest.logOdds(elements) : elements
     }
     return numbers
   }
 
-  private static func logOdds(_ probability: Float) -> Float {
-    let inside = min(max(probability, 0x1p-12), 1 - 0x1p-12)
-    return UnaryFunction.logarithm(inside / (1 - inside))
+  private static func logOdds(_ probabilities: [Float]) throws(QMError) -> [Float] {
+    let odds = try Tensor([probabilities.count], as: Float.self) { (odds) in
+      for (index, probability) in probabilities.enumerated() {
+        let inside = min(max(probability, 0x1p-12), 1 - 0x1p-12)
+        odds[index] = inside / (1 - inside)
+      }
+    }
+    return try Operation.unary(Unary(.logarithm)).evaluate([odds])[0].elements()
   }
 }
 
@@ -163,8 +217,16 @@ extension Plan.Grid {
     let zero = Float(zeroPoint)
     let inverse = 1 / scale
     for index in numbers.indices {
-      let code = (numbers[index] * inverse).rounded(.toNearestOrEven) + zero
+      // Beyond every code from any zero point, and rounded right by `roundedWithin22Bits`.
+      let near = min(max(numbers[index] * inverse, -0x1p17), 0x1p17)
+      let code = near.roundedWithin22Bits + zero
       numbers[index] = (min(max(code, lowest), highest) - zero) * scale
     }
   }
+}
+
+extension Float {
+  /// The nearest integer, even between two, of a magnitude under 2²². The sum has no bits left for
+  /// fractions, and unlike `rounded` it is an instruction everywhere.
+  @inline(__always) var roundedWithin22Bits: Float { (self + 0x1.8p23) - 0x1.8p23 }
 }

@@ -83,7 +83,15 @@ public struct Planner {
   /// The plan.
   /// - Parameter statistics: of ``observations``; they may be missing where no grid is fixed.
   public func plan(with statistics: Statistics = Statistics()) throws(QMError) -> Plan {
+    try plan(with: statistics, rounded: [:])
+  }
+
+  /// - Parameter rounded: weights as another plan of the same graph and recipe has them.
+  func plan(
+    with statistics: Statistics, rounded known: [Graph.ValueID: Plan.Weights]
+  ) throws(QMError) -> Plan {
     var plan = Plan()
+    plan.weights = known
     guard case .codes(let bits) = recipe.weights else { return plan }
     plan.floatNodes = floatNodes
     for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {

@@ -39,6 +39,29 @@ import Testing
     #expect(result.scales.elements(as: Float.self)[0] < 8 / 7)
   }
 
+  @Test(arguments: 2...7) func theScaleIsTheOneOfLeastError(bits: Int) throws {
+    let width = try #require(BitWidth(bits))
+    let limit = Float(width.symmetricCodes.upperBound)
+    let weights = try weights(seed: UInt64(bits))
+    let scales = try NearestRounding(bits: width, granularity: .perChannel(axis: 0))
+      .quantize(weights).scales.elements(as: Float.self)
+    for channel in 0..<7 {
+      let row = weights.elements(as: Float.self)[channel * 31..<(channel + 1) * 31]
+      var best = (scale: Float(0), error: Float.infinity)
+      for step in 30...100 {
+        let scale = row.map { abs($0) }.max()! / limit * Float(step) / 100
+        let inverse = 1 / scale
+        var error: Float = 0
+        for weight in row {
+          let code = min(max((weight * inverse).rounded(.toNearestOrEven), -limit), limit)
+          error += (weight - code * scale) * (weight - code * scale)
+        }
+        if error < best.error { best = (scale, error) }
+      }
+      #expect(scales[channel] == best.scale, "channel \(channel)")
+    }
+  }
+
   @Test func aChannelOfZerosHasAUsableScale() throws {
     let result = try NearestRounding(bits: .eight, granularity: .perChannel(axis: 0))
       .quantize(Tensor([1, 3], [Float(0), 0, 0]))

@@ -16,8 +16,8 @@ public enum Observation: Hashable, Sendable {
   case roundedMeans(Graph.ValueID, Plan.Grid)
 }
 
-/// Samples that can be gone through once, one at a time.
-public protocol SampleSource {
+/// Samples that can be loaded in any order, by several threads at a time.
+public protocol SampleSource: Sendable {
   var count: Int { get }
   /// Input tensors by name, of sample `index`.
   func inputs(of index: Int) throws(QMError) -> [String: Tensor]
@@ -28,7 +28,8 @@ public protocol SampleSource {
 /// Runs a float graph over samples and collects what was asked for. Memory does not grow with the
 /// number of samples.
 public struct Calibrator {
-  private let session: Session
+  private let program: Program
+  private let options: Model.Options
   /// What is wanted of a value.
   private struct Wanted {
     let value: Graph.ValueID
@@ -44,9 +45,15 @@ public struct Calibrator {
   public init(
     _ graph: Graph, observing observations: Set<Observation>,
     options: Model.Options = Model.Options()
-  ) throws(QMError) {
-    let flattened = graph.flattened()
-    session = Session(try Model(flattened.program, options: options))
+  ) {
+    self.init(graph.flattened(), observing: observations, options: options)
+  }
+
+  init(
+    _ flattened: FlattenedGraph, observing observations: Set<Observation>, options: Model.Options
+  ) {
+    program = flattened.program
+    self.options = options
     var observed: [Int: Wanted] = [:]
     for observation in observations {
       switch observation {
@@ -73,39 +80,60 @@ public struct Calibrator {
   public func run(
     over samples: some SampleSource, progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) -> Statistics {
-    var statistics = Statistics()
-    for index in 0..<samples.count {
-      try within(.sample(samples.name(of: index))) { () throws(QMError) in
-        let inputs = try samples.inputs(of: index)
-        _ = try session.run(
-          inputs,
-          observing: { (number, view) throws(QMError) in
-            guard view.elementType == .float32, let wanted = observed[number] else { return }
-            let elements = UnsafeBufferPointer(view.elements(as: Float.self))
-            if wanted.range || wanted.histogram {
-              statistics.values[
-                wanted.value, default: ValueStatistics(withHistogram: wanted.histogram)
-              ].add(elements)
-            }
-            if wanted.means {
-              statistics.means[
-                wanted.value, default: ChannelMeans(channelCount: view.shape.last ?? 1)
-              ].add(elements)
-            }
-            if let grid = wanted.grid {
-              var rounded = Array(elements)
-              rounded.withUnsafeMutableBufferPointer { grid.round($0) }
-              rounded.withUnsafeBufferPointer { rounded in
-                statistics.roundedMeans[
-                  wanted.value, default: ChannelMeans(channelCount: view.shape.last ?? 1)
-                ].add(rounded)
-              }
-            }
-          })
-      }
-      statistics.sampleCount += 1
+    guard samples.count > 0 else { return Statistics() }
+    return try run(SampleRuns(program, over: samples, options: options)) { (index, _) in
       progress(index + 1)
     }
+  }
+
+  /// One pass over the samples.
+  /// - Parameters:
+  ///   - runs: of the program that this graph flattens to.
+  ///   - take: called with the outputs of each sample, in their order.
+  func run(
+    _ runs: SampleRuns, take: (_ index: Int, _ outputs: [String: Tensor]) -> Void
+  ) throws(QMError) -> Statistics {
+    let samples = runs.samples
+    // Statistics merge to the same whichever thread saw a sample.
+    let parts = (0..<runs.workerCount).map { _ in Part() }
+    try runs.forEach(
+      samples.count,
+      run: { (index, session, worker) throws(QMError) in
+        try within(.sample(samples.name(of: index))) { () throws(QMError) in
+          try session.run(
+            samples.inputs(of: index),
+            observing: { (number, view) throws(QMError) in
+              if let wanted = observed[number] { parts[worker].add(view, wanted) }
+            })
+        }
+      }, take: take)
+    var statistics = Statistics()
+    for part in parts { statistics.merge(part.statistics) }
+    statistics.sampleCount = samples.count
     return statistics
+  }
+
+  /// What one thread sees.
+  private final class Part {
+    var statistics = Statistics()
+
+    func add(_ view: TensorView, _ wanted: Wanted) {
+      guard view.elementType == .float32 else { return }
+      let elements = UnsafeBufferPointer(view.elements(as: Float.self))
+      let channelCount = view.shape.last ?? 1
+      if wanted.range || wanted.histogram {
+        statistics.values[
+          wanted.value, default: ValueStatistics(withHistogram: wanted.histogram)
+        ].add(elements)
+      }
+      if wanted.means {
+        statistics.means[wanted.value, default: ChannelMeans(channelCount: channelCount)]
+          .add(elements)
+      }
+      if let grid = wanted.grid {
+        statistics.roundedMeans[wanted.value, default: ChannelMeans(channelCount: channelCount)]
+          .add(elements, on: grid)
+      }
+    }
   }
 }

@@ -43,7 +43,9 @@ public struct Histogram: Sendable, Hashable {
           continue
         }
         guard element.isFinite else { continue }
-        let index = Int((Double(element) * scale).rounded(.down)) + Histogram.halfCount
+        let position = Double(element) * scale
+        let towardZero = Int(position)
+        let index = towardZero - (Double(towardZero) > position ? 1 : 0) + Histogram.halfCount
         counts[index] += 1
       }
     }

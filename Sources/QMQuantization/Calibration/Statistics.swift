@@ -14,12 +14,15 @@ public struct ValueStatistics: Sendable, Hashable {
   public init(withHistogram: Bool) { histogram = withHistogram ? Histogram() : nil }
 
   public mutating func add(_ elements: UnsafeBufferPointer<Float>) {
-    var (low, high) = (Float.infinity, -Float.infinity)
-    var finite = 0
-    for element in elements where element.isFinite {
-      low = min(low, element)
-      high = max(high, element)
-      finite += 1
+    var (low, high) = ValueStatistics.extremes(of: elements)
+    var finite = elements.count
+    if !(low.isFinite && high.isFinite) {
+      (low, high, finite) = (.infinity, -.infinity, 0)
+      for element in elements where element.isFinite {
+        low = min(low, element)
+        high = max(high, element)
+        finite += 1
+      }
     }
     nonFiniteCount += elements.count - finite
     guard finite > 0 else { return }
@@ -27,6 +30,25 @@ public struct ValueStatistics: Sendable, Hashable {
     minimum = min(minimum, low)
     maximum = max(maximum, high)
     histogram?.add(elements, largestMagnitude: max(abs(low), abs(high)))
+  }
+
+  /// The smallest and the largest element in the total order of floats, in which NaN are beyond the
+  /// infinities.
+  private static func extremes(
+    of elements: UnsafeBufferPointer<Float>
+  ) -> (low: Float, high: Float) {
+    // Integers in the same order, which compilers take several at a time. Its own inverse.
+    func key(_ bits: Int32) -> Int32 { bits ^ ((bits >> 31) & .max) }
+    var (low, high) = (Int32.max, Int32.min)
+    for element in elements {
+      let key = key(Int32(bitPattern: element.bitPattern))
+      low = min(low, key)
+      high = max(high, key)
+    }
+    return (
+      Float(bitPattern: UInt32(bitPattern: key(low))),
+      Float(bitPattern: UInt32(bitPattern: key(high)))
+    )
   }
 
   public mutating func merge(_ other: ValueStatistics) {
@@ -52,16 +74,67 @@ public struct ChannelMeans: Sendable, Hashable {
 
   /// Adds rows of as many elements as there are channels. NaN counts as 0.
   public mutating func add(_ elements: UnsafeBufferPointer<Float>) {
+    addBlocks(of: elements) { (_, block) in block }
+  }
+
+  /// Adds rows of elements as a grid rounds them.
+  mutating func add(_ elements: UnsafeBufferPointer<Float>, on grid: Plan.Grid) {
+    addBlocks(of: elements) { (scratch, block) in
+      _ = scratch.update(fromContentsOf: block)
+      let rounded = UnsafeMutableBufferPointer(rebasing: scratch[..<block.count])
+      grid.round(rounded)
+      return UnsafeBufferPointer(rounded)
+    }
+  }
+
+  /// Elements that are added at a time, in whole rows, at least one.
+  private static let blockLength = 4096
+
+  private mutating func addBlocks(
+    of elements: UnsafeBufferPointer<Float>,
+    as form: (
+      _ scratch: UnsafeMutableBufferPointer<Float>, _ block: UnsafeBufferPointer<Float>
+    ) -> UnsafeBufferPointer<Float>
+  ) {
     let channelCount = sums.count
     guard channelCount > 0, elements.count % channelCount == 0 else { return }
-    rowCount += elements.count / channelCount
-    sums.withUnsafeMutableBufferPointer { sums in
-      var channel = 0
-      for element in elements {
-        let bounded = element.isNaN ? 0 : min(max(Double(element), -0x1p32), 0x1p32)
-        sums[channel] += Int128(truncatingIfNeeded: Int64(bounded * 0x1p30))
-        channel = channel + 1 == channelCount ? 0 : channel + 1
+    let rows = elements.count / channelCount
+    rowCount += rows
+    let step = max(ChannelMeans.blockLength / channelCount, 1)
+    var partial = [Int64](repeating: 0, count: channelCount)
+    var scratch = [Float](repeating: 0, count: min(step, rows) * channelCount)
+    scratch.withUnsafeMutableBufferPointer { scratch in
+      partial.withUnsafeMutableBufferPointer { partial in
+        for first in stride(from: 0, to: rows, by: step) {
+          let range = first * channelCount..<min(first + step, rows) * channelCount
+          addBlock(form(scratch, UnsafeBufferPointer(rebasing: elements[range])), partial)
+        }
       }
+    }
+  }
+
+  /// - Parameter partial: zeros, one per channel, and zeros again afterwards.
+  private mutating func addBlock(
+    _ block: UnsafeBufferPointer<Float>, _ partial: UnsafeMutableBufferPointer<Int64>
+  ) {
+    let channelCount = partial.count
+    let largest = block.reduce(UInt32(0)) { max($0, $1.bitPattern & 0x7FFF_FFFF) }
+    guard largest < Float(0x1p20).bitPattern else {
+      for (index, element) in block.enumerated() {
+        let bounded = element.isNaN ? 0 : min(max(Double(element), -0x1p32), 0x1p32)
+        sums[index % channelCount] += Int128(truncatingIfNeeded: Int64(bounded * 0x1p30))
+      }
+      return
+    }
+    // At most 2¹² rows of numbers under 2⁵⁰.
+    for row in stride(from: 0, to: block.count, by: channelCount) {
+      for channel in 0..<channelCount {
+        partial[channel] &+= Int64(Double(block[row + channel]) * 0x1p30)
+      }
+    }
+    for channel in 0..<channelCount {
+      sums[channel] += Int128(partial[channel])
+      partial[channel] = 0
     }
   }
 

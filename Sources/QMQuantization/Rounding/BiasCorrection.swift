@@ -38,12 +38,12 @@ package struct BiasCorrection {
           let scale = Double(scales[scales.count == 1 ? 0 : output])
           let firstMean = output / outputsOfGroup * channels
           var shift = 0.0
-          for index in 0..<size {
-            let position = output * size + index
-            let channel = firstMean + index % channels
-            shift +=
-              Double(numbers[position]) * means[channel]
-              - scale * Double(codes[position]) * roundedMeans[channel]
+          for first in stride(from: output * size, to: (output + 1) * size, by: channels) {
+            for channel in 0..<channels {
+              shift +=
+                Double(numbers[first + channel]) * means[firstMean + channel]
+                - scale * Double(codes[first + channel]) * roundedMeans[firstMean + channel]
+            }
           }
           corrected[output] = Float(Double(corrected[output]) + shift)
         }

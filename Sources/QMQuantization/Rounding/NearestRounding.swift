@@ -43,7 +43,7 @@ public struct NearestRounding: Sendable {
 
   private func code(_ weight: Float, _ inverseScale: Float) -> Int8 {
     let limit = Float(bits.symmetricCodes.upperBound)
-    return Int8(min(max((weight * inverseScale).rounded(.toNearestOrEven), -limit), limit))
+    return Int8(min(max(weight * inverseScale, -limit), limit).roundedWithin22Bits)
   }
 
   private func scale(of channel: Slice<UnsafeBufferPointer<Float>>) -> Float {
@@ -54,19 +54,37 @@ public struct NearestRounding: Sendable {
     let full = largest / limit
     guard (1 / full).isNormal else { return 1 }
     guard bits < .eight else { return full }
+    let candidates = (30...100).map { full * Float($0) / 100 }
+      .filter { (1 / $0).isNormal }
+    let errors = squaredErrors(of: channel, candidates)
     var best = (scale: full, error: Float.infinity)
-    for step in 30...100 {
-      let scale = full * Float(step) / 100
-      let inverse = 1 / scale
-      guard inverse.isNormal else { continue }
-      var error: Float = 0
-      for weight in channel {
-        let code = min(max((weight * inverse).rounded(.toNearestOrEven), -limit), limit)
-        let difference = weight - code * scale
-        error += difference * difference
-      }
-      if error < best.error { best = (scale, error) }
+    for (scale, error) in zip(candidates, errors) where error < best.error {
+      best = (scale, error)
     }
     return best.scale
+  }
+
+  /// Of each scale the sum over the weights, in their order.
+  private func squaredErrors(
+    of channel: Slice<UnsafeBufferPointer<Float>>, _ scales: [Float]
+  ) -> [Float] {
+    let limit = Float(bits.symmetricCodes.upperBound)
+    let inverses = scales.map { 1 / $0 }
+    var errors = [Float](repeating: 0, count: scales.count)
+    // The scales side by side: compilers take several at a time.
+    errors.withUnsafeMutableBufferPointer { errors in
+      scales.withUnsafeBufferPointer { scales in
+        inverses.withUnsafeBufferPointer { inverses in
+          for weight in channel {
+            for index in 0..<errors.count {
+              let code = min(max(weight * inverses[index], -limit), limit).roundedWithin22Bits
+              let difference = weight - code * scales[index]
+              errors[index] += difference * difference
+            }
+          }
+        }
+      }
+    }
+    return errors
   }
 }

@@ -1,0 +1,76 @@
+import QMGraph
+import QMOperations
+import QMQuantization
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+/// That samples are run several at a time is not to be seen in what comes out.
+@Suite struct ConversionTests {
+  private struct Samples: SampleSource {
+    let tensors: [Tensor]
+    var count: Int { tensors.count }
+    func inputs(of index: Int) throws(QMError) -> [String: Tensor] { ["x": tensors[index]] }
+    func name(of index: Int) -> String { "sample \(index)" }
+  }
+
+  /// Two products with a steep function between them, rows free.
+  private func graph() throws -> Graph {
+    var generator = SeededGenerator(seed: 7)
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, Shape([.free("rows"), .fixed(24)])))
+    func product(_ input: Graph.ValueID, _ extents: [Int], _ name: String) throws -> Graph.ValueID {
+      let numbers = (0..<extents[0] * extents[1]).map { _ in
+        Float.random(in: -1...1, using: &generator)
+      }
+      return try graph.append(
+        .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: name,
+        [input, graph.addConstant(name: "\(name).w", Tensor(extents, numbers))],
+        outputNames: [name])[0]
+    }
+    let first = try product(x, [40, 24], "first")
+    let steep = try graph.append(
+      .unary(Unary(.exponential)), name: "steep", [first], outputNames: ["steep"])[0]
+    try graph.addOutput(name: "y", product(steep, [10, 40], "second"))
+    return graph
+  }
+
+  /// Samples of 1 to 97 rows: short ones overtake long ones.
+  private func samples(_ count: Int, channels: Int = 24) throws -> [Tensor] {
+    var generator = SeededGenerator(seed: 11)
+    return try (0..<count).map { index in
+      let rows = 1 + index * 37 % 97
+      return try Tensor(
+        [rows, channels],
+        (0..<rows * channels).map { _ in Float.random(in: -1...1, using: &generator) })
+    }
+  }
+
+  private func conversion(_ tensors: [Tensor], threadCount: Int) throws -> Conversion {
+    try Conversion(
+      graph(), recipe: Recipe(weights: .codes(#require(BitWidth(4))), activations: .int8),
+      samples: Samples(tensors: tensors), options: Model.Options(threadCount: threadCount))
+  }
+
+  @Test(arguments: [1, 2, 3, 40]) func theProgramIsTheSameOnAnyNumberOfSamples(count: Int) throws {
+    let tensors = try samples(count)
+    let one = try conversion(tensors, threadCount: 1)
+    #expect(one.comparisons["y"]?.sampleCount == min(count, Conversion.measuredSampleLimit))
+    for threadCount in [2, 3, 8] {
+      let several = try conversion(tensors, threadCount: threadCount)
+      #expect(several.program == one.program, "\(threadCount) threads")
+      #expect(several.comparisons == one.comparisons, "\(threadCount) threads")
+    }
+  }
+
+  @Test(arguments: [1, 4]) func theFirstSampleThatDoesNotFitIsNamed(threadCount: Int) throws {
+    var tensors = try samples(12)
+    for index in [3, 4, 9] { tensors[index] = try samples(1, channels: 23)[0] }
+    let failure = #expect(throws: QMError.self) {
+      try conversion(tensors, threadCount: threadCount)
+    }
+    #expect(failure?.code == .invalidInput)
+    #expect(failure.map { "\($0)".contains("sample 3") } ?? false, "\(String(describing: failure))")
+  }
+}
