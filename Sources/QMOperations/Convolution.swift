@@ -377,6 +377,26 @@ extension Convolution {
     if isTransposed {
       return try TransposedConvolution(self, operands, kernels: kernels)?.kernel(outputs[0])
     }
+    return try kernel(operands, packed: packed, kernels, store: nil)
+  }
+
+  /// From channels last to channels first.
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    transposing permutation: [Int]
+  ) throws(QMError) -> Kernel? {
+    let hasResidual =
+      operands.count > ProductOperand.residual && operands[ProductOperand.residual] != nil
+    guard !isTransposed, !hasResidual,
+      let store = ChannelsFirstStore(outputs[0], permutation, kernels: kernels)
+    else { return nil }
+    return try kernel(operands, packed: packed, kernels, store: store)
+  }
+
+  private func kernel(
+    _ operands: [Operand?], packed: Buffer?, _ kernels: KernelSet, store: ChannelsFirstStore?
+  ) throws(QMError) -> Kernel? {
+    let suffix = store == nil ? "" : " to channels first"
     let input = try required(ProductOperand.input, of: operands).type
     let weights = try required(ProductOperand.weights, of: operands)
     guard let inputShape = input.shape.extents, let weightsShape = weights.type.shape.extents
@@ -392,23 +412,26 @@ extension Convolution {
       let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels),
       packed.count == winograd.packedByteCount
     {
-      let kernel = WinogradKernel(winograd, packed: packed, end: end, extents: extents)
+      guard
+        let kernel = WinogradKernel(
+          winograd, packed: packed, end: end, extents: extents, store: store)
+      else { return nil }
       return Kernel(
-        name: "convolution \(kernel.name)",
+        name: "convolution \(kernel.name)\(suffix)",
         scratchByteCount: { kernel.scratchByteCount(threads: $0) },
         run: { (memory) throws(QMError) in kernel.run(memory) })
     }
     if isPointwise(extents, cut) {
       let plane = extents.axes.map(\.output).reduce(1, *)
-      let perSample = end.isDynamic
+      let perSample = end.isDynamic || store != nil
       let kernel = MatrixKernel(
         table: table, end: end, rows: perSample ? plane : extents.samples * plane,
         depth: cut.depth, columns: cut.columns,
         batches: perSample ? (0..<extents.samples).map { ($0, 0) } : [(0, 0)],
         rightBatchCount: 1, depthStride: 1, columnStride: cut.depth, packed: packed,
-        parameters: .batch)
+        parameters: .batch, store: store)
       return Kernel(
-        name: "convolution \(table.name)",
+        name: "convolution \(table.name)\(suffix)",
         scratchByteCount: { kernel.scratchByteCount(threads: $0) },
         run: { (memory) throws(QMError) in kernel.run(memory) })
     }
@@ -419,10 +442,11 @@ extension Convolution {
     let isPacked = packed?.count == cut.groups * cut.packedByteCount(table)
     guard
       let kernel = ConvolutionKernel(
-        table: table, end: end, cut: cut, extents: extents, packed: isPacked ? packed : nil)
+        table: table, end: end, cut: cut, extents: extents, packed: isPacked ? packed : nil,
+        store: store)
     else { return nil }
     return Kernel(
-      name: "convolution \(table.name)",
+      name: "convolution \(table.name)\(suffix)",
       scratchByteCount: { kernel.scratchByteCount(threads: $0) },
       run: { (memory) throws(QMError) in kernel.run(memory) })
   }

@@ -79,6 +79,7 @@ struct ConvolutionKernel: Sendable {
   let cut: Cut
   /// Of all groups, made when the model was loaded.
   let packed: Buffer?
+  let store: ChannelsFirstStore?
   let samples: Int
   let inputChannels: Int
   let outputChannels: Int
@@ -96,14 +97,15 @@ struct ConvolutionKernel: Sendable {
   /// - Returns: nil where a chunk would need more memory than is sensible.
   init?(
     table: ProductTable, end: KernelEpilogue, cut: Cut, extents: Convolution.Extents,
-    packed: Buffer?
+    packed: Buffer?, store: ChannelsFirstStore?
   ) {
     self.table = table
     self.end = end
     self.cut = cut
     self.packed = packed
+    self.store = store
     // Samples lie behind each other as the planes of a third axis do, and small ones go together.
-    let joinsSamples = extents.axes.count < 3 && !end.isDynamic
+    let joinsSamples = extents.axes.count < 3 && !end.isDynamic && store == nil
     samples = joinsSamples ? 1 : extents.samples
     inputChannels = extents.inputChannels
     outputChannels = extents.outputChannels
@@ -158,6 +160,8 @@ struct ConvolutionKernel: Sendable {
     var taps = 0
     var panels = 0
     var prepared = 0
+    /// Positions of the output, of one panel of channels.
+    var stored = 0
     var sampleMultipliers = 0
     var threadByteCount = 0
     var byteCount = 0
@@ -184,7 +188,7 @@ struct ConvolutionKernel: Sendable {
     }
     while (boxByteCount(box) ?? .max) > ProductBlocking.inputByteCount, halve() {}
     let outputRowByteCount = outputChannels * end.epilogue.output.elementType.byteCount
-    while box.product > 4 * ProductBlocking.leastRows,
+    while store == nil, box.product > 4 * ProductBlocking.leastRows,
       box.product * outputRowByteCount > ProductBlocking.outputByteCount, halve()
     {}
     // At the least extents a box may still be large; x can shrink to one position.
@@ -216,10 +220,14 @@ struct ConvolutionKernel: Sendable {
       packed == nil ? cut.groups * cut.packedByteCount(table) : 0)
     var thread = ScratchLayout()
     if copies { layout.prepared = thread.reserve(boxByteCount(box)! + table.slackByteCount) }
+    if let store {
+      layout.stored = thread.reserve(box.product * table.columns * store.elementByteCount)
+    }
     if end.isDynamic { layout.sampleMultipliers = thread.reserve(4 * outputChannels) }
     layout.threadByteCount = thread.byteCount
     let perThread = scratch.reserve(threads * thread.byteCount)
     layout.prepared += perThread
+    layout.stored += perThread
     layout.sampleMultipliers += perThread
     layout.byteCount = scratch.byteCount
     return layout
@@ -312,27 +320,64 @@ struct ConvolutionKernel: Sendable {
     block.input_strides = Triple(
       stride.z * extents.y * extents.x * pitch, stride.y * extents.x * pitch, stride.x * pitch
     ).wide
+    // Of the output, or of the chunk's own part of it.
+    let (rows, outputPitch) = store == nil ? (output, outputChannels) : (count, table.columns)
     block.output_strides = Triple(
-      output.y * output.x * outputChannels, output.x * outputChannels, outputChannels
+      rows.y * rows.x * outputPitch, rows.x * outputPitch, outputPitch
     ).wide
     block.taps = taps
     block.zero_point = parameters.zeroPoint
     block.tap_count = Int64(cut.taps)
     block.depth = Int64(cut.depth)
     let firstColumn = columnBlock * layout.columnPanels * table.columns
-    block.columns = Int64(min(layout.columnPanels * table.columns, cut.columns - firstColumn))
+    let endColumn = min(firstColumn + layout.columnPanels * table.columns, cut.columns)
     let position = ((sample * output.z + first.z) * output.y + first.y) * output.x + first.x
     let panelByteCount = table.panelByteCount(taps: cut.taps, depth: cut.depth)
+    // What is stored with channels first goes panel by panel through memory of its own.
+    let stored = store.map { _ in memory.scratch + layout.stored + threadOffset }
+    let step = store == nil ? endColumn - firstColumn : table.columns
     for group in 0..<cut.groups {
-      let column = group * cut.columns + firstColumn
-      block.input = place + group * cut.depth * table.inputByteCount
-      block.weights =
-        panels + group * cut.packedByteCount(table)
-        + firstColumn / table.columns * panelByteCount
-      block.epilogue = end.block(
-        memory, element: position * outputChannels + column, column: column,
-        multipliers: ownMultipliers)
-      table.multiply(block)
+      for panelColumn in Swift.stride(from: firstColumn, to: endColumn, by: step) {
+        let column = group * cut.columns + panelColumn
+        let inputChannel = cut.isDepthwise ? panelColumn : group * cut.depth
+        block.columns = Int64(min(step, endColumn - panelColumn))
+        block.input = place + inputChannel * table.inputByteCount
+        block.weights =
+          panels + group * cut.packedByteCount(table)
+          + panelColumn / table.columns * panelByteCount
+        block.epilogue = end.block(
+          memory, element: position * outputChannels + column, column: column,
+          multipliers: ownMultipliers, output: stored)
+        table.multiply(block)
+        if let store, let stored {
+          storeFirst(
+            store, stored, memory.outputs[0]!, sample: sample, first: first, count: count,
+            firstChannel: column, channels: Int(block.columns))
+        }
+      }
+    }
+  }
+
+  /// Moves the channels of a panel to their place, in as long parts as follow each other in memory.
+  private func storeFirst(
+    _ store: ChannelsFirstStore, _ stored: UnsafeRawPointer, _ target: UnsafeMutableRawPointer,
+    sample: Int, first: Triple, count: Triple, firstChannel: Int, channels: Int
+  ) {
+    var part = Triple(1, 1, count.x)
+    if count.x == output.x {
+      part.y = count.y
+      if count.y == output.y { part.z = count.z }
+    }
+    let size = store.elementByteCount
+    for z in Swift.stride(from: 0, to: count.z, by: part.z) {
+      for y in Swift.stride(from: 0, to: count.y, by: part.y) {
+        let from = (z * count.y + y) * count.x * table.columns
+        let position = ((first.z + z) * output.y + first.y + y) * output.x + first.x
+        let place = (sample * outputChannels + firstChannel) * store.plane + position
+        store.store(
+          stored + from * size, pitch: table.columns, positions: part.product,
+          channels: channels, to: target + place * size)
+      }
     }
   }
 }

@@ -64,6 +64,15 @@ public protocol OperationProtocol: Hashable, Sendable {
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel?
 
+  /// The same, and `Transpose(permutation)` of the only output behind it, in one: the output with
+  /// its axes in the operation's own order is never stored.
+  /// nil where that is no gain.
+  /// - Parameter outputs: with their axes in the operation's own order.
+  func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    transposing permutation: [Int]
+  ) throws(QMError) -> Kernel?
+
   /// Whether the only output has the bytes of the first input under other extents, so that both
   /// may be the same memory and the kernel need not run.
   var aliasesInput: Bool { get }
@@ -87,6 +96,13 @@ extension OperationProtocol {
 
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    nil
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    transposing permutation: [Int]
   ) throws(QMError) -> Kernel? {
     nil
   }

@@ -187,8 +187,10 @@ struct KernelEpilogue: Sendable {
   }
 
   /// The epilogue of a block whose first output element is `element`, in column `column`.
+  /// - Parameter output: where that element goes, if not to its place in the output.
   func block(
-    _ memory: Kernel.Memory, element: Int, column: Int, multipliers: UnsafePointer<Float>?
+    _ memory: Kernel.Memory, element: Int, column: Int, multipliers: UnsafePointer<Float>?,
+    output: UnsafeMutableRawPointer? = nil
   ) -> qm_epilogue {
     var end = qm_epilogue()
     if isInteger { end.multipliers = multipliers.map { $0 + column } }
@@ -216,7 +218,8 @@ struct KernelEpilogue: Sendable {
       end.has_then = true
       end.then = then.unary
     }
-    end.output = memory.outputs[0]! + element * epilogue.output.elementType.byteCount
+    end.output =
+      output ?? memory.outputs[0]! + element * epilogue.output.elementType.byteCount
     switch epilogue.output {
     case .float32: end.output_number = QM_NUMBER_FLOAT32
     case .quantized(let elementType, let scale, let zeroPoint):
@@ -267,11 +270,15 @@ struct MatrixKernel: Sendable {
   /// Of the right operand, made when the model was loaded.
   let packed: Buffer?
   let parameters: Parameters
+  /// Where rows are the positions of one sample.
+  var store: ChannelsFirstStore?
 
   private struct Layout {
     var multipliers = 0
     var panels = 0
     var prepared = 0
+    /// Rows of the output, of one panel of columns.
+    var stored = 0
     var corrections = 0
     var threadByteCount = 0
     var byteCount = 0
@@ -289,7 +296,7 @@ struct MatrixKernel: Sendable {
     var rowBlock = max(ProductBlocking.inputByteCount / rowByteCount / 24 * 24, 24)
     let outputRowByteCount = columns * end.epilogue.output.elementType.byteCount
     let fitting = ProductBlocking.outputByteCount / outputRowByteCount / 24 * 24
-    rowBlock = min(rowBlock, max(fitting, 2 * ProductBlocking.leastRows))
+    if store == nil { rowBlock = min(rowBlock, max(fitting, 2 * ProductBlocking.leastRows)) }
     rowBlock = evenPart(of: rows, largest: rowBlock)
     let panels = (columns + table.columns - 1) / table.columns
     var columnPanels = panels
@@ -312,9 +319,13 @@ struct MatrixKernel: Sendable {
       layout.prepared = thread.reserve(rowBlock * rowByteCount + table.slackByteCount)
       layout.corrections = thread.reserve(4 * max(rowBlock, parameters == .batch ? columns : 0))
     }
+    if let store {
+      layout.stored = thread.reserve(rowBlock * table.columns * store.elementByteCount)
+    }
     layout.threadByteCount = thread.byteCount
     let perThread = scratch.reserve(threads * thread.byteCount)
     layout.prepared += perThread
+    layout.stored += perThread
     layout.corrections += perThread
     layout.byteCount = scratch.byteCount
     return layout
@@ -376,12 +387,12 @@ struct MatrixKernel: Sendable {
     let count = min(layout.rowBlock, rows - firstRow)
     let source = batches[batch]
     let leftRow = source.left * rows + firstRow
+    let threadOffset = thread * layout.threadByteCount
     var block = qm_product_block()
-    block.epilogue = end.block(
-      memory, element: (batch * rows + firstRow) * columns + firstColumn, column: firstColumn,
-      multipliers: multipliers)
+    var ownMultipliers = multipliers
+    var rowParameters: UnsafePointer<Float>?
+    var rowCorrections: UnsafePointer<Int32>?
     if end.isInteger {
-      let threadOffset = thread * layout.threadByteCount
       let prepared = memory.scratch + layout.prepared + threadOffset
       let input = left + leftRow * depth * end.inputElementByteCount
       if end.isDynamic, parameters == .row {
@@ -397,7 +408,7 @@ struct MatrixKernel: Sendable {
         }
         let pairs = KernelEpilogue.operand(ProductOperand.inputParameters, of: memory)!
           .assumingMemoryBound(to: Float.self)
-        block.epilogue.row_parameters = UnsafePointer(pairs + 2 * leftRow)
+        rowParameters = UnsafePointer(pairs + 2 * leftRow)
       } else {
         let of = end.inputParameters(row: source.left, of: memory)
         prepare(input, rows: count, of.zeroPoint, prepared)
@@ -406,7 +417,7 @@ struct MatrixKernel: Sendable {
           let own = (memory.scratch + layout.corrections + threadOffset)
             .assumingMemoryBound(to: Float.self)
           end.fillMultipliers(own, count: columns, inputScale: of.scale, of: memory)
-          block.epilogue.multipliers = UnsafePointer(own + firstColumn)
+          ownMultipliers = UnsafePointer(own)
         }
       }
       if end.weightsZeroPoint != 0 {
@@ -415,7 +426,7 @@ struct MatrixKernel: Sendable {
         qm_row_sums_int16(
           prepared.assumingMemoryBound(to: Int16.self), Int64(count), Int64(depth), sums)
         for row in 0..<count { sums[row] = sums[row] &* end.weightsZeroPoint }
-        block.epilogue.row_corrections = UnsafePointer(sums)
+        rowCorrections = UnsafePointer(sums)
       }
       block.input = UnsafeRawPointer(prepared)
     } else {
@@ -423,15 +434,32 @@ struct MatrixKernel: Sendable {
     }
     block.extents = (1, 1, Int64(count))
     block.input_strides = (0, 0, Int64(depth))
-    block.output_strides = (0, 0, Int64(columns))
+    block.output_strides = (0, 0, Int64(store == nil ? columns : table.columns))
     block.taps = taps
     block.tap_count = 1
     block.depth = Int64(depth)
-    block.weights =
-      panels + source.right * packedByteCount
-      + firstColumn / table.columns * table.panelByteCount(taps: 1, depth: depth)
-    block.columns = Int64(min(layout.columnBlock, columns - firstColumn))
-    table.multiply(block)
+    let panelByteCount = table.panelByteCount(taps: 1, depth: depth)
+    let endColumn = min(firstColumn + layout.columnBlock, columns)
+    // What is stored with channels first goes panel by panel through memory of its own.
+    let stored = store.map { _ in memory.scratch + layout.stored + threadOffset }
+    let step = store == nil ? endColumn - firstColumn : table.columns
+    for column in stride(from: firstColumn, to: endColumn, by: step) {
+      block.columns = Int64(min(step, endColumn - column))
+      block.weights =
+        panels + source.right * packedByteCount + column / table.columns * panelByteCount
+      block.epilogue = end.block(
+        memory, element: (batch * rows + firstRow) * columns + column, column: column,
+        multipliers: ownMultipliers, output: stored)
+      block.epilogue.row_parameters = rowParameters
+      block.epilogue.row_corrections = rowCorrections
+      table.multiply(block)
+      if let store, let stored {
+        let place = (batch * columns + column) * rows + firstRow
+        store.store(
+          stored, pitch: table.columns, positions: count, channels: Int(block.columns),
+          to: memory.outputs[0]! + place * store.elementByteCount)
+      }
+    }
   }
 
   private func prepare(

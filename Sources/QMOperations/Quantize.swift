@@ -93,6 +93,61 @@ extension Quantize {
   }
 }
 
+extension Quantize {
+  /// Bytes of codes that wait in the cache until they are transposed.
+  private static let blockByteCount = 64 << 10
+  /// Least and most positions of a block, which are read one behind the other.
+  private static let blockPositions = 16...1024
+  /// Channels that leave blocks of a sensible size.
+  private static let mostChannels = 1 << 14
+
+  /// From channels first to channels last.
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    transposing permutation: [Int]
+  ) throws(QMError) -> Kernel? {
+    let extents = try outputs[0].concreteExtents()
+    guard let set = kernels.instructionSet, extents.count >= 3, !extents.contains(0),
+      extents[1] <= Self.mostChannels, permutation == [0] + Array(2..<extents.count) + [1]
+    else { return nil }
+    let encode = qm_quantize_for(set).encode!
+    let codes = outputs[0].codes
+    let inverseScale = outputs[0].inverseScale
+    let size = elementType.byteCount
+    let channels = extents[1]
+    let plane = extents.dropFirst(2).reduce(1, *)
+    let fitting = Self.blockByteCount / (channels * size) / 16 * 16
+    let positions = min(
+      max(fitting, Self.blockPositions.lowerBound), Self.blockPositions.upperBound)
+    let blocks = (plane + positions - 1) / positions
+    var scratch = ScratchLayout()
+    _ = scratch.reserve(channels * positions * size)
+    let blockByteCount = scratch.byteCount
+    return Kernel(
+      name: "quantize to channels last \(kernels)",
+      scratchByteCount: { threads in threads * blockByteCount },
+      run: { memory in
+        let source = memory.inputs[0]!.assumingMemoryBound(to: Float.self)
+        let target = memory.outputs[0]!
+        memory.threads.run(chunks: extents[0] * blocks) { chunk, thread in
+          let (sample, number) = chunk.quotientAndRemainder(dividingBy: blocks)
+          let first = number * positions
+          let count = min(positions, plane - first)
+          let block = memory.scratch + thread * blockByteCount
+          for channel in 0..<channels {
+            encode(
+              codes, inverseScale, source + (sample * channels + channel) * plane + first,
+              block + channel * positions * size, Int64(count))
+          }
+          transposeBlock(
+            set, elementByteCount: size, rows: count, columns: channels, from: block,
+            pitch: positions, to: target + (sample * plane + first) * channels * size,
+            pitch: channels)
+        }
+      })
+  }
+}
+
 // MARK: DynamicQuantize
 
 /// The grid of int8 codes for numbers within `low...high`, which holds 0. See ``DynamicQuantize``.

@@ -57,28 +57,43 @@ struct WinogradKernel: Sendable {
     }
   }
 
-  /// Tiles that go together: a multiple of the rows of every kernel's tiles, whose inputs and
-  /// products stay in the second cache.
-  private static let tileBlock = 24
+  /// Most tiles that go together: their inputs and products stay in the second cache.
+  private static let largestBlock = 30
+  /// Tiles that the kernels take at a time, or nearly: blocks are multiples of it.
+  private static let tileGroup = 6
+  /// Chunks for each thread: all of them read all the weights.
+  private static let chunksPerThread = 2
+  /// Tiles from left to right beyond which a store with channels first is no gain.
+  private static let mostStoredTiles = 48
 
   let weights: Weights
   let packed: Buffer
   let end: KernelEpilogue
+  let store: ChannelsFirstStore?
   let samples: Int
   private let input: (height: Int, width: Int)
   private let output: (height: Int, width: Int)
   private let before: (y: Int, x: Int)
 
-  init(_ weights: Weights, packed: Buffer, end: KernelEpilogue, extents: Convolution.Extents) {
+  /// - Returns: nil where `store` is no gain.
+  init?(
+    _ weights: Weights, packed: Buffer, end: KernelEpilogue, extents: Convolution.Extents,
+    store: ChannelsFirstStore?
+  ) {
     self.weights = weights
     self.packed = packed
     self.end = end
+    self.store = store
     samples = extents.samples
     let (y, x) = (extents.axes[0], extents.axes[1])
     input = (y.input, x.input)
     output = (y.output, x.output)
     before = (y.before, x.before)
+    guard store == nil || tilesAcross <= Self.mostStoredTiles else { return nil }
   }
+
+  private var tilesAcross: Int { (output.width + Self.tileSize - 1) / Self.tileSize }
+  private static let tileSize = Int(QM_WINOGRAD_TILE)
 
   var name: String { String(cString: weights.table.pointee.name) }
 
@@ -87,25 +102,48 @@ struct WinogradKernel: Sendable {
     var thread = 0
     var threadByteCount = 0
     var sampleMultipliers = 0
+    /// Rows of the output that a chunk makes.
+    var stored = 0
     var byteCount = 0
+    /// Of a sample.
     var tiles = 0
-    var tileBlock = 0
+    /// What chunks are made of, in tiles: a group of them, or a row where whole rows are stored.
+    var unit = 0
+    var units = 0
+    /// Of a sample.
+    var chunks = 0
+
+    func tiles(ofChunk chunk: Int) -> Range<Int> {
+      let first = chunk * units / chunks * unit
+      return first..<min(tiles, (chunk + 1) * units / chunks * unit)
+    }
   }
 
   private func layout(threads: Int) -> Layout {
-    let size = Int(QM_WINOGRAD_TILE)
     var layout = Layout()
-    layout.tiles = ((output.height + size - 1) / size) * ((output.width + size - 1) / size)
-    let wanted = threads > 1 ? threads * ProductBlocking.chunksPerThread : 1
-    let share = (samples * layout.tiles + wanted - 1) / wanted
-    layout.tileBlock = evenPart(of: layout.tiles, largest: max(6, min(Self.tileBlock, share)))
+    layout.tiles = tilesAcross * ((output.height + Self.tileSize - 1) / Self.tileSize)
+    layout.unit = store == nil ? Self.tileGroup : tilesAcross
+    layout.units = (layout.tiles + layout.unit - 1) / layout.unit
+    let largest = max(1, Self.largestBlock / layout.unit)
+    layout.chunks = (layout.units + largest - 1) / largest
+    if threads > 1 {
+      // As many for each thread.
+      let wanted = max(layout.chunks * samples, threads * Self.chunksPerThread)
+      let even = (wanted + threads - 1) / threads * threads
+      layout.chunks = min(layout.units, (even + samples - 1) / samples)
+    }
+    let most = (layout.units + layout.chunks - 1) / layout.chunks * layout.unit
     var scratch = ScratchLayout()
     layout.multipliers = scratch.reserve(4 * weights.columns)
     var thread = ScratchLayout()
     _ = thread.reserve(
-      Int(
-        weights.table.pointee.scratch_bytes(Int64(weights.channels), Int64(layout.tileBlock))))
+      Int(weights.table.pointee.scratch_bytes(Int64(weights.channels), Int64(most))))
     layout.sampleMultipliers = thread.reserve(end.isDynamic ? 4 * weights.columns : 0)
+    if let store {
+      let rows = most / layout.unit * Self.tileSize
+      layout.stored = thread.reserve(
+        rows * output.width * weights.columns * store.elementByteCount)
+    }
     layout.threadByteCount = thread.byteCount
     layout.thread = scratch.reserve(threads * thread.byteCount)
     layout.byteCount = scratch.byteCount
@@ -121,9 +159,8 @@ struct WinogradKernel: Sendable {
       let scale = end.inputParameters(row: 0, of: memory).scale
       end.fillMultipliers(multipliers, count: weights.columns, inputScale: scale, of: memory)
     }
-    let blocks = (layout.tiles + layout.tileBlock - 1) / layout.tileBlock
-    memory.threads.run(chunks: samples * blocks) { (chunk, thread) in
-      let (sample, number) = chunk.quotientAndRemainder(dividingBy: blocks)
+    memory.threads.run(chunks: samples * layout.chunks) { (chunk, thread) in
+      let (sample, number) = chunk.quotientAndRemainder(dividingBy: layout.chunks)
       let scratch = memory.scratch + layout.thread + thread * layout.threadByteCount
       let parameters = end.inputParameters(row: sample, of: memory)
       var ownMultipliers = multipliers
@@ -132,7 +169,7 @@ struct WinogradKernel: Sendable {
         end.fillMultipliers(
           ownMultipliers, count: weights.columns, inputScale: parameters.scale, of: memory)
       }
-      let first = number * layout.tileBlock
+      let tiles = layout.tiles(ofChunk: number)
       let codes = memory.inputs[ProductOperand.input]!.assumingMemoryBound(to: Int8.self)
       var block = qm_winograd_block()
       block.input = UnsafePointer(codes + sample * input.height * input.width * weights.channels)
@@ -145,14 +182,30 @@ struct WinogradKernel: Sendable {
       block.output_height = Int64(output.height)
       block.output_width = Int64(output.width)
       block.columns = Int64(weights.columns)
-      block.first_tile = Int64(first)
-      block.tile_count = Int64(min(layout.tileBlock, layout.tiles - first))
+      block.first_tile = Int64(tiles.lowerBound)
+      block.tile_count = Int64(tiles.count)
       block.weights = UnsafeRawPointer(packed.base)
-      block.epilogue = end.block(
-        memory, element: sample * output.height * output.width * weights.columns, column: 0,
-        multipliers: ownMultipliers)
+      let sampleElement = sample * output.height * output.width * weights.columns
       block.scratch = scratch
+      guard let store else {
+        block.epilogue = end.block(
+          memory, element: sampleElement, column: 0, multipliers: ownMultipliers)
+        weights.table.pointee.convolve(&block)
+        return
+      }
+      // The kernel counts from the first row of the sample, the memory begins with the chunk's.
+      let firstRow = tiles.lowerBound / layout.unit * Self.tileSize
+      let endRow = min(output.height, tiles.upperBound / layout.unit * Self.tileSize)
+      let firstPosition = firstRow * output.width
+      let stored = scratch + layout.stored
+      block.epilogue = end.block(
+        memory, element: sampleElement, column: 0, multipliers: ownMultipliers,
+        output: stored - firstPosition * weights.columns * store.elementByteCount)
       weights.table.pointee.convolve(&block)
+      store.store(
+        stored, pitch: weights.columns, positions: (endRow - firstRow) * output.width,
+        channels: weights.columns,
+        to: memory.outputs[0]! + (sampleElement + firstPosition) * store.elementByteCount)
     }
   }
 }

@@ -61,18 +61,24 @@ final class ExecutionPlan {
   /// - Parameters:
   ///   - extents: of each program input.
   ///   - switches: what the model's switch inputs hold, in their order.
+  ///   - keepsAll: whether every value is to be seen; otherwise one that only the next node reads
+  ///     may never exist.
   /// - Throws: `invalidInput` or `malformed` if the extents do not fit the program;
   ///   `unsupported` if an intermediate's extents depend on data; `outOfMemory`.
   init(
-    _ model: Model, extents: [[Int]], switches: [UInt8], threadCount: Int
+    _ model: Model, extents: [[Int]], switches: [UInt8], threadCount: Int, keepsAll: Bool
   ) throws(QMError) {
     let program = model.program
     let resolution = try Resolution(model, extents: extents, switches: switches)
     self.switches = switches
     types = resolution.types
     let nodes = resolution.nodesToRun()
+
+    var packed: [Buffer] = []
+    let planned = try ExecutionPlan.planned(
+      model, resolution, nodes, joining: !keepsAll, packing: &packed)
     var stepNumbers: [Int: Int] = [:]
-    for (step, node) in nodes.enumerated() { stepNumbers[node] = step }
+    for (step, entry) in planned.enumerated() { stepNumbers[entry.lastNode] = step }
     let sources = resolution.sources.map { source -> Source? in
       switch source {
       case .input(let position): .input(position)
@@ -83,40 +89,15 @@ final class ExecutionPlan {
       }
     }
 
-    var kernels: [(node: Int, kernel: Kernel)] = []
-    var packed: [Buffer] = []
-    for index in nodes {
-      let node = program.nodes[index]
-      try within(node.context) { () throws(QMError) in
-        let operands = try resolution.operands(of: index)
-        var rearranged = model.packed[index]
-        if rearranged == nil {
-          rearranged = try node.operation.body.pack(
-            operands, for: model.kernels,
-            form: model.options.memory == .compact ? .smallest : .plain)
-          if let rearranged { packed.append(rearranged) }
-        }
-        let prepared = try PreparedNode(
-          node.operation, operands: operands,
-          outputs: node.outputs.compactMap { resolution.types[$0] }, packed: rearranged,
-          kernels: model.kernels)
-        let isHollow = node.inputs.contains { $0.map(model.hollow.contains) ?? false }
-        guard prepared.isFast || !isHollow else {
-          throw .internalFault("its weights are packed for a kernel that it does not have")
-        }
-        kernels.append((index, prepared.kernel))
-      }
-    }
-
     // Lifetimes: a value's bytes are needed until the last step that reads it or an alias of it.
     origins = ExecutionPlan.origins(sources)
     var lastSteps = [Int](repeating: -1, count: program.values.count)
-    for (step, entry) in kernels.enumerated() {
+    for (step, entry) in planned.enumerated() {
       for case .some(let input) in program.nodes[entry.node].inputs {
         lastSteps[origins[input]] = step
       }
     }
-    for output in program.outputs { lastSteps[origins[output.value]] = kernels.count }
+    for output in program.outputs { lastSteps[origins[output.value]] = planned.count }
 
     var requests: [MemoryPlan.Request] = []
     var owners: [Int] = []
@@ -131,7 +112,7 @@ final class ExecutionPlan {
       owners.append(value)
     }
     let memory = try MemoryPlan(requests)
-    let scratchByteCount = kernels.map { $0.kernel.scratchByteCount(threadCount) }.max() ?? 0
+    let scratchByteCount = planned.map { $0.kernel.scratchByteCount(threadCount) }.max() ?? 0
     let limit = model.options.runByteLimit
     guard memory.byteCount <= limit, scratchByteCount <= limit - memory.byteCount else {
       throw QMError(
@@ -144,8 +125,8 @@ final class ExecutionPlan {
     var offsets = [Int?](repeating: nil, count: program.values.count)
     for (owner, offset) in zip(owners, memory.offsets) { offsets[owner] = offset }
 
-    let placeCount = kernels.reduce(0) {
-      $0 + program.nodes[$1.node].inputs.count + program.nodes[$1.node].outputs.count
+    let placeCount = planned.reduce(0) {
+      $0 + program.nodes[$1.node].inputs.count + program.nodes[$1.lastNode].outputs.count
     }
     pointers = .allocate(capacity: placeCount)
     pointers.initialize(repeating: nil)
@@ -157,9 +138,12 @@ final class ExecutionPlan {
     self.packed = packed
 
     var place = 0
-    for (node, kernel) in kernels {
-      let inputs = place..<(place + program.nodes[node].inputs.count)
-      for (place, input) in zip(inputs, program.nodes[node].inputs) {
+    for entry in planned {
+      let (given, made) = (
+        program.nodes[entry.node].inputs, program.nodes[entry.lastNode].outputs
+      )
+      let inputs = place..<(place + given.count)
+      for (place, input) in zip(inputs, given) {
         guard let input else { continue }
         let origin = origins[input]
         if case .input(let position) = sources[origin] {
@@ -169,16 +153,15 @@ final class ExecutionPlan {
           note(place, of: origin)
         }
       }
-      let outputs = inputs.upperBound..<(inputs.upperBound + program.nodes[node].outputs.count)
-      for (place, output) in zip(outputs, program.nodes[node].outputs) {
+      let outputs = inputs.upperBound..<(inputs.upperBound + made.count)
+      for (place, output) in zip(outputs, made) {
         pointers[place] = try requiredAddress(of: output)
         note(place, of: origins[output])
       }
       place = outputs.upperBound
       steps.append(
         Step(
-          node: node, kernel: kernel, inputs: inputs, outputs: outputs,
-          values: program.nodes[node].outputs))
+          node: entry.node, kernel: entry.kernel, inputs: inputs, outputs: outputs, values: made))
     }
     for (value, source) in sources.enumerated() {
       switch (source, sources[origins[value]]) {
@@ -188,6 +171,59 @@ final class ExecutionPlan {
       default: continue
       }
     }
+  }
+
+  /// A step to be: a node, or one and the Transpose behind it.
+  private struct Planned {
+    let node: Int
+    let lastNode: Int
+    let kernel: Kernel
+  }
+
+  /// The kernels of `nodes`, in their order.
+  /// - Parameters:
+  ///   - joining: whether a node and the Transpose that alone reads it may be one step.
+  ///   - packed: receives what is rearranged for this plan alone.
+  private static func planned(
+    _ model: Model, _ resolution: Resolution, _ nodes: [Int], joining: Bool,
+    packing packed: inout [Buffer]
+  ) throws(QMError) -> [Planned] {
+    let program = model.program
+    let transposes = joining ? resolution.transposesAlone(nodes) : [:]
+    var joined: Set<Int> = []
+    var planned: [Planned] = []
+    for index in nodes where !joined.contains(index) {
+      let node = program.nodes[index]
+      try within(node.context) { () throws(QMError) in
+        let operands = try resolution.operands(of: index)
+        let outputs = node.outputs.compactMap { resolution.types[$0] }
+        var rearranged = model.packed[index]
+        if rearranged == nil {
+          rearranged = try node.operation.body.pack(
+            operands, for: model.kernels,
+            form: model.options.memory == .compact ? .smallest : .plain)
+          if let rearranged { packed.append(rearranged) }
+        }
+        if let next = transposes[index], case .transpose(let transpose) = program.nodes[next].operation,
+          let kernel = try node.operation.body.kernel(
+            for: operands, outputs: outputs, packed: rearranged, kernels: model.kernels,
+            transposing: transpose.permutation)
+        {
+          joined.insert(next)
+          planned.append(Planned(node: index, lastNode: next, kernel: kernel))
+          return
+        }
+        let prepared = try PreparedNode(
+          node.operation, operands: operands, outputs: outputs, packed: rearranged,
+          kernels: model.kernels)
+        let isHollow = node.inputs.contains { $0.map(model.hollow.contains) ?? false }
+        guard prepared.isFast || !isHollow else {
+          throw .internalFault("its weights are packed for a kernel that it does not have")
+        }
+        planned.append(Planned(node: index, lastNode: index, kernel: prepared.kernel))
+      }
+    }
+    return planned
   }
 
   /// Lets the steps read the program's inputs at these addresses.

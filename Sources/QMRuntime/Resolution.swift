@@ -80,6 +80,27 @@ struct Resolution {
     return isNeeded.indices.filter { isNeeded[$0] }
   }
 
+  /// Of those among `nodes` that have one output, which nothing but a Transpose reads: that
+  /// Transpose.
+  func transposesAlone(_ nodes: [Int]) -> [Int: Int] {
+    var readers: [Int: [Int]] = [:]
+    for node in nodes {
+      for case let input? in program.nodes[node].inputs { readers[input, default: []].append(node) }
+    }
+    // Other views of a value's bytes are readers that are no node, and so are outputs.
+    var isShared = Set(program.outputs.map(\.value))
+    for case .alias(let origin)? in sources { isShared.insert(origin) }
+    var transposes: [Int: Int] = [:]
+    for node in nodes where program.nodes[node].outputs.count == 1 {
+      let output = program.nodes[node].outputs[0]
+      guard !isShared.contains(output), let only = readers[output], only.count == 1,
+        case .transpose = program.nodes[only[0]].operation, case .node? = sources[output]
+      else { continue }
+      transposes[node] = only[0]
+    }
+    return transposes
+  }
+
   /// What the operation of a node is told of its inputs, which are resolved.
   func operands(of node: Int) throws(QMError) -> [Operand?] {
     var operands: [Operand?] = []

@@ -10,10 +10,17 @@ public final class Session: @unchecked Sendable {
   /// during the call.
   public typealias Observer = (_ value: Int, _ view: TensorView) throws(QMError) -> Void
 
+  /// What a plan is made for.
+  private struct PlanKey: Equatable {
+    let extents: [[Int]]
+    let switches: [UInt8]
+    let keepsAll: Bool
+  }
+
   public let model: Model
   let threads: ThreadPool
   /// The most recently used last.
-  private var plans: [(extents: [[Int]], switches: [UInt8], plan: ExecutionPlan)] = []
+  private var plans: [(key: PlanKey, plan: ExecutionPlan)] = []
   /// What ``prepare(_:)`` left.
   var preparation: Preparation?
 
@@ -65,7 +72,8 @@ public final class Session: @unchecked Sendable {
     let tensors = try ordered(inputs)
     let plan = try plan(
       for: tensors.map(\.shape),
-      switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) })
+      switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) },
+      keepsAll: observer != nil)
     let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
     plan.bind(addresses)
     defer { plan.unbindOutputs() }
@@ -167,15 +175,20 @@ public final class Session: @unchecked Sendable {
     return tensors
   }
 
-  func plan(for extents: [[Int]], switches: [UInt8]) throws(QMError) -> ExecutionPlan {
-    if let index = plans.firstIndex(where: { $0.extents == extents && $0.switches == switches }) {
+  /// - Parameter keepsAll: whether every value is to be seen.
+  func plan(
+    for extents: [[Int]], switches: [UInt8], keepsAll: Bool = false
+  ) throws(QMError) -> ExecutionPlan {
+    let key = PlanKey(extents: extents, switches: switches, keepsAll: keepsAll)
+    if let index = plans.firstIndex(where: { $0.key == key }) {
       if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
       return plans[plans.count - 1].plan
     }
     let plan = try ExecutionPlan(
-      model, extents: extents, switches: switches, threadCount: threads.threadCount)
+      model, extents: extents, switches: switches, threadCount: threads.threadCount,
+      keepsAll: keepsAll)
     if plans.count == model.options.cachedPlanCount { plans.removeFirst() }
-    plans.append((extents, switches, plan))
+    plans.append((key, plan))
     return plan
   }
 }

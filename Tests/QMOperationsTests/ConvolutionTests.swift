@@ -323,6 +323,35 @@ import Testing
     }
   }
 
+  /// Whatever the way, the output can come with channels first. That it holds the same bits, every
+  /// comparison with the reference checks as well.
+  @Test func everyWayStoresChannelsFirst() throws {
+    var generator = SeededGenerator(seed: 23)
+    let forms: [(channels: Int, columns: Int, window: Int, groups: Int, way: String)] = [
+      (16, 16, 3, 1, "Winograd"), (16, 16, 1, 1, "int8"), (3, 16, 5, 1, "int8"),
+      (20, 20, 3, 20, "depthwise"), (4, 8, 3, 2, "int8"),
+    ]
+    for form in forms {
+      let input = TestOperand(
+        try generator.codes([1, 9, 7, form.channels]), .fixed(scale: 0.1, zeroPoint: 3))
+      let weights = TestOperand(
+        try generator.codes([form.columns, form.window, form.window, form.channels / form.groups]),
+        .weights(bits: .eight, granularity: .perTensor), isConstant: true)
+      let scale = TestOperand(try Tensor([1], [0.5] as [Float]), isConstant: true)
+      let operation = Convolution(
+        order: .channelsLast, strides: [1, 1], dilations: [1, 1], padding: .sameUpper,
+        groups: form.groups)
+      let operands = [input, weights, nil, scale].map { $0?.operand }
+      for set in KernelSet.available where set != .reference {
+        let kernel = try operation.kernel(
+          for: operands, outputs: operation.outputTypes(for: operands),
+          packed: operation.pack(operands, for: set), kernels: set, transposing: [0, 3, 1, 2])
+        let name = try #require(kernel?.name, "\(form)")
+        #expect(name.contains(form.way) && name.hasSuffix("to channels first"), "\(name), \(form)")
+      }
+    }
+  }
+
   /// Sums beyond the reach of the transforms take the direct way.
   @Test func winogradKeepsWithinItsBound() throws {
     for channels in [114, 115] {

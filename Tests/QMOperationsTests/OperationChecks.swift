@@ -39,17 +39,23 @@ func referenceOutputs(_ operation: any OperationProtocol, _ inputs: [TestOperand
 
 /// What the kernel of a set makes of the inputs; nil where it has none. Scratch memory and outputs
 /// hold garbage before, and nothing may be written behind them.
+/// - Parameter permutation: of a Transpose that the kernel does as well.
 func kernelOutputs(
   _ operation: any OperationProtocol, _ inputs: [TestOperand?], _ set: KernelSet,
-  _ threads: ThreadPool
+  _ threads: ThreadPool, transposing permutation: [Int]? = nil
 ) throws -> [Tensor]? {
   let operands = inputs.map { $0?.operand }
-  let types = try operation.outputTypes(for: operands)
+  var types = try operation.outputTypes(for: operands)
   let packed = try operation.pack(operands, for: set)
-  guard
-    let kernel = try operation.kernel(
-      for: operands, outputs: types, packed: packed, kernels: set)
-  else { return nil }
+  let found: Kernel?
+  if let permutation {
+    found = try operation.kernel(
+      for: operands, outputs: types, packed: packed, kernels: set, transposing: permutation)
+    types = try Transpose(permutation: permutation).outputTypes(for: types.map { Operand($0) })
+  } else {
+    found = try operation.kernel(for: operands, outputs: types, packed: packed, kernels: set)
+  }
+  guard let kernel = found else { return nil }
   let guardCount = 128
   let scratchCount = kernel.scratchByteCount(threads.threadCount)
   let scratch = try Buffer.allocate(byteCount: scratchCount + guardCount)
@@ -102,6 +108,36 @@ func expectKernelsEqualReference(
         #expect(
           output.isIdentical(to: expected),
           "\(set), \(pool.threadCount) threads: \(description)")
+      }
+    }
+  }
+  try expectTransposingKernelsEqualReference(operation, inputs, expected, description)
+}
+
+/// The permutations from channels last to channels first and back.
+func edgePermutations(rank: Int) -> [[Int]] {
+  guard rank >= 3 else { return [] }
+  return [[0, rank - 1] + Array(1..<(rank - 1)), [0] + Array(2..<rank) + [1]]
+}
+
+/// The same of the kernels that rearrange the output as well, where there are any.
+private func expectTransposingKernelsEqualReference(
+  _ operation: any OperationProtocol, _ inputs: [TestOperand?], _ expected: [Tensor],
+  _ description: String
+) throws {
+  guard expected.count == 1 else { return }
+  for permutation in edgePermutations(rank: expected[0].shape.count) {
+    let moved = try referenceOutputs(
+      Transpose(permutation: permutation), [TestOperand(expected[0])])
+    for set in KernelSet.available where set != .reference {
+      for pool in testPools {
+        guard
+          let outputs = try kernelOutputs(
+            operation, inputs, set, pool, transposing: permutation)
+        else { break }
+        #expect(
+          outputs[0].isIdentical(to: moved[0]),
+          "\(set), \(pool.threadCount) threads, \(permutation): \(description)")
       }
     }
   }

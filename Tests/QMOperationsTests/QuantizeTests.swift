@@ -64,6 +64,24 @@ import Testing
     }
   }
 
+  /// Blocks of all sizes, on the way from channels first to channels last.
+  @Test(arguments: [ElementType.int8, .uint8, .int16])
+  func channelsLastKernelsEqualReference(elementType: ElementType) throws {
+    let quantize = Quantize(elementType, scale: 0.037, zeroPoint: 7)
+    let shapes = [
+      [1, 1, 1], [2, 3, 5], [1, 3, 20, 33], [2, 67, 61], [1, 128, 40, 40], [3, 5000, 2, 3],
+      [1, 2, 3, 4, 5],
+    ]
+    for (number, shape) in shapes.enumerated() {
+      let numbers = try randomValue(.float32, shape, seed: UInt64(number))
+      try expectKernelsEqualReference(quantize, [numbers])
+      let permutation = edgePermutations(rank: shape.count)[1]
+      let found = try kernelOutputs(
+        quantize, [numbers], .portable, testPools[0], transposing: permutation)
+      #expect(found != nil, "\(shape)")
+    }
+  }
+
   /// Numbers in the middle between two codes, and next to it.
   @Test func kernelsEqualReferenceOnHalves() throws {
     let halves = (-40_000...40_000).map { Float($0) * 0.5 }
