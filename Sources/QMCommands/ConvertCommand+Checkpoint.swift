@@ -1,4 +1,5 @@
 import QMFormat
+import QMOperations
 import QMQuantization
 import QMTensor
 
@@ -30,7 +31,8 @@ extension ConvertCommand {
       let checkpoint = try Checkpoint(
         arrays, weights: width, granularity: granularity, metadata: metadata
       ) { done in console.progress("rounding", done: done, of: arrays.count) }
-      return (checkpoint, try checkpoint.program.encoded())
+      let threads = ThreadPool(threadCount: machine.conversionThreads)
+      return (checkpoint, try checkpoint.program.encoded(threads: threads))
     }
     try requireArrayQuality(checkpoint)
 

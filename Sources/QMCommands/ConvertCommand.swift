@@ -1,9 +1,9 @@
 import ArgumentParser
-import Foundation
 import QMFormat
 import QMGraph
 import QMNumPy
 import QMONNX
+import QMOperations
 import QMQuantization
 import QMReport
 import QMRuntime
@@ -179,7 +179,7 @@ public struct ConvertCommand: ParsableCommand {
 
     console.progress("writing")
     let bytes = try within(.file(input)) { () throws(QMError) in
-      try conversion.program.encoded()
+      try conversion.program.encoded(threads: ThreadPool(threadCount: machine.conversionThreads))
     }
     try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
     let seconds = (clock.now - start).seconds
@@ -231,8 +231,7 @@ public struct ConvertCommand: ParsableCommand {
       }
     }
     var options = machine.modelOptions
-    options.threadCount =
-      machine.givenThreads ?? min(ProcessInfo.processInfo.activeProcessorCount, 1024)
+    options.threadCount = machine.conversionThreads
     return try within(.file(input)) { () throws(QMError) in
       try Conversion(
         graph, recipe: recipe, samples: samples, metadata: metadata, options: options

@@ -18,6 +18,9 @@ struct MachineOptions: ParsableArguments {
     help: "Threads; 1 unless given, for a conversion one per processor.")
   var givenThreads: Int?
   var threads: Int { givenThreads ?? 1 }
+  var conversionThreads: Int {
+    givenThreads ?? min(ProcessInfo.processInfo.activeProcessorCount, 1024)
+  }
 
   @Option(
     name: .customLong("kernels"),

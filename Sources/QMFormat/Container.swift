@@ -1,3 +1,4 @@
+import QMOperations
 import QMTensor
 
 /// The outer layer of a `.qm` file: sections of bytes, each deflated on its own, under checksums.
@@ -366,19 +367,22 @@ struct ContentDigest {
 
 extension Container {
   /// A file of sections in the given order.
+  /// - Parameter threads: they deflate sections of their own.
   /// - Throws: `outOfMemory`.
-  @_spi(Testing) public static func file(of contents: [(kind: Kind, bytes: [UInt8])])
-    throws(QMError) -> [UInt8]
-  {
+  @_spi(Testing) public static func file(
+    of contents: [(kind: Kind, bytes: [UInt8])],
+    threads: ThreadPool = ThreadPool(threadCount: 1)
+  ) throws(QMError) -> [UInt8] {
     var table = ByteWriter()
     var stored: [[UInt8]] = []
     var digest = ContentDigest()
-    for (kind, bytes) in contents {
-      let smallest = bytes.withUnsafeBytes { raw in
-        digest.append(kind, raw)
-        return Result { () throws(QMError) in try Deflate.smallest(raw) }
-      }
-      let deflated = try smallest.get()
+    let smallest = try threads.map(contents.count) { (index) throws(QMError) in
+      try contents[index].bytes.withUnsafeBytes { raw in
+        Result { () throws(QMError) in try Deflate.smallest(raw) }
+      }.get()
+    }
+    for ((kind, bytes), deflated) in zip(contents, smallest) {
+      bytes.withUnsafeBytes { digest.append(kind, $0) }
       let isSmaller = deflated.count < bytes.count
       let section = isSmaller ? deflated : bytes
       stored.append(section)

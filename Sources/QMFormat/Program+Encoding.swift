@@ -4,24 +4,33 @@ import QMTensor
 extension Program {
   /// The bytes of a `.qm` file. The same program gives the same content digest everywhere, and the
   /// same bytes with the same zlib.
+  /// - Parameter threads: they compress what lies apart; the bytes are the same on any number.
   /// - Throws: what ``validate(limits:)`` throws; `unsupported` if a reader with the standard
   ///   limits would refuse the file for its size; `outOfMemory`.
-  public func encoded() throws(QMError) -> [UInt8] {
+  public func encoded(
+    threads: ThreadPool = ThreadPool(threadCount: 1)
+  ) throws(QMError) -> [UInt8] {
     try validate()
-    return try encodedWithoutValidation()
+    return try encodedWithoutValidation(threads: threads)
   }
 
   /// The numbering must be right; types and names may be anything.
-  package func encodedWithoutValidation() throws(QMError) -> [UInt8] {
+  package func encodedWithoutValidation(
+    threads: ThreadPool = ThreadPool(threadCount: 1)
+  ) throws(QMError) -> [UInt8] {
     var sections: [(kind: Container.Kind, bytes: [UInt8])] = []
     let groups = dataGroups()
     var dataSections: [Outline.DataSection] = []
-    for group in groups {
-      let first = constants[group[0]]
+    let layouts = try threads.map(groups.count) { (index) in
+      let first = constants[groups[index][0]]
       var elements: [UInt8] = []
-      for constant in group { elements.append(contentsOf: constants[constant].tensor.bytes) }
-      let best = DataLayout.best(
+      for constant in groups[index] {
+        elements.append(contentsOf: constants[constant].tensor.bytes)
+      }
+      return DataLayout.best(
         for: elements, first.tensor.elementType, width: first.quantization.width)
+    }
+    for (group, best) in zip(groups, layouts) {
       dataSections.append(Outline.DataSection(layout: best.layout, constants: group))
       sections.append((.data, best.bytes))
     }
@@ -35,7 +44,7 @@ extension Program {
         "structure, names and metadata may have \(limits.payloadByteCount) bytes each, found "
           + "\(bytes.count)")
     }
-    let file = try Container.file(of: payload + sections)
+    let file = try Container.file(of: payload + sections, threads: threads)
     do {
       try limits.check(
         tensorByteCount: constants.map(\.tensor.byteCount), fileByteCount: file.count)

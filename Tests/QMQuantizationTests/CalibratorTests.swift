@@ -31,10 +31,10 @@ import Testing
 
   @Test(arguments: [1, 2, 3, 16, 67, 5000]) func meansAreExact(channelCount: Int) {
     for rows in [1, 2, 5, 67] + (channelCount == 1 ? [4095, 4096, 4097, 20_000] : []) {
-      for scale in [0x1p-40, 1, 0x1.FFFFFEp19, 0x1p20, 0x1p31, 0x1p40] as [Float] {
+      for scale in [0x1p-40, 0x1p-28, 1, 0x1p17, 0x1.000002p17, 0x1p31, 0x1p40] as [Float] {
         var elements = numbers(rows * channelCount, seed: UInt64(rows)).map { $0 * scale }
         elements[0] = scale
-        if scale == 0x1p20 { elements[elements.count - 1] = .nan }
+        if scale == 0x1.000002p17 { elements[elements.count - 1] = .nan }
         if scale == 0x1p31 { elements[elements.count - 1] = -.infinity }
         var seen = ChannelMeans(channelCount: channelCount)
         elements.withUnsafeBufferPointer { seen.add($0) }

@@ -101,7 +101,7 @@ public struct ChannelMeans: Sendable, Hashable {
     let rows = elements.count / channelCount
     rowCount += rows
     let step = max(ChannelMeans.blockLength / channelCount, 1)
-    var partial = [Int64](repeating: 0, count: channelCount)
+    var partial = [Double](repeating: 0, count: channelCount)
     var scratch = [Float](repeating: 0, count: min(step, rows) * channelCount)
     scratch.withUnsafeMutableBufferPointer { scratch in
       partial.withUnsafeMutableBufferPointer { partial in
@@ -115,28 +115,39 @@ public struct ChannelMeans: Sendable, Hashable {
 
   /// - Parameter partial: zeros, one per channel, and zeros again afterwards.
   private mutating func addBlock(
-    _ block: UnsafeBufferPointer<Float>, _ partial: UnsafeMutableBufferPointer<Int64>
+    _ block: UnsafeBufferPointer<Float>, _ partial: UnsafeMutableBufferPointer<Double>
   ) {
     let channelCount = partial.count
     let largest = block.reduce(UInt32(0)) { max($0, $1.bitPattern & 0x7FFF_FFFF) }
-    guard largest < Float(0x1p20).bitPattern else {
+    let rows = block.count / channelCount
+    guard largest <= ChannelMeans.exactMagnitude.bitPattern else {
       for (index, element) in block.enumerated() {
         let bounded = element.isNaN ? 0 : min(max(Double(element), -0x1p32), 0x1p32)
         sums[index % channelCount] += Int128(truncatingIfNeeded: Int64(bounded * 0x1p30))
       }
       return
     }
-    // At most 2¹² rows of numbers under 2⁵⁰.
-    for row in stride(from: 0, to: block.count, by: channelCount) {
+    for first in stride(from: 0, to: rows, by: ChannelMeans.exactRowCount) {
+      for row in first..<min(first + ChannelMeans.exactRowCount, rows) {
+        let elements = block.baseAddress! + row * channelCount
+        for channel in 0..<channelCount {
+          let number = Double(elements[channel]) * 0x1p30
+          // To the nearest whole number, then back towards zero where that was away from it.
+          let nearest = (number + 0x1.8p52) - 0x1.8p52
+          let excess: Double = nearest.magnitude > number.magnitude ? 1 : 0
+          partial[channel] += nearest - (number < 0 ? -excess : excess)
+        }
+      }
       for channel in 0..<channelCount {
-        partial[channel] &+= Int64(Double(block[row + channel]) * 0x1p30)
+        sums[channel] += Int128(Int64(partial[channel]))
+        partial[channel] = 0
       }
     }
-    for channel in 0..<channelCount {
-      sums[channel] += Int128(partial[channel])
-      partial[channel] = 0
-    }
   }
+
+  /// So many rows of numbers up to this, in units of 2⁻³⁰, have a sum that `Double` holds.
+  private static let exactRowCount = 1 << 6
+  private static let exactMagnitude: Float = 0x1p17
 
   public mutating func merge(_ other: ChannelMeans) {
     guard other.sums.count == sums.count else { return }
