@@ -18,6 +18,9 @@
 
 // After this many looks a waiting thread lets others run.
 #define QM_LOOKS_BEFORE_YIELD 2000
+// After this many looks behind a run, some 20 µs, a worker parks: to wake it takes longer than that,
+// and the next run may begin at once.
+#define QM_LOOKS_BEFORE_PARKING 1000
 
 typedef struct qm_worker {
   qm_pool *pool;
@@ -25,13 +28,19 @@ typedef struct qm_worker {
   int32_t number;
 } qm_worker;
 
+// Chunks of one loop: two bounds of 16 bits each.
+#define QM_MOST_CHUNKS 0xFFFFu
+#define QM_ONE_FROM_FRONT (1ull << 16)
+
 struct qm_pool {
-  // Number of the loop in the upper half, chunks not yet taken in the lower one. The fields of a
-  // loop are written only while no chunk is left, and a chunk is taken by exchanging the whole
-  // word: whoever succeeds has read the fields of that very loop.
+  // Number of the loop in the upper half; below it the first chunk not yet taken from the front, and
+  // the end of those not yet taken from the back. The fields of a loop are written only while no
+  // chunk is left, and a chunk is taken by exchanging the whole word: whoever succeeds has read the
+  // fields of that very loop.
   _Alignas(64) _Atomic uint64_t ticket;
   _Alignas(64) _Atomic uint32_t finished;
-  _Alignas(64) _Atomic uint32_t chunks;
+  // Number of the loop's first chunk.
+  _Alignas(64) _Atomic uint32_t first;
   _Atomic(qm_chunk_body) body;
   _Atomic(void *) context;
   atomic_flag busy;
@@ -43,16 +52,23 @@ struct qm_pool {
   qm_worker workers[];
 };
 
-// Takes and does chunks until none is left.
+static uint32_t front_of(uint64_t ticket) { return (uint32_t)ticket >> 16; }
+static uint32_t back_of(uint64_t ticket) { return (uint32_t)ticket & QM_MOST_CHUNKS; }
+static bool has_chunks(uint64_t ticket) { return front_of(ticket) < back_of(ticket); }
+
+// Takes and does chunks until none is left: the caller's thread from the front, the others from the
+// back, so that what a thread wrote or read in one loop is near it in the next.
 static void drain(qm_pool *pool, int32_t thread) {
   uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
-  while ((uint32_t)ticket != 0) {
-    uint32_t chunks = atomic_load_explicit(&pool->chunks, memory_order_relaxed);
+  while (has_chunks(ticket)) {
+    uint32_t first = atomic_load_explicit(&pool->first, memory_order_relaxed);
     qm_chunk_body body = atomic_load_explicit(&pool->body, memory_order_relaxed);
     void *context = atomic_load_explicit(&pool->context, memory_order_relaxed);
+    uint32_t chunk = thread == 0 ? front_of(ticket) : back_of(ticket) - 1;
+    uint64_t next = thread == 0 ? ticket + QM_ONE_FROM_FRONT : ticket - 1;
     if (atomic_compare_exchange_weak_explicit(
-            &pool->ticket, &ticket, ticket - 1, memory_order_acq_rel, memory_order_acquire)) {
-      body(context, chunks - (uint32_t)ticket, thread);
+            &pool->ticket, &ticket, next, memory_order_acq_rel, memory_order_acquire)) {
+      body(context, first + chunk, thread);
       atomic_fetch_add_explicit(&pool->finished, 1, memory_order_release);
       ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
     }
@@ -64,11 +80,14 @@ static void *work(void *argument) {
   qm_pool *pool = worker->pool;
   qm_float_environment_enter();
   for (;;) {
-    int looks = 0;
-    while (atomic_load_explicit(&pool->runs, memory_order_relaxed) > 0) {
-      if ((uint32_t)atomic_load_explicit(&pool->ticket, memory_order_relaxed) != 0) {
+    int looks = 0, idle_looks = 0;
+    while (idle_looks < QM_LOOKS_BEFORE_PARKING) {
+      if (has_chunks(atomic_load_explicit(&pool->ticket, memory_order_relaxed))) {
         drain(pool, worker->number);
-        looks = 0;
+        looks = idle_looks = 0;
+      } else if (atomic_load_explicit(&pool->runs, memory_order_relaxed) == 0) {
+        idle_looks++;
+        QM_PAUSE();
       } else if (++looks < QM_LOOKS_BEFORE_YIELD) {
         QM_PAUSE();
       } else {
@@ -93,7 +112,7 @@ qm_pool *qm_pool_create(int32_t threads) {
   qm_pool *pool = memory;
   atomic_init(&pool->ticket, 0);
   atomic_init(&pool->finished, 0);
-  atomic_init(&pool->chunks, 0);
+  atomic_init(&pool->first, 0);
   atomic_init(&pool->body, NULL);
   atomic_init(&pool->context, NULL);
   atomic_flag_clear(&pool->busy);
@@ -139,6 +158,28 @@ void qm_pool_begin(qm_pool *pool) {
 
 void qm_pool_end(qm_pool *pool) { atomic_fetch_sub(&pool->runs, 1); }
 
+// One loop over `count` chunks from `first` on, at most QM_MOST_CHUNKS.
+static void run_loop(
+    qm_pool *pool, uint32_t first, uint32_t count, qm_chunk_body body, void *context) {
+  atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
+  atomic_store_explicit(&pool->first, first, memory_order_relaxed);
+  atomic_store_explicit(&pool->body, body, memory_order_relaxed);
+  atomic_store_explicit(&pool->context, context, memory_order_relaxed);
+  uint64_t previous = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
+  uint64_t next = ((previous >> 32) + 1) << 32 | count;
+  atomic_store_explicit(&pool->ticket, next, memory_order_release);
+  drain(pool, 0);
+  int looks = 0;
+  while (atomic_load_explicit(&pool->finished, memory_order_acquire) != count) {
+    if (++looks < QM_LOOKS_BEFORE_YIELD) {
+      QM_PAUSE();
+    } else {
+      sched_yield();
+      looks = 0;
+    }
+  }
+}
+
 void qm_pool_run(qm_pool *pool, uint32_t chunks, qm_chunk_body body, void *context) {
   if (chunks <= 1 || pool->worker_count == 0 || atomic_flag_test_and_set(&pool->busy)) {
     for (uint32_t chunk = 0; chunk < chunks; chunk++) body(context, chunk, 0);
@@ -146,22 +187,11 @@ void qm_pool_run(qm_pool *pool, uint32_t chunks, qm_chunk_body body, void *conte
   }
   bool wakes = atomic_load(&pool->runs) == 0;
   if (wakes) qm_pool_begin(pool);
-  atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
-  atomic_store_explicit(&pool->chunks, chunks, memory_order_relaxed);
-  atomic_store_explicit(&pool->body, body, memory_order_relaxed);
-  atomic_store_explicit(&pool->context, context, memory_order_relaxed);
-  uint64_t previous = atomic_load_explicit(&pool->ticket, memory_order_relaxed);
-  uint64_t next = ((previous >> 32) + 1) << 32 | chunks;
-  atomic_store_explicit(&pool->ticket, next, memory_order_release);
-  drain(pool, 0);
-  int looks = 0;
-  while (atomic_load_explicit(&pool->finished, memory_order_acquire) != chunks) {
-    if (++looks < QM_LOOKS_BEFORE_YIELD) {
-      QM_PAUSE();
-    } else {
-      sched_yield();
-      looks = 0;
-    }
+  for (uint32_t first = 0; first < chunks;) {
+    uint32_t left = chunks - first;
+    uint32_t count = left < QM_MOST_CHUNKS ? left : QM_MOST_CHUNKS;
+    run_loop(pool, first, count, body, context);
+    first += count;
   }
   if (wakes) qm_pool_end(pool);
   atomic_flag_clear(&pool->busy);

@@ -196,7 +196,9 @@ struct ConvolutionKernel: Sendable {
     let panels = (cut.columns + table.columns - 1) / table.columns
     var layout = Layout()
     layout.columnPanels = panels
-    if threads > 1 {
+    let positions = Double(samples) * Double(output.product)
+    let work = positions * Double(cut.taps * cut.depth) * Double(outputChannels)
+    if threads > 1, work >= Double(ProductBlocking.leastSharedWork) {
       let wanted = threads * ProductBlocking.chunksPerThread
       while samples * boxes().product < wanted, box.product > ProductBlocking.leastRows, halve() {}
       while samples * boxes().product * layout.columnBlocks < wanted, cut.groups == 1,

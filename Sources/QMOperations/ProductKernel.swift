@@ -242,6 +242,9 @@ enum ProductBlocking {
   static let chunksPerThread = 4
   /// Rows below which a chunk is not cut further for the sake of the threads.
   static let leastRows = 48
+  /// Multiply-adds, a few microseconds, below which threads would wait for each other longer than
+  /// they work.
+  static let leastSharedWork = 1 << 17
 }
 
 /// `count` in as many equal parts as it takes for each to be `largest` or less.
@@ -300,7 +303,8 @@ struct MatrixKernel: Sendable {
     rowBlock = evenPart(of: rows, largest: rowBlock)
     let panels = (columns + table.columns - 1) / table.columns
     var columnPanels = panels
-    if threads > 1 {
+    let work = Double(batches.count) * Double(rows) * Double(depth) * Double(columns)
+    if threads > 1, work >= Double(ProductBlocking.leastSharedWork) {
       let wanted = threads * ProductBlocking.chunksPerThread
       func chunks() -> Int {
         batches.count * ((rows + rowBlock - 1) / rowBlock)

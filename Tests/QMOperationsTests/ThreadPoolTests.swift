@@ -14,7 +14,7 @@ import Testing
 
   @Test(arguments: [1, 2, 3, 5]) func everyChunkRunsOnce(threads: Int) {
     let pool = ThreadPool(threadCount: threads)
-    for chunks in [0, 1, 2, 3, 7, 64, 1000] {
+    for chunks in [0, 1, 2, 3, 7, 64, 1000, 65_535, 65_536, 200_001] {
       #expect(countsOfEachChunk(chunks: chunks, on: pool).allSatisfy { $0 == 1 })
     }
   }
