@@ -286,6 +286,11 @@ extension Program {
       }
       biases = constant.elements(as: Int32.self).map { Int($0.magnitude) }
     }
+    let largestBias = biases.max() ?? 0
+    let largest = weights.type.quantization.largestMagnitude
+    if depth <= (Program.largestSum - min(largestBias, Program.largestSum)) / (largest * span) {
+      return
+    }
     let channels = isTransposed ? shape[shape.rank - 1].extent! : tensor.elementCount / depth
     let sums = tensor.sumsOfMagnitudes(
       depth: depth, channels: channels, isTransposed: isTransposed, zeroPoint: zeroPoint)
@@ -311,6 +316,9 @@ extension Program {
         throw .malformed("weights that are codes must be a constant")
       }
       try Program.validate(scales: operands.at(scales), inputScale: 1)
+      guard depth > Program.largestSum / (codes.type.quantization.largestMagnitude * 255) else {
+        continue
+      }
       let sums = tensor.sumsOfMagnitudes(
         depth: depth, channels: tensor.shape[0], isTransposed: false, zeroPoint: 0)
       for (row, sum) in sums.enumerated() where sum * 255 > Program.largestSum {
@@ -332,10 +340,11 @@ extension Program.Constant {
     case .dynamic: throw .malformed("a constant has no scale of the run")
     case .weights(let bits, _):
       let allowed = bits.allCodes
+      guard bits < .eight else { break }
+      let half = UInt8(1) << (bits.bits - 1)
       let isWithin = tensor.withElements(as: Int8.self) { codes in
-        var (low, high) = (Int8(0), Int8(0))
-        for code in codes { (low, high) = (min(low, code), max(high, code)) }
-        return low >= allowed.lowerBound && high <= allowed.upperBound
+        // A bit that no code from 0 on has.
+        codes.reduce(0) { $0 | (UInt8(bitPattern: $1) &+ half) } < 2 * half
       }
       guard isWithin else {
         throw .malformed("a code is beyond \(bits.bits) bits, \(allowed)")
@@ -390,6 +399,17 @@ extension Tensor {
         }
       }
       return sums
+    }
+  }
+}
+
+extension Quantization {
+  /// The largest that a code of int8 can be, less its zero point.
+  fileprivate var largestMagnitude: Int {
+    switch self {
+    case .weights(let width, _): 1 << (width.bits - 1)
+    case .fixed(_, let zeroPoint): 128 + Int(zeroPoint.magnitude)
+    case .none, .dynamic: 128
     }
   }
 }

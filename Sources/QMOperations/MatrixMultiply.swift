@@ -53,8 +53,8 @@ extension MatrixMultiply {
     let rightDepth = right[right.rank - rightDepthOffset]
     if let depth = depth.extent, let rightDepth = rightDepth.extent, depth != rightDepth {
       throw .malformed(
-        "a matrix product sums over equal extents, found \(depth) of \(left) and \(rightDepth) of \(right)"
-      )
+        "a matrix product sums over equal extents, found \(depth) of \(left) and \(rightDepth) of "
+          + "\(right)")
     }
     // Of two activations in codes no sum is known, only the largest that may be.
     if let weights = operands[ProductOperand.weights], weights.constant == nil,
@@ -200,7 +200,8 @@ extension MatrixMultiply {
     }
     let isDepthFirst = rightLayout == .depthFirst
     // One right matrix for all: the rows of all left matrices are those of one.
-    let isOne = extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
+    let isOne =
+      extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
     return MatrixKernel(
       table: table, end: KernelEpilogue(epilogue, operands: operands),
       rows: isOne ? extents.rows * extents.batches.count : extents.rows, depth: extents.depth,

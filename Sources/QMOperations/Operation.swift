@@ -140,7 +140,8 @@ public struct TensorView {
   public func elements<Element: TensorElement>(as: Element.Type = Element.self)
     -> UnsafeMutableBufferPointer<Element>
   {
-    precondition(elementType == Element.elementType, "a \(elementType) operand read as \(Element.self)")
+    precondition(
+      elementType == Element.elementType, "a \(elementType) operand read as \(Element.self)")
     return UnsafeMutableBufferPointer(
       start: base.assumingMemoryBound(to: Element.self), count: elementCount)
   }

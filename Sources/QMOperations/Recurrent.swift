@@ -179,14 +179,16 @@ extension Recurrent {
       (weightExtents + extents).allSatisfy({ (1...Window.largest).contains($0) })
     else {
       throw .malformed(
-        "\(Self.name) takes weights and recurrence with two fixed axes, found \(weights) and \(recurrence)"
+        "\(Self.name) takes weights and recurrence with two fixed axes, found \(weights) and "
+          + "\(recurrence)"
       )
     }
     let hidden = extents[1]
     let rows = direction.count * cell.gateCount * hidden
     guard weightExtents[0] == rows, extents[0] == rows else {
       throw .malformed(
-        "\(Self.name) of \(hidden) hidden units has \(rows) rows of weights, found \(weights) and \(recurrence)"
+        "\(Self.name) of \(hidden) hidden units has \(rows) rows of weights, found \(weights) and "
+          + "\(recurrence)"
       )
     }
     _ = try unified(input.shape[2], weights.shape[1], "the inputs of \(input) and \(weights)")
@@ -272,21 +274,24 @@ extension Recurrent {
         throw .unsupported("\(Self.name) takes one scale per row of \(weights), or one in all")
       default:
         throw .malformed(
-          "\(Self.name) takes weights that are float32, or int8 codes with weights quantization, found \(weights)"
+          "\(Self.name) takes weights that are float32, or int8 codes with weights quantization, "
+            + "found \(weights)"
         )
       }
       guard let scales, scales.elementType == .float32, scales.quantization == .none,
         ProductRule.agree(scales.shape, [.fixed(count)])
       else {
         throw .malformed(
-          "\(Self.name) needs scales float32[\(count)] (input \(scalesIndex)), found \(scales?.description ?? "none")"
+          "\(Self.name) needs scales float32[\(count)] (input \(scalesIndex)), found "
+            + (scales?.description ?? "none")
         )
       }
       isInteger.append(true)
     }
     guard isInteger[0] == isInteger[1], !isInteger[0] || inputs == .roundedPerRow else {
       throw .malformed(
-        "\(Self.name) multiplies codes only where both its weights are codes and its inputs are rounded per row"
+        "\(Self.name) multiplies codes only where both its weights are codes and its inputs are "
+          + "rounded per row"
       )
     }
   }

@@ -335,7 +335,8 @@ private struct RecurrentKernel: Sendable {
     if packed == nil {
       pack(
         weights: (UnsafeRawPointer(operand(RecurrentOperand.weights)!), nil),
-        recurrence: (UnsafeRawPointer(operand(RecurrentOperand.recurrence)!), nil), into: scratch + layout.panels)
+        recurrence: (UnsafeRawPointer(operand(RecurrentOperand.recurrence)!), nil),
+        into: scratch + layout.panels)
     }
     fill(
       (scratch + layout.inputMultipliers).assumingMemoryBound(to: Float.self), fromInput,

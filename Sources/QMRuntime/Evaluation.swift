@@ -106,7 +106,10 @@ struct PreparedNode {
     }
     var inputDescriptions: [Description?] = []
     for operand in operands {
-      inputDescriptions.append(try operand.map { (operand) throws(QMError) -> Description in try Description(operand.type) })
+      inputDescriptions.append(
+        try operand.map { (operand) throws(QMError) -> Description in
+          try Description(operand.type)
+        })
     }
     var outputDescriptions: [Description] = []
     for type in outputs { outputDescriptions.append(try Description(type)) }

@@ -198,7 +198,7 @@ final class ExecutionPlan {
         let operands = try resolution.operands(of: index)
         let outputs = node.outputs.compactMap { resolution.types[$0] }
         var rearranged = model.packed[index]
-        if rearranged == nil {
+        if rearranged == nil, !model.packedInRuns.contains(index) {
           rearranged = try node.operation.body.pack(
             operands, for: model.kernels,
             form: model.options.memory == .compact ? .smallest : .plain)

@@ -41,7 +41,8 @@ public final class Model: Sendable {
   public enum Memory: String, Sendable, Hashable, CaseIterable {
     /// At most three bytes for each code, which lets convolutions be fastest.
     case standard
-    /// At most one byte for each code, less where codes of few bits can be read as they are.
+    /// About one byte for each code, less where codes of few bits can be read as they are; what
+    /// takes more is made in each run.
     case compact
   }
 
@@ -60,6 +61,10 @@ public final class Model: Sendable {
   let hollow: Set<Int>
   /// By node: whether its outputs are among `constants`.
   let isComputedAtLoad: [Bool]
+  /// Nodes that pack their constants in each run, since they would take more memory packed.
+  let packedInRuns: Set<Int>
+  /// Nodes that each run computes from constants, which take less memory than their results.
+  let recomputed: Set<Int>
   /// Memory for results of constants, in bytes; beyond it they are computed in each run. A file of
   /// few bytes may ask for any extents.
   let evaluatedByteLimit: Int
@@ -71,6 +76,8 @@ public final class Model: Sendable {
   /// - Throws: `cannotOpen`; `malformed` or `unsupported` with the path as context; `outOfMemory`.
   public convenience init(contentsOf path: String, options: Options = Options()) throws(QMError) {
     let threads = ThreadPool(threadCount: max(1, options.threadCount))
+    threads.beginRun()
+    defer { threads.endRun() }
     try self.init(
       validated: Program(contentsOf: path, threads: threads), isOnlyOwner: true, options: options,
       threads: threads)
@@ -106,13 +113,16 @@ public final class Model: Sendable {
     }
     let transformed =
       options.memory == .standard
-      ? Model.transformed(program, constants, kernels: options.kernels) : []
+      ? WeightForms.transformed(program, constants, kernels: options.kernels) : []
+    let recomputed = options.memory == .compact ? WeightForms.recomputed(program) : []
+    self.recomputed = recomputed
     var weights = GivenWeights(program)
     // Codes of a byte become numbers of four.
     let limit = program.constants.reduce(256 << 20) { $0 + 4 * $1.tensor.byteCount }
     evaluatedByteLimit = limit
     var evaluatedByteCount = 0
     var packed: [Int: Buffer] = [:]
+    var packedInRuns: Set<Int> = []
     var pending: [Packing] = []
     let mostPending = threads.threadCount == 1 ? 1 : 4 * threads.threadCount
     var isComputedAtLoad = [Bool](repeating: false, count: program.nodes.count)
@@ -122,7 +132,7 @@ public final class Model: Sendable {
         let quantizations = node.inputs.map { input in
           input.map { program.values[$0].type.quantization } ?? .none
         }
-        var operands = zip(node.inputs, known).map { input, constant in
+        let operands = zip(node.inputs, known).map { input, constant in
           input.map { input in
             // Extents that are declared free are known by now.
             var type = program.values[input].type
@@ -130,7 +140,8 @@ public final class Model: Sendable {
             return Operand(type, constant: constant)
           }
         }
-        if zip(node.inputs, known).allSatisfy({ ($0 == nil) == ($1 == nil) }),
+        if !recomputed.contains(index),
+          zip(node.inputs, known).allSatisfy({ ($0 == nil) == ($1 == nil) }),
           let byteCount = try node.operation.resultByteCount(
             for: operands, limit: limit - evaluatedByteCount)
         {
@@ -149,15 +160,20 @@ public final class Model: Sendable {
           }
           return
         }
-        if isOnlyOwner {
-          for position in node.operation.body.packedInputs(operands)
-          where position < operands.count {
-            operands[position]?.isGivenUp = node.inputs[position].map(weights.hasOneReader) ?? false
-          }
-        }
         let form: PackedForm =
           options.memory == .compact ? .smallest : transformed.contains(index) ? .fastest : .plain
-        pending.append(Packing(node: index, operands: operands, form: form))
+        var packing = Packing(node: index, operands: operands, form: form)
+        let positions = node.operation.body.packedInputs(operands).filter { $0 < operands.count }
+        for position in positions {
+          packing.givenByteCount += operands[position]?.constant?.byteCount ?? 0
+        }
+        if isOnlyOwner, !packing.mayStayAsGiven {
+          for position in positions {
+            packing.operands[position]?.isGivenUp =
+              node.inputs[position].map(weights.hasOneReader) ?? false
+          }
+        }
+        pending.append(packing)
       }
       // Nodes are packed together, as many as keep the threads busy; then the given codes go.
       guard pending.count >= mostPending || index == program.nodes.count - 1 else { continue }
@@ -171,6 +187,10 @@ public final class Model: Sendable {
       }
       for (packing, buffer) in zip(pending, buffers) {
         guard let buffer else { continue }
+        if packing.staysAsGiven(besides: buffer) {
+          packedInRuns.insert(packing.node)
+          continue
+        }
         let node = nodes[packing.node]
         let inputs = node.operation.body.packedInputs(packing.operands).compactMap {
           $0 < node.inputs.count ? node.inputs[$0] : nil
@@ -184,6 +204,7 @@ public final class Model: Sendable {
     switchInputs = program.switchInputs
     self.constants = constants
     self.packed = packed
+    self.packedInRuns = packedInRuns
     hollow = weights.released
     self.isComputedAtLoad = isComputedAtLoad
   }
@@ -223,10 +244,12 @@ public final class Model: Sendable {
     ) throws(QMError) {
       readerCounts[value] -= 1
       guard readerCounts[value] == 0, let tensor = constants[value] else { return }
-      if zeros == nil || zeros!.count < tensor.byteCount {
-        zeros = try Buffer.zeros(byteCount: tensor.byteCount)
-      }
-      let hollow = try Tensor(tensor.elementType, tensor.shape, buffer: zeros!)
+      let zeros =
+        if let known = self.zeros, known.count >= tensor.byteCount { known } else {
+          try Buffer.zeros(byteCount: tensor.byteCount)
+        }
+      self.zeros = zeros
+      let hollow = try Tensor(tensor.elementType, tensor.shape, buffer: zeros)
       constants[value] = hollow
       if let constant = program.values[value].constant {
         program.constants[constant].tensor = hollow
@@ -238,37 +261,24 @@ public final class Model: Sendable {
   /// A node whose constants are to be packed.
   private struct Packing: Sendable {
     let node: Int
-    let operands: [Operand?]
+    var operands: [Operand?]
     let form: PackedForm
-  }
+    /// Bytes of the constants.
+    var givenByteCount = 0
 
-  /// Bytes that transformed weights may take beyond one for each code, whatever the network: what
-  /// does not show beside a process's own.
-  private static let leastTransformByteCount = 4 << 20
+    init(node: Int, operands: [Operand?], form: PackedForm) {
+      self.node = node
+      self.operands = operands
+      self.form = form
+    }
 
-  /// The nodes whose weights may take more memory than a byte a code for the sake of speed: those
-  /// with the fewest first, which are used the most often in a run.
-  private static func transformed(
-    _ program: Program, _ constants: [Int: Tensor], kernels: KernelSet
-  ) -> Set<Int> {
-    var costs: [(node: Int, byteCount: Int)] = []
-    for (index, node) in program.nodes.enumerated() {
-      guard case .convolution(let convolution) = node.operation else { continue }
-      let operands = node.inputs.map { input in
-        input.map { Operand(program.values[$0].type, constant: constants[$0]) }
-      }
-      let byteCount = convolution.transformByteCount(operands, for: kernels)
-      if byteCount > 0 { costs.append((index, byteCount)) }
+    /// Whether each run may pack the constants anew: they are few, and are packed soon.
+    var mayStayAsGiven: Bool { form == .smallest && givenByteCount < 1 << 16 }
+
+    /// Whether much of what they are packed into would be padding.
+    func staysAsGiven(besides packed: Buffer) -> Bool {
+      mayStayAsGiven && 4 * packed.count > 5 * givenByteCount
     }
-    let codes = program.constants.reduce(0) { $0 + $1.tensor.elementCount }
-    var left = max(leastTransformByteCount, 2 * codes)
-    var transformed: Set<Int> = []
-    for (node, byteCount) in costs.sorted(by: { ($0.byteCount, $0.node) < ($1.byteCount, $1.node) }) {
-      guard byteCount <= left else { break }
-      left -= byteCount
-      transformed.insert(node)
-    }
-    return transformed
   }
 
   /// Memory that the model takes for weights, rearranged or as given, in bytes.

@@ -170,7 +170,7 @@ struct Resolution {
     // What extents alone decide is computed here, once, and not in a run.
     let limit = min(model.evaluatedByteLimit, model.options.runByteLimit) - evaluatedByteCount
     // A product whose weights are packed runs as a step: their elements are gone.
-    if model.packed[index] == nil,
+    if model.packed[index] == nil, !model.recomputed.contains(index),
       let results = try evaluate(node.operation, operands, limit: limit)
     {
       evaluatedByteCount += results.reduce(0) { $0 + $1.byteCount }
@@ -186,8 +186,8 @@ struct Resolution {
       let right = operands[2]?.type.shape, left != right
     {
       throw .unsupported(
-        "the run computes its condition, and the sides have extents \(left) and \(right); expected equal ones"
-      )
+        "the run computes its condition, and the sides have extents \(left) and \(right); "
+          + "expected equal ones")
     }
     for (output, type) in zip(
       node.outputs, try node.operation.body.outputTypes(for: operands))

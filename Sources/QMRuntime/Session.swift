@@ -135,7 +135,7 @@ public final class Session: @unchecked Sendable {
     for port in model.inputs {
       guard let tensor = inputs[port.name] else {
         throw QMError.invalidInput(
-          "missing; given are \(inputs.keys.sorted().map { "'\($0.abbreviated)'" }.joined(separator: ", "))"
+          "missing; given are \(Session.list(inputs.keys.sorted()))"
         ).within(.value(port.name))
       }
       guard tensor.elementType == port.type.elementType else {
@@ -170,9 +170,14 @@ public final class Session: @unchecked Sendable {
       let known = Set(model.inputs.map(\.name))
       let unknown = inputs.keys.filter { !known.contains($0) }.sorted()
       throw .invalidInput(
-        "no input is named '\((unknown.first ?? "").abbreviated)'; inputs are \(model.inputs.map { "'\($0.name.abbreviated)'" }.joined(separator: ", "))")
+        "no input is named '\((unknown.first ?? "").abbreviated)'; inputs are "
+          + Session.list(model.inputs.map(\.name)))
     }
     return tensors
+  }
+
+  private static func list(_ names: [String]) -> String {
+    names.map { "'\($0.abbreviated)'" }.joined(separator: ", ")
   }
 
   /// - Parameter keepsAll: whether every value is to be seen.

@@ -10,73 +10,22 @@ import Testing
   /// int8 `[1, 9, 9, 8]`: a convolution of each kind, an addition, a pooling, a table and a product.
   private func program() throws -> Program {
     var generator = SeededGenerator(seed: 41)
-    let grid = Quantization.fixed(scale: 0.05, zeroPoint: -3)
-    let epilogue = Epilogue(output: .quantized(.int8, scale: 0.05, zeroPoint: -3))
-    func codes(_ shape: [Int]) throws -> Tensor {
-      let count = shape.reduce(1, *)
-      return try Tensor(
-        shape, (0..<count).map { _ in Int8.random(in: -90...90, using: &generator) })
+    var builder = ProgramBuilder()
+    let input = builder.input("x", .int8, [1, 9, 9, 8], ProgramBuilder.grid)
+    let scale = builder.constant(try Tensor([1], [0.002] as [Float]))
+    func convolution(_ input: Int, window: [Int], groups: Int = 1) throws -> Int {
+      let weights = try builder.weights([8] + window + [8 / groups], &generator)
+      return try builder.convolution(input, weights, scale: scale, groups: groups)
     }
-    var values: [Program.Value] = []
-    var constants: [Program.Constant] = []
-    var nodes: [Program.Node] = []
-    func value(_ type: ValueType) -> Int {
-      values.append(Program.Value(type, name: "v\(values.count)"))
-      return values.count - 1
-    }
-    func constant(_ tensor: Tensor, _ quantization: Quantization = .none) -> Int {
-      constants.append(Program.Constant(tensor, quantization))
-      values.append(
-        Program.Value(
-          ValueType(tensor.elementType, Shape(tensor.shape), quantization),
-          name: "v\(values.count)", constant: constants.count - 1))
-      return values.count - 1
-    }
-    func append(_ operation: Operation, _ inputs: [Int?], _ type: ValueType) -> Int {
-      let output = value(type)
-      nodes.append(
-        Program.Node(operation, name: "n\(nodes.count)", inputs: inputs, outputs: [output]))
-      return output
-    }
-    let weights = Quantization.weights(bits: .eight, granularity: .perTensor)
-    let scale = constant(try Tensor([1], [0.002] as [Float]))
-    func convolution(_ input: Int, window: [Int], strides: [Int], groups: Int, _ extent: Int)
-      throws -> Int
-    {
-      let codes = constant(try codes([8] + window + [8 / groups]), weights)
-      return append(
-        .convolution(
-          Convolution(
-            order: .channelsLast, strides: strides, dilations: [1, 1], padding: .sameUpper,
-            groups: groups, epilogue: epilogue)), [input, codes, nil, scale],
-        ValueType(.int8, [1, .fixed(extent), .fixed(extent), 8], grid))
-    }
-    let image = ValueType(.int8, [1, 9, 9, 8], grid)
-    let input = value(image)
-    let direct = try convolution(input, window: [5, 3], strides: [1, 1], groups: 1, 9)
-    let winograd = try convolution(direct, window: [3, 3], strides: [1, 1], groups: 1, 9)
-    let depthwise = try convolution(winograd, window: [3, 3], strides: [1, 1], groups: 8, 9)
-    let sum = append(
-      .binary(Binary(.add, output: .quantized(.int8, scale: 0.05, zeroPoint: -3))),
-      [direct, depthwise], image)
-    let pointwise = try convolution(sum, window: [1, 1], strides: [1, 1], groups: 1, 9)
-    let product = constant(try codes([5, 8]), weights)
-    let output = append(
-      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)),
-      [pointwise, product, nil, scale], ValueType(.float32, [1, 9, 9, 5]))
-    // Inputs and constants are the first values.
-    let order =
-      [input] + values.indices.filter { values[$0].constant != nil }
-      + values.indices.filter { $0 != input && values[$0].constant == nil }
-    func place(_ value: Int) -> Int { order.firstIndex(of: value)! }
-    let moved = nodes.map {
-      Program.Node(
-        $0.operation, name: $0.name, inputs: $0.inputs.map { $0.map(place) },
-        outputs: $0.outputs.map(place))
-    }
-    return Program(
-      values: order.map { values[$0] }, constants: constants, nodes: moved,
-      inputs: [place(input)], outputs: [Program.Output(name: "y", value: place(output))])
+    let direct = try convolution(input, window: [5, 3])
+    let winograd = try convolution(direct, window: [3, 3])
+    let depthwise = try convolution(winograd, window: [3, 3], groups: 8)
+    let sum = try builder.append(
+      .binary(Binary(.add, output: ProgramBuilder.codes)), [direct, depthwise])
+    let pointwise = try convolution(sum, window: [1, 1])
+    let last = try builder.weights([5, 8], &generator)
+    let output = try builder.product(pointwise, last, scale: scale)
+    return builder.program(["y": output])
   }
 
   @Test(arguments: [1, 2]) func givesTheBytesOfARunAndAllocatesNothing(threads: Int) throws {

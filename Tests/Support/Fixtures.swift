@@ -32,3 +32,11 @@ public func withTemporaryFolder<R>(_ body: (_ path: String) throws -> R) throws 
   defer { try? FileManager.default.removeItem(at: folder) }
   return try body(folder.path(percentEncoded: false))
 }
+
+/// As ``withTemporaryFolder(_:)``, for what waits.
+public func withTemporaryFolder<R>(_ body: (_ path: String) async throws -> R) async throws -> R {
+  let folder = FileManager.default.temporaryDirectory.appending(path: "qm-\(UUID().uuidString)")
+  try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+  defer { try? FileManager.default.removeItem(at: folder) }
+  return try await body(folder.path(percentEncoded: false))
+}

@@ -25,7 +25,8 @@ public struct RecognizeEmbedding: Pass {
 
   private struct Embedding {
     let indices: Graph.ValueID
-    let weights: Graph.ValueID
+    let name: String
+    let weights: Tensor
     let bias: Graph.ValueID?
     let rows: Int
     let columns: Int
@@ -55,8 +56,8 @@ public struct RecognizeEmbedding: Pass {
         counts(numbers)
       else { continue }
       return Embedding(
-        indices: indices, weights: weightsID, bias: node.input(ProductOperand.bias), rows: rows,
-        columns: columns)
+        indices: indices, name: graph[weightsID].name, weights: weights,
+        bias: node.input(ProductOperand.bias), rows: rows, columns: columns)
     }
     return nil
   }
@@ -89,7 +90,7 @@ public struct RecognizeEmbedding: Pass {
       .binary(Binary(.maximum)), name: node.name + ".low", [indices[0], scalar(-1)])
     indices = try rewriter.append(
       .binary(Binary(.minimum)), name: node.name + ".high", [indices[0], scalar(found.rows)])
-    let table = try source[found.weights].constant!.withElements(as: Float.self) {
+    let table = try found.weights.withElements(as: Float.self) {
       (weights) throws(QMError) in
       try Tensor([found.rows + 1, found.columns], as: Float.self) { table in
         for column in 0..<found.columns {
@@ -99,7 +100,7 @@ public struct RecognizeEmbedding: Pass {
         }
       }
     }
-    let constant = rewriter.addConstant(name: source[found.weights].name, table)
+    let constant = rewriter.addConstant(name: found.name, table)
     let gather = Operation.gather(Gather(axis: 0))
     guard let bias = found.bias else {
       try rewriter.append(gather, name: node.name, [constant, indices[0]], replacing: node.outputs)
