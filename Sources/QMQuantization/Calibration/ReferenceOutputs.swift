@@ -3,7 +3,7 @@ import QMTensor
 /// What the float network gives for samples, of as many as fit in little memory.
 struct ReferenceOutputs {
   /// Memory of all outputs together, in bytes.
-  private static let byteLimit = 24 << 20
+  private static let byteLimit = 20 << 20
 
   private let wanted: Set<Int>
   private var outputs: [Int: [String: Tensor]] = [:]
