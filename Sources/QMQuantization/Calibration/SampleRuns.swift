@@ -59,8 +59,9 @@ final class SampleRuns {
     return sessions.map { _ in Session(model) }
   }
 
-  /// Calls `run` for each of `0..<count` on any thread, then `take` with what it gave, in the order
-  /// of the indices and never twice at a time.
+  /// Calls `run` for each of `0..<count` on any thread, begun in their order, then `take` with what
+  /// it gave, in their order too and never twice at a time. What waits to be taken is what came
+  /// while one run lasted.
   /// - Parameters:
   ///   - run: gets a session that no other thread uses meanwhile, and the number of that thread,
   ///     below ``workerCount``.
@@ -71,8 +72,9 @@ final class SampleRuns {
     take: (_ index: Int, _ result: Result) throws(QMError) -> Void
   ) throws(QMError) {
     let results = Locked(OrderedResults<Result>())
-    workers.run(chunks: count) { (index, worker) in
-      guard results.withLock({ index < $0.failedIndex }) else { return }
+    // Not the number of the chunk: a pool hands them out from either end.
+    workers.run(chunks: count) { (_, worker) in
+      guard let index = results.withLock({ $0.begin() }) else { return }
       let result = Swift.Result { () throws(QMError) in
         try run(index, sessions[worker], worker)
       }
@@ -84,12 +86,20 @@ final class SampleRuns {
 
 /// Results that come in any order and go in that of their indices.
 private struct OrderedResults<Result> {
+  private var begun = 0
   private var waiting: [Int: Result] = [:]
   private var next = 0
-  private(set) var failedIndex = Int.max
+  private var failedIndex = Int.max
   private(set) var failure: QMError?
 
   init() {}
+
+  /// The next index to work on; nil once one has failed: those before it are under way or done.
+  mutating func begin() -> Int? {
+    guard failure == nil else { return nil }
+    defer { begun += 1 }
+    return begun
+  }
 
   mutating func add(
     _ result: Swift.Result<Result, QMError>, _ index: Int,
