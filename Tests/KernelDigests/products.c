@@ -156,7 +156,7 @@ static void convolve(
     table->prepare(&box);
   }
 
-  int64_t offsets[64];
+  int64_t offsets[128];
   for (int64_t tap = 0; tap < taps; tap++) {
     int64_t y = merges ? tap : tap / g.window_x, x = merges ? 0 : tap % g.window_x;
     offsets[tap] = (y * box_width + x) * pitch;
@@ -340,12 +340,15 @@ uint64_t digest_depthwise(qm_kernel_set set) {
     for (int i = 0; i < 4; i++) {
       geometry g = random_window(&c, n, n);
       g.is_depthwise = true;
-      // Every other window has the nine taps that have a way of their own.
-      if (i % 2 == 0) {
-        g.window_y = g.window_x = 3;
-        g.height += 2;
-        g.width += 2;
+      // Every other window is one that has a way of its own; some rows are longer than what is
+      // finished together, some windows have more taps than go together.
+      int64_t side = i % 2 == 0 ? (n % 3 == 0 ? 5 : 3) : n % 16 == 5 ? 9 : 0;
+      if (side > 0) {
+        g.window_y = g.window_x = side;
+        g.height += side;
+        g.width += side;
       }
+      if (n % 8 == 3) g.width += random_in(&c, 50, 150);
       digest_case(&c, set, DEPTHWISE, g, i < 2 ? QM_NUMBER_INT8 : QM_NUMBER_FLOAT32, 8);
     }
   }

@@ -97,7 +97,7 @@ typedef struct {
   int32_t columns;
   /// Bytes of one element of `qm_product_block.input`.
   int32_t input_bytes;
-  /// Bytes that `prepare` writes and `multiply` reads beyond the last element.
+  /// Bytes that `prepare` writes and `multiply` reads beyond the elements.
   int32_t slack_bytes;
   /// Whether `prepare` writes codes from −128 on and leaves it to the epilogue to take off what
   /// the zero point adds to a sum; otherwise it writes codes less their zero point.
@@ -131,7 +131,8 @@ const qm_product *qm_product_few_int16(qm_kernel_set set, int64_t columns);
 const qm_product *qm_product_packed_int8(qm_kernel_set set, int32_t weight_bits);
 
 /// The same over columns that do not mix: channel `column` of the input meets weight
-/// [column][tap]. The input has a pitch of whole panels; a panel is [tap][columns].
+/// [column][tap]. The input has a pitch of whole panels, which strides and taps count; of codes it
+/// is a whole box as `prepare` lays it out, and a block has all columns.
 const qm_product *qm_depthwise_float32(qm_kernel_set set);
 const qm_product *qm_depthwise_int8(qm_kernel_set set);
 
