@@ -164,11 +164,12 @@ import Testing
         try Self.writeProducts(path)
         await #expect(processExitsWith: .success) { [path = path as String, threads] in
           let options = Model.Options(threadCount: threads, memory: .compact)
-          // The code that opening takes is in memory then, and the peak so far is forgotten.
+          // The code that opening takes is in memory then, and the peak so far is forgotten: but
+          // for some pages that the system has not counted yet.
           _ = try Model(contentsOf: path, options: options)
           try? Data("5".utf8).write(to: URL(filePath: "/proc/self/clear_refs"))
           let before = try Self.status("VmRSS")
-          guard try Self.status("VmHWM") - before < 100_000 else { return }
+          guard try Self.status("VmHWM") - before < 300_000 else { return }
           let model = try Model(contentsOf: path, options: options)
           let peak = try Self.status("VmHWM") - before
           precondition(model.weightByteCount > 2_800_000)
