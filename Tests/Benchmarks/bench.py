@@ -183,6 +183,10 @@ def reason(error):
     return (text.strip().splitlines() or [type(error).__name__])[-1][:160]
 
 
+def own_name(width):
+    return width if width == "float" else f"W{width}A8"
+
+
 def compare(network, arguments):
     """Medians in ms by contender and threads."""
     contenders, failures = {}, {}
@@ -196,11 +200,12 @@ def compare(network, arguments):
             failures[name] = reason(error)
 
     with tempfile.TemporaryDirectory() as work:
-        for bits in arguments.bits:
-            def make(bits=bits):
-                model = convert(network, work, bits, arguments.tools)
+        for width in arguments.widths:
+            def make(width=width):
+                model = network.model if width == "float" else convert(
+                    network, work, width, arguments.tools)
                 return lambda threads: own(network, model, threads, arguments.tools)
-            prepare(f"W{bits}A8", make)
+            prepare(own_name(width), make)
         prepare("ORT fp32", lambda: lambda t: runtime(network, network.model, t))
         if not arguments.only_runtime_float:
             def make():
@@ -231,7 +236,8 @@ def main():
     parser.add_argument("--models", required=True, help="folder of folders with model.onnx, calib/")
     parser.add_argument("--only", nargs="*", help="networks by name")
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
-    parser.add_argument("--bits", nargs="*", type=int, default=[8, 4])
+    parser.add_argument("--widths", nargs="*", default=["8", "4"],
+                        help="of the weights, in bits; float runs the network as it is")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.2, help="of one contender in one round")
     parser.add_argument("--no-layers", action="store_true")
@@ -241,7 +247,7 @@ def main():
     arguments = parser.parse_args()
     logging.disable(logging.WARNING)
 
-    own_names = [f"W{bits}A8" for bits in arguments.bits]
+    own_names = [own_name(width) for width in arguments.widths]
     peers = ["ORT fp32"] + (
         [] if arguments.only_runtime_float else ["ORT int8", "OV fp32", "OV int8"])
     print(machine())
