@@ -89,8 +89,10 @@ struct ConvolutionKernel: Sendable {
   private let stride: Triple
   private let dilation: Triple
   private let before: Triple
-  /// Elements from one position of the prepared input to the next.
+  /// Elements of a position of the prepared input.
   private let pitch: Int
+  /// Elements from one position of a row of it to the next.
+  private let step: Int
   /// Whether chunks copy their part of the input first.
   private let copies: Bool
 
@@ -126,6 +128,7 @@ struct ConvolutionKernel: Sendable {
     let panel = table.columns
     let wholePanels = (inputChannels + panel - 1) / panel * panel
     pitch = cut.isDepthwise ? wholePanels : inputChannels
+    step = table.splitsPanels ? panel : pitch
     copies = end.isInteger || isPadded || pitch != inputChannels
     guard boxByteCount(Triple(1, 1, 1)) != nil else { return nil }
   }
@@ -244,7 +247,7 @@ struct ConvolutionKernel: Sendable {
       for y in 0..<window.y {
         for x in 0..<(cut.mergesInnermost ? 1 : window.x) {
           let row = z * dilation.z * extents.y + y * dilation.y
-          next.pointee = Int64((row * extents.x + x * dilation.x) * pitch)
+          next.pointee = Int64(row * extents.x * pitch + x * dilation.x * step)
           next += 1
         }
       }
@@ -320,7 +323,7 @@ struct ConvolutionKernel: Sendable {
     var block = qm_product_block()
     block.extents = count.wide
     block.input_strides = Triple(
-      stride.z * extents.y * extents.x * pitch, stride.y * extents.x * pitch, stride.x * pitch
+      stride.z * extents.y * extents.x * pitch, stride.y * extents.x * pitch, stride.x * step
     ).wide
     // Of the output, or of the chunk's own part of it.
     let (rows, outputPitch) = store == nil ? (output, outputChannels) : (count, table.columns)
@@ -337,13 +340,16 @@ struct ConvolutionKernel: Sendable {
     let panelByteCount = table.panelByteCount(taps: cut.taps, depth: cut.depth)
     // What is stored with channels first goes panel by panel through memory of its own.
     let stored = store.map { _ in memory.scratch + layout.stored + threadOffset }
-    let step = store == nil ? endColumn - firstColumn : table.columns
+    let columnStep = store == nil ? endColumn - firstColumn : table.columns
+    let panelStride = table.splitsPanels ? extents.x * table.columns : table.columns
+    block.panel_stride = Int64(panelStride)
     for group in 0..<cut.groups {
-      for panelColumn in Swift.stride(from: firstColumn, to: endColumn, by: step) {
+      for panelColumn in Swift.stride(from: firstColumn, to: endColumn, by: columnStep) {
         let column = group * cut.columns + panelColumn
-        let inputChannel = cut.isDepthwise ? panelColumn : group * cut.depth
-        block.columns = Int64(min(step, endColumn - panelColumn))
-        block.input = place + inputChannel * table.inputByteCount
+        let inputOffset =
+          cut.isDepthwise ? panelColumn / table.columns * panelStride : group * cut.depth
+        block.columns = Int64(min(columnStep, endColumn - panelColumn))
+        block.input = place + inputOffset * table.inputByteCount
         block.weights =
           panels + group * cut.packedByteCount(table)
           + panelColumn / table.columns * panelByteCount

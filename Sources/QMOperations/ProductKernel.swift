@@ -58,6 +58,8 @@ struct ProductTable: @unchecked Sendable {
   var columns: Int { Int(pointer.pointee.columns) }
   var inputByteCount: Int { Int(pointer.pointee.input_bytes) }
   var slackByteCount: Int { Int(pointer.pointee.slack_bytes) }
+  /// Whether a prepared box holds the columns of a panel together, row by row of positions.
+  var splitsPanels: Bool { pointer.pointee.splits_panels }
   /// Whether the product reads codes and learns of their zero point from the block.
   var readsCodes: Bool { pointer.pointee.reads_codes }
 

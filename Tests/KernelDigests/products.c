@@ -156,22 +156,24 @@ static void convolve(
     table->prepare(&box);
   }
 
+  int64_t across = table->splits_panels ? table->columns : pitch;
   int64_t offsets[128];
   for (int64_t tap = 0; tap < taps; tap++) {
     int64_t y = merges ? tap : tap / g.window_x, x = merges ? 0 : tap % g.window_x;
-    offsets[tap] = (y * box_width + x) * pitch;
+    offsets[tap] = y * box_width * pitch + x * across;
   }
   int64_t step = g.columns + g.gap;
   qm_product_block block = {
       .input = prepared,
       .extents = {1, high, wide},
-      .input_strides = {0, g.stride * box_width * pitch, g.stride * pitch},
+      .input_strides = {0, g.stride * box_width * pitch, g.stride * across},
       .output_strides = {0, wide * step, step},
       .taps = offsets,
       .tap_count = taps,
       .depth = depth,
       .weights = packed,
       .columns = g.columns,
+      .panel_stride = table->splits_panels ? box_width * table->columns : table->columns,
       .zero_point = of.zero_point,
       .epilogue = end,
   };

@@ -63,6 +63,8 @@ typedef struct {
   /// Panels, the first of which holds the block's first column.
   const void *weights;
   int64_t columns;
+  /// Depthwise: from the channels of a panel in the input to those of the next.
+  int64_t panel_stride;
   /// Of the input, where the product reads codes and `row_parameters` do not say.
   int32_t zero_point;
   qm_epilogue epilogue;
@@ -107,6 +109,9 @@ typedef struct {
   void (*pack)(const qm_weights *weights, void *panels);
   void (*prepare)(const qm_box *box);
   void (*multiply)(const qm_product_block *block);
+  /// Depthwise: whether `prepare` writes [z][y][panel][x][columns of a panel], so that what is read
+  /// for a panel lies together; otherwise [z][y][x][channels, to a pitch].
+  bool splits_panels;
 } qm_product;
 
 /// float32 × float32.
@@ -131,8 +136,7 @@ const qm_product *qm_product_few_int16(qm_kernel_set set, int64_t columns);
 const qm_product *qm_product_packed_int8(qm_kernel_set set, int32_t weight_bits);
 
 /// The same over columns that do not mix: channel `column` of the input meets weight
-/// [column][tap]. The input has a pitch of whole panels, which strides and taps count; of codes it
-/// is a whole box as `prepare` lays it out, and a block has all columns.
+/// [column][tap]. The input has a pitch of whole panels; a panel of weights is [tap][columns].
 const qm_product *qm_depthwise_float32(qm_kernel_set set);
 const qm_product *qm_depthwise_int8(qm_kernel_set set);
 
