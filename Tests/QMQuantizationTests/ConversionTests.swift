@@ -10,8 +10,13 @@ import Testing
 @Suite struct ConversionTests {
   private struct Samples: SampleSource {
     let tensors: [Tensor]
+    /// In the order in which they are.
+    let loaded = Locked<[Int]>([])
     var count: Int { tensors.count }
-    func inputs(of index: Int) throws(QMError) -> [String: Tensor] { ["x": tensors[index]] }
+    func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
+      loaded.withLock { $0.append(index) }
+      return ["x": tensors[index]]
+    }
     func name(of index: Int) -> String { "sample \(index)" }
   }
 
@@ -62,6 +67,20 @@ import Testing
       #expect(several.program == one.program, "\(threadCount) threads")
       #expect(several.comparisons == one.comparisons, "\(threadCount) threads")
     }
+  }
+
+  /// Results wait for those before them: samples from the end would be kept to the end.
+  @Test(arguments: [1, 2, 5]) func samplesAreTakenFromTheFrontOn(threadCount: Int) throws {
+    let (graph, samples) = (try graph(), try Samples(tensors: samples(40)))
+    let x = graph.inputs[0]
+    let statistics = try Calibrator(
+      graph, observing: [.range(x)], options: Model.Options(threadCount: threadCount)
+    ).run(over: samples)
+    #expect(statistics.sampleCount == 40)
+    // The first is also looked at for its extents.
+    let order = samples.loaded.withLock { Array($0.suffix(40)) }
+    #expect(order.sorted() == Array(0..<40))
+    for (place, index) in order.enumerated() { #expect(index < place + threadCount) }
   }
 
   @Test(arguments: [1, 4]) func theFirstSampleThatDoesNotFitIsNamed(threadCount: Int) throws {
