@@ -217,4 +217,14 @@ import Testing
     let input = try Tensor([3, 2, 2], (0..<12).map { Float($0) / 6 - 1 })
     #expect(try self.outputs([graph, folded], input)[0] == self.outputs([graph, folded], input)[1])
   }
+
+  /// What exporters write for an extent: one element of a Shape, without its axis.
+  @Test func theOnlyAxisOfAVectorIsSqueezed() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [1]))
+    let y = try graph.append(.squeeze(Squeeze(axes: [0])), name: "squeeze", [x])[0]
+    try graph.addOutput(name: "y", y)
+    let assigned = try AssignLayouts().run(on: graph)
+    #expect(try outputs([graph, assigned], Tensor([1], [Float(7)])) == [[7], [7]])
+  }
 }

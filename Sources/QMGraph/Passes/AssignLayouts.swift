@@ -239,8 +239,9 @@ private struct LayoutAssignment {
         node.operation, name: node.name, [last(node.input(0)!)], replacing: node.outputs)
 
     case .squeeze(var squeeze)
-    where squeeze.axes == Array(2..<rank(node.input(0) ?? node.outputs[0]))
-      && isLastOnly.contains(node.input(0) ?? node.outputs[0]):
+    where isLastOnly.contains(node.input(0) ?? node.outputs[0])
+      && squeeze.axes == Array(2..<rank(node.input(0) ?? node.outputs[0])):
+      // In this order: only a value with channels last is sure to have two axes or more.
       squeeze.axes = Array(1..<(rank(node.input(0)!) - 1))
       try rewriter.append(
         .squeeze(squeeze), name: node.name, [last(node.input(0)!)], replacing: node.outputs)
