@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-arm build test bench demo fixtures format operators onnx-cases fuzz sanitize
+.PHONY: setup setup-arm build test bench demo fixtures format operators onnx-cases digests fuzz sanitize
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
@@ -62,6 +62,13 @@ onnx-cases: setup
 	@test -n "$(CASES)" || { echo "usage: make onnx-cases CASES=folder [LIST=file]" >&2; exit 64; }
 	@swift build -c release --product onnx-cases >&2
 	@.build/release/onnx-cases $(CASES) $(LIST) $(if $(VERBOSE),--verbose)
+
+# Digests of what conversion makes of every network of fixtures/ and, unless QUICK is set, of
+# MODELS: make digests > before; then after a change: make digests | diff before -
+MODELS ?= ../shared/models
+digests: setup
+	@swift build -c release --product digests >&2
+	@.build/release/digests fixtures/onnx fixtures/models $(if $(QUICK),,$(wildcard $(MODELS)))
 
 # Fuzzes every reader of foreign bytes: make fuzz [MINUTES=5] [TARGETS="onnx npz"]
 MINUTES ?= 5

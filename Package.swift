@@ -66,6 +66,11 @@ let package = Package(
     .executableTarget(
       name: "onnx-cases", dependencies: ["QMONNX", "QMRuntime"], path: "Tests/ONNXCases"),
 
+    // What conversion makes of every network, as digests: `make digests`. No product.
+    .executableTarget(
+      name: "digests", dependencies: ["QMQuantization", "QMONNX", "QMNumPy"],
+      path: "Tests/Digests"),
+
     // Repairs checksums of damaged files, and takes files apart for the fuzz targets. No product.
     .executableTarget(name: "reseal", dependencies: ["QMFormat"], path: "Tests/Reseal"),
 
