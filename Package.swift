@@ -47,14 +47,14 @@ let package = Package(
     .target(name: "COnnxProto", dependencies: ["CProtobufC"]),
     .target(name: "QMGraph", dependencies: ["QMRuntime", "QMFormat"]),
     .target(name: "QMONNX", dependencies: ["QMGraph", "COnnxProto"]),
-    .target(name: "QMQuantization", dependencies: ["QMGraph"]),
-    .target(name: "QMReport", dependencies: ["QMQuantization", "QMNumPy"]),
+    .target(name: "QMReport", dependencies: ["QMGraph"]),
+    .target(name: "QMQuantization", dependencies: ["QMGraph", "QMReport"]),
 
     // The tools.
     .target(
       name: "QMCommands",
       dependencies: [
-        "QMReport", "QMONNX", "QMNumPy",
+        "QMQuantization", "QMReport", "QMONNX", "QMNumPy",
         .product(name: "ArgumentParser", package: "swift-argument-parser", condition: workshop),
       ]),
     .executableTarget(name: "qconvert", dependencies: ["QMCommands"]),

@@ -2,6 +2,7 @@ import Foundation
 import QMFormat
 import QMNumPy
 import QMQuantization
+import QMReport
 import QMTensor
 
 /// Arrays in a file of NumPy's formats.
@@ -49,7 +50,7 @@ enum CheckpointFile {
     let buffer = try Buffer.mapping(path: path)
     var digest = Digest()
     withExtendedLifetime(buffer) { digest.update(buffer.bytes) }
-    return Units.hexadecimal(digest.finished())
+    return digest.finished().hexadecimal
   }
 
   private static func isArchive(_ path: String) -> Bool {

@@ -1,4 +1,5 @@
 import Foundation
+import QMReport
 import QMTensor
 
 /// What a tool says: results on standard output, everything else on standard error.
@@ -52,17 +53,8 @@ final class Console {
   }
 
   /// The result for programs; nothing without `--json`.
-  func json(_ object: some Encodable) throws(QMError) {
-    guard isJSON else { return }
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
-    do {
-      write(String(decoding: try encoder.encode(object), as: UTF8.self) + "\n")
-    } catch {
-      throw .internalFault("the result cannot be written as JSON")
-    }
+  func json(_ report: some Report) throws(QMError) {
+    if isJSON { write(try report.json() + "\n") }
   }
 
   /// After the last result.
@@ -137,7 +129,9 @@ final class Console {
   private static func write(_ text: String, to descriptor: Int32) -> Int32? {
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {
-      let written = bytes.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress!, $0.count) }
+      let written = bytes.withUnsafeBytes {
+        Foundation.write(descriptor, $0.baseAddress!, $0.count)
+      }
       if written < 0 {
         if errno == EINTR { continue }
         return errno

@@ -135,7 +135,9 @@ public struct ConvertCommand: ParsableCommand {
     for rule in bitsFor {
       guard let equals = rule.lastIndex(of: "="),
         let width = Int(rule[rule.index(after: equals)...]).flatMap(BitWidth.init)
-      else { throw .usage("--bits-for is REGEX=BITS with 2 to 8 bits; found '\(rule.abbreviated)'") }
+      else {
+        throw .usage("--bits-for is REGEX=BITS with 2 to 8 bits; found '\(rule.abbreviated)'")
+      }
       recipe.widths.append(.init(try NodePattern(String(rule[..<equals])), width))
     }
     return recipe
@@ -164,17 +166,12 @@ public struct ConvertCommand: ParsableCommand {
     for name in information.misdeclaredOutputs {
       console.note("output '\(name)' is declared with other extents than the network computes")
     }
-    var folder: Samples?
-    if let samples {
-      folder = try Samples(
-        path: samples, inputs: graph.inputs.map { (graph[$0].name, graph[$0].type) },
-        outputs: graph.outputs.map(\.name), limit: limitSamples)
-      try folder?.examine(for: graph, console)
+    let folder = try samples.map { (path) throws(QMError) in
+      try Samples.open(path, for: graph, limit: limitSamples)
     }
+    try folder?.examine(for: graph, console)
     let conversion = try convert(graph, recipe, source, folder, console)
-    let reports = conversion.program.outputs.compactMap { output in
-      conversion.comparisons[output.name].map { OutputReport(output.name, $0) }
-    }
+    let reports = conversion.outputReports
     try requireQuality(reports, of: recipe)
 
     console.progress("writing")
@@ -184,24 +181,22 @@ public struct ConvertCommand: ParsableCommand {
     try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
     let seconds = (clock.now - start).seconds
 
-    let nodes = conversion.program.nodes.map { NodeReport($0, conversion.program.way(of: $0)) }
-    try report(
-      Report(
-        source: .init(path: input, bytes: source.count),
-        output: .init(path: output, bytes: bytes.count),
-        ratio: Double(source.count) / Double(bytes.count), bits: bits,
-        activations: recipe.activations.rawValue,
-        ranges: recipe.activations == .int8 ? ranges.description : nil,
-        samples: folder?.count ?? 0, outputs: reports,
-        kept: conversion.kept.map { .init(value: $0.value, reason: $0.reason) },
-        nodes: explain ? nodes : nil,
-        seconds: seconds),
-      console)
+    let report = ConversionReport(
+      source: .init(path: input, bytes: source.count),
+      output: .init(path: output, bytes: bytes.count), bits: bits,
+      activations: recipe.activations.rawValue,
+      ranges: recipe.activations == .int8 ? ranges.description : nil,
+      samples: folder?.count ?? 0, outputs: reports,
+      kept: conversion.kept.map { .init(value: $0.value, reason: $0.reason) },
+      nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
+    show(report, console)
+    try console.json(report)
     try console.finish()
   }
 
   private func convert(
-    _ graph: Graph, _ recipe: Recipe, _ source: Buffer, _ samples: Samples?, _ console: Console
+    _ graph: Graph, _ recipe: Recipe, _ source: Buffer, _ samples: (any SampleSource)?,
+    _ console: Console
   ) throws(QMError) -> Conversion {
     // Not the source's name: the same network gives the same file, wherever it lies.
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
@@ -257,57 +252,30 @@ public struct ConvertCommand: ParsableCommand {
       let worst = reports.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }),
       !(worst.signalToNoiseDecibels >= leastSignalToNoise)
     else { return }
-    var remedies: [String] = []
-    if bits < 8 { remedies.append("--bits \(min(bits + 2, 8))") }
+    var remedies: [Remedy] = []
+    if bits < 8 { remedies.append(.useBits(min(bits + 2, 8))) }
     if recipe.activations == .int8 {
-      remedies.append("--activations dynamic")
-      remedies.append(
-        recipe.rangeEstimator == .minMax ? "--ranges mse" : "--ranges minmax")
+      remedies.append(.useDynamicActivations)
+      remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))
     }
-    if perTensor { remedies.append("no --per-tensor") }
+    if perTensor { remedies.append(.useScalesPerChannel) }
     throw tooLow(
       worst.signalToNoiseDecibels, of: worst.name, bar: leastSignalToNoise, remedies: remedies)
   }
 
   func tooLow(
-    _ signalToNoise: Double, of value: String, bar: Double, remedies: [String]
+    _ signalToNoise: Double, of value: String, bar: Double, remedies: [Remedy]
   ) -> QMError {
-    let remedies = remedies + ["--min-sqnr 0 to accept it"]
-    return QMError(
+    QMError(
       .qualityTooLow,
       "SQNR \(Units.decibels(signalToNoise)) is under --min-sqnr \(Units.decibels(bar)); nothing "
-        + "was written; try \(remedies.joined(separator: ", or "))",
-      context: [.file(input), .value(value)])
+        + "was written",
+      remedies: remedies + [.acceptQuality], context: [.file(input), .value(value)])
   }
 
   // MARK: Report
 
-  struct File: Encodable {
-    let path: String
-    let bytes: Int
-  }
-
-  private struct Report: Encodable {
-    let source: File
-    let output: File
-    let ratio: Double
-    let bits: Int
-    let activations: String
-    let ranges: String?
-    let samples: Int
-    /// Empty where nothing was measured.
-    let outputs: [OutputReport]
-    struct Kept: Encodable {
-      let value: String
-      let reason: String
-    }
-    /// Values that stay float32 where others have a fixed grid.
-    let kept: [Kept]
-    let nodes: [NodeReport]?
-    let seconds: Double
-  }
-
-  private func report(_ report: Report, _ console: Console) throws(QMError) {
+  private func show(_ report: ConversionReport, _ console: Console) {
     if let nodes = report.nodes {
       console.table(of: nodes)
       if !report.kept.isEmpty {
@@ -331,6 +299,5 @@ public struct ConvertCommand: ParsableCommand {
       console.table(of: report.outputs)
     }
     console.line("written to \(report.output.path)")
-    try console.json(report)
   }
 }

@@ -1,10 +1,11 @@
 import Foundation
 import QMONNX
+import QMReport
 import QMTensor
 
 /// `qconvert --list-operators`: what can be read, without a network.
 public enum OperatorListing {
-  private struct Row: Encodable {
+  private struct Row: Report {
     let name: String
     let opsets: [Int]
     let runs: String
@@ -34,7 +35,7 @@ public enum OperatorListing {
       try console.finish()
       Foundation.exit(0)
     } catch {
-      Console.writeError("qconvert: \(error)")
+      Console.writeError("qconvert: \(error.line)")
       Foundation.exit(error.code.exitStatus)
     }
   }

@@ -84,10 +84,10 @@ public struct RunCommand: ParsableCommand {
       throw QMError.usage("missing the folder of samples").within(.file(model))
     }
 
-    var report = Report(
+    var report = RunReport(
       model: model, threads: machine.threads, kernels: machine.kernels.rawValue)
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples(path: path, for: network.program, limit: limitSamples)
+      try Samples.open(path, for: network.program, limit: limitSamples)
     }
     if let folder, output != nil || digest || labels != nil {
       try goOver(folder, network, &report, console)
@@ -104,51 +104,17 @@ public struct RunCommand: ParsableCommand {
     try console.finish()
   }
 
-  private func firstInputs(_ samples: Samples?, _ network: Model) throws(QMError) -> [String: Tensor]
+  private func firstInputs(_ samples: (any SampleSource)?, _ network: Model) throws(QMError)
+    -> [String: Tensor]
   {
     if let samples { return try samples.inputs(of: 0) }
     return try SeededInputs(network).tensors(seed: 0)
   }
 
-  // MARK: Files of weights
-
-  private struct UnpackReport: Encodable {
-    let model: String
-    let output: String
-    let arrays: Int
-    let bytes: Int
-  }
-
-  /// Writes what the file gives without an input, the arrays in their order.
-  private func unpack(_ network: Model, to path: String, _ console: Console) throws(QMError) {
-    guard samples == nil else {
-      throw QMError.usage("the file has no inputs that samples could feed").within(.file(model))
-    }
-    guard path.lowercased().hasSuffix(".npz") else {
-      throw QMError.usage("the file holds arrays and no network; give --output a name in .npz")
-        .within(.file(path))
-    }
-    guard !Process.isSameFile(model, path) else {
-      throw QMError.usage("the output is the input; give another name").within(.file(path))
-    }
-    // Without a copy, where they are computed already.
-    let weights = network.weights
-    let results = weights.count == network.outputs.count ? weights : try network.run([:])
-    let arrays = network.outputs.compactMap { port in results[port.name].map { (port.name, $0) } }
-    try Process.uninterrupted { () throws(QMError) in try NPZArchive.write(arrays, to: path) }
-    let report = UnpackReport(
-      model: model, output: path, arrays: arrays.count,
-      bytes: arrays.reduce(0) { $0 + $1.1.byteCount })
-    console.line(
-      "\(Units.count(arrays.count, "array")), \(Units.bytes(report.bytes)), written to \(path)")
-    try console.json(report)
-    try console.finish()
-  }
-
   // MARK: Over samples
 
   private func goOver(
-    _ samples: Samples, _ network: Model, _ report: inout Report, _ console: Console
+    _ samples: any SampleSource, _ network: Model, _ report: inout RunReport, _ console: Console
   ) throws(QMError) {
     let labels = try self.labels.map { (path) throws(QMError) in try Labels(path: path) }
     let outputs = network.outputs.map(\.name)
@@ -181,55 +147,11 @@ public struct RunCommand: ParsableCommand {
     report.samples = samples.count
     report.output = output
     if self.digest {
-      report.digest = Units.hexadecimal(digest.finished())
+      report.digest = digest.finished().hexadecimal
     }
     if labels != nil {
       report.accuracy = accuracy.share
       report.items = accuracy.itemCount
-    }
-  }
-
-  /// The right classes, by sample: `{"0000": 3, "0001": [1, 5]}`, or that under `"label"`.
-  private struct Labels {
-    private enum Entry: Decodable {
-      case one(Int)
-      case several([Int])
-
-      init(from decoder: any Decoder) throws {
-        let container = try decoder.singleValueContainer()
-        if let label = try? container.decode(Int.self) {
-          self = .one(label)
-        } else {
-          self = .several(try container.decode([Int].self))
-        }
-      }
-    }
-    private struct Wrapped: Decodable { let label: [String: Entry] }
-
-    private let entries: [String: Entry]
-
-    init(path: String) throws(QMError) {
-      let bytes = try Buffer.mapping(path: path)
-      let data = Data(bytes.bytes)
-      do {
-        if let wrapped = try? JSONDecoder().decode(Wrapped.self, from: data) {
-          entries = wrapped.label
-        } else {
-          entries = try JSONDecoder().decode([String: Entry].self, from: data)
-        }
-      } catch {
-        throw QMError.malformed(
-          "expected a JSON object with a whole number, or a list of them, for each sample"
-        ).within(.file(path))
-      }
-    }
-
-    func labels(of stem: String) throws(QMError) -> [Int] {
-      switch entries[stem] {
-      case .one(let label): return [label]
-      case .several(let labels): return labels
-      case nil: throw .invalidInput("there is no label for it")
-      }
     }
   }
 
@@ -238,7 +160,7 @@ public struct RunCommand: ParsableCommand {
   private func time(
     _ runs: Int, _ network: Model, _ inputs: [String: Tensor], _ loadSeconds: Double,
     _ console: Console
-  ) throws(QMError) -> Benchmark {
+  ) throws(QMError) -> RunReport.Benchmark {
     let session = Session(network)
     // Plans, caches, and the clock of the processor.
     for _ in 0..<max(3, min(runs / 10, 50)) { _ = try session.run(inputs) }
@@ -253,7 +175,7 @@ public struct RunCommand: ParsableCommand {
     times.sort()
     let middle = times.count / 2
     let median = times.count % 2 == 1 ? times[middle] : (times[middle - 1] + times[middle]) / 2
-    return Benchmark(
+    return RunReport.Benchmark(
       runs: runs, medianMilliseconds: 1e3 * median, minimumMilliseconds: 1e3 * times[0],
       loadMilliseconds: 1e3 * loadSeconds, peakBytes: Process.peakByteCount,
       arenaBytes: session.arenaByteCount, weightBytes: network.weightByteCount,
@@ -262,7 +184,7 @@ public struct RunCommand: ParsableCommand {
 
   private func measure(
     _ network: Model, _ inputs: [String: Tensor], _ console: Console
-  ) throws(QMError) -> [ProfileEntry] {
+  ) throws(QMError) -> [RunReport.ProfileEntry] {
     let session = Session(network)
     var warmUp = Profile(network.program)
     for _ in 0..<3 { try warmUp.run(session, inputs) }
@@ -272,110 +194,19 @@ public struct RunCommand: ParsableCommand {
       try profile.run(session, inputs)
       console.progress("timing nodes", done: run + 1, of: runs)
     }
-    let entries = profile.entries
-    let total = entries.reduce(0) { $0 + $1.seconds }
-    return entries.map {
-      let seconds = $0.seconds / Double(profile.runCount)
-      return ProfileEntry(
-        node: $0.node, operation: $0.operation, way: $0.way.name, kernel: $0.kernel,
-        milliseconds: 1e3 * seconds,
-        gigaoperations: $0.multiplyAdds > 0 && seconds > 0
-          ? 2e-9 * Double($0.multiplyAdds) / seconds : nil,
-        share: total > 0 ? $0.seconds / total : 0)
-    }
+    return RunReport.ProfileEntry.all(of: profile)
   }
 
   // MARK: Report
 
-  private struct Benchmark: Encodable {
-    let runs: Int
-    let medianMilliseconds: Double
-    let minimumMilliseconds: Double
-    /// Reading, checking and preparing the network.
-    let loadMilliseconds: Double
-    /// Of the process.
-    let peakBytes: Int
-    /// Values and scratch.
-    let arenaBytes: Int
-    /// Weights, rearranged or as given.
-    let weightBytes: Int
-    /// Most that tensors, files, weights and arenas took together.
-    let bufferPeakBytes: Int
-
-    enum CodingKeys: String, CodingKey {
-      case runs
-      case medianMilliseconds = "median_ms"
-      case minimumMilliseconds = "min_ms"
-      case loadMilliseconds = "load_ms"
-      case peakBytes = "peak_bytes"
-      case arenaBytes = "arena_bytes"
-      case weightBytes = "weight_bytes"
-      case bufferPeakBytes = "buffer_peak_bytes"
-    }
-  }
-
-  private struct ProfileEntry: Encodable {
-    let node: String
-    let operation: String
-    let way: String
-    let kernel: String
-    let milliseconds: Double
-    /// 10⁹ operations a second, two for each multiply-add; of products only.
-    let gigaoperations: Double?
-    let share: Double
-
-    enum CodingKeys: String, CodingKey {
-      case node, operation, way, kernel, share
-      case milliseconds = "ms"
-      case gigaoperations = "gops"
-    }
-  }
-
-  /// The figures of a benchmark stand at the top of the object.
-  private struct Report: Encodable {
-    let model: String
-    let threads: Int
-    let kernels: String
-    var samples: Int?
-    var output: String?
-    var digest: String?
-    var accuracy: Double?
-    var items: Int?
-    var benchmark: Benchmark?
-    var profile: [ProfileEntry]?
-
-    init(model: String, threads: Int, kernels: String) {
-      self.model = model
-      self.threads = threads
-      self.kernels = kernels
-    }
-
-    enum CodingKeys: CodingKey {
-      case model, threads, kernels, samples, output, digest, accuracy, items, profile
-    }
-
-    func encode(to encoder: any Encoder) throws {
-      var container = encoder.container(keyedBy: CodingKeys.self)
-      try container.encode(model, forKey: .model)
-      try container.encode(threads, forKey: .threads)
-      try container.encode(kernels, forKey: .kernels)
-      try container.encodeIfPresent(samples, forKey: .samples)
-      try container.encodeIfPresent(output, forKey: .output)
-      try container.encodeIfPresent(digest, forKey: .digest)
-      try container.encodeIfPresent(accuracy, forKey: .accuracy)
-      try container.encodeIfPresent(items, forKey: .items)
-      try container.encodeIfPresent(profile, forKey: .profile)
-      try benchmark?.encode(to: encoder)
-    }
-  }
-
-  private func show(_ report: Report, _ console: Console) {
+  private func show(_ report: RunReport, _ console: Console) {
     if let samples = report.samples, let output = report.output {
       console.line("\(Units.count(samples, "sample")) run, results in \(output)")
     }
     if let digest = report.digest { console.line(digest) }
     if let accuracy = report.accuracy, let items = report.items {
-      console.line("accuracy \(Units.percent(accuracy, digits: 2)) of \(Units.count(items, "item"))")
+      console.line(
+        "accuracy \(Units.percent(accuracy, digits: 2)) of \(Units.count(items, "item"))")
     }
     if let benchmark = report.benchmark {
       console.line(

@@ -2,10 +2,10 @@ import QMGraph
 import QMReport
 import QMTensor
 
-extension Samples {
-  /// Remarks that are printed one by one; the rest is counted.
-  private static var printedRemarks: Int { 20 }
+/// Remarks that are printed one by one; the rest is counted.
+private let printedRemarks = 20
 
+extension SampleSource {
   /// Loads every sample once and says what looks wrong, one line each.
   /// - Throws: what is wrong with the first sample that cannot be used, and which others cannot.
   func examine(for graph: Graph, _ console: Console) throws(QMError) {
@@ -27,18 +27,18 @@ extension Samples {
         failure.code,
         failure.message + "; not usable either: \(listed)"
           + (others.count > 8 ? " and \(others.count - 8) more" : ""),
-        context: failure.context)
+        remedies: failure.remedies, context: failure.context)
     }
     let remarks = doctor.remarks
-    for remark in remarks.prefix(Samples.printedRemarks) {
+    for remark in remarks.prefix(printedRemarks) {
       let place = [
         remark.sample.map { "sample '\($0.abbreviated)'" },
         remark.input.map { "input '\($0.abbreviated)'" },
       ].compactMap(\.self)
       console.note((place + [remark.text]).joined(separator: ": "))
     }
-    if remarks.count > Samples.printedRemarks {
-      console.note("\(remarks.count - Samples.printedRemarks) more remarks on the samples")
+    if remarks.count > printedRemarks {
+      console.note("\(remarks.count - printedRemarks) more remarks on the samples")
     }
   }
 }

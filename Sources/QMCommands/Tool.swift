@@ -16,7 +16,7 @@ extension ParsableCommand {
       var command = try parseAsRoot()
       try command.run()
     } catch let error as QMError {
-      Console.writeError("\(tool): \(error)")
+      Console.writeError("\(tool): \(error.line)")
       Foundation.exit(error.code.exitStatus)
     } catch {
       exit(withError: error)

@@ -6,7 +6,9 @@ enum Units {
   static func bytes(_ count: Int) -> String {
     if count < 1024 { return "\(count) bytes" }
     var (value, unit) = (Double(count) / 1024, "KiB")
-    for larger in ["MiB", "GiB", "TiB"] where value >= 1024 { (value, unit) = (value / 1024, larger) }
+    for larger in ["MiB", "GiB", "TiB"] where value >= 1024 {
+      (value, unit) = (value / 1024, larger)
+    }
     return "\(fixed(value, value < 100 ? 1 : 0)) \(unit)"
   }
 
@@ -37,9 +39,5 @@ enum Units {
   /// `1 sample`, `2 samples`.
   static func count(_ number: Int, _ noun: String) -> String {
     "\(number) \(noun)\(number == 1 ? "" : "s")"
-  }
-
-  static func hexadecimal(_ bytes: [UInt8]) -> String {
-    bytes.map { byte in (byte < 16 ? "0" : "") + String(byte, radix: 16) }.joined()
   }
 }

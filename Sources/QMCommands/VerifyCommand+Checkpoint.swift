@@ -1,5 +1,5 @@
 import QMFormat
-import QMQuantization
+import QMReport
 import QMRuntime
 import QMTensor
 
@@ -34,7 +34,8 @@ extension VerifyCommand {
         try comparison.add(reference: truth, measured: measured)
         reports.append(OutputReport(port.name, comparison))
         let isIdentical = truth.isIdentical(to: measured)
-        if failure == nil, let problem = problem(with: comparison, isIdentical, port.name, program) {
+        if failure == nil, let problem = problem(with: comparison, isIdentical, port.name, program)
+        {
           failure = QMError(
             .outOfTolerance, problem, context: [.file(file), .value(port.name)])
         }
@@ -54,7 +55,7 @@ extension VerifyCommand {
         ]
       }, trailing: [1, 2, 3])
     try console.json(
-      ArraysReport(
+      CheckpointVerificationReport(
         file: file, bytes: opened.container.byteCount, arrays: reports, passed: failure == nil))
     try console.finish()
     if let failure { throw failure }
@@ -101,11 +102,4 @@ extension VerifyCommand {
       + "\(Units.decibels(VerifyCommand.allowedLoss)) less than the \(Units.decibels(stored)) that "
       + "the file says"
   }
-}
-
-private struct ArraysReport: Encodable {
-  let file: String
-  let bytes: Int
-  let arrays: [OutputReport]
-  let passed: Bool
 }

@@ -65,12 +65,6 @@ public struct VerifyCommand: ParsableCommand {
   private static let leastSignalToNoise = 20.0
   /// Beyond this a difference is float rounding, which another float runtime does otherwise; in dB.
   private static let exactSignalToNoise = 60.0
-  /// Memory that a run on seeded inputs may take, in bytes: nobody has said what extents to expect.
-  private static let selfTestByteLimit = 1 << 29
-  /// Samples of a self-test, at most; the reference loops are slow.
-  private static let selfTestCount = 3
-  /// Samples of a comparison value by value, at most.
-  private static let perValueCount = 8
 
   public func run() throws {
     let console = Console(tool: "qverify", self.console)
@@ -86,31 +80,24 @@ public struct VerifyCommand: ParsableCommand {
     let referenceProgram = try reference.map { (path) throws(QMError) in
       try cut(path, like: program)
     }
-    if let referenceProgram { try requireSamePorts(program, referenceProgram) }
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples(path: path, for: program, limit: limitSamples)
+      try Samples.open(path, for: program, limit: limitSamples)
     }
-
-    var report = Report(
-      file: file, bytes: opened.container.byteCount, nodes: program.nodes.count,
-      constants: program.constants.count)
-    var options = machine.modelOptions
-    if folder == nil { options.runByteLimit = VerifyCommand.selfTestByteLimit }
-    let model = try within(.file(file)) { () throws(QMError) in
-      try Model(program, options: options)
+    var verification = try Verification(
+      program, of: FileSize(path: file, bytes: opened.container.byteCount), samples: folder,
+      reference: referenceProgram, options: machine.modelOptions)
+    try verification.run(perValue: perValue) { phase in
+      switch phase {
+      case .comparing(let done, let total):
+        console.progress("comparing", done: done, of: total)
+      case .runningReferenceLoops(let done, let total):
+        console.progress("running the reference loops", done: done, of: total)
+      case .comparingValues(let done, let total):
+        console.progress("comparing values", done: done, of: total)
+      }
     }
-    let inputs: Inputs
-    do throws(QMError) { inputs = try Inputs(folder, model) } catch {
-      guard referenceProgram == nil else { throw error }
-      inputs = Inputs()
-      report.notRun = error.description
-    }
-    let compared = try compare(model, referenceProgram, inputs, &report, console)
-    if !compared, report.notRun == nil { try selfTest(program, inputs, &report, console) }
-    if perValue, let referenceProgram {
-      try comparePerValue(program, referenceProgram, inputs, &report, console)
-    }
-    show(report, program, console)
+    var report = verification.report
+    show(report, console)
     let failure = failure(report, program)
     report.passed = failure == nil
     try console.json(report)
@@ -128,141 +115,6 @@ public struct VerifyCommand: ParsableCommand {
     return (try? Network.program(path: path, changes: changes)) ?? whole
   }
 
-  /// Given samples, or seeded inputs where there are none.
-  private struct Inputs {
-    let samples: Samples?
-    let seeded: SeededInputs?
-
-    init(_ samples: Samples?, _ model: Model) throws(QMError) {
-      self.samples = samples
-      seeded = samples == nil ? try SeededInputs(model) : nil
-    }
-
-    /// None at all.
-    init() { (samples, seeded) = (nil, nil) }
-
-    var count: Int { samples?.count ?? (seeded == nil ? 0 : 4) }
-
-    func name(of index: Int) -> String { samples?.name(of: index) ?? "seed \(index)" }
-
-    func sample(
-      _ index: Int
-    ) throws(QMError) -> (inputs: [String: Tensor], expected: [String: Tensor]) {
-      if let samples {
-        let sample = try samples.sample(index)
-        return (sample.inputs, sample.expected)
-      }
-      return (try seeded?.tensors(seed: UInt64(index)) ?? [:], [:])
-    }
-  }
-
-  private func requireSamePorts(_ program: Program, _ other: Program) throws(QMError) {
-    func names(_ program: Program) -> [[String]] {
-      [program.inputs.map { program.values[$0].name }.sorted(), program.outputs.map(\.name).sorted()]
-    }
-    let (found, expected) = (names(program), names(other))
-    for (kind, pair) in zip(["inputs", "outputs"], zip(found, expected)) where pair.0 != pair.1 {
-      func list(_ names: [String]) -> String { names.map(\.abbreviated).joined(separator: ", ") }
-      throw QMError(
-        .outOfTolerance,
-        "the reference has the \(kind) \(list(pair.1)); the file has \(list(pair.0))",
-        context: [.file(file)])
-    }
-  }
-
-  /// Runs every sample once.
-  /// - Returns: whether there was a truth to compare with.
-  private func compare(
-    _ model: Model, _ reference: Program?, _ inputs: Inputs, _ report: inout Report,
-    _ console: Console
-  ) throws(QMError) -> Bool {
-    let session = Session(model)
-    let float = try reference.map { (program) throws(QMError) in
-      Session(try Model(program, options: machine.modelOptions))
-    }
-    var saturation = Saturation(model.program)
-    var comparisons: [String: Comparison] = [:]
-    var truths: Set<Truth> = []
-    for index in 0..<inputs.count {
-      try within(.sample(inputs.name(of: index))) { () throws(QMError) in
-        let (tensors, beside) = try inputs.sample(index)
-        let found = try session.run(
-          tensors, observing: { (value, view) throws(QMError) in saturation.observe(value, view) })
-        var expected = beside
-        if !beside.isEmpty {
-          truths.insert(.besideSamples)
-        } else if let float {
-          truths.insert(.reference)
-          expected = try float.run(tensors)
-        }
-        for (name, tensor) in expected {
-          guard let other = found[name] else { continue }
-          guard tensor.shape == other.shape else {
-            throw QMError(
-              .outOfTolerance,
-              "extents \(other.shape) are not those of the truth, \(tensor.shape)",
-              context: [.file(file), .value(name)])
-          }
-          // NumPy files may hold the truth in another float type.
-          let truth = try tensor.converted(to: other.elementType)
-          try comparisons[name, default: Comparison()].add(reference: truth, measured: other)
-        }
-      }
-      console.progress("comparing", done: index + 1, of: inputs.count)
-    }
-    report.samples = inputs.count
-    report.truth = truths.contains(.besideSamples) ? .besideSamples : truths.first ?? .none
-    report.outputs = model.outputs.compactMap { output in
-      comparisons[output.name].map { OutputReport(output.name, $0) }
-    }
-    // Seeded inputs are not what the ranges were made for.
-    if inputs.samples != nil, saturation.total.elementCount > 0 {
-      report.saturation = saturation.total.share
-      report.saturated = saturation.shares.prefix(3).filter { $0.saturatedCount > 0 }
-        .map { .init(name: $0.name, share: $0.share) }
-    }
-    return !comparisons.isEmpty
-  }
-
-  private func selfTest(
-    _ program: Program, _ inputs: Inputs, _ report: inout Report, _ console: Console
-  ) throws(QMError) {
-    var test = try SelfTest(
-      program, threadCount: machine.threads,
-      runByteLimit: samples == nil ? VerifyCommand.selfTestByteLimit : .max)
-    for index in 0..<min(inputs.count, VerifyCommand.selfTestCount) {
-      console.progress(
-        "running the reference loops", done: index,
-        of: min(inputs.count, VerifyCommand.selfTestCount))
-      try within(.file(file)) { () throws(QMError) in
-        try within(.sample(inputs.name(of: index))) { () throws(QMError) in
-          try test.check(inputs.sample(index).inputs)
-        }
-      }
-    }
-    report.identicalKernels = test.kernelSets.map(\.rawValue)
-    report.selfTestSamples = test.inputCount
-  }
-
-  private func comparePerValue(
-    _ program: Program, _ reference: Program, _ inputs: Inputs, _ report: inout Report,
-    _ console: Console
-  ) throws(QMError) {
-    var values = try ValueComparison(program, against: reference, options: machine.modelOptions)
-    let count = min(inputs.count, VerifyCommand.perValueCount)
-    for index in 0..<count {
-      try within(.sample(inputs.name(of: index))) { () throws(QMError) in
-        try values.add(inputs.sample(index).inputs)
-      }
-      console.progress("comparing values", done: index + 1, of: count)
-    }
-    report.values = values.entries.map {
-      .init(
-        name: $0.name, operation: $0.operation,
-        signalToNoiseDecibels: $0.comparison.signalToNoise)
-    }
-  }
-
   // MARK: Verdict
 
   /// What the file says of an output, in dB.
@@ -276,7 +128,9 @@ public struct VerifyCommand: ParsableCommand {
   private func bar(_ output: String, _ program: Program) -> (decibels: Double, reason: String) {
     if let tolerance { return (tolerance, "--tolerance") }
     guard let stored = stored(output, program) else {
-      return (VerifyCommand.leastSignalToNoise, "what is asked of a file without figures of its own")
+      return (
+        VerifyCommand.leastSignalToNoise, "what is asked of a file without figures of its own"
+      )
     }
     let allowed = stored - VerifyCommand.allowedLoss
     return (
@@ -285,7 +139,7 @@ public struct VerifyCommand: ParsableCommand {
     )
   }
 
-  private func failure(_ report: Report, _ program: Program) -> QMError? {
+  private func failure(_ report: VerificationReport, _ program: Program) -> QMError? {
     for output in report.outputs {
       let bar = bar(output.name, program)
       guard !(output.signalToNoiseDecibels >= bar.decibels) else { continue }
@@ -300,57 +154,7 @@ public struct VerifyCommand: ParsableCommand {
 
   // MARK: Report
 
-  private enum Truth: String, Encodable {
-    case besideSamples = "outputs beside the samples"
-    case reference = "reference"
-    case none
-  }
-
-  private struct Report: Encodable {
-    struct Share: Encodable {
-      let name: String
-      let share: Double
-    }
-    struct Value: Encodable {
-      let name: String
-      let operation: String
-      let signalToNoiseDecibels: Double
-
-      enum CodingKeys: String, CodingKey {
-        case name, operation
-        case signalToNoiseDecibels = "sqnr_db"
-      }
-    }
-
-    let file: String
-    let bytes: Int
-    let nodes: Int
-    let constants: Int
-    var samples = 0
-    var truth = Truth.none
-    var outputs: [OutputReport] = []
-    /// Share of the activations on fixed grids that met an end of their range; nil where there are
-    /// none, or no samples.
-    var saturation: Double?
-    var saturated: [Share] = []
-    /// Ways to compute that gave the same bits; nil where that was not tested.
-    var identicalKernels: [String]?
-    var selfTestSamples: Int?
-    /// Why no run was made; nil where one was.
-    var notRun: String?
-    var values: [Value]?
-    var passed = true
-
-    enum CodingKeys: String, CodingKey {
-      case file, bytes, nodes, constants, samples, truth, outputs, saturation, saturated, values
-      case passed
-      case identicalKernels = "identical_kernels"
-      case selfTestSamples = "self_test_samples"
-      case notRun = "not_run"
-    }
-  }
-
-  private func show(_ report: Report, _ program: Program, _ console: Console) {
+  private func show(_ report: VerificationReport, _ console: Console) {
     console.line(
       "structure and checksums hold: \(Units.bytes(report.bytes)), "
         + "\(Units.count(report.nodes, "node")), \(Units.count(report.constants, "constant"))")
@@ -371,7 +175,8 @@ public struct VerifyCommand: ParsableCommand {
     }
     if report.outputs.isEmpty {
       console.line(
-        "accuracy was not measured: give samples and --reference in.onnx, or outputs beside the samples")
+        "accuracy was not measured: give samples and --reference in.onnx, or outputs beside the samples"
+      )
     } else {
       console.line("compared with \(truthDescription(report.truth))")
       console.table(of: report.outputs)
@@ -393,7 +198,7 @@ public struct VerifyCommand: ParsableCommand {
         .joined(separator: ", "))
   }
 
-  private func truthDescription(_ truth: Truth) -> String {
+  private func truthDescription(_ truth: VerificationReport.Truth) -> String {
     let inputs = samples == nil ? " on seeded inputs" : ""
     return truth == .reference ? "\(reference ?? "the reference")\(inputs)" : truth.rawValue
   }

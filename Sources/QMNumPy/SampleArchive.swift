@@ -6,11 +6,11 @@ import QMTensor
 /// With one input and one array the array's name does not matter. Sample `i` of an array with as
 /// many axes as the model's input is its item `i` with a leading axis of 1; with one axis more it
 /// is the item itself.
-public struct SampleArchive: Sendable {
+public struct SampleArchive: SampleSource {
   public let path: String
   /// Samples in the archive.
   public let count: Int
-  private let inputs: [SampleFolder.Input]
+  private let inputs: [SampleInput]
   /// By the name of the input or output.
   private let arrays: [String: (entry: String, tensor: Tensor)]
   private let outputs: [String]
@@ -18,7 +18,7 @@ public struct SampleArchive: Sendable {
   /// Reads the arrays of the inputs and outputs.
   /// - Throws: as ``NPZArchive``; `invalidInput` if an input has no array or the first axes differ.
   public init(
-    path: String, inputs: [SampleFolder.Input], outputs: [String] = [],
+    path: String, inputs: [SampleInput], outputs: [String] = [],
     limits: NumPyLimits = .standard
   ) throws(QMError) {
     self.path = path
@@ -55,36 +55,38 @@ public struct SampleArchive: Sendable {
     }
   }
 
-  /// One sample.
-  /// - Parameter index: in `0..<count`.
-  /// - Throws: `invalidInput` if it has other extents than the model takes or numbers that its
-  ///   element type cannot hold.
-  public func sample(_ index: Int) throws(QMError) -> SampleFolder.Sample {
+  /// The index in as many digits as the last one has, at least 4.
+  public func name(of index: Int) -> String {
+    let digits = String(index)
+    let width = max(4, String(count - 1).count)
+    return String(repeating: "0", count: max(0, width - digits.count)) + digits
+  }
+
+  /// - Throws: `invalidInput` if an item has another shape than the model takes, or numbers that are
+  ///   not finite or that its element type cannot hold.
+  public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
     precondition((0..<count).contains(index))
     var tensors: [String: Tensor] = [:]
     for input in inputs {
       guard let (_, tensor) = arrays[input.name] else { continue }
       tensors[input.name] = try within(.file(path)) { () throws(QMError) -> Tensor in
-        try within(.sample(stem(of: index))) { () throws(QMError) -> Tensor in
+        try within(.sample(name(of: index))) { () throws(QMError) -> Tensor in
           let item = try SampleArchive.item(index, of: tensor, rank: input.type?.shape.rank)
-          try SampleFolder.check(item.shape, for: input)
-          return try item.converted(to: input.type?.elementType ?? item.elementType)
+          return try input.tensor(from: item)
         }
       }
     }
+    return tensors
+  }
+
+  public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
+    precondition((0..<count).contains(index))
     var expected: [String: Tensor] = [:]
     for output in outputs {
       guard let (_, tensor) = arrays[output] else { continue }
       expected[output] = try SampleArchive.item(index, of: tensor, rank: nil)
     }
-    return SampleFolder.Sample(stem: stem(of: index), inputs: tensors, expected: expected)
-  }
-
-  /// The number in as many digits as the last one has, at least 4.
-  public func stem(of index: Int) -> String {
-    let digits = String(index)
-    let width = max(4, String(count - 1).count)
-    return String(repeating: "0", count: max(0, width - digits.count)) + digits
+    return expected
   }
 
   /// - Parameter rank: of the item; nil: as many axes as the array has.

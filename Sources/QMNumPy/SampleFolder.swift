@@ -30,39 +30,19 @@ public func sampleKey(for name: String) -> String {
 ///
 /// Expected outputs may lie beside them as `<stem>.<key>.npy` or in the `.npz`. Files that begin
 /// with a dot, have other endings or other keys are passed over.
-public struct SampleFolder: Sendable {
-  /// An input of the model that the samples are for.
-  public struct Input: Hashable, Sendable {
-    public let name: String
-    /// What the model takes: arrays of other extents are refused before their elements are read,
-    /// arrays of another element type are converted (``Tensor/converted(to:)``). With nil they
-    /// come as they are.
-    public let type: ValueType?
-
-    public init(_ name: String, _ type: ValueType? = nil) {
-      self.name = name
-      self.type = type
-    }
-  }
-
-  public struct Sample: Sendable {
-    public let stem: String
-    /// Every input of the model, by its name.
-    public let inputs: [String: Tensor]
-    /// The outputs that lie beside the inputs, by their names; empty if none do.
-    public let expected: [String: Tensor]
-
-    public init(stem: String, inputs: [String: Tensor], expected: [String: Tensor]) {
-      self.stem = stem
-      self.inputs = inputs
-      self.expected = expected
-    }
-  }
-
+///
+/// ```swift
+/// let samples = try SampleFolder(
+///   path: "calib", inputs: [SampleInput("x", ValueType(.float32, [1, 3, 224, 224]))])
+/// for index in 0..<samples.count {
+///   print(samples.name(of: index), try samples.inputs(of: index)["x"]!)
+/// }
+/// ```
+public struct SampleFolder: SampleSource {
   public let path: String
   /// Every sample, in the order of the bytes of its name.
   public let stems: [String]
-  private let inputs: [Input]
+  private let inputs: [SampleInput]
   private let outputs: [String]
   private let files: [String: Files]
   private let limits: NumPyLimits
@@ -81,7 +61,7 @@ public struct SampleFolder: Sendable {
   /// - Throws: `cannotOpen`; `invalidInput` if there is no sample, if one lacks an input or has it
   ///   twice; `unsupported` if the file names cannot tell two inputs or outputs apart.
   public init(
-    path: String, inputs: [Input], outputs: [String] = [], limits: NumPyLimits = .standard
+    path: String, inputs: [SampleInput], outputs: [String] = [], limits: NumPyLimits = .standard
   ) throws(QMError) {
     self.path = path
     self.inputs = inputs
@@ -103,22 +83,30 @@ public struct SampleFolder: Sendable {
     stems = files.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
   }
 
-  /// Loads one sample.
-  /// - Parameter stem: one of ``stems``.
-  /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``; `invalidInput` if an array is
-  ///   missing in an archive, is empty, has other extents than the model takes or numbers that its
-  ///   element type cannot hold. The path of the file is the context.
-  public func sample(_ stem: String) throws(QMError) -> Sample {
-    guard let files = files[stem] else {
-      throw QMError.invalidInput("no sample of this name").within(.sample(stem)).within(.file(path))
-    }
-    var archive: NPZArchive?
-    if let name = files.archive { archive = try NPZArchive(path: filePath(name), limits: limits) }
+  public var count: Int { stems.count }
 
+  /// The stem.
+  public func name(of index: Int) -> String { stems[index] }
+
+  /// Loads the inputs of one sample.
+  /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``; `invalidInput` if an array is
+  ///   missing in an archive, is empty, has another shape than the model takes, or numbers that are
+  ///   not finite or that its element type cannot hold. The path of the file is the context.
+  public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
+    let files = files[stems[index]]!
+    let archive = try archive(of: files)
     var tensors: [String: Tensor] = [:]
     for input in inputs {
       tensors[input.name] = try load(input, of: files, archive)
     }
+    return tensors
+  }
+
+  /// Loads the outputs that lie beside the inputs of one sample, as they are.
+  /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``, with the path of the file.
+  public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
+    let files = files[stems[index]]!
+    let archive = try archive(of: files)
     var expected: [String: Tensor] = [:]
     for output in outputs {
       let key = sampleKey(for: output)
@@ -128,74 +116,42 @@ public struct SampleFolder: Sendable {
         expected[output] = try archive.tensor(named: name)
       }
     }
-    return Sample(stem: stem, inputs: tensors, expected: expected)
+    return expected
   }
 
-  private func load(_ input: Input, of files: Files, _ archive: NPZArchive?) throws(QMError)
+  private func archive(of files: Files) throws(QMError) -> NPZArchive? {
+    guard let name = files.archive else { return nil }
+    return try NPZArchive(path: filePath(name), limits: limits)
+  }
+
+  private func load(_ input: SampleInput, of files: Files, _ archive: NPZArchive?) throws(QMError)
     -> Tensor
   {
     let key = sampleKey(for: input.name)
     if let archive {
       let name = [input.name, key].first(where: archive.contains) ?? input.name
-      let tensor = try archive.tensor(named: name)
+      let array = try archive.tensor(named: name)
       return try within(.file(filePath(files.archive!))) { () throws(QMError) -> Tensor in
-        try within(.entry(name)) { () throws(QMError) -> Tensor in
-          try SampleFolder.check(tensor.shape, for: input)
-          return try tensor.converted(to: input.type?.elementType ?? tensor.elementType)
-        }
+        try within(.entry(name)) { () throws(QMError) in try input.tensor(from: array) }
       }
     }
     let file = filePath(files.arrays[key]!)
-    let tensor = try NPY.read(path: file, limits: limits) { (header) throws(QMError) in
-      try SampleFolder.check(header.shape, for: input)
+    let array = try NPY.read(path: file, limits: limits) { (header) throws(QMError) in
+      try input.check(header.shape)
     }
-    return try within(.file(file)) { () throws(QMError) -> Tensor in
-      try tensor.converted(to: input.type?.elementType ?? tensor.elementType)
-    }
-  }
-
-  /// - Throws: `invalidInput` if an array of these extents is no sample of the input.
-  public static func check(_ extents: [Int], for input: Input) throws(QMError) {
-    guard !extents.contains(0) else {
-      throw .invalidInput("extents \(extents): an array without elements is no sample")
-    }
-    guard let shape = input.type?.shape, !shape.admits(extents) else { return }
-    throw .invalidInput(
-      "extents \(extents) do not fit input '\(input.name.abbreviated)', which takes \(shape)")
+    return try within(.file(file)) { () throws(QMError) in try input.tensor(from: array) }
   }
 
   private func filePath(_ name: String) -> String {
-    path.hasSuffix("/") ? path + name : path + "/" + name
+    Folder.path(path, name)
   }
 
   // MARK: Names
 
   /// Names of the files that may be samples.
   private static func list(_ path: String) throws(QMError) -> [String] {
-    guard let folder = opendir(path) else {
-      throw .cannotOpen(
-        errno == ENOTDIR
-          ? "not a folder; samples are a folder of .npy or .npz files"
-          : String(cString: strerror(errno)))
-    }
-    defer { closedir(folder) }
-    var names: [String] = []
-    while true {
-      // Only errno tells the end from a failure.
-      errno = 0
-      guard let entry = readdir(folder) else { break }
-      let name: String? = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
-        pointer.withMemoryRebound(
-          to: CChar.self, capacity: MemoryLayout.size(ofValue: pointer.pointee)
-        ) { String(validatingCString: $0) }
-      }
-      guard let name else { throw .cannotOpen("a file's name is not UTF-8; rename it") }
-      if !name.hasPrefix("."), name.hasSuffix(".npy") || name.hasSuffix(".npz") {
-        names.append(name)
-      }
-    }
-    guard errno == 0 else { throw .cannotOpen(String(cString: strerror(errno))) }
-    return names
+    try Folder.names(in: path, expected: "samples are a folder of .npy or .npz files")
+      .filter { $0.hasSuffix(".npy") || $0.hasSuffix(".npz") }
   }
 
   private static func group(_ names: [String], _ inputs: [String], _ outputs: [String])
@@ -284,21 +240,17 @@ public struct ResultFolder: Sendable {
     self.path = path
     try within(.file(path)) { () throws(QMError) in
       try SampleFolder.requireDistinctKeys(outputs)
-      var status = stat()
       if mkdir(path, 0o777) == 0 { return }
       let reason = errno
       guard reason == EEXIST else { throw QMError.cannotWrite(String(cString: strerror(reason))) }
-      guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFDIR else {
-        throw QMError.cannotWrite("is not a folder")
-      }
+      guard Folder.exists(path) else { throw QMError.cannotWrite("is not a folder") }
     }
   }
 
   /// Writes every output of one sample; each file appears whole or not at all.
   public func write(_ outputs: [String: Tensor], stem: String) throws(QMError) {
-    let folder = path.hasSuffix("/") ? path : path + "/"
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
-      try NPY.write(tensor, to: folder + stem + "." + sampleKey(for: name) + ".npy")
+      try NPY.write(tensor, to: Folder.path(path, stem + "." + sampleKey(for: name) + ".npy"))
     }
   }
 }

@@ -178,7 +178,8 @@ final class GraphBuilder {
     usedNames = source.namesRead.union(source.outputs.map(\.name))
     for node in nodes {
       do { try read(node) } catch {
-        throw QMError(error.code, "in its branch: \(error.description)")
+        throw QMError(
+          error.code, "in its branch: \(error.statement)", remedies: error.remedies)
       }
     }
     var results: [Value] = []
@@ -243,7 +244,7 @@ final class GraphBuilder {
       var place = value.place
       if self.type(of: value).elementType != elementType {
         guard elementType.isFloatingPoint else {
-          throw .unsupported("codes of QuantizeLinear leave the graph; cut it before with --output")
+          throw .unsupported("codes of QuantizeLinear leave the graph", remedies: .cutBefore)
         }
         place = try append(
           .cast(Cast(to: elementType)), name: output.name, [value], outputNames: [output.name])[0]
@@ -258,7 +259,7 @@ final class GraphBuilder {
     } catch {
       // The graph names its own operation; the user knows ONNX's.
       let inner = error.context.filter { if case .node = $0 { false } else { true } }
-      throw QMError(error.code, error.message, context: inner).within(
+      throw QMError(error.code, error.message, remedies: error.remedies, context: inner).within(
         .node(name: node.label, operation: "\(node.operation.abbreviated), opset \(opset)"))
     }
   }

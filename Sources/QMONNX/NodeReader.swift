@@ -17,17 +17,21 @@ struct NodeReader {
       let name = "\(node.domain).\(node.operation)"
       if builder.functions.contains(name) {
         throw .unsupported(
-          "'\(name.abbreviated)' is a function of the file; inline it (onnx.inliner) or cut the graph before it with --output"
-        )
+          "'\(name.abbreviated)' is a function of the file",
+          remedies: .changeModel(how: "inline it (onnx.inliner)"), .cutBefore)
+      }
+      guard !node.domain.hasPrefix("com.microsoft") else {
+        throw .unsupported(
+          "operators of domain '\(node.domain.abbreviated)' are ONNX Runtime's own",
+          remedies: .changeModel(how: "export the model without its optimizer or quantizer"),
+          .cutBefore)
       }
       throw .unsupported(
-        node.domain.hasPrefix("com.microsoft")
-          ? "operators of domain '\(node.domain.abbreviated)' are ONNX Runtime's own; export the model without its optimizer or quantizer, or cut the graph before it with --output"
-          : "operators of domain '\(node.domain.abbreviated)' cannot be read; cut the graph before it with --output"
-      )
+        "operators of domain '\(node.domain.abbreviated)' cannot be read", remedies: .cutBefore)
     }
     guard let entry = OperatorTable.entries[node.operation] else {
-      throw .unsupported(OperatorTable.refusals[node.operation] ?? OperatorTable.refusal)
+      throw OperatorTable.refusals[node.operation]
+        ?? .unsupported("unsupported operator", remedies: .cutBefore)
     }
     guard entry.opsets.contains(opset) else {
       throw .unsupported(

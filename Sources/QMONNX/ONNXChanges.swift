@@ -92,7 +92,7 @@ extension ONNXChanges.Setting {
         return try (elementType.isFloatingPoint ? exact.converted(to: .float32) : exact)
           .converted(to: elementType)
       } catch {
-        throw QMError(.usage, error.message)
+        throw QMError(.usage, error.message, remedies: error.remedies)
       }
     }
   }

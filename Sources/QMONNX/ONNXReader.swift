@@ -144,8 +144,8 @@ public enum ONNXReader {
           } catch {
             guard error.code == .unsupported else { throw error }
             throw .unsupported(
-              "what computes it cannot be read; say its extents: --input '\(input.name.abbreviated)=1,3,height,width'"
-            )
+              "its producer uses an unsupported operator, so its shape is unknown",
+              remedies: .stateShape(of: input.name))
           }
         }
       }
@@ -157,7 +157,8 @@ public enum ONNXReader {
     }
     let builder = builder()
     let defaulted = try builder.build(
-      model.graph, settings: settings.filter { name, _ in
+      model.graph,
+      settings: settings.filter { name, _ in
         !ownInputs.contains(name) || model.graph.inputs.contains { $0.name == name }
       }, inputs: inputs)
     let information = Information(

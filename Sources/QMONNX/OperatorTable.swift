@@ -60,24 +60,27 @@ public enum OperatorTable {
   static let entries: [String: ONNXOperator] = Dictionary(
     uniqueKeysWithValues: operators.map { ($0.name, $0) })
 
-  static let refusal = "unsupported operator; cut the graph before it with --output"
-
-  /// What to do about operators that are not read, where cutting the graph is not the first choice.
-  static let refusals: [String: String] = {
-    var refusals: [String: String] = [:]
+  /// Operators that are not read where cutting the graph is not the first choice.
+  static let refusals: [String: QMError] = {
+    var refusals: [String: QMError] = [:]
     for name in ["ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"] {
-      refusals[name] =
-        "already quantized in a form that is not read; quantize to QDQ (QuantizeLinear and DequantizeLinear), or convert the float network"
+      refusals[name] = .unsupported(
+        "already quantized in a form that is not read",
+        remedies: .changeModel(how: "quantize to QDQ (QuantizeLinear and DequantizeLinear)"),
+        .changeModel(how: "convert the float network"))
     }
-    refusals["DynamicQuantizeLinear"] =
-      "already quantized for activations whose range is found at run time; convert the float network, without --samples"
+    refusals["DynamicQuantizeLinear"] = .unsupported(
+      "already quantized for activations whose range is found at run time",
+      remedies: .changeModel(how: "convert the float network without samples"))
     for name in ["Loop", "Scan"] {
-      refusals[name] =
-        "unsupported operator; export the model with the loop unrolled, or cut the graph before it with --output"
+      refusals[name] = .unsupported(
+        "unsupported operator",
+        remedies: .changeModel(how: "export the model with the loop unrolled"), .cutBefore)
     }
-    for name in ["StringNormalizer", "TfIdfVectorizer", "StringConcat", "StringSplit", "RegexFullMatch"] {
-      refusals[name] =
-        "text is not read; make numbers of it outside the network, and cut the graph behind it with --input"
+    for name in [
+      "StringNormalizer", "TfIdfVectorizer", "StringConcat", "StringSplit", "RegexFullMatch",
+    ] {
+      refusals[name] = .unsupported("text is not read, only numbers", remedies: .cutAfter)
     }
     return refusals
   }()
@@ -101,7 +104,8 @@ public enum OperatorTable {
     }
     var lines = rows.map(line)
     lines.insert(
-      "|" + widths.map { String(repeating: "-", count: $0 + 2) }.joined(separator: "|") + "|", at: 1)
+      "|" + widths.map { String(repeating: "-", count: $0 + 2) }.joined(separator: "|") + "|", at: 1
+    )
     return lines
   }
 

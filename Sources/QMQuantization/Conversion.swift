@@ -35,9 +35,14 @@ public struct Conversion: Sendable {
       case .damage(let ratio):
         Kept(
           value: graph[value].name,
-          reason: "int8 alone leaves an output \(Comparison.decibels(ratio)) dB")
+          reason: "int8 alone leaves an output \(wholeDecibels(ratio)) dB")
       }
     }
+  }
+
+  private static func wholeDecibels(_ ratio: Double) -> Int {
+    let decibels = Comparison.decibels(ratio)
+    return decibels.isFinite ? Int(decibels.rounded()) : decibels > 0 ? 999 : -999
   }
 
   /// What a conversion is doing.
@@ -73,7 +78,8 @@ public struct Conversion: Sendable {
     let planner = try Planner(graph, recipe, keeping: partialSums)
     var statistics = Statistics()
     if recipe.needsSamples, samples.map({ $0.count == 0 }) ?? true {
-      throw .usage("fixed activation ranges need samples; give --samples, or --activations dynamic")
+      throw .usage(
+        "fixed activation ranges need samples", remedies: .giveSamples, .useDynamicActivations)
     }
     var reference: ReferenceRuns?
     if let samples, samples.count > 0 {
@@ -91,7 +97,8 @@ public struct Conversion: Sendable {
         progress(.testing(done: done, of: test.groups.count))
       }
       progress(.rounding)
-      let final = try Planner(graph, recipe, keeping: planner.kept(damaging).merging(partialSums) { $1 })
+      let final = try Planner(
+        graph, recipe, keeping: planner.kept(damaging).merging(partialSums) { $1 })
       plan = try final.plan(with: statistics, rounded: plan.weights)
       let rounded = final.observations(of: plan)
       if !rounded.isEmpty {

@@ -24,7 +24,7 @@ public struct NodePattern: Hashable, Sendable {
     }
     guard !found.isEmpty else {
       throw .usage(
-        "no node is named like '\(text.abbreviated)'; --explain lists them as they are after the passes")
+        "no node is named like '\(text.abbreviated)'", remedies: .listNodes)
     }
     return found
   }

@@ -1,8 +1,21 @@
 /// The one error type that leaves the package.
 ///
-/// `code` is for programs, `message` for people: what was found, what was expected, what to do.
-/// `context` says where, in the user's words, outermost first. Equality compares the code only.
+/// ``code`` is for programs, ``message`` for people: what was found and what was expected.
+/// ``remedies`` say what to do about it, ``context`` says where, in the user's words. Equality
+/// compares the code only, so that a test may write `#expect(throws: QMError.malformed(""))`.
+///
+/// ```swift
+/// do {
+///   let model = try Model(contentsOf: path)
+/// } catch {
+///   switch error.code {
+///   case .cannotOpen: askForAnotherFile()
+///   default: log("\(error)")  // one line, safe to print
+///   }
+/// }
+/// ```
 public struct QMError: Error, Sendable {
+  /// What kind of error it is. More kinds may come.
   public struct Code: Hashable, Sendable {
     private enum Kind: String {
       case usage, malformed, unsupported, cannotOpen, cannotWrite, outOfMemory
@@ -16,9 +29,11 @@ public struct QMError: Error, Sendable {
     public static let malformed = Code(kind: .malformed)
     /// Well formed, and beyond what this version does.
     public static let unsupported = Code(kind: .unsupported)
+    /// A file or folder that cannot be opened or read.
     public static let cannotOpen = Code(kind: .cannotOpen)
+    /// A file or folder that cannot be made or written.
     public static let cannotWrite = Code(kind: .cannotWrite)
-    /// Memory that was asked for could not be had.
+    /// Memory could not be allocated.
     public static let outOfMemory = Code(kind: .outOfMemory)
     /// A tensor given to a run, or a sample, does not fit the model.
     public static let invalidInput = Code(kind: .invalidInput)
@@ -28,52 +43,55 @@ public struct QMError: Error, Sendable {
     public static let qualityTooLow = Code(kind: .qualityTooLow)
     /// A fault of this package.
     public static let internalFault = Code(kind: .internalFault)
-
-    /// The exit status of the tools, after sysexits(3) where it has a number.
-    public var exitStatus: Int32 {
-      switch kind {
-      case .outOfTolerance: 1
-      case .qualityTooLow: 2
-      case .usage: 64
-      case .malformed, .unsupported, .invalidInput: 65
-      case .cannotOpen: 66
-      case .internalFault, .outOfMemory: 70
-      case .cannotWrite: 73
-      }
-    }
   }
 
   /// One step of the way to the place of an error.
   public enum Context: Hashable, Sendable {
+    /// A file or folder, by its path.
     case file(String)
+    /// A node of a network; the name may be empty.
     case node(name: String, operation: String)
+    /// A value of a network: an input, an output, or what a node computes.
     case value(String)
+    /// A sample, by what the user calls it.
     case sample(String)
+    /// An entry of an archive, by its name.
     case entry(String)
     /// A byte offset in the file.
     case offset(Int)
   }
 
   public let code: Code
+  /// What was found and what was expected, without a stop at the end.
   public let message: String
+  /// What the caller can do; empty where the message says all there is to say.
+  public let remedies: [Remedy]
+  /// Where it happened, outermost first.
   public private(set) var context: [Context]
 
-  public init(_ code: Code, _ message: String, context: [Context] = []) {
+  public init(
+    _ code: Code, _ message: String, remedies: [Remedy] = [], context: [Context] = []
+  ) {
     self.code = code
     self.message = message
+    self.remedies = remedies
     self.context = context
   }
 
   /// The same error, seen from one level further out.
   public func within(_ outer: Context) -> QMError {
-    QMError(code, message, context: [outer] + context)
+    QMError(code, message, remedies: remedies, context: [outer] + context)
   }
 }
 
 extension QMError {
-  public static func usage(_ message: String) -> QMError { QMError(.usage, message) }
+  public static func usage(_ message: String, remedies: Remedy...) -> QMError {
+    QMError(.usage, message, remedies: remedies)
+  }
+  public static func unsupported(_ message: String, remedies: Remedy...) -> QMError {
+    QMError(.unsupported, message, remedies: remedies)
+  }
   public static func malformed(_ message: String) -> QMError { QMError(.malformed, message) }
-  public static func unsupported(_ message: String) -> QMError { QMError(.unsupported, message) }
   public static func cannotOpen(_ message: String) -> QMError { QMError(.cannotOpen, message) }
   public static func cannotWrite(_ message: String) -> QMError { QMError(.cannotWrite, message) }
   public static func invalidInput(_ message: String) -> QMError { QMError(.invalidInput, message) }
@@ -81,7 +99,7 @@ extension QMError {
     QMError(.internalFault, message)
   }
   public static func outOfMemory(byteCount: Int) -> QMError {
-    QMError(.outOfMemory, "\(byteCount) bytes of memory could not be had")
+    QMError(.outOfMemory, "could not allocate \(byteCount) bytes")
   }
 }
 
@@ -90,9 +108,19 @@ extension QMError: Equatable {
 }
 
 extension QMError: CustomStringConvertible {
-  /// One line, ``Swift/String/printable``.
-  public var description: String {
-    (context.map(\.description) + [message]).joined(separator: ": ").printable
+  /// One line for people, ``Swift/String/printable``: context, message, remedies.
+  public var description: String { description { $0.description } }
+
+  /// As ``description``, with remedies in the words of the caller's own interface.
+  /// - Parameter words: of a remedy as part of a sentence: "give --samples".
+  public func description(remedy words: (Remedy) -> String) -> String {
+    let remedies = remedies.map(words).joined(separator: ", or ")
+    return (remedies.isEmpty ? statement : "\(statement); \(remedies)").printable
+  }
+
+  /// Context and message without the remedies, for an error that says this one in its own message.
+  package var statement: String {
+    (context.map(\.description) + [message]).joined(separator: ": ")
   }
 }
 

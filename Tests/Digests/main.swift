@@ -30,8 +30,8 @@ struct LoadedSamples: SampleSource {
     guard FileManager.default.fileExists(atPath: path) else { return }
     let folder = try SampleFolder(
       path: path, inputs: graph.inputs.map { .init(graph[$0].name, graph[$0].type) })
-    for stem in folder.stems.prefix(limit) {
-      samples.append((stem, try folder.sample(stem).inputs))
+    for index in 0..<min(folder.count, limit) {
+      samples.append((folder.name(of: index), try folder.inputs(of: index)))
     }
   }
 

@@ -4,8 +4,8 @@ import QMTestSupport
 import Testing
 
 @Suite struct SampleArchiveTests {
-  private let x = SampleFolder.Input("x", ValueType(.float32, [.free("n"), 3]))
-  private let mask = SampleFolder.Input("in/mask", ValueType(.int64, [2]))
+  private let x = SampleInput("x", ValueType(.float32, [.free("n"), 3]))
+  private let mask = SampleInput("in/mask", ValueType(.int64, [2]))
 
   private func withArchive(
     _ arrays: [(String, Tensor)], _ body: (_ path: String) throws -> Void
@@ -28,31 +28,31 @@ import Testing
     try withArchive(arrays) { path in
       let archive = try SampleArchive(path: path, inputs: [x, mask], outputs: ["y", "z"])
       #expect(archive.count == 5)
-      let sample = try archive.sample(3)
-      #expect(sample.stem == "0003")
+      #expect(archive.name(of: 3) == "0003")
+      let (inputs, expected) = (try archive.inputs(of: 3), try archive.expectedOutputs(of: 3))
       // As many axes as the input: an item with a leading axis; one more: the item.
-      #expect(sample.inputs["x"]?.shape == [1, 3])
-      #expect(sample.inputs["x"]?.elements(as: Float.self) == [9, 10, 11])
-      #expect(sample.inputs["in/mask"]?.shape == [2])
-      #expect(sample.inputs["in/mask"]?.elements(as: Int64.self) == [6, 7])
-      #expect(sample.expected.keys.sorted() == ["y"])
-      #expect(sample.expected["y"]?.elements(as: Float.self) == [12, 13, 14, 15])
+      #expect(inputs["x"]?.shape == [1, 3])
+      #expect(inputs["x"]?.elements(as: Float.self) == [9, 10, 11])
+      #expect(inputs["in/mask"]?.shape == [2])
+      #expect(inputs["in/mask"]?.elements(as: Int64.self) == [6, 7])
+      #expect(expected.keys.sorted() == ["y"])
+      #expect(expected["y"]?.elements(as: Float.self) == [12, 13, 14, 15])
     }
   }
 
   @Test func aLoneArrayMayHaveAnyName() throws {
     try withArchive([("images", numbers([2, 3]))]) { path in
-      let sample = try SampleArchive(path: path, inputs: [x]).sample(1)
-      #expect(sample.inputs["x"]?.shape == [1, 3])
+      let inputs = try SampleArchive(path: path, inputs: [x]).inputs(of: 1)
+      #expect(inputs["x"]?.shape == [1, 3])
     }
   }
 
   @Test func whatDoesNotFitIsRefusedByName() throws {
-    func refusal(_ arrays: [(String, Tensor)], _ inputs: [SampleFolder.Input]) throws -> String {
+    func refusal(_ arrays: [(String, Tensor)], _ inputs: [SampleInput]) throws -> String {
       var message = ""
       try withArchive(arrays) { path in
         let error = #expect(throws: QMError.invalidInput("")) {
-          try SampleArchive(path: path, inputs: inputs).sample(0)
+          try SampleArchive(path: path, inputs: inputs).inputs(of: 0)
         }
         message = error?.description ?? ""
       }

@@ -9,6 +9,18 @@ import Testing
     for (name, tensor) in files { try NPY.write(tensor, to: folder + "/" + name) }
   }
 
+  private func index(_ stem: String, in samples: SampleFolder) throws -> Int {
+    try #require(samples.stems.firstIndex(of: stem))
+  }
+
+  private func loaded(_ stem: String, of samples: SampleFolder) throws -> [String: Tensor] {
+    try samples.inputs(of: index(stem, in: samples))
+  }
+
+  private func expected(_ stem: String, of samples: SampleFolder) throws -> [String: Tensor] {
+    try samples.expectedOutputs(of: index(stem, in: samples))
+  }
+
   private func scalar(_ value: Float) throws -> Tensor { try Tensor([1], [value]) }
 
   @Test func keys() {
@@ -28,12 +40,11 @@ import Testing
       try "x".write(toFile: folder + "/labels.json", atomically: true, encoding: .utf8)
       let samples = try SampleFolder(path: folder, inputs: [.init("x")], outputs: ["out:0"])
       #expect(samples.stems == ["Z", "a", "b", "b.other", "c.d"])
-      let a = try samples.sample("a")
-      #expect(a.inputs["x"]?.elements(as: Float.self) == [1])
-      #expect(a.expected["out:0"]?.elements(as: Float.self) == [10])
-      #expect(try samples.sample("c.d").inputs["x"]?.elements(as: Float.self) == [3])
-      #expect(try samples.sample("b").expected.isEmpty)
-      #expect(throws: QMError.invalidInput("")) { try samples.sample("nothing") }
+      #expect((0..<samples.count).map(samples.name(of:)) == samples.stems)
+      #expect(try loaded("a", of: samples)["x"]?.elements(as: Float.self) == [1])
+      #expect(try expected("a", of: samples)["out:0"]?.elements(as: Float.self) == [10])
+      #expect(try loaded("c.d", of: samples)["x"]?.elements(as: Float.self) == [3])
+      #expect(try expected("b", of: samples).isEmpty)
     }
   }
 
@@ -57,12 +68,14 @@ import Testing
           "0.a_b.npy": scalar(1), "0.c.npy": scalar(2), "0.y.npy": scalar(3),
           "note.npy": scalar(9), "0.z.npy": scalar(9),
         ])
-      let inputs = [SampleFolder.Input("a/b"), .init("c")]
+      let inputs = [SampleInput("a/b"), .init("c")]
       let samples = try SampleFolder(path: folder, inputs: inputs, outputs: ["y"])
       #expect(samples.stems == ["0"])
-      let sample = try samples.sample("0")
-      #expect(sample.inputs.mapValues { $0.elements(as: Float.self) } == ["a/b": [1], "c": [2]])
-      #expect(sample.expected["y"]?.elements(as: Float.self) == [3])
+      #expect(
+        try samples.inputs(of: 0).mapValues { $0.elements(as: Float.self) } == [
+          "a/b": [1], "c": [2],
+        ])
+      #expect(try samples.expectedOutputs(of: 0)["y"]?.elements(as: Float.self) == [3])
 
       try write(folder, ["1.c.npy": scalar(2)])
       let error = #expect(throws: QMError.self) { try SampleFolder(path: folder, inputs: inputs) }
@@ -78,15 +91,15 @@ import Testing
       try NPZArchive.write(arrays, to: folder + "/0.npz", compression: .deflated)
       let keyed = [("a_b", try scalar(4)), ("c", try scalar(5))]
       try NPZArchive.write(keyed, to: folder + "/1.npz")
-      let inputs = [SampleFolder.Input("a/b"), .init("c")]
+      let inputs = [SampleInput("a/b"), .init("c")]
       let samples = try SampleFolder(path: folder, inputs: inputs, outputs: ["y"])
       #expect(samples.stems == ["0", "1"])
-      #expect(try samples.sample("0").inputs["a/b"]?.elements(as: Float.self) == [1])
-      #expect(try samples.sample("0").expected["y"]?.elements(as: Float.self) == [3])
-      #expect(try samples.sample("1").inputs["a/b"]?.elements(as: Float.self) == [4])
+      #expect(try loaded("0", of: samples)["a/b"]?.elements(as: Float.self) == [1])
+      #expect(try expected("0", of: samples)["y"]?.elements(as: Float.self) == [3])
+      #expect(try loaded("1", of: samples)["a/b"]?.elements(as: Float.self) == [4])
 
       let others = try SampleFolder(path: folder, inputs: inputs + [.init("d")])
-      let error = #expect(throws: QMError.self) { try others.sample("0") }
+      let error = #expect(throws: QMError.self) { try loaded("0", of: others) }
       #expect(error == .invalidInput(""))
       #expect(error?.description.contains("0.npz") == true)
 
@@ -97,12 +110,14 @@ import Testing
 
   @Test func keysThatCoincideNeedArchives() throws {
     try withTemporaryFolder { folder in
-      let inputs = [SampleFolder.Input("a/b"), .init("a.b")]
+      let inputs = [SampleInput("a/b"), .init("a.b")]
       let arrays = [("a/b", try scalar(1)), ("a.b", try scalar(2))]
       try NPZArchive.write(arrays, to: folder + "/0.npz")
       let samples = try SampleFolder(path: folder, inputs: inputs)
-      let sample = try samples.sample("0")
-      #expect(sample.inputs.mapValues { $0.elements(as: Float.self) } == ["a/b": [1], "a.b": [2]])
+      #expect(
+        try samples.inputs(of: 0).mapValues { $0.elements(as: Float.self) } == [
+          "a/b": [1], "a.b": [2],
+        ])
       try write(folder, ["1.a_b.npy": scalar(1)])
       let error = #expect(throws: QMError.self) { try SampleFolder(path: folder, inputs: inputs) }
       #expect(error == .unsupported(""))
@@ -113,16 +128,17 @@ import Testing
   @Test func arraysAreCheckedAgainstTheInput() throws {
     try withTemporaryFolder { folder in
       try write(folder, ["a.npy": Tensor([2, 3], [1, 2, 3, 4, 5, 6] as [Int64])])
-      let inputs = [SampleFolder.Input("x", ValueType(.float32, [.free("n"), 3]))]
-      let found = try SampleFolder(path: folder, inputs: inputs).sample("a").inputs["x"]
+      let inputs = [SampleInput("x", ValueType(.float32, [.free("n"), 3]))]
+      let found = try SampleFolder(path: folder, inputs: inputs).inputs(of: 0)["x"]
       #expect(found?.elements(as: Float.self) == [1, 2, 3, 4, 5, 6])
 
       try write(folder, ["b.npy": Tensor(zeros: .float32, [2, 4])])
       try write(folder, ["c.npy": Tensor(zeros: .float32, [0, 3])])
       try write(folder, ["d.npy": Tensor([1, 3], [1, 1e300, 1])])
+      try write(folder, ["e.npy": Tensor([1, 3], [1, Float.nan, 1])])
       let samples = try SampleFolder(path: folder, inputs: inputs)
-      for stem in ["b", "c", "d"] {
-        let error = #expect(throws: QMError.self) { try samples.sample(stem) }
+      for stem in ["b", "c", "d", "e"] {
+        let error = #expect(throws: QMError.self) { try loaded(stem, of: samples) }
         #expect(error == .invalidInput(""))
         #expect(error?.context.first == .file("\(folder)/\(stem).npy"))
       }
@@ -151,7 +167,7 @@ import Testing
       try results.write(["y/0": scalar(7)], stem: "a")
       let samples = try SampleFolder(path: folder, inputs: [.init("x")], outputs: ["y/0"])
       #expect(samples.stems == ["a"])
-      #expect(try samples.sample("a").expected["y/0"]?.elements(as: Float.self) == [7])
+      #expect(try expected("a", of: samples)["y/0"]?.elements(as: Float.self) == [7])
       #expect(throws: QMError.unsupported("")) {
         try ResultFolder(path: folder, outputs: ["y/0", "y.0"])
       }
@@ -168,6 +184,6 @@ import Testing
     let labels = try FileManager.default.contentsOfDirectory(
       atPath: Fixtures.path("models/\(name)/expected"))
     #expect(samples.stems.count == labels.count)
-    #expect(try samples.sample(samples.stems[0]).inputs["x"]?.elementType == .float32)
+    #expect(try samples.inputs(of: 0)["x"]?.elementType == .float32)
   }
 }

@@ -6,13 +6,6 @@ import QMTestSupport
 import Testing
 
 @Suite struct CalibratorTests {
-  private struct Samples: SampleSource {
-    let tensors: [Tensor]
-    var count: Int { tensors.count }
-    func inputs(of index: Int) throws(QMError) -> [String: Tensor] { ["x": tensors[index]] }
-    func name(of index: Int) -> String { "\(index)" }
-  }
-
   private func numbers(_ count: Int, seed: UInt64) -> [Float] {
     var generator = SeededGenerator(seed: seed)
     return (0..<count).map { _ in Float.random(in: -1...1, using: &generator) }
@@ -64,7 +57,7 @@ import Testing
       return (min(max(code, lowest), highest) - Float(grid.zeroPoint)) * grid.scale
     }
     let statistics = try Calibrator(graph, observing: [.roundedMeans(x, grid), .range(x)])
-      .run(over: Samples(tensors: [Tensor([elements.count / 7, 7], elements)]))
+      .run(over: TensorSamples([["x": Tensor([elements.count / 7, 7], elements)]]))
     #expect(statistics.roundedMeans[x]?.means == means(rounded, channelCount: 7))
     #expect(statistics[x]?.minimum == elements.min())
     #expect(statistics[x]?.maximum == elements.max())

@@ -39,7 +39,9 @@ import Testing
       switch name {
       case "layer/weight", "kernel", "table":
         let comparison = try #require(checkpoint.comparisons[name])
-        #expect(abs(signalToNoise(other, tensor) - comparison.signalToNoise) < 1e-6)
+        var whole = Comparison()
+        try whole.add(reference: tensor, measured: other)
+        #expect(abs(whole.signalToNoise - comparison.signalToNoise) < 1e-6)
         #expect(comparison.signalToNoise > 6 * Double(bits) - 7, "\(name) at \(bits) bits")
       default: #expect(firstDifference(other, tensor) == nil, "\(name)")
       }

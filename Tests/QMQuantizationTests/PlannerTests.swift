@@ -8,13 +8,6 @@ import Testing
 
 /// What the plan leaves to codes and what it keeps in real numbers.
 @Suite struct PlannerTests {
-  private struct Samples: SampleSource {
-    let tensors: [[String: Tensor]]
-    var count: Int { tensors.count }
-    func inputs(of index: Int) throws(QMError) -> [String: Tensor] { tensors[index] }
-    func name(of index: Int) -> String { "\(index)" }
-  }
-
   /// A network under construction, channels last.
   private struct Network {
     var graph = Graph()
@@ -50,7 +43,7 @@ import Testing
       let extents = graph[x].type.shape.axes.map { $0.extent! }
       return try Conversion(
         graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
-        samples: Samples(tensors: samples.map { ["x": try Tensor(extents, $0)] }))
+        samples: TensorSamples(samples.map { ["x": try Tensor(extents, $0)] }))
     }
   }
 
@@ -210,7 +203,7 @@ import Testing
     let samples = try (0..<4).map { ["x": try Tensor([8, 16], numbers(128, seed: $0, -1...1))] }
     let conversion = try Conversion(
       network.graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
-      samples: Samples(tensors: samples))
+      samples: TensorSamples(samples))
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
   }
 
@@ -226,8 +219,8 @@ import Testing
     try network.graph.addOutput(name: "y", network.product(chosen, 4, "y"))
     return try Conversion(
       network.graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
-      samples: Samples(
-        tensors: flags.enumerated().map { seed, flag in
+      samples: TensorSamples(
+        flags.enumerated().map { seed, flag in
           [
             "x": try Tensor([8, 16], numbers(128, seed: UInt64(seed), -1...1)),
             "flag": try Tensor([], [flag]),
@@ -297,7 +290,7 @@ import Testing
       let pattern = try NodePattern("residual")
       recipe.floatNodes = [pattern]
       let conversion = try Conversion(
-        network.graph, recipe: recipe, samples: Samples(tensors: samples))
+        network.graph, recipe: recipe, samples: TensorSamples(samples))
       let products = conversion.program.nodes.filter { $0.operation.name == "MatrixMultiply" }
       #expect(products.count == 1 + (groupSize.map { (31 + $0) / $0 } ?? 1))
       return try #require(conversion.comparisons["y"]).signalToNoise

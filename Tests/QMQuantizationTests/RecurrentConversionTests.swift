@@ -43,19 +43,12 @@ import Testing
     return ["x": try Tensor([steps, batch, 12], numbers)]
   }
 
-  private struct Samples: SampleSource {
-    let tensors: [[String: Tensor]]
-    var count: Int { tensors.count }
-    func inputs(of index: Int) throws(QMError) -> [String: Tensor] { tensors[index] }
-    func name(of index: Int) -> String { "\(index)" }
-  }
-
   @Test(arguments: Recurrent.Cell.allCases, [Recipe.Activations.dynamic, .int8])
   func becomesIntegersThatStayCloseToFloat(
     cell: Recurrent.Cell, activations: Recipe.Activations
   ) throws {
     let graph = try network(cell)
-    let samples = Samples(tensors: try (0..<4).map { try sample(6, 2, seed: 10 + $0) })
+    let samples = TensorSamples(try (0..<4).map { try sample(6, 2, seed: 10 + $0) })
     let conversion = try Conversion(
       graph, recipe: Recipe(weights: .codes(.eight), activations: activations), samples: samples)
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })

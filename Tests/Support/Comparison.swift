@@ -1,4 +1,3 @@
-import Foundation
 import QMTensor
 
 /// What tells two tensors apart, or nil if type, extents and every bit are equal.
@@ -41,23 +40,4 @@ public func ulps(_ left: Float, _ right: Float) -> Int {
     return value.sign == .minus ? -magnitude : magnitude
   }
   return abs(position(left) - position(right))
-}
-
-/// Signal-to-noise ratio in dB: the power of `expected` over that of the difference.
-/// Infinite if there is none; NaN counts as noise without end.
-public func signalToNoise(_ found: [Float], _ expected: [Float]) -> Double {
-  precondition(found.count == expected.count)
-  var (signal, noise) = (0.0, 0.0)
-  for (found, expected) in zip(found, expected) {
-    signal += Double(expected) * Double(expected)
-    let difference = Double(found) - Double(expected)
-    noise += difference * difference
-  }
-  if noise == 0 { return .infinity }
-  return noise.isNaN ? -.infinity : 10 * log10(signal / noise)
-}
-
-/// ``signalToNoise(_:_:)`` of two float32 tensors.
-public func signalToNoise(_ found: Tensor, _ expected: Tensor) -> Double {
-  signalToNoise(found.elements(as: Float.self), expected.elements(as: Float.self))
 }

@@ -23,12 +23,12 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
 
   func graph() throws -> Graph { try ONNXReader.read(path: path + "/model.onnx") }
 
-  /// The samples of a folder, at most `limit` of them.
-  func samples(_ folder: String, limit: Int = .max) throws -> FolderSamples {
+  /// The samples of a folder, the first `limit` of them.
+  func samples(_ folder: String, limit: Int = .max) throws -> SampleSubset {
     let graph = try graph()
-    let inputs = graph.inputs.map { SampleFolder.Input(graph[$0].name, graph[$0].type) }
-    return FolderSamples(
-      folder: try SampleFolder(path: path + "/" + folder, inputs: inputs), limit: limit)
+    let inputs = graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) }
+    let samples = try SampleFolder(path: path + "/" + folder, inputs: inputs)
+    return SampleSubset(of: samples, Array(0..<min(samples.count, limit)))
   }
 
   /// The network converted, its ranges fixed by calibration or found in the run.
@@ -39,16 +39,5 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
     return try Conversion(
       graph(), recipe: Recipe(weights: .codes(width), activations: activations),
       samples: samples("calib", limit: 8), options: options)
-  }
-}
-
-struct FolderSamples: SampleSource {
-  let folder: SampleFolder
-  let limit: Int
-
-  var count: Int { min(folder.stems.count, limit) }
-  func name(of index: Int) -> String { folder.stems[index] }
-  func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
-    try folder.sample(folder.stems[index]).inputs
   }
 }

@@ -29,8 +29,8 @@ extension NodeReader {
       }
       guard shape(left).rank == shape(right).rank else {
         throw .unsupported(
-          "the condition is computed, and the branches give \(shape(left)) and \(shape(right)); give the condition's inputs a value with --set"
-        )
+          "the condition is computed, and the branches give \(shape(left)) and \(shape(right))",
+          remedies: NodeReader.setCondition)
       }
       results.append(
         try append(
@@ -45,11 +45,12 @@ extension NodeReader {
     let graph = try graph(name)
     do { return try builder.inline(graph) } catch {
       throw QMError(
-        error.code,
-        "\(error.description); to read one branch alone, give the condition's inputs a value with --set"
-      )
+        error.code, error.statement, remedies: error.remedies + [NodeReader.setCondition])
     }
   }
+
+  /// One branch alone is then read.
+  private static let setCondition = Remedy.setInputs(which: "the condition's inputs")
 
   /// Whether the condition says that the axis which the one branch drops has extent 1, and the other
   /// branch keeps the value as it is: how PyTorch writes `squeeze(axis)`. What follows can mean but

@@ -139,7 +139,7 @@ extension NodeReader {
       case "hardsigmoid": functions.append(.hardSigmoid(alpha: alpha(0.2), beta: beta(0.5)))
       case "elu": functions.append(.elu(alpha: alpha(1)))
       case "scaledtanh":
-        throw .unsupported("activation ScaledTanh; cut the graph before the node with --output")
+        throw .unsupported("activation ScaledTanh", remedies: .cutBefore)
       default: throw .malformed("activation '\(name.abbreviated)', which ONNX does not define")
       }
     }

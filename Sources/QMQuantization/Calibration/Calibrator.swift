@@ -16,15 +16,6 @@ public enum Observation: Hashable, Sendable {
   case roundedMeans(Graph.ValueID, Plan.Grid)
 }
 
-/// Samples that can be loaded in any order, by several threads at a time.
-public protocol SampleSource: Sendable {
-  var count: Int { get }
-  /// Input tensors by name, of sample `index`.
-  func inputs(of index: Int) throws(QMError) -> [String: Tensor]
-  /// What the user calls it.
-  func name(of index: Int) -> String
-}
-
 /// Runs a float graph over samples and collects what was asked for. Memory does not grow with the
 /// number of samples.
 public struct Calibrator {

@@ -1,6 +1,5 @@
 import QMFormat
 import QMOperations
-import QMQuantization
 import QMRuntime
 import QMTensor
 

@@ -1,3 +1,5 @@
+import QMTensor
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -6,12 +8,19 @@
   import Darwin
 #endif
 
-import QMTensor
-
-/// How far one tensor is from another that says what is right, summed over any number of samples.
+/// How far the tensors of one value are from those that are right, summed over any number of samples.
+///
+/// ```swift
+/// var comparison = Comparison()
+/// try comparison.add(reference: floatModel.run(inputs)["y"]!, measured: model.run(inputs)["y"]!)
+/// print(comparison.signalToNoise, "dB")
+/// ```
 public struct Comparison: Sendable, Hashable {
+  /// Elements of all samples together.
   public private(set) var elementCount = 0
+  /// Samples that were added.
   public private(set) var sampleCount = 0
+  /// Largest magnitude of a difference; infinite where one side alone is NaN.
   public private(set) var largestDifference: Double = 0
   private var signal = 0.0
   private var noise = 0.0
@@ -21,6 +30,7 @@ public struct Comparison: Sendable, Hashable {
   private var agreeingRowCount = 0
   private var rowLength = 0
 
+  /// Of no samples.
   public init() {}
 
   /// Signal to quantization noise in dB, `10·log10(Σ r² / Σ (r − m)²)`; infinite where nothing
@@ -28,14 +38,11 @@ public struct Comparison: Sendable, Hashable {
   public var signalToNoise: Double {
     guard noise > 0 else { return .infinity }
     guard signal > 0 else { return -.infinity }
-    return 10 * log10(signal / noise)
+    return Comparison.decibels(signal / noise)
   }
 
-  /// A ratio of powers in whole dB, for people.
-  static func decibels(_ ratio: Double) -> Int {
-    let decibels = 10 * log10(ratio)
-    return decibels.isFinite ? Int(decibels.rounded()) : decibels > 0 ? 999 : -999
-  }
+  /// A ratio of powers in dB.
+  public static func decibels(_ ratio: Double) -> Double { 10 * log10(ratio) }
 
   /// Cosine of the angle between the two; 1 where both are zero.
   public var cosine: Double {
@@ -49,9 +56,9 @@ public struct Comparison: Sendable, Hashable {
     rowLength > 1 && rowCount > 0 ? Double(agreeingRowCount) / Double(rowCount) : nil
   }
 
-  /// Adds one sample.
-  /// - Parameters: two float32 tensors.
-  /// - Throws: `invalidInput` if the extents or types differ.
+  /// Adds one sample. Elements of other types than float32 are compared as the numbers that they
+  /// are.
+  /// - Throws: `invalidInput` if shapes or element types differ.
   public mutating func add(reference: Tensor, measured: Tensor) throws(QMError) {
     guard reference.shape == measured.shape, reference.elementType == measured.elementType else {
       throw .invalidInput("found \(measured), expected \(reference)")
@@ -72,6 +79,10 @@ public struct Comparison: Sendable, Hashable {
     add(left.elements(), right.elements(), rowLength: reference.shape.last ?? 1)
   }
 
+  /// Adds one sample.
+  /// - Parameters:
+  ///   - reference: as many elements as `measured` has.
+  ///   - length: elements of a row, whose largest ``topOneAgreement`` compares.
   public mutating func add(_ reference: [Float], _ measured: [Float], rowLength length: Int) {
     sampleCount += 1
     elementCount += reference.count

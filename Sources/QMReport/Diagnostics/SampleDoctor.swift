@@ -65,7 +65,8 @@ public struct SampleDoctor: Sendable {
       remarks.append(
         Remark(
           sample: nil, input: nil,
-          text: "\(sampleCount) \(sampleCount == 1 ? "sample is" : "samples are") few: ranges learnt "
+          text:
+            "\(sampleCount) \(sampleCount == 1 ? "sample is" : "samples are") few: ranges learnt "
             + "from fewer than \(SampleDoctor.enoughSamples) seldom hold for others"))
     }
     for input in graph.inputs {

@@ -1,0 +1,42 @@
+import QMTensor
+
+extension QMError {
+  /// The one line that a tool prints, remedies in the words of its options.
+  var line: String { description { $0.withOptions } }
+}
+
+extension QMError.Code {
+  /// The exit status of the tools, after sysexits(3) where it has a number.
+  var exitStatus: Int32 {
+    switch self {
+    case .outOfTolerance: 1
+    case .qualityTooLow: 2
+    case .usage: 64
+    case .malformed, .unsupported, .invalidInput: 65
+    case .cannotOpen: 66
+    case .cannotWrite: 73
+    // `internalFault` and `outOfMemory`, and what a later version of the libraries adds.
+    default: 70
+    }
+  }
+}
+
+extension Remedy {
+  /// The remedy as part of a sentence, with the option that does it.
+  fileprivate var withOptions: String {
+    switch self {
+    case .giveSamples: "give --samples"
+    case .useDynamicActivations: "use --activations dynamic"
+    case .useRanges(let name): "use --ranges \(name)"
+    case .useBits(let bits): "use --bits \(bits)"
+    case .useScalesPerChannel: "leave out --per-tensor"
+    case .acceptQuality: "accept it with --min-sqnr 0"
+    case .cutBefore: "cut the graph before it with --output"
+    case .cutAfter: "make its result an input of the graph with --input"
+    case .stateShape(let name): "state its shape: --input '\(name.abbreviated)=1,3,height,width'"
+    case .setInputs(let which): "give \(which) a value with --set"
+    case .listNodes: "--explain lists the nodes as they are after the passes"
+    case .changeModel(let how): how
+    }
+  }
+}

@@ -1,0 +1,43 @@
+import QMFormat
+import QMReport
+import QMTensor
+
+extension Console {
+  /// The figures of all outputs, one a line.
+  func table(of reports: [OutputReport]) {
+    table(
+      ["output", "SQNR", "largest difference", "cosine", "top-1 agrees", "samples"],
+      reports.map { report in
+        [
+          report.name.abbreviated, Units.decibels(report.signalToNoiseDecibels),
+          Units.significant(report.largestDifference), Units.fixed(report.cosine, 6),
+          report.topOneAgreement.map { Units.percent($0) } ?? "–", "\(report.samples)",
+        ]
+      }, trailing: [1, 2, 3, 4, 5])
+  }
+
+  /// How every node runs, and how many run in each way.
+  func table(of reports: [NodeReport]) {
+    table(
+      ["node", "operation", "runs as", "why"],
+      reports.map { [$0.name.abbreviated, $0.operation, $0.way, $0.reason] })
+    let counts = Program.Metadata.Way.allCases.map { way in
+      "\(reports.count { $0.way == way.name }) \(way.name)"
+    }
+    line("  \(Units.count(reports.count, "node")): \(counts.joined(separator: ", "))")
+  }
+
+  /// What became of all arrays, one a line.
+  func table(of reports: [ArrayReport]) {
+    table(
+      ["array", "extents", "stored as", "bytes", "SQNR", "largest difference"],
+      reports.map { report in
+        [
+          report.name.abbreviated, report.shape.map(String.init).joined(separator: "×"),
+          report.form, "\(report.bytes)",
+          report.signalToNoiseDecibels.map(Units.decibels) ?? "exact",
+          report.largestDifference.map { Units.significant($0) } ?? "0",
+        ]
+      }, trailing: [3, 4, 5])
+  }
+}

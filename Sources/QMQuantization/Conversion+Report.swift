@@ -1,0 +1,46 @@
+import QMFormat
+import QMReport
+import QMTensor
+
+extension Conversion {
+  /// How close each output is to the float network, in the order of the outputs; empty where there
+  /// were no samples.
+  public var outputReports: [OutputReport] {
+    program.outputs.compactMap { output in
+      comparisons[output.name].map { OutputReport(output.name, $0) }
+    }
+  }
+}
+
+extension Checkpoint {
+  /// What became of each array.
+  /// - Parameter file: the bytes that the program was encoded to.
+  /// - Throws: `malformed` if the bytes are no such file; `outOfMemory`.
+  public func arrayReports(in file: [UInt8]) throws(QMError) -> [ArrayReport] {
+    let copy = try file.withUnsafeBytes { (bytes) in
+      Result { () throws(QMError) in try Buffer.copying(bytes) }
+    }.get()
+    let byteCounts = try QMFile(copy).storedByteCounts
+    // Codes and scales by the value that they are dequantized to.
+    var operands: [Int: [Int]] = [:]
+    for node in program.nodes { operands[node.outputs[0]] = node.inputs.compactMap(\.self) }
+    return program.outputs.map { output in
+      let stored = operands[output.value] ?? [output.value]
+      let comparison = comparisons[output.name].flatMap { stored.count > 1 ? $0 : nil }
+      return ArrayReport(
+        name: output.name, shape: program.values[output.value].type.shape.extents ?? [],
+        form: Checkpoint.form(of: program.values[stored[0]].type),
+        bytes: stored.compactMap { program.values[$0].constant }
+          .reduce(0) { $0 + byteCounts[$1] },
+        signalToNoiseDecibels: comparison?.signalToNoise,
+        largestDifference: comparison?.largestDifference)
+    }
+  }
+
+  private static func form(of type: ValueType) -> String {
+    guard case .weights(let bits, let granularity) = type.quantization else {
+      return "\(type.elementType)"
+    }
+    return "\(bits.bits)-bit \(granularity.shortDescription)"
+  }
+}

@@ -1,0 +1,36 @@
+import QMFormat
+
+/// How one node of a program runs.
+public struct NodeReport: Codable, Hashable, Sendable {
+  public let name: String
+  /// Name of the operation: `Convolution`.
+  public let operation: String
+  /// `integer`, `table`, `move` or `float`.
+  public let way: String
+  /// Why it runs so.
+  public let reason: String
+
+  public init(_ node: Program.Node, _ note: Program.Metadata.Note) {
+    name = node.name
+    operation = node.operation.name
+    way = note.way.name
+    reason = note.reason
+  }
+
+  /// All nodes of a program, in its order.
+  public static func all(of program: Program) -> [NodeReport] {
+    program.nodes.map { NodeReport($0, program.way(of: $0)) }
+  }
+}
+
+extension Program.Metadata.Way {
+  /// The word for it in reports.
+  public var name: String {
+    switch self {
+    case .integer: "integer"
+    case .table: "table"
+    case .move: "move"
+    case .float: "float"
+    }
+  }
+}

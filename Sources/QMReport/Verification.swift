@@ -1,0 +1,227 @@
+import QMFormat
+import QMOperations
+import QMRuntime
+import QMTensor
+
+/// A program compared with what is known to be right.
+///
+/// Truth, in this order: the outputs that lie beside the samples, a reference network. With neither
+/// there is a self-test: every kernel set gives the same bits as the reference loops.
+public struct Verification {
+  /// What a verification is doing.
+  public enum Phase: Hashable, Sendable {
+    case comparing(done: Int, of: Int)
+    case runningReferenceLoops(done: Int, of: Int)
+    case comparingValues(done: Int, of: Int)
+  }
+
+  /// What was found. Whether it is good enough is for the caller to say: `passed` is true.
+  public private(set) var report: VerificationReport
+
+  private let program: Program
+  private let reference: Program?
+  private let options: Model.Options
+  private let model: Model
+  private let inputs: Inputs
+
+  /// Memory that a run on seeded inputs may take, in bytes: nobody has said what shapes to expect.
+  private static let seededByteLimit = 1 << 29
+  /// Samples of a self-test, at most; the reference loops are slow.
+  private static let selfTestCount = 3
+  /// Samples of a comparison value by value, at most.
+  private static let perValueCount = 8
+
+  /// Prepares the program.
+  /// - Parameters:
+  ///   - file: where the program is from.
+  ///   - samples: nil to run inputs that are made of a seed.
+  ///   - reference: a network with the same inputs and outputs.
+  ///   - options: of all runs.
+  /// - Throws: `outOfTolerance` if the reference has other inputs or outputs; what the program
+  ///   throws where it cannot be run.
+  public init(
+    _ program: Program, of file: FileSize, samples: (any SampleSource)?, reference: Program?,
+    options: Model.Options = Model.Options()
+  ) throws(QMError) {
+    self.program = program
+    self.reference = reference
+    self.options = options
+    report = VerificationReport(
+      file: file.path, bytes: file.bytes, nodes: program.nodes.count,
+      constants: program.constants.count)
+    if let reference { try Verification.requireSamePorts(program, reference, file.path) }
+    var options = options
+    if samples == nil { options.runByteLimit = Verification.seededByteLimit }
+    let model = try within(.file(file.path)) { [options] () throws(QMError) in
+      try Model(program, options: options)
+    }
+    self.model = model
+    do throws(QMError) { inputs = try Inputs(samples, model) } catch {
+      guard reference == nil else { throw error }
+      inputs = .none
+      report.notRun = error.description
+    }
+  }
+
+  /// Runs every sample, or a few seeded inputs.
+  /// - Parameter perValue: whether values within the network are compared too, where there is a
+  ///   reference.
+  /// - Throws: `outOfTolerance` if an output has another shape than the truth, or kernel sets give
+  ///   different bits; what a run throws; with the sample as context.
+  public mutating func run(
+    perValue: Bool = false, progress: (Phase) -> Void = { _ in }
+  ) throws(QMError) {
+    try compare(progress)
+    if report.outputs.isEmpty, report.notRun == nil { try selfTest(progress) }
+    if perValue, let reference { try compareValues(with: reference, progress) }
+  }
+
+  private static func requireSamePorts(
+    _ program: Program, _ other: Program, _ file: String
+  ) throws(QMError) {
+    func names(_ program: Program) -> [[String]] {
+      [
+        program.inputs.map { program.values[$0].name }.sorted(),
+        program.outputs.map(\.name).sorted(),
+      ]
+    }
+    let (found, expected) = (names(program), names(other))
+    for (kind, pair) in zip(["inputs", "outputs"], zip(found, expected)) where pair.0 != pair.1 {
+      func list(_ names: [String]) -> String { names.map(\.abbreviated).joined(separator: ", ") }
+      throw QMError(
+        .outOfTolerance,
+        "the reference has the \(kind) \(list(pair.1)); the file has \(list(pair.0))",
+        context: [.file(file)])
+    }
+  }
+
+  private mutating func compare(_ progress: (Phase) -> Void) throws(QMError) {
+    let session = Session(model)
+    let float = try reference.map { (program) throws(QMError) in
+      Session(try Model(program, options: options))
+    }
+    var saturation = Saturation(model.program)
+    var comparisons: [String: Comparison] = [:]
+    var truths: Set<VerificationReport.Truth> = []
+    for index in 0..<inputs.count {
+      try within(.sample(inputs.name(of: index))) { () throws(QMError) in
+        let tensors = try inputs.inputs(of: index)
+        let found = try session.run(
+          tensors, observing: { (value, view) throws(QMError) in saturation.observe(value, view) })
+        var expected = try inputs.expectedOutputs(of: index)
+        if !expected.isEmpty {
+          truths.insert(.besideSamples)
+        } else if let float {
+          truths.insert(.reference)
+          expected = try float.run(tensors)
+        }
+        try add(found, expected, to: &comparisons)
+      }
+      progress(.comparing(done: index + 1, of: inputs.count))
+    }
+    report.samples = inputs.count
+    report.truth = truths.contains(.besideSamples) ? .besideSamples : truths.first ?? .none
+    report.outputs = model.outputs.compactMap { output in
+      comparisons[output.name].map { OutputReport(output.name, $0) }
+    }
+    // Seeded inputs are not what the ranges were made for.
+    if inputs.areSamples, saturation.total.elementCount > 0 {
+      report.saturation = saturation.total.share
+      report.saturated = saturation.shares.prefix(3).filter { $0.saturatedCount > 0 }
+        .map { .init(name: $0.name, share: $0.share) }
+    }
+  }
+
+  private func add(
+    _ found: [String: Tensor], _ expected: [String: Tensor],
+    to comparisons: inout [String: Comparison]
+  ) throws(QMError) {
+    for (name, tensor) in expected {
+      guard let other = found[name] else { continue }
+      guard tensor.shape == other.shape else {
+        throw QMError(
+          .outOfTolerance, "extents \(other.shape) are not those of the truth, \(tensor.shape)",
+          context: [.file(report.file), .value(name)])
+      }
+      // NumPy files may hold the truth in another float type.
+      let truth = try tensor.converted(to: other.elementType)
+      try comparisons[name, default: Comparison()].add(reference: truth, measured: other)
+    }
+  }
+
+  private mutating func selfTest(_ progress: (Phase) -> Void) throws(QMError) {
+    var test = try SelfTest(
+      program, threadCount: options.threadCount,
+      runByteLimit: inputs.areSamples ? .max : Verification.seededByteLimit)
+    let count = min(inputs.count, Verification.selfTestCount)
+    for index in 0..<count {
+      progress(.runningReferenceLoops(done: index, of: count))
+      try within(.file(report.file)) { () throws(QMError) in
+        try within(.sample(inputs.name(of: index))) { () throws(QMError) in
+          try test.check(inputs.inputs(of: index))
+        }
+      }
+    }
+    report.identicalKernels = test.kernelSets.map(\.rawValue)
+    report.selfTestSamples = test.inputCount
+  }
+
+  private mutating func compareValues(
+    with reference: Program, _ progress: (Phase) -> Void
+  ) throws(QMError) {
+    var values = try ValueComparison(program, against: reference, options: options)
+    let count = min(inputs.count, Verification.perValueCount)
+    for index in 0..<count {
+      try within(.sample(inputs.name(of: index))) { () throws(QMError) in
+        try values.add(inputs.inputs(of: index))
+      }
+      progress(.comparingValues(done: index + 1, of: count))
+    }
+    report.values = values.entries.map {
+      .init(
+        name: $0.name, operation: $0.operation,
+        signalToNoiseDecibels: $0.comparison.signalToNoise)
+    }
+  }
+}
+
+/// Given samples, or seeded inputs where there are none.
+private enum Inputs {
+  case samples(any SampleSource)
+  case seeded(SeededInputs)
+  case none
+
+  /// Runs that are made of a seed.
+  private static let seedCount = 4
+
+  init(_ samples: (any SampleSource)?, _ model: Model) throws(QMError) {
+    if let samples { self = .samples(samples) } else { self = .seeded(try SeededInputs(model)) }
+  }
+
+  var areSamples: Bool { if case .samples = self { true } else { false } }
+
+  var count: Int {
+    switch self {
+    case .samples(let samples): samples.count
+    case .seeded: Inputs.seedCount
+    case .none: 0
+    }
+  }
+
+  func name(of index: Int) -> String {
+    if case .samples(let samples) = self { samples.name(of: index) } else { "seed \(index)" }
+  }
+
+  func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
+    switch self {
+    case .samples(let samples): try samples.inputs(of: index)
+    case .seeded(let seeded): try seeded.tensors(seed: UInt64(index))
+    case .none: [:]
+    }
+  }
+
+  func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
+    guard case .samples(let samples) = self else { return [:] }
+    return try samples.expectedOutputs(of: index)
+  }
+}

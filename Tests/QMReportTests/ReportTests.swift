@@ -1,0 +1,80 @@
+import QMFormat
+import QMOperations
+import QMReport
+import QMRuntime
+import QMTensor
+import Testing
+
+/// Whoever reads the JSON of a tool gets the value that the tool had.
+@Suite struct ReportTests {
+  private func expectToComeBack<R: Report>(
+    _ report: R, sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    #expect(try R(json: report.json()) == report, sourceLocation: sourceLocation)
+  }
+
+  private func output(_ name: String, _ measured: [Float]) throws -> OutputReport {
+    var comparison = Comparison()
+    try comparison.add(
+      reference: Tensor([1, 2], [1, 2] as [Float]), measured: Tensor([1, measured.count], measured))
+    return OutputReport(name, comparison)
+  }
+
+  @Test func conversions() throws {
+    let files = (FileSize(path: "in.onnx", bytes: 4000), FileSize(path: "out.qm", bytes: 1000))
+    let report = ConversionReport(
+      source: files.0, output: files.1, bits: 4, activations: "int8", ranges: "minmax", samples: 8,
+      outputs: [try output("exact", [1, 2]), try output("near", [1, 2.5])],
+      kept: [.init(value: "v", reason: "why")], nodes: nil, seconds: 0.5)
+    #expect(report.ratio == 4)
+    try expectToComeBack(report)
+    let json = try report.json()
+    #expect(json.contains(#""sqnr_db" : "Infinity""#), "\(json)")
+    #expect(!json.contains("nodes"))
+    try expectToComeBack(
+      CheckpointReport(
+        source: files.0, output: files.1, bits: 32,
+        arrays: [
+          .init(
+            name: "w", shape: [2, 3], form: "float32", bytes: 24, signalToNoiseDecibels: nil,
+            largestDifference: nil)
+        ], seconds: 1))
+  }
+
+  @Test func verifications() throws {
+    var report = VerificationReport(file: "out.qm", bytes: 1000, nodes: 3, constants: 2)
+    try expectToComeBack(report)
+    report.truth = .besideSamples
+    report.outputs = [try output("y", [0, 2])]
+    report.saturation = 0.25
+    report.saturated = [.init(name: "x", share: 0.5)]
+    report.identicalKernels = ["reference", "portable"]
+    report.values = [.init(name: "v", operation: "Add", signalToNoiseDecibels: -.infinity)]
+    report.passed = false
+    try expectToComeBack(report)
+    try expectToComeBack(
+      CheckpointVerificationReport(file: "w.qm", bytes: 10, arrays: [], passed: true))
+  }
+
+  /// The figures of a benchmark stand among the others.
+  @Test func runs() throws {
+    var report = RunReport(model: "out.qm", threads: 2, kernels: "portable")
+    try expectToComeBack(report)
+    report.samples = 3
+    report.accuracy = 0.5
+    report.benchmark = .init(
+      runs: 10, medianMilliseconds: 2, minimumMilliseconds: 1, loadMilliseconds: 3, peakBytes: 4,
+      arenaBytes: 5, weightBytes: 6, bufferPeakBytes: 7)
+    try expectToComeBack(report)
+    #expect(try report.json().contains("\n  \"median_ms\" : 2,"))
+    try expectToComeBack(UnpackReport(model: "w.qm", output: "w.npz", arrays: 1, bytes: 24))
+  }
+
+  @Test func whatIsNoReportIsRefused() {
+    for text in ["", "{}", "[1]", "{\"file\": 3}"] {
+      #expect(throws: QMError.malformed("")) { try VerificationReport(json: text) }
+    }
+  }
+
+  @Test func digestsAreTwoDigitsAByte() { #expect([0, 9, 255].hexadecimal == "0009ff") }
+}
