@@ -5,13 +5,18 @@ import QMTensor
 /// The header is the text of a Python dictionary. It is taken apart by a tokenizer that knows
 /// strings, integers, `True`, `False` and punctuation, and nothing else; it is never evaluated.
 public struct NPYHeader: Hashable, Sendable {
+  /// Which byte of an element comes first: the least (`little`) or the most significant.
   public enum ByteOrder: Hashable, Sendable { case little, big }
+  /// Which axis runs fastest: the last (`rowMajor`, NumPy's C order) or the first.
   public enum Order: Hashable, Sendable { case rowMajor, columnMajor }
 
+  /// Type of one element.
   public var elementType: ElementType
   /// How the elements are stored; single bytes count as little.
   public var byteOrder: ByteOrder
+  /// In which order the elements are stored.
   public var order: Order
+  /// Extents, outermost axis first; empty for a scalar.
   public var shape: [Int]
   /// Where the elements begin, in bytes from the start of the file.
   public var dataOffset: Int

@@ -6,7 +6,13 @@ import QMTensor
 /// With one input and one array the array's name does not matter. Sample `i` of an array with as
 /// many axes as the model's input is its item `i` with a leading axis of 1; with one axis more it
 /// is the item itself.
+///
+/// ```swift
+/// let samples = try SampleArchive(path: "train.npz", inputs: [SampleInput("x")])
+/// let first = try samples.inputs(of: 0)["x"]!  // shape [1, …]
+/// ```
 public struct SampleArchive: SampleSource {
+  /// Path of the archive.
   public let path: String
   /// Samples in the archive.
   public let count: Int
@@ -62,6 +68,7 @@ public struct SampleArchive: SampleSource {
     return String(repeating: "0", count: max(0, width - digits.count)) + digits
   }
 
+  /// The items of all inputs.
   /// - Throws: `invalidInput` if an item has another shape than the model takes, or numbers that are
   ///   not finite or that its element type cannot hold.
   public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
@@ -79,6 +86,7 @@ public struct SampleArchive: SampleSource {
     return tensors
   }
 
+  /// The items of the outputs that have an array, each with a leading axis of 1.
   public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
     precondition((0..<count).contains(index))
     var expected: [String: Tensor] = [:]

@@ -39,6 +39,7 @@ public func sampleKey(for name: String) -> String {
 /// }
 /// ```
 public struct SampleFolder: SampleSource {
+  /// Path of the folder.
   public let path: String
   /// Every sample, in the order of the bytes of its name.
   public let stems: [String]
@@ -83,6 +84,7 @@ public struct SampleFolder: SampleSource {
     stems = files.keys.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
   }
 
+  /// Number of samples.
   public var count: Int { stems.count }
 
   /// The stem.
@@ -231,6 +233,7 @@ public struct SampleFolder: SampleSource {
 /// A folder that takes the results of a run, `<stem>.<key>.npy` for every output: what
 /// ``SampleFolder`` reads as expected outputs.
 public struct ResultFolder: Sendable {
+  /// Path of the folder.
   public let path: String
 
   /// Makes the folder unless it is there.
@@ -248,6 +251,7 @@ public struct ResultFolder: Sendable {
   }
 
   /// Writes every output of one sample; each file appears whole or not at all.
+  /// - Throws: `cannotWrite`, with the path of the file.
   public func write(_ outputs: [String: Tensor], stem: String) throws(QMError) {
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
       try NPY.write(tensor, to: Folder.path(path, stem + "." + sampleKey(for: name) + ".npy"))

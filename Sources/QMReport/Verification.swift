@@ -10,8 +10,11 @@ import QMTensor
 public struct Verification {
   /// What a verification is doing.
   public enum Phase: Hashable, Sendable {
+    /// Running samples and comparing outputs.
     case comparing(done: Int, of: Int)
+    /// Comparing kernel sets with the reference loops.
     case runningReferenceLoops(done: Int, of: Int)
+    /// Comparing values within the network.
     case comparingValues(done: Int, of: Int)
   }
 

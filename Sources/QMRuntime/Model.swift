@@ -4,15 +4,28 @@ import QMTensor
 
 /// A network ready to run: a program, with its weights rearranged for this machine.
 ///
-/// Immutable and safe to share; several runs may go on at once. One model serves inputs of any
-/// extents that its types admit.
+/// ```swift
+/// let model = try Model(contentsOf: "out.qm")
+/// for port in model.inputs { print(port.name, port.type) }  // x float32[n, 64]
+/// let outputs = try model.run(["x": Tensor([1, 64], pixels)])
+/// let scores = outputs["y"]!.elements(as: Float.self)
+/// ```
+///
+/// A model is immutable and safe to share; several runs may go on at once. One model serves inputs
+/// of all shapes that its types admit: memory is planned once for each. The results are the same
+/// bits on every machine, with every number of threads.
+///
+/// Where a run must neither copy nor allocate, or is watched, use a ``Session``.
 public final class Model: Sendable {
   /// A value that goes into a model or comes out of it.
   public struct Port: Sendable, Hashable {
+    /// Its name in the network.
     public let name: String
+    /// Element type and shape; an axis may be dynamic.
     public let type: ValueType
   }
 
+  /// How a model runs. No choice changes a bit of the results.
   public struct Options: Sendable {
     /// Threads of one run. With 1 a run stays on the thread that calls it.
     public var threadCount: Int
@@ -23,8 +36,10 @@ public final class Model: Sendable {
     /// Memory that the values of one run may take together, in bytes; a run on inputs that need
     /// more throws `outOfMemory` before it allocates.
     public var runByteLimit: Int
+    /// What weights may take while the model is open.
     public var memory: Memory
 
+    /// Options that fit an app: one thread, the fastest kernels.
     public init(
       threadCount: Int = 1, kernels: KernelSet = .best, cachedPlanCount: Int = 4,
       runByteLimit: Int = .max, memory: Memory = .standard
@@ -48,8 +63,11 @@ public final class Model: Sendable {
 
   /// The network. Of weights that kernels have rearranged, the elements here are 0.
   public let program: Program
+  /// How the model runs.
   public let options: Options
+  /// In the order of the network.
   public let inputs: [Port]
+  /// In the order of the network.
   public let outputs: [Port]
 
   var kernels: KernelSet { options.kernels }
@@ -292,8 +310,8 @@ public final class Model: Sendable {
     return byteCounts.values.reduce(0, +)
   }
 
-  /// The outputs that no input has a say in, by name. Of a file that holds weights and no network
-  /// these are its arrays, dequantized.
+  /// Outputs that depend on no input, by name. For a file of weights without a network: all its
+  /// arrays, dequantized to float32.
   public var weights: [String: Tensor] {
     var weights: [String: Tensor] = [:]
     for output in program.outputs {

@@ -114,8 +114,8 @@ extension Session {
   }
 
   /// Lends the memory of an output, in the order of ``Model/outputs``, until the next run.
-  /// A session must be prepared. Nothing where no run has told yet which branch an input chooses:
-  /// whether there is such an input, the file says, and a file ends no process.
+  /// A session must be prepared. Empty before the first run of a model whose inputs choose a branch:
+  /// that is no trap, since the file decides it and not the caller.
   public func withOutput<R, E: Error>(
     _ index: Int, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
@@ -123,8 +123,8 @@ extension Session {
     return try body(outputs.map { $0[index] } ?? UnsafeRawBufferPointer(start: nil, count: 0))
   }
 
-  /// Extents of the outputs, in the order of ``Model/outputs``; none where no run has told yet which
-  /// branch an input chooses. A session must be prepared.
+  /// Shape of each output, in the order of ``Model/outputs``; empty before the first run of a model
+  /// whose inputs choose a branch. A session must be prepared.
   public var outputExtents: [[Int]] { prepared.planned?.outputShapes ?? [] }
 
   private var prepared: Preparation {

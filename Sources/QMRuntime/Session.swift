@@ -2,9 +2,22 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// One run at a time of a ``Model``: its memory, its threads, and a plan per set of extents.
+/// One run at a time of a ``Model``: its memory, its threads, and a plan for each set of input shapes.
+///
+/// ``Model/run(_:)`` borrows a session for each call, which is enough for most apps. A session of
+/// one's own runs in memory that it lends to the caller, so that nothing is copied and, on one
+/// thread, nothing allocated:
+///
+/// ```swift
+/// let session = Session(model)
+/// try session.prepare([[1, 64]])          // shape of each input, in order
+/// session.withInput(0) { bytes in bytes.copyBytes(from: pixelBytes) }
+/// try session.runInPlace()
+/// session.withOutput(0) { bytes in use(bytes) }
+/// ```
 ///
 /// A session belongs to one task at a time: it may move between threads, and must not be shared.
+/// The model may be: make a session for each task.
 public final class Session: @unchecked Sendable {
   /// What happens to a value as it is computed: its index in the program, and its bytes, valid
   /// during the call.
@@ -17,6 +30,7 @@ public final class Session: @unchecked Sendable {
     let keepsAll: Bool
   }
 
+  /// What the session runs.
   public let model: Model
   let threads: ThreadPool
   /// The most recently used last.
@@ -24,12 +38,13 @@ public final class Session: @unchecked Sendable {
   /// What ``prepare(_:)`` left.
   var preparation: Preparation?
 
+  /// A session without memory: it comes with the first run, or with ``prepare(_:)``.
   public init(_ model: Model) {
     self.model = model
     threads = ThreadPool(threadCount: model.options.threadCount)
   }
 
-  /// Memory that values and scratch take for the extents of the last run, in bytes.
+  /// Memory that values and scratch take for the input shapes of the last run, in bytes.
   public var arenaByteCount: Int { plans.last?.plan.byteCount ?? 0 }
 
   /// Runs the model once. See ``Model/run(_:)``.

@@ -1,3 +1,5 @@
+import Synchronization
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -5,7 +7,6 @@
 #elseif canImport(Darwin)
   import Darwin
 #endif
-import Synchronization
 
 /// Bytes that several tensors may share: owned memory, or a file mapped for reading.
 ///
@@ -21,7 +22,9 @@ public final class Buffer: @unchecked Sendable {
     case mapping
   }
 
+  /// The first byte. It may be written only by whoever allocated the buffer, and not in a mapping.
   public let base: UnsafeMutableRawPointer
+  /// Size in bytes.
   public let count: Int
   private let ownership: Ownership
   /// Bytes at the start that went back to the system.
@@ -106,7 +109,8 @@ public final class Buffer: @unchecked Sendable {
   /// there afterwards. Whoever calls it must be the buffer's only user.
   package func discard(before end: UnsafeRawPointer) {
     guard case .pages = ownership else { return }
-    let byteCount = (end - UnsafeRawPointer(base)) / Self.discardedPartByteCount
+    let byteCount =
+      (end - UnsafeRawPointer(base)) / Self.discardedPartByteCount
       * Self.discardedPartByteCount
     guard byteCount > discardedByteCount else { return }
     madvise(base + discardedByteCount, byteCount - discardedByteCount, MADV_DONTNEED)
@@ -170,6 +174,7 @@ public final class Buffer: @unchecked Sendable {
     self === other || (count == other.count && memcmp(base, other.base, count) == 0)
   }
 
+  /// All bytes, valid while the buffer lives.
   public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 
   /// Whether the memory may be written: a mapping may not.

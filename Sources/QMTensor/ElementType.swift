@@ -24,6 +24,7 @@ public enum ElementType: UInt8, Hashable, Sendable, CaseIterable {
     }
   }
 
+  /// Whether the elements are floating-point numbers of any width.
   public var isFloatingPoint: Bool {
     switch self {
     case .float32, .float16, .float64, .bfloat16: true
@@ -31,10 +32,12 @@ public enum ElementType: UInt8, Hashable, Sendable, CaseIterable {
     }
   }
 
+  /// Whether the elements are integers of any width; truth values are none.
   public var isInteger: Bool { !isFloatingPoint && self != .bool }
 }
 
 extension ElementType: CustomStringConvertible {
+  /// The name that NumPy has for it: `float32`.
   public var description: String {
     switch self {
     case .float32: "float32"
@@ -56,17 +59,61 @@ extension ElementType: CustomStringConvertible {
 
 /// A Swift type whose memory layout is that of an ``ElementType``.
 public protocol TensorElement: BitwiseCopyable, Sendable, Hashable {
+  /// The element type of the same layout.
   static var elementType: ElementType { get }
 }
 
-extension Float: TensorElement { public static var elementType: ElementType { .float32 } }
-extension Double: TensorElement { public static var elementType: ElementType { .float64 } }
-extension Int8: TensorElement { public static var elementType: ElementType { .int8 } }
-extension UInt8: TensorElement { public static var elementType: ElementType { .uint8 } }
-extension Int16: TensorElement { public static var elementType: ElementType { .int16 } }
-extension UInt16: TensorElement { public static var elementType: ElementType { .uint16 } }
-extension Int32: TensorElement { public static var elementType: ElementType { .int32 } }
-extension UInt32: TensorElement { public static var elementType: ElementType { .uint32 } }
-extension Int64: TensorElement { public static var elementType: ElementType { .int64 } }
-extension UInt64: TensorElement { public static var elementType: ElementType { .uint64 } }
-extension Bool: TensorElement { public static var elementType: ElementType { .bool } }
+extension Float: TensorElement {
+  /// ``ElementType/float32``.
+  public static var elementType: ElementType { .float32 }
+}
+
+extension Double: TensorElement {
+  /// ``ElementType/float64``.
+  public static var elementType: ElementType { .float64 }
+}
+
+extension Int8: TensorElement {
+  /// ``ElementType/int8``.
+  public static var elementType: ElementType { .int8 }
+}
+
+extension UInt8: TensorElement {
+  /// ``ElementType/uint8``.
+  public static var elementType: ElementType { .uint8 }
+}
+
+extension Int16: TensorElement {
+  /// ``ElementType/int16``.
+  public static var elementType: ElementType { .int16 }
+}
+
+extension UInt16: TensorElement {
+  /// ``ElementType/uint16``.
+  public static var elementType: ElementType { .uint16 }
+}
+
+extension Int32: TensorElement {
+  /// ``ElementType/int32``.
+  public static var elementType: ElementType { .int32 }
+}
+
+extension UInt32: TensorElement {
+  /// ``ElementType/uint32``.
+  public static var elementType: ElementType { .uint32 }
+}
+
+extension Int64: TensorElement {
+  /// ``ElementType/int64``.
+  public static var elementType: ElementType { .int64 }
+}
+
+extension UInt64: TensorElement {
+  /// ``ElementType/uint64``.
+  public static var elementType: ElementType { .uint64 }
+}
+
+extension Bool: TensorElement {
+  /// ``ElementType/bool``.
+  public static var elementType: ElementType { .bool }
+}

@@ -61,6 +61,7 @@ public struct QMError: Error, Sendable {
     case offset(Int)
   }
 
+  /// What kind of error it is.
   public let code: Code
   /// What was found and what was expected, without a stop at the end.
   public let message: String
@@ -69,6 +70,7 @@ public struct QMError: Error, Sendable {
   /// Where it happened, outermost first.
   public private(set) var context: [Context]
 
+  /// An error with all that is known of it.
   public init(
     _ code: Code, _ message: String, remedies: [Remedy] = [], context: [Context] = []
   ) {
@@ -85,25 +87,34 @@ public struct QMError: Error, Sendable {
 }
 
 extension QMError {
+  /// What is asked for does not exist.
   public static func usage(_ message: String, remedies: Remedy...) -> QMError {
     QMError(.usage, message, remedies: remedies)
   }
+  /// Well formed, and beyond what this version does.
   public static func unsupported(_ message: String, remedies: Remedy...) -> QMError {
     QMError(.unsupported, message, remedies: remedies)
   }
+  /// A file or model contradicts its own rules.
   public static func malformed(_ message: String) -> QMError { QMError(.malformed, message) }
+  /// A file or folder cannot be opened or read.
   public static func cannotOpen(_ message: String) -> QMError { QMError(.cannotOpen, message) }
+  /// A file or folder cannot be made or written.
   public static func cannotWrite(_ message: String) -> QMError { QMError(.cannotWrite, message) }
+  /// A tensor or a sample does not fit the model.
   public static func invalidInput(_ message: String) -> QMError { QMError(.invalidInput, message) }
+  /// A fault of this package.
   public static func internalFault(_ message: String) -> QMError {
     QMError(.internalFault, message)
   }
+  /// So many bytes could not be allocated.
   public static func outOfMemory(byteCount: Int) -> QMError {
     QMError(.outOfMemory, "could not allocate \(byteCount) bytes")
   }
 }
 
 extension QMError: Equatable {
+  /// Whether the codes are equal, whatever the messages.
   public static func == (left: QMError, right: QMError) -> Bool { left.code == right.code }
 }
 
@@ -125,6 +136,7 @@ extension QMError: CustomStringConvertible {
 }
 
 extension QMError.Context: CustomStringConvertible {
+  /// The place as it stands in a line: a path, `node 'conv1' (Conv)`, `byte 12`.
   public var description: String {
     switch self {
     case .file(let path): path

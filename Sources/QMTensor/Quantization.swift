@@ -1,5 +1,6 @@
 /// Bits of one stored weight code, 2 to 8.
 public struct BitWidth: Hashable, Sendable, Comparable {
+  /// 2 to 8.
   public let bits: Int
 
   /// - Returns: nil outside 2...8.
@@ -8,6 +9,7 @@ public struct BitWidth: Hashable, Sendable, Comparable {
     self.bits = bits
   }
 
+  /// 8 bits.
   public static let eight = BitWidth(8)!
 
   /// The codes of a symmetric grid, ±(2^(bits-1) − 1): the most negative code is left out,
@@ -23,12 +25,15 @@ public struct BitWidth: Hashable, Sendable, Comparable {
     return -half...(half - 1)
   }
 
+  /// Fewer bits come first.
   public static func < (left: BitWidth, right: BitWidth) -> Bool { left.bits < right.bits }
 }
 
 /// Which weights share a scale.
 public enum Granularity: Hashable, Sendable {
+  /// All weights of the tensor.
   case perTensor
+  /// Weights of one index along `axis`.
   case perChannel(axis: Int)
   /// Consecutive `size` elements along `axis` (the reduction axis) share a scale.
   case perGroup(axis: Int, size: Int)
@@ -49,10 +54,14 @@ public enum Quantization: Hashable, Sendable {
 
 /// What is known of a value before a run.
 public struct ValueType: Hashable, Sendable {
+  /// Type of one stored element.
   public var elementType: ElementType
+  /// Extents, as far as they are known.
   public var shape: Shape
+  /// What the elements stand for.
   public var quantization: Quantization
 
+  /// A type; without a quantization the elements are the numbers.
   public init(_ elementType: ElementType, _ shape: Shape, _ quantization: Quantization = .none) {
     self.elementType = elementType
     self.shape = shape
@@ -61,6 +70,7 @@ public struct ValueType: Hashable, Sendable {
 }
 
 extension ValueType: CustomStringConvertible {
+  /// `float32[1, 64]`; scale and zero point follow where they are fixed.
   public var description: String {
     switch quantization {
     case .none: "\(elementType)\(shape)"

@@ -33,6 +33,7 @@ public protocol SampleSource: Sendable {
 }
 
 extension SampleSource {
+  /// No output is known.
   public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] { [:] }
 
   /// At most `limit` of the samples, evenly over all, the first included.
@@ -54,11 +55,15 @@ public struct SampleSubset: SampleSource {
     self.indices = indices
   }
 
+  /// Number of samples that are taken.
   public var count: Int { indices.count }
+  /// As the whole calls it.
   public func name(of index: Int) -> String { whole.name(of: indices[index]) }
+  /// - Throws: as the whole does.
   public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
     try whole.inputs(of: indices[index])
   }
+  /// - Throws: as the whole does.
   public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
     try whole.expectedOutputs(of: indices[index])
   }
@@ -66,11 +71,15 @@ public struct SampleSubset: SampleSource {
 
 /// An input of the network that samples are for.
 public struct SampleInput: Hashable, Sendable {
+  /// The input's name in the network.
   public let name: String
   /// What the network takes: arrays of other shapes are refused, arrays of another element type are
   /// converted (``Tensor/converted(to:)``). With nil they come as they are.
   public let type: ValueType?
 
+  /// - Parameters:
+  ///   - name: of the input in the network.
+  ///   - type: what the network takes; nil takes every array as it is.
   public init(_ name: String, _ type: ValueType? = nil) {
     self.name = name
     self.type = type

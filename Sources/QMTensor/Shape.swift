@@ -1,6 +1,15 @@
-/// The extents of a tensor, outermost axis first. An axis is a number, or free until a run fixes it.
+/// The shape of a value, outermost axis first. The extent of an axis is a number, or dynamic until a
+/// run fixes it.
+///
+/// ```swift
+/// let images: Shape = [.free("batch"), 3, 224, 224]
+/// images.admits([8, 3, 224, 224])  // true
+/// images.extents                   // nil: the batch is not known yet
+/// ```
 public struct Shape: Hashable, Sendable {
+  /// One axis: its extent, or the name of what fixes it.
   public enum Axis: Hashable, Sendable {
+    /// The extent is known.
     case fixed(Int)
     /// Known only when a run begins. Two axes with one non-empty name are equal then;
     /// an empty name says nothing.
@@ -24,11 +33,15 @@ public struct Shape: Hashable, Sendable {
   /// Bytes of a free axis's name, at most; one that would be longer is left out.
   public static let nameLimit = 120
 
+  /// All axes, outermost first.
   public var axes: [Axis]
 
+  /// A shape of these axes, outermost first.
   public init(_ axes: [Axis]) { self.axes = axes }
+  /// A shape whose extents are all known, outermost first.
   public init(_ extents: [Int]) { axes = extents.map(Axis.fixed) }
 
+  /// Number of axes; 0 for a scalar.
   public var rank: Int { axes.count }
 
   /// The extents, or nil while an axis is free.
@@ -42,6 +55,7 @@ public struct Shape: Hashable, Sendable {
     return extents
   }
 
+  /// Axis `index`, counted from the outermost.
   public subscript(index: Int) -> Axis {
     get { axes[index] }
     set { axes[index] = newValue }
@@ -82,18 +96,22 @@ public struct Shape: Hashable, Sendable {
 }
 
 extension Shape.Axis: ExpressibleByIntegerLiteral {
+  /// An axis of this extent.
   public init(integerLiteral value: Int) { self = .fixed(value) }
 }
 
 extension Shape: ExpressibleByArrayLiteral {
+  /// A shape of these axes, outermost first.
   public init(arrayLiteral elements: Axis...) { self.init(elements) }
 }
 
 extension Shape: CustomStringConvertible {
+  /// `[batch, 3, 224, 224]`.
   public var description: String { "[" + axes.map(\.description).joined(separator: ", ") + "]" }
 }
 
 extension Shape.Axis: CustomStringConvertible {
+  /// The extent, or the name of a dynamic axis; `?` where it has none.
   public var description: String {
     switch self {
     case .fixed(let extent): "\(extent)"

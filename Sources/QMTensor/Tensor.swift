@@ -8,10 +8,24 @@
 
 /// A dense array in row-major order: a typed, shaped view of a ``Buffer``. Copies share the buffer.
 /// The first element is aligned to its size.
+///
+/// ```swift
+/// let image = try Tensor([1, 64], pixels)                // float32, from [Float]
+/// let zeros = try Tensor(zeros: .int64, [2, 3])
+/// let half = try image.converted(to: .float16)           // or throws what does not fit
+/// let numbers = image.elements(as: Float.self)           // a copy
+/// let sum = image.withElements(as: Float.self) { $0.reduce(0, +) }  // without one
+/// ```
+///
+/// Memory that cannot be had is an error, and not the end of the process.
 public struct Tensor: Sendable {
+  /// Type of one element.
   public let elementType: ElementType
+  /// Extents, outermost axis first; empty for a scalar.
   public let shape: [Int]
+  /// What holds the elements, maybe beside those of other tensors.
   public let buffer: Buffer
+  /// First byte of the elements in ``buffer``.
   public let byteOffset: Int
 
   /// A view of `shape` elements from `byteOffset` on; a copy where they are misaligned, as they may
@@ -40,12 +54,15 @@ public struct Tensor: Sendable {
   }
 
   /// Zeros.
+  /// - Throws: `malformed` if the extents are negative or overflow; `outOfMemory`.
   public init(zeros elementType: ElementType, _ shape: [Int]) throws(QMError) {
     let size = try Tensor.byteCount(of: elementType, shape)
     try self.init(elementType, shape, buffer: Buffer.allocate(byteCount: size))
   }
 
-  /// The given elements. The number of elements must be the product of the extents.
+  /// A copy of the given elements, in row-major order.
+  /// - Throws: `invalidInput` unless the number of elements is the product of the extents;
+  ///   `outOfMemory`.
   public init<Element: TensorElement>(_ shape: [Int], _ elements: [Element]) throws(QMError) {
     guard Shape.elementCount(of: shape) == elements.count else {
       throw .invalidInput("\(elements.count) elements do not fill extents \(shape)")
@@ -69,7 +86,7 @@ public struct Tensor: Sendable {
     body(UnsafeMutableBufferPointer(start: start, count: elementCount))
   }
 
-  /// Memory that a tensor takes.
+  /// Memory that a tensor takes, in bytes.
   /// - Throws: `malformed` if the extents are negative or their product overflows.
   public static func byteCount(of elementType: ElementType, _ shape: [Int]) throws(QMError) -> Int {
     guard let count = Shape.elementCount(of: shape) else {
@@ -80,8 +97,11 @@ public struct Tensor: Sendable {
     return size
   }
 
+  /// Product of the extents; 1 for a scalar.
   public var elementCount: Int { shape.reduce(1, *) }
+  /// Memory that the elements take, in bytes.
   public var byteCount: Int { elementCount * elementType.byteCount }
+  /// Element type and shape.
   public var type: ValueType { ValueType(elementType, Shape(shape)) }
 
   /// The bytes, valid while the buffer lives.
@@ -89,7 +109,8 @@ public struct Tensor: Sendable {
     UnsafeRawBufferPointer(start: buffer.base + byteOffset, count: byteCount)
   }
 
-  /// The elements. The element type must be `Element`'s.
+  /// Lends the elements, in row-major order, for the time of the call.
+  /// - Precondition: ``elementType`` is `Element`'s.
   public func withElements<Element: TensorElement, R, E: Error>(
     as: Element.Type = Element.self, _ body: (UnsafeBufferPointer<Element>) throws(E) -> R
   ) throws(E) -> R {
@@ -100,12 +121,14 @@ public struct Tensor: Sendable {
     return try body(UnsafeBufferPointer(start: start, count: elementCount))
   }
 
-  /// The elements as an array. The element type must be `Element`'s.
+  /// A copy of the elements, in row-major order.
+  /// - Precondition: ``elementType`` is `Element`'s.
   public func elements<Element: TensorElement>(as type: Element.Type = Element.self) -> [Element] {
     withElements(as: type) { (elements) in Array(elements) }
   }
 
-  /// The same bytes under other extents with the same product.
+  /// The same bytes under another shape.
+  /// - Throws: `malformed` unless the extents have the same product.
   public func reshaped(_ shape: [Int]) throws(QMError) -> Tensor {
     guard Shape.elementCount(of: shape) == elementCount else {
       throw .malformed("\(elementCount) elements do not fill extents \(shape)")
@@ -121,5 +144,6 @@ public struct Tensor: Sendable {
 }
 
 extension Tensor: CustomStringConvertible {
+  /// `float32[1, 64]`.
   public var description: String { "\(elementType)\(shape)" }
 }

@@ -2,11 +2,15 @@ import QMTensor
 
 /// How many items a classifier gets right.
 public struct Accuracy: Sendable, Hashable {
+  /// Items that have a label.
   public private(set) var itemCount = 0
+  /// Items whose highest score is at their label.
   public private(set) var rightCount = 0
 
+  /// Of no items.
   public init() {}
 
+  /// Share of the items that are right, 0 to 1; 0 where there are none.
   public var share: Double { itemCount == 0 ? 0 : Double(rightCount) / Double(itemCount) }
 
   /// Adds one sample.

@@ -5,15 +5,19 @@ import QMTensor
 /// What a sample of an input looks like: its extents, and, of a few integers, which may choose what
 /// a network does, their values. A converted file remembers one of each input.
 public struct InputExample: Hashable, Sendable {
+  /// Extents of the sample, outermost axis first.
   public let extents: [Int]
-  /// nil where the elements do not matter.
+  /// The elements in row-major order; nil where they do not matter.
   public private(set) var integers: [Int64]?
 
   /// Integers whose values are remembered, at most.
   private static let largestCount = 16
 
+  /// A sample whose elements do not matter.
   public init(extents: [Int]) { self.extents = extents }
 
+  /// What is worth remembering of a sample.
+  /// - Throws: `outOfMemory`.
   public init(_ tensor: Tensor) throws(QMError) {
     extents = tensor.shape
     guard tensor.elementType.isInteger, tensor.elementCount <= InputExample.largestCount else {

@@ -4,11 +4,15 @@ import QMTensor
 
 /// Where the time of a run goes: per node and kernel, over any number of runs.
 public struct Profile {
+  /// What is known of one node.
   public struct Entry: Sendable {
+    /// Name of the node.
     public let node: String
+    /// Name of the operation: `Convolution`.
     public let operation: String
     /// How it runs: on integers, as a table, a move or in float.
     public let way: Program.Metadata.Way
+    /// Name of the kernel that ran it.
     public let kernel: String
     /// All runs together.
     public let seconds: Double
@@ -20,11 +24,14 @@ public struct Profile {
   /// Multiply-adds of each node, counted in the first run.
   private var work: [Int: Int] = [:]
   private var times: [Int: (kernel: String, duration: Duration)] = [:]
+  /// Runs that were timed.
   public private(set) var runCount = 0
 
+  /// - Parameter program: that the sessions run.
   public init(_ program: Program) { self.program = program }
 
-  /// One run.
+  /// Times one run.
+  /// - Throws: what the run throws.
   public mutating func run(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
     if runCount == 0 { work = try Work.multiplyAddsByNode(session, inputs) }
     let clock = ContinuousClock()
@@ -56,6 +63,7 @@ public struct Profile {
 }
 
 extension Duration {
+  /// The duration in seconds.
   public var seconds: Double {
     Double(components.seconds) + Double(components.attoseconds) * 1e-18
   }

@@ -8,8 +8,11 @@ import QMTensor
 public struct SampleDoctor: Sendable {
   /// What looks wrong, with one sample or with all of them.
   public struct Remark: Hashable, Sendable {
+    /// Name of the sample; nil where it is about all of them.
     public let sample: String?
+    /// Name of the input; nil where it is about all of them.
     public let input: String?
+    /// What looks wrong, and what to do.
     public let text: String
   }
 
@@ -40,6 +43,7 @@ public struct SampleDoctor: Sendable {
   /// - Parameter graph: the network that the samples are for.
   public init(_ graph: Graph) { self.graph = graph }
 
+  /// Takes in one sample.
   public mutating func examine(_ inputs: [String: Tensor], sample: String) {
     sampleCount += 1
     for (name, tensor) in inputs where tensor.elementType == .float32 && tensor.elementCount > 0 {

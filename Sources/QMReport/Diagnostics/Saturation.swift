@@ -2,13 +2,18 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// How often activations on fixed int8 grids met an end of their range: there a number may have
+/// How often int8 activations with fixed ranges met an end of their range: there a number may have
 /// been clipped.
 public struct Saturation {
+  /// How often it happened in one value, or in all.
   public struct Share: Sendable, Hashable {
+    /// Name of the value; empty for all together.
     public let name: String
+    /// Elements that met an end of their range.
     public let saturatedCount: Int
+    /// Elements that were seen.
     public let elementCount: Int
+    /// Of the elements, 0 to 1.
     public var share: Double {
       elementCount == 0 ? 0 : Double(saturatedCount) / Double(elementCount)
     }
@@ -17,9 +22,13 @@ public struct Saturation {
   private let program: Program
   private var counts: [Int: (saturated: Int, elements: Int)] = [:]
 
+  /// - Parameter program: whose values are observed.
   public init(_ program: Program) { self.program = program }
 
-  /// Takes in a value as it is computed; values that are not on a fixed int8 grid are passed over.
+  /// Takes in a value as it is computed; values that are not int8 with a fixed range are passed over.
+  /// - Parameters:
+  ///   - value: its number in the program.
+  ///   - view: its elements.
   public mutating func observe(_ value: Int, _ view: TensorView) {
     guard view.elementType == .int8, case .fixed(_, let zeroPoint) = view.quantization else {
       return

@@ -5,6 +5,7 @@ import QMTensor
 
 /// Inputs made of a seed, for checks that need a run and have no sample.
 public struct SeededInputs: Sendable {
+  /// What the inputs are for.
   public let model: Model
   private let examples: [InputExample]
 

@@ -8,11 +8,14 @@ public struct SelfTest {
   private let sessions: [(kernels: KernelSet, session: Session)]
   /// Ways that were compared, the reference loops first.
   public var kernelSets: [KernelSet] { sessions.map(\.kernels) }
+  /// Samples on which all ways gave the same bits.
   public private(set) var inputCount = 0
 
+  /// Prepares the program for each way to compute it.
   /// - Parameters:
   ///   - kernelSets: compared with the reference loops.
-  ///   - runByteLimit: memory that the values of a run may take.
+  ///   - runByteLimit: memory that the values of a run may take, in bytes.
+  /// - Throws: what preparing the program throws.
   public init(
     _ program: Program, kernelSets: [KernelSet] = KernelSet.available, threadCount: Int = 1,
     runByteLimit: Int = .max

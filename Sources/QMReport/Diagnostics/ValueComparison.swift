@@ -4,12 +4,15 @@ import QMRuntime
 import QMTensor
 
 /// Compares two programs value by value, by the names that both have, to show where an error
-/// arises. Codes are compared as the real numbers that they stand for.
+/// arises. Codes are compared as the numbers that they stand for.
 public struct ValueComparison {
+  /// One value that both programs have.
   public struct Entry: Sendable {
+    /// Its name in both.
     public let name: String
     /// Operation that computes the value in the measured program; empty for an input.
     public let operation: String
+    /// Over all samples.
     public let comparison: Comparison
   }
 
@@ -20,6 +23,8 @@ public struct ValueComparison {
   private let referenceNumbers: [String: Int]
   private var comparisons: [Int: Comparison] = [:]
 
+  /// Prepares two programs with inputs of the same names.
+  /// - Throws: what preparing them throws.
   public init(
     _ measured: Program, against reference: Program, options: Model.Options = Model.Options()
   ) throws(QMError) {
@@ -43,6 +48,7 @@ public struct ValueComparison {
   }
 
   /// Runs both programs on one sample.
+  /// - Throws: what the runs throw.
   public mutating func add(_ inputs: [String: Tensor]) throws(QMError) {
     let wanted = Set(names.values.compactMap { referenceNumbers[$0] })
     var expected: [Int: (shape: [Int], numbers: [Float])] = [:]

@@ -7,24 +7,29 @@ import QMTensor
 /// Weights are the constants that a product reads as its weights and the tables that a Gather
 /// looks up.
 public struct WeightSummary: Sendable, Hashable {
+  /// Elements of all weights.
   public private(set) var weightCount = 0
+  /// Elements of the weights that are codes.
   public private(set) var quantizedWeightCount = 0
   /// Bits of all weights, as wide as their codes or elements.
   public private(set) var codeBitCount = 0
   /// Bytes of the file that the weights take, without their scales.
   public private(set) var storedByteCount = 0
 
-  /// 1 where there are no weights.
+  /// Share of the weights that are codes, 0 to 1; 1 where there are no weights.
   public var quantizedShare: Double {
     weightCount == 0 ? 1 : Double(quantizedWeightCount) / Double(weightCount)
   }
+  /// Bits of one weight, as wide as its code or element is.
   public var codeBitsPerWeight: Double {
     weightCount == 0 ? 0 : Double(codeBitCount) / Double(weightCount)
   }
+  /// Bits of the file for one weight, without scales.
   public var storedBitsPerWeight: Double {
     weightCount == 0 ? 0 : Double(8 * storedByteCount) / Double(weightCount)
   }
 
+  /// Counts the weights of an opened file.
   public init(_ file: QMFile) {
     let outline = file.outline
     let stored = file.storedByteCounts

@@ -5,16 +5,18 @@ import QMTensor
 
 /// Multiply-adds of a program's products, for the extents of one run.
 public struct Work: Sendable, Hashable {
+  /// Of all products.
   public private(set) var multiplyAdds = 0
   /// Those on integer operands.
   public private(set) var integerMultiplyAdds = 0
 
-  /// 1 where there is no product.
+  /// Share of the multiply-adds on integers, 0 to 1; 1 where there is no product.
   public var integerShare: Double {
     multiplyAdds == 0 ? 1 : Double(integerMultiplyAdds) / Double(multiplyAdds)
   }
 
   /// Counts one run of a session.
+  /// - Throws: what the run throws.
   public init(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
     let program = session.model.program
     for (node, count) in try Work.multiplyAddsByNode(session, inputs) {

@@ -2,16 +2,21 @@
 public struct ConversionReport: Report {
   /// A value that stays float32 where others have fixed ranges, and why.
   public struct FloatValue: Codable, Hashable, Sendable {
+    /// Name of the value.
     public let value: String
+    /// Why, as a phrase: `no sample computes it`.
     public let reason: String
 
+    /// A value and its reason.
     public init(value: String, reason: String) {
       self.value = value
       self.reason = reason
     }
   }
 
+  /// The network's file.
   public let source: FileSize
+  /// The file that was written.
   public let output: FileSize
   /// Bytes of the source over bytes of the output.
   public let ratio: Double
@@ -32,6 +37,7 @@ public struct ConversionReport: Report {
   /// Time of the whole conversion.
   public let seconds: Double
 
+  /// A report with all its figures; the ratio follows from the files.
   public init(
     source: FileSize, output: FileSize, bits: Int, activations: String, ranges: String?,
     samples: Int, outputs: [OutputReport], kept: [FloatValue], nodes: [NodeReport]?,
@@ -53,16 +59,20 @@ public struct ConversionReport: Report {
 
 /// What `qconvert` made of arrays without a network.
 public struct CheckpointReport: Report {
+  /// The file of the arrays.
   public let source: FileSize
+  /// The file that was written.
   public let output: FileSize
   /// Bytes of the source over bytes of the output.
   public let ratio: Double
   /// Bits of a weight that were asked for; 32 where arrays stay float32.
   public let bits: Int
+  /// In the order of the source.
   public let arrays: [ArrayReport]
   /// Time of the whole conversion.
   public let seconds: Double
 
+  /// A report with all its figures; the ratio follows from the files.
   public init(
     source: FileSize, output: FileSize, bits: Int, arrays: [ArrayReport], seconds: Double
   ) {
@@ -77,7 +87,9 @@ public struct CheckpointReport: Report {
 
 /// One array of a file of weights.
 public struct ArrayReport: Codable, Hashable, Sendable {
+  /// Its name in the file.
   public let name: String
+  /// Extents, outermost axis first.
   public let shape: [Int]
   /// How the elements are stored: `4-bit per channel`, `float32`.
   public let form: String
@@ -88,6 +100,7 @@ public struct ArrayReport: Codable, Hashable, Sendable {
   /// Largest magnitude of a difference; nil where the elements are the numbers given.
   public let largestDifference: Double?
 
+  /// A report with all its figures.
   public init(
     name: String, shape: [Int], form: String, bytes: Int, signalToNoiseDecibels: Double?,
     largestDifference: Double?

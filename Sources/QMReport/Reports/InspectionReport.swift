@@ -6,6 +6,7 @@ import QMTensor
 public struct InspectionReport: Report {
   /// An input or output of the network.
   public struct Port: Codable, Hashable, Sendable {
+    /// Its name in the network.
     public let name: String
     /// Element type: `float32`.
     public let type: String
@@ -21,11 +22,13 @@ public struct InspectionReport: Report {
 
   /// A tensor of the file.
   public struct Constant: Codable, Hashable, Sendable {
+    /// Its name in the network, or empty.
     public let name: String
     /// Element type: `int8`.
     public let type: String
     /// Bits of one code or element.
     public let bits: Int
+    /// Extents, outermost axis first.
     public let shape: [Int]
     /// What shares a scale; nil where the elements are the numbers.
     public let granularity: String?
@@ -45,15 +48,19 @@ public struct InspectionReport: Report {
 
   /// A note of the file.
   public struct Entry: Codable, Hashable, Sendable {
+    /// What the note is about.
     public let key: String
+    /// What it says.
     public let value: String
   }
 
   /// A figure that was measured when the file was made.
   public struct Measurement: Codable, Hashable, Sendable {
+    /// Name of the output.
     public let output: String
-    /// `SQNR`, say, in the unit that the format states.
+    /// What was measured, with its unit: `SQNR in dB`.
     public let measure: String
+    /// In that unit.
     public let value: Double
     /// Samples that it was measured on.
     public let samples: Int
@@ -75,10 +82,15 @@ public struct InspectionReport: Report {
   public let recipe: [Entry]
   /// Notes beside it.
   public let entries: [Entry]
+  /// How close the outputs were to the float network when the file was made.
   public let measurements: [Measurement]
+  /// In the order of the network.
   public let inputs: [Port]
+  /// In the order of the network.
   public let outputs: [Port]
+  /// In the order of the file.
   public let constants: [Constant]
+  /// In the order in which they run.
   public let nodes: [NodeReport]
   /// Elements of all weights.
   public let weights: Int
@@ -104,6 +116,7 @@ public struct InspectionReport: Report {
     case integerMultiplyAddShare = "integer_multiply_add_share"
   }
 
+  /// Lists what an opened file holds.
   /// - Parameters:
   ///   - path: of the file, as the user gave it.
   ///   - work: of one run; nil where no shapes were found that run.

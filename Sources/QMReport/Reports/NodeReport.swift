@@ -2,6 +2,7 @@ import QMFormat
 
 /// How one node of a program runs.
 public struct NodeReport: Codable, Hashable, Sendable {
+  /// Name of the node, or empty.
   public let name: String
   /// Name of the operation: `Convolution`.
   public let operation: String
@@ -10,6 +11,7 @@ public struct NodeReport: Codable, Hashable, Sendable {
   /// Why it runs so.
   public let reason: String
 
+  /// The node, and what is known of how it runs.
   public init(_ node: Program.Node, _ note: Program.Metadata.Note) {
     name = node.name
     operation = node.operation.name

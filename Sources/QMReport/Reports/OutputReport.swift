@@ -2,6 +2,7 @@ import QMRuntime
 
 /// How close one output is to what is right.
 public struct OutputReport: Codable, Hashable, Sendable {
+  /// Name of the output.
   public let name: String
   /// Signal to quantization noise in dB; infinite where nothing differs.
   public let signalToNoiseDecibels: Double
@@ -15,6 +16,7 @@ public struct OutputReport: Codable, Hashable, Sendable {
   /// Samples that were compared.
   public let samples: Int
 
+  /// The figures of a comparison.
   public init(_ name: String, _ comparison: Comparison) {
     self.name = name
     signalToNoiseDecibels = comparison.signalToNoise

@@ -42,10 +42,12 @@ extension Array: Report where Element: Report {}
 
 /// A file that was read or written.
 public struct FileSize: Codable, Hashable, Sendable {
+  /// As the user gave it.
   public let path: String
   /// Size in bytes.
   public let bytes: Int
 
+  /// A file of this path and size in bytes.
   public init(path: String, bytes: Int) {
     self.path = path
     self.bytes = bytes

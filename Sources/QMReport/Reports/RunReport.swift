@@ -6,7 +6,9 @@ public struct RunReport: Report {
   public struct Benchmark: Codable, Hashable, Sendable {
     /// Runs that were timed.
     public let runs: Int
+    /// Of one run.
     public let medianMilliseconds: Double
+    /// Of one run.
     public let minimumMilliseconds: Double
     /// Reading, checking and preparing the network.
     public let loadMilliseconds: Double
@@ -19,6 +21,7 @@ public struct RunReport: Report {
     /// Most bytes that tensors, files, weights and arenas took together.
     public let bufferPeakBytes: Int
 
+    /// A benchmark with all its figures.
     public init(
       runs: Int, medianMilliseconds: Double, minimumMilliseconds: Double,
       loadMilliseconds: Double, peakBytes: Int, arenaBytes: Int, weightBytes: Int,
@@ -48,10 +51,13 @@ public struct RunReport: Report {
 
   /// Where the time of a run goes.
   public struct ProfileEntry: Codable, Hashable, Sendable {
+    /// Name of the node.
     public let node: String
+    /// Name of the operation: `Convolution`.
     public let operation: String
     /// `integer`, `table`, `move` or `float`.
     public let way: String
+    /// Name of the kernel that ran it.
     public let kernel: String
     /// Of one run.
     public let milliseconds: Double
@@ -69,6 +75,7 @@ public struct RunReport: Report {
 
   /// Path of the network.
   public let model: String
+  /// Threads of one run.
   public let threads: Int
   /// Name of the kernel set.
   public let kernels: String
@@ -82,10 +89,12 @@ public struct RunReport: Report {
   public var accuracy: Double?
   /// Items with a label.
   public var items: Int?
+  /// Nil where nothing was timed.
   public var benchmark: Benchmark?
-  /// Node by node, in the order of the network.
+  /// Node by node, in the order of the network; nil where that was not asked for.
   public var profile: [ProfileEntry]?
 
+  /// A report of nothing that was run yet.
   public init(model: String, threads: Int, kernels: String) {
     self.model = model
     self.threads = threads
@@ -96,6 +105,7 @@ public struct RunReport: Report {
     case model, threads, kernels, samples, output, digest, accuracy, items, profile
   }
 
+  /// Reads what ``encode(to:)`` wrote.
   public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     model = try container.decode(String.self, forKey: .model)
@@ -111,6 +121,7 @@ public struct RunReport: Report {
     benchmark = hasBenchmark ? try Benchmark(from: decoder) : nil
   }
 
+  /// Writes the figures of the benchmark beside the others.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(model, forKey: .model)
@@ -149,10 +160,12 @@ public struct UnpackReport: Report {
   public let model: String
   /// Path of the archive that was written.
   public let output: String
+  /// Arrays that were written.
   public let arrays: Int
   /// Of all arrays together, without the archive's headers.
   public let bytes: Int
 
+  /// A report with all its figures.
   public init(model: String, output: String, arrays: Int, bytes: Int) {
     self.model = model
     self.output = output

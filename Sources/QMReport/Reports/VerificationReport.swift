@@ -2,16 +2,22 @@
 public struct VerificationReport: Report {
   /// What outputs were compared with.
   public enum Truth: String, Codable, Sendable {
+    /// The expected outputs of the samples.
     case besideSamples = "outputs beside the samples"
+    /// A reference network on the same inputs.
     case reference
+    /// Nothing was known.
     case none
   }
 
   /// A value, and the share of its elements that met an end of their range, 0 to 1.
   public struct SaturatedValue: Codable, Hashable, Sendable {
+    /// Name of the value.
     public let name: String
+    /// Of its elements, 0 to 1.
     public let share: Double
 
+    /// A value and its share.
     public init(name: String, share: Double) {
       self.name = name
       self.share = share
@@ -20,12 +26,14 @@ public struct VerificationReport: Report {
 
   /// How close a value within the network is to that of the reference.
   public struct Value: Codable, Hashable, Sendable {
+    /// Name of the value in both networks.
     public let name: String
     /// Name of the operation that computes it; empty for an input.
     public let operation: String
     /// Signal to quantization noise in dB.
     public let signalToNoiseDecibels: Double
 
+    /// A value with all its figures.
     public init(name: String, operation: String, signalToNoiseDecibels: Double) {
       self.name = name
       self.operation = operation
@@ -42,10 +50,13 @@ public struct VerificationReport: Report {
   public let file: String
   /// Its size in bytes.
   public let bytes: Int
+  /// Number of nodes.
   public let nodes: Int
+  /// Number of tensors in the file.
   public let constants: Int
   /// Inputs that were run: samples, or seeded ones.
   public var samples = 0
+  /// What ``outputs`` were compared with.
   public var truth = Truth.none
   /// Empty where there was nothing to compare with.
   public var outputs: [OutputReport] = []
@@ -65,6 +76,7 @@ public struct VerificationReport: Report {
   /// Whether the file is as good as it says, or as was asked for.
   public var passed = true
 
+  /// A report of nothing that was compared yet.
   public init(file: String, bytes: Int, nodes: Int, constants: Int) {
     self.file = file
     self.bytes = bytes
@@ -87,10 +99,12 @@ public struct CheckpointVerificationReport: Report {
   public let file: String
   /// Its size in bytes.
   public let bytes: Int
+  /// Each array against the one it was made of.
   public let arrays: [OutputReport]
   /// Whether every array is as good as the file says, or as was asked for.
   public let passed: Bool
 
+  /// A report with all its figures.
   public init(file: String, bytes: Int, arrays: [OutputReport], passed: Bool) {
     self.file = file
     self.bytes = bytes
