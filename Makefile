@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-arm build test bench demo fixtures format operators onnx-cases digests fuzz sanitize
+.PHONY: setup setup-arm build test docs bench demo fixtures format operators onnx-cases digests fuzz sanitize
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
@@ -33,6 +33,20 @@ test: setup
 	swift test -c release
 	bash Tests/Embedding/check.sh
 
+# The documentation of what an app runs and of converting from code, into .build/documentation.
+# A public declaration without a comment, and a link that leads nowhere, end it.
+documented = QMRuntime QMQuantization
+commented = QMTensor QMNumPy QMReport QMRuntime
+docs: setup
+	@! swift format lint --recursive $(addprefix Sources/,$(commented)) \
+	  --configuration '{"version": 1, "rules": {"AllPublicDeclarationsHaveDocumentation": true}}' \
+	  2>&1 | grep AllPublicDeclarationsHaveDocumentation
+	@for target in $(documented); do \
+	  QM_DOCUMENTATION=1 swift package --allow-writing-to-directory .build/documentation \
+	    generate-documentation --target $$target --warnings-as-errors \
+	    --output-path .build/documentation/$$target || exit 1; \
+	done
+
 # Converts real networks at 8 and 4 bits, verifies them, prints sizes and accuracy.
 demo: build
 	bash Tests/Demo/demo.sh
@@ -46,13 +60,13 @@ bench: build
 fixtures:
 	$(PYTHON) fixtures/generate/npy.py
 
-# Writes the table of operators into README.md.
+# Writes the table of operators into schema/operators.md.
 operators: setup
 	@swift build -c release --product qconvert >&2
-	@.build/release/qconvert --list-operators > .build/operators.md
-	@awk '/^\| operator /{while ((getline line < ".build/operators.md") > 0) print line; skip = 1} \
-	  skip && !/^\|/{skip = 0} !skip' README.md > .build/README.md
-	@cp .build/README.md README.md
+	@.build/release/qconvert --list-operators > .build/operators-table.md
+	@awk '/^\| operator /{while ((getline line < ".build/operators-table.md") > 0) print line; skip = 1} \
+	  skip && !/^\|/{skip = 0} !skip' schema/operators.md > .build/operators.md
+	@cp .build/operators.md schema/operators.md
 
 format:
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests

@@ -9,11 +9,12 @@ let package = Package(
   name: "swift-qm",
   platforms: [.macOS(.v15), .iOS(.v18)],
   products: [
-    .library(name: "QMRuntime", targets: ["QMRuntime", "QMTensor"]),
-    .library(name: "QMNumPy", targets: ["QMNumPy"]),
+    // A product holds every target whose types stand in its interface.
+    .library(name: "QMRuntime", targets: ["QMRuntime", "QMFormat", "QMOperations", "QMTensor"]),
+    .library(name: "QMNumPy", targets: ["QMNumPy", "QMTensor"]),
     .library(name: "QMGraph", targets: ["QMGraph"]),
-    .library(name: "QMONNX", targets: ["QMONNX"]),
-    .library(name: "QMQuantization", targets: ["QMQuantization"]),
+    .library(name: "QMONNX", targets: ["QMONNX", "QMGraph"]),
+    .library(name: "QMQuantization", targets: ["QMQuantization", "QMReport", "QMGraph"]),
     .executable(name: "qconvert", targets: ["qconvert"]),
     .executable(name: "qverify", targets: ["qverify"]),
     .executable(name: "qinspect", targets: ["qinspect"]),
@@ -102,3 +103,9 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// `make docs` sets the variable. Nobody who depends on this package resolves the plugin.
+if Context.environment["QM_DOCUMENTATION"] != nil {
+  package.dependencies.append(
+    .package(url: "https://github.com/swiftlang/swift-docc-plugin", exact: "1.5.0"))
+}

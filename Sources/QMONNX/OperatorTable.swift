@@ -88,7 +88,7 @@ public enum OperatorTable {
   /// By name.
   public static var sorted: [ONNXOperator] { operators.sorted { $0.name < $1.name } }
 
-  /// The table for people, as lines of Markdown: README.md has it.
+  /// The table for people, as lines of Markdown: schema/operators.md has it.
   public static var markdown: [String] {
     var rows = [["operator", "opsets", "runs as", "notes"]]
     for entry in sorted {

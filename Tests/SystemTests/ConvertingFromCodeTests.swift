@@ -1,0 +1,51 @@
+import Foundation
+import QMFormat
+import QMNumPy
+import QMONNX
+import QMQuantization
+import QMReport
+import QMTensor
+import Testing
+
+/// The article on converting from code says what compiles, and what it says works.
+@Suite struct ConvertingFromCodeTests {
+  private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent()
+
+  @Test func theArticlesCodeRuns() throws {
+    let network = root.appendingPathComponent("fixtures/models/digits_mlp")
+    let work = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+    try FileManager.default.createDirectory(at: work, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: work) }
+    let output = work.appendingPathComponent("out.qm").path
+    try convert(network.path + "/model.onnx", network.path + "/calib", output)
+    #expect(try Program(contentsOf: output).outputs.map(\.name) == ["y"])
+  }
+
+  private func convert(_ source: String, _ folder: String, _ output: String) throws {
+    let graph = try ONNXReader.read(path: source)
+    let inputs = graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) }
+    let samples = try SampleFolder(path: folder, inputs: inputs)
+
+    let recipe = Recipe(weights: .codes(BitWidth(4)!), activations: .int8)
+    let conversion = try Conversion(graph, recipe: recipe, samples: samples)
+    for output in conversion.outputReports {
+      print(output.name, output.signalToNoiseDecibels, "dB")
+    }
+    try AtomicFile.write(conversion.program.encoded(), to: output)
+  }
+
+  /// Line by line, but for the paths.
+  @Test func theArticleHasThisCode() throws {
+    let article = root.appendingPathComponent(
+      "Sources/QMQuantization/QMQuantization.docc/ConvertingFromCode.md")
+    let text = try String(contentsOf: article, encoding: .utf8)
+      .replacing("\"in.onnx\"", with: "source").replacing("\"calib\"", with: "folder")
+      .replacing("\"out.qm\"", with: "output")
+    let block = try #require(text.split(separator: "```swift\n").dropFirst().first)
+    let code = try String(contentsOf: URL(fileURLWithPath: #filePath), encoding: .utf8)
+    for line in try #require(block.split(separator: "```").first).split(separator: "\n") {
+      #expect(code.contains("    \(line)\n"), "\(line)")
+    }
+  }
+}
