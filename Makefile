@@ -41,6 +41,7 @@ docs: setup
 	@! swift format lint --recursive $(addprefix Sources/,$(commented)) \
 	  --configuration '{"version": 1, "rules": {"AllPublicDeclarationsHaveDocumentation": true}}' \
 	  2>&1 | grep AllPublicDeclarationsHaveDocumentation
+	@mkdir -p .build/documentation
 	@for target in $(documented); do \
 	  QM_DOCUMENTATION=1 swift package --allow-writing-to-directory .build/documentation \
 	    generate-documentation --target $$target --warnings-as-errors \

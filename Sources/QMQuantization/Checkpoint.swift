@@ -26,8 +26,10 @@ public struct Checkpoint: Sendable {
 
   /// - Parameters:
   ///   - arrays: their names are all different.
+  ///   - weights: how float arrays are stored.
   ///   - granularity: per tensor, or per channel along whichever of the first and the last axis
   ///     promises the lesser error.
+  ///   - metadata: for the file; measurements are added.
   ///   - progress: told after each array.
   /// - Throws: `invalidInput` for an array that holds NaN, an infinity or a number beyond float32,
   ///   with its name and index; `malformed` for what no file can hold.

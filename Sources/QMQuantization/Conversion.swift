@@ -60,8 +60,12 @@ public struct Conversion: Sendable {
 
   /// Converts a graph as it was read.
   /// - Parameters:
-  ///   - samples: needed where the recipe fixes the grids of activations.
+  ///   - source: the float graph, before any pass.
+  ///   - recipe: what is asked for.
+  ///   - samples: needed where the recipe fixes the ranges of activations.
+  ///   - metadata: for the file; reasons and measurements are added.
   ///   - options: of the runs over samples.
+  ///   - progress: told what is being done.
   /// - Throws: `usage` if samples are needed and missing; what passes and runs throw.
   public init(
     _ source: Graph, recipe: Recipe, samples: (any SampleSource)?,

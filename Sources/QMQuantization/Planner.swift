@@ -13,8 +13,11 @@ public struct Planner {
   /// Of nodes whose weights have a width of their own.
   private var widths: [Int: BitWidth] = [:]
 
-  /// - Parameter kept: values that stay real numbers, beside those that the structure of the
-  ///   network shows, and why.
+  /// - Parameters:
+  ///   - graph: in float, after the passes.
+  ///   - recipe: what is asked for.
+  ///   - kept: values that stay float32, beside those that the structure of the network shows, and
+  ///     why.
   /// - Throws: `usage` if a pattern of the recipe fits no node.
   public init(
     _ graph: Graph, _ recipe: Recipe, keeping kept: [Graph.ValueID: Plan.Kept] = [:]

@@ -81,7 +81,8 @@ public struct Comparison: Sendable, Hashable {
 
   /// Adds one sample.
   /// - Parameters:
-  ///   - reference: as many elements as `measured` has.
+  ///   - reference: the elements that are right.
+  ///   - measured: as many elements.
   ///   - length: elements of a row, whose largest ``topOneAgreement`` compares.
   public mutating func add(_ reference: [Float], _ measured: [Float], rowLength length: Int) {
     sampleCount += 1

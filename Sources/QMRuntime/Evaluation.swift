@@ -4,7 +4,10 @@ import QMTensor
 extension Operation {
   /// The outputs of this operation for inputs that are all known.
   /// - Parameters:
+  ///   - inputs: nil for an optional one that is left out.
   ///   - quantizations: of the inputs, in their order; `.none` for all where left out.
+  ///   - kernels: every choice gives the same bits.
+  ///   - threads: they share the work.
   /// - Throws: what the type rule or the operation throws; `malformed` if an output's extents
   ///   stay unknown.
   public func evaluate(

@@ -66,7 +66,9 @@ public struct Calibrator {
   }
 
   /// One pass over the samples.
-  /// - Parameter progress: called after each sample with how many are done.
+  /// - Parameters:
+  ///   - samples: each is run once.
+  ///   - progress: called after each sample with how many are done.
   /// - Throws: what loading or running a sample throws, with the sample as context.
   public func run(
     over samples: some SampleSource, progress: (_ done: Int) -> Void = { _ in }

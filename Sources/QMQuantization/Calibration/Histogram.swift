@@ -26,7 +26,9 @@ public struct Histogram: Sendable, Hashable {
   }
 
   /// Adds finite elements; NaN and infinities are passed over.
-  /// - Parameter largestMagnitude: of the finite elements.
+  /// - Parameters:
+  ///   - elements: any number of them.
+  ///   - largestMagnitude: of the finite elements.
   public mutating func add(_ elements: UnsafeBufferPointer<Float>, largestMagnitude: Float) {
     guard largestMagnitude > 0 else {
       zeroCount += UInt64(elements.count)

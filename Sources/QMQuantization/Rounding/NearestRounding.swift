@@ -12,7 +12,9 @@ public struct NearestRounding: Sendable {
   public let bits: BitWidth
   public let granularity: Granularity
 
-  /// - Parameter granularity: per tensor, or per channel along axis 0.
+  /// - Parameters:
+  ///   - bits: of a code.
+  ///   - granularity: per tensor, or per channel along axis 0.
   public init(bits: BitWidth, granularity: Granularity) {
     self.bits = bits
     self.granularity = granularity
