@@ -46,9 +46,9 @@ let package = Package(
       name: "CProtobufC", pkgConfig: "libprotobuf-c",
       providers: [.apt(["libprotobuf-c-dev"]), .brew(["protobuf-c"])]),
     .target(name: "COnnxProto", dependencies: ["CProtobufC"]),
-    .target(name: "QMGraph", dependencies: ["QMRuntime", "QMFormat"]),
+    .target(name: "QMGraph", dependencies: ["QMFormat"]),
     .target(name: "QMONNX", dependencies: ["QMGraph", "COnnxProto"]),
-    .target(name: "QMReport", dependencies: ["QMGraph"]),
+    .target(name: "QMReport", dependencies: ["QMGraph", "QMRuntime"]),
     .target(name: "QMQuantization", dependencies: ["QMGraph", "QMReport"]),
 
     // The tools.
@@ -86,7 +86,7 @@ let package = Package(
       name: "QMOperationsTests", dependencies: ["QMOperations", "QMNumPy", "QMTestSupport"]),
     .testTarget(
       name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport", "CAllocationCount"]),
-    .testTarget(name: "QMGraphTests", dependencies: ["QMGraph", "QMTestSupport"]),
+    .testTarget(name: "QMGraphTests", dependencies: ["QMGraph", "QMRuntime", "QMTestSupport"]),
     .testTarget(
       name: "QMONNXTests",
       dependencies: ["QMONNX", "QMGraph", "QMRuntime", "QMNumPy", "QMTestSupport"]),

@@ -55,7 +55,9 @@ public struct Graph: Sendable {
   /// A new input.
   /// - Throws: `malformed` if the name is taken.
   public mutating func addInput(name: String, _ type: ValueType) throws(QMError) -> ValueID {
-    guard !names.contains(name) else { throw .malformed("two values are named '\(name.abbreviated)'") }
+    guard !names.contains(name) else {
+      throw .malformed("two values are named '\(name.abbreviated)'")
+    }
     let id = add(Value(name: name, type: type, constant: nil, codes: nil))
     inputs.append(id)
     return id
@@ -80,9 +82,8 @@ public struct Graph: Sendable {
   public mutating func append(
     _ operation: Operation, name: String, _ inputs: [ValueID?], outputNames: [String] = []
   ) throws(QMError) -> [ValueID] {
-    let operands = inputs.map { $0.map { Operand(self[$0].type, constant: self[$0].constant) } }
     let types = try within(.node(name: name, operation: operation.name)) {
-      () throws(QMError) in try operation.body.outputTypes(for: operands)
+      () throws(QMError) in try operation.body.outputTypes(for: operands(inputs))
     }
     var outputs: [ValueID] = []
     for (index, type) in types.enumerated() {
@@ -93,6 +94,11 @@ public struct Graph: Sendable {
     }
     nodes.append(Node(operation: operation, name: name, inputs: inputs, outputs: outputs))
     return outputs
+  }
+
+  /// What an operation is told of these values.
+  func operands(_ values: [ValueID?]) -> [Operand?] {
+    values.map { $0.map { Operand(self[$0].type, constant: self[$0].constant) } }
   }
 
   /// Makes a value leave the graph.

@@ -1,5 +1,4 @@
 import QMOperations
-import QMRuntime
 import QMTensor
 
 /// What quantization decided: for each weight the very codes that go into the file, for each

@@ -91,9 +91,7 @@ struct NodeReader {
   }
 
   func inFloat32(_ value: Value) throws(QMError) -> Value {
-    let stored = builder.type(of: value).elementType
-    guard stored.isFloatingPoint, stored != .float32 else { return value }
-    return try append(.cast(Cast(to: .float32)), [value], as: value.type, "float32")
+    try builder.construction.inFloat32(value, name: "\(node.label)/float32")
   }
 
   /// - Throws: `malformed` unless ONNX's element types are equal.
@@ -104,8 +102,8 @@ struct NodeReader {
     }
   }
 
-  func shape(_ value: Value) -> Shape { builder.type(of: value).shape }
-  func constant(_ value: Value) -> Tensor? { builder.constant(of: value) }
+  func shape(_ value: Value) -> Shape { builder.construction.type(of: value).shape }
+  func constant(_ value: Value) -> Tensor? { builder.construction.constant(of: value) }
 
   /// Numbers of a constant input; nil if it is left out.
   /// - Throws: `unsupported` if it is not known before the run, with `what` it is.
@@ -261,13 +259,13 @@ struct NodeReader {
     _ operation: Operation, _ inputs: [Value?], as type: ElementType, _ suffix: String
   ) throws(QMError) -> Value {
     let name = "\(node.label)/\(suffix)"
-    let places = try builder.append(operation, name: name, inputs, outputNames: [name])
+    let places = try builder.construction.append(operation, name: name, inputs, outputNames: [name])
     return Value(place: places[0], type: type)
   }
 
   /// Adds the operation that produces the node's outputs, all of ONNX's element type `type`.
   func finish(_ operation: Operation, _ inputs: [Value?], as type: ElementType) throws(QMError) {
-    let places = try builder.append(
+    let places = try builder.construction.append(
       operation, name: node.label, inputs, outputNames: node.outputs)
     try finish(places.map { Value(place: $0, type: type) })
   }
@@ -286,7 +284,7 @@ struct NodeReader {
   }
 
   func addConstant(_ tensor: Tensor, _ suffix: String) -> Value {
-    builder.addConstant(name: "\(node.label)/\(suffix)", tensor)
+    builder.construction.addConstant(name: "\(node.label)/\(suffix)", tensor)
   }
 
   func addConstant(_ numbers: [Int], _ suffix: String) throws(QMError) -> Value {

@@ -86,6 +86,35 @@ public enum ONNXReader {
     limits: ONNXLimits
   ) throws(QMError) -> (graph: Graph, information: Information) {
     var model = source
+    let opset = try supportedOpset(of: model)
+    let (functions, whole) = (Set(model.functions), model.graph)
+    try whole.requireConstants(named: changes.weights.keys)
+    func makeBuilder() -> GraphBuilder {
+      GraphBuilder(
+        opset: opset, functions: functions, files: files, weights: changes.weights, limits: limits)
+    }
+    let probe = TypeProbe(network: whole, makeBuilder: makeBuilder)
+    var settings = try changes.typedSettings(probe)
+    let inputs = try changes.typedInputs(probe)
+    if !changes.outputs.isEmpty || !changes.inputs.isEmpty || !settings.isEmpty {
+      try model.graph.cut(
+        to: changes.outputs.isEmpty ? whole.outputs.map(\.name) : changes.outputs,
+        from: Set(changes.inputs.map(\.name)).union(settings.keys))
+    }
+    // A setting of an input that nothing reads any more says nothing.
+    let (ownInputs, leftInputs) = (whole.inputs.map(\.name), model.graph.inputs.map(\.name))
+    for name in Set(ownInputs).subtracting(leftInputs) { settings[name] = nil }
+    let builder = makeBuilder()
+    let defaulted = try builder.build(model.graph, settings: settings, inputs: inputs)
+    let information = Information(
+      producer: model.producer, irVersion: model.irVersion, opset: opset,
+      nodeCount: model.graph.nodes.count, defaultedInputs: defaulted,
+      misdeclaredOutputs: misdeclared(model.graph, builder.graph))
+    return (builder.graph, information)
+  }
+
+  /// - Throws: `malformed` or `unsupported` for versions that cannot be read.
+  private static func supportedOpset(of model: ONNXModel) throws(QMError) -> Int {
     // IR 3 is the first that names operator sets; 14 is the newest that ONNX has defined.
     guard (3...16).contains(model.irVersion) else {
       throw .unsupported("IR version \(model.irVersion); expected 3 to 16")
@@ -98,74 +127,7 @@ public enum ONNXReader {
         "operator set \(opset); expected \(opsets.lowerBound) to \(opsets.upperBound); convert the model with onnx.version_converter"
       )
     }
-    func builder() -> GraphBuilder {
-      GraphBuilder(
-        opset: opset, functions: Set(model.functions), files: files, weights: changes.weights,
-        limits: limits)
-    }
-    let whole = model.graph
-    try whole.requireConstants(named: changes.weights.keys)
-    /// The type of a value as the network computes it.
-    func computedType(_ name: String) throws(QMError) -> ValueType {
-      var part = whole
-      try part.cut(to: [name])
-      let builder = builder()
-      _ = try builder.build(part)
-      return builder.graph[builder.graph.outputs[0].value].type
-    }
-
-    let ownInputs = Set(whole.inputs.map(\.name))
-    var settings = changes.settings
-    for (name, setting) in changes.settings where !ownInputs.contains(name) {
-      settings[name] = try within(.value(name)) { () throws(QMError) in
-        if case .tensor = setting { return setting }
-        do throws(QMError) {
-          let type = try computedType(name)
-          return .tensor(try setting.tensor(type.elementType, type.shape))
-        } catch {
-          guard error.code == .unsupported else { throw error }
-          return .tensor(try setting.tensor(setting.likelyType, Shape([.free("")])))
-        }
-      }
-    }
-    var inputs: [(name: String, type: ValueType)] = []
-    for input in changes.inputs {
-      try within(.value(input.name)) { () throws(QMError) in
-        if let shape = input.shape {
-          let declared = whole.inputs.first { $0.name == input.name }?.type?.dataType
-          let elementType = try declared.map { (type) throws(QMError) in
-            try ElementType(onnx: type)
-          }
-          let type = elementType ?? (try? computedType(input.name))?.elementType ?? .float32
-          inputs.append((input.name, ValueType(type, shape)))
-        } else if !ownInputs.contains(input.name) {
-          do throws(QMError) {
-            inputs.append((input.name, try computedType(input.name)))
-          } catch {
-            guard error.code == .unsupported else { throw error }
-            throw .unsupported(
-              "its producer uses an unsupported operator, so its shape is unknown",
-              remedies: .stateShape(of: input.name))
-          }
-        }
-      }
-    }
-    if !changes.outputs.isEmpty || !changes.inputs.isEmpty || !settings.isEmpty {
-      try model.graph.cut(
-        to: changes.outputs.isEmpty ? whole.outputs.map(\.name) : changes.outputs,
-        from: Set(changes.inputs.map(\.name)).union(settings.keys))
-    }
-    let builder = builder()
-    let defaulted = try builder.build(
-      model.graph,
-      settings: settings.filter { name, _ in
-        !ownInputs.contains(name) || model.graph.inputs.contains { $0.name == name }
-      }, inputs: inputs)
-    let information = Information(
-      producer: model.producer, irVersion: model.irVersion, opset: opset,
-      nodeCount: model.graph.nodes.count, defaultedInputs: defaulted,
-      misdeclaredOutputs: misdeclared(model.graph, builder.graph))
-    return (builder.graph, information)
+    return opset
   }
 
   /// The graph decides; a declaration that cannot be true is worth a remark.

@@ -77,8 +77,6 @@ public final class Model: Sendable {
   let packed: [Int: Buffer]
   /// Values whose elements are gone, since they are among ``packed``.
   let hollow: Set<Int>
-  /// By node: whether its outputs are among `constants`.
-  let isComputedAtLoad: [Bool]
   /// Nodes that pack their constants in each run, since they would take more memory packed.
   let packedInRuns: Set<Int>
   /// Nodes that each run computes from constants, which take less memory than their results.
@@ -135,21 +133,16 @@ public final class Model: Sendable {
     let recomputed = options.memory == .compact ? WeightForms.recomputed(program) : []
     self.recomputed = recomputed
     var weights = GivenWeights(program)
-    // Codes of a byte become numbers of four.
-    let limit = program.constants.reduce(256 << 20) { $0 + 4 * $1.tensor.byteCount }
-    evaluatedByteLimit = limit
-    var evaluatedByteCount = 0
+    evaluatedByteLimit = ConstantFolder.byteLimit(
+      besides: program.constants.reduce(0) { $0 + $1.tensor.byteCount })
+    var folder = ConstantFolder(for: .memory, byteLimit: evaluatedByteLimit)
     var packed: [Int: Buffer] = [:]
     var packedInRuns: Set<Int> = []
     var pending: [Packing] = []
     let mostPending = threads.threadCount == 1 ? 1 : 4 * threads.threadCount
-    var isComputedAtLoad = [Bool](repeating: false, count: program.nodes.count)
     for (index, node) in program.nodes.enumerated() {
       try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
         let known = node.inputs.map { $0.flatMap { constants[$0] } }
-        let quantizations = node.inputs.map { input in
-          input.map { program.values[$0].type.quantization } ?? .none
-        }
         let operands = zip(node.inputs, known).map { input, constant in
           input.map { input in
             // Extents that are declared free are known by now.
@@ -159,20 +152,13 @@ public final class Model: Sendable {
           }
         }
         if !recomputed.contains(index),
-          zip(node.inputs, known).allSatisfy({ ($0 == nil) == ($1 == nil) }),
-          let byteCount = try node.operation.resultByteCount(
-            for: operands, limit: limit - evaluatedByteCount)
+          let results = try folder.results(
+            of: node.operation, operands, kernels: options.kernels)
         {
-          let results = try withStandardFloatEnvironment { () throws(QMError) in
-            try node.operation.evaluate(
-              known, quantizations: quantizations, kernels: options.kernels)
-          }
           for (output, tensor) in zip(node.outputs, results) {
             try program.values[output].type.shape.requireAdmitting(tensor.shape)
             constants[output] = tensor
           }
-          isComputedAtLoad[index] = true
-          evaluatedByteCount += byteCount
           for case let input? in node.inputs {
             try weights.release(input, in: &program, &constants)
           }
@@ -224,7 +210,6 @@ public final class Model: Sendable {
     self.packed = packed
     self.packedInRuns = packedInRuns
     hollow = weights.released
-    self.isComputedAtLoad = isComputedAtLoad
   }
 
   /// Which of the given constants a run may still read.

@@ -23,7 +23,7 @@ struct Resolution {
   private let model: Model
   /// Of each value the node that computes it.
   private var producers: [Int?]
-  private var evaluatedByteCount = 0
+  private var folder: ConstantFolder
 
   private var program: Program { model.program }
 
@@ -35,6 +35,8 @@ struct Resolution {
   init(_ model: Model, extents: [[Int]], switches: [UInt8]) throws(QMError) {
     self.model = model
     let program = model.program
+    folder = ConstantFolder(
+      for: .memory, byteLimit: min(model.evaluatedByteLimit, model.options.runByteLimit))
     types = [ValueType?](repeating: nil, count: program.values.count)
     sources = [Source?](repeating: nil, count: program.values.count)
     producers = [Int?](repeating: nil, count: program.values.count)
@@ -167,13 +169,11 @@ struct Resolution {
       return
     }
     let operands = try operands(of: index)
-    // What extents alone decide is computed here, once, and not in a run.
-    let limit = min(model.evaluatedByteLimit, model.options.runByteLimit) - evaluatedByteCount
-    // A product whose weights are packed runs as a step: their elements are gone.
+    // What extents alone decide is computed here, once, and not in a run. A product whose weights
+    // are packed runs as a step: their elements are gone.
     if model.packed[index] == nil, !model.recomputed.contains(index),
-      let results = try evaluate(node.operation, operands, limit: limit)
+      let results = try folder.results(of: node.operation, operands, kernels: model.kernels)
     {
-      evaluatedByteCount += results.reduce(0) { $0 + $1.byteCount }
       for (output, tensor) in zip(node.outputs, results) {
         try program.values[output].type.shape.requireAdmitting(tensor.shape)
         types[output] = ValueType(
@@ -211,23 +211,5 @@ struct Resolution {
       throw .outOfMemory(byteCount: byteCount)
     }
     types[output] = type
-  }
-
-  /// The outputs of a node that extents and constants decide; nil where data does, or where they
-  /// take more than `limit` bytes.
-  private func evaluate(
-    _ operation: Operation, _ operands: [Operand?], limit: Int
-  ) throws(QMError) -> [Tensor]? {
-    if case .shapeOf(let shapeOf) = operation, let shape = operands[0]?.type.shape,
-      let extents = try shapeOf.value(for: shape)
-    {
-      return [extents]
-    }
-    guard operands.allSatisfy({ $0 == nil || $0?.constant != nil }),
-      try operation.resultByteCount(for: operands, limit: limit) != nil
-    else { return nil }
-    return try operation.evaluate(
-      operands.map { $0?.constant }, quantizations: operands.map { $0?.type.quantization ?? .none },
-      kernels: model.kernels)
   }
 }

@@ -1,5 +1,4 @@
 import QMOperations
-import QMRuntime
 import QMTensor
 
 /// Given: convolutions, pooling and batch normalization with channels first, as ONNX has them.

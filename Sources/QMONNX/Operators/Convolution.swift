@@ -62,7 +62,7 @@ extension NodeReader {
   func requireFinite(_ value: Value?, _ what: String) throws(QMError) {
     guard let value, let index = builder.firstNonFinite(in: value) else { return }
     throw .malformed(
-      "the \(what) '\(builder.name(of: value).abbreviated)' hold a number that is not finite, element \(index)"
+      "the \(what) '\(builder.construction.name(of: value).abbreviated)' hold a number that is not finite, element \(index)"
     )
   }
 

@@ -1,3 +1,4 @@
+import QMGraph
 import QMOperations
 import QMTensor
 
@@ -159,7 +160,7 @@ extension NodeReader {
         numbers.append(nil)
         continue
       }
-      guard let partial = builder.partial(of: bound) else { return nil }
+      guard let partial = builder.construction.partial(of: bound) else { return nil }
       numbers.append(partial.elements)
     }
     guard let starts = numbers[0], let ends = numbers[1], starts.count == ends.count else {

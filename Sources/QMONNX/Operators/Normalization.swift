@@ -33,7 +33,7 @@ extension NodeReader {
     let axis = try axis(integer("axis") ?? -1, rank: rank)
     let epsilon = try number("epsilon", default: 1e-5)
     let type = input.type
-    let places = try builder.append(
+    let places = try builder.construction.append(
       .layerNormalization(LayerNormalization(axis: axis, epsilon: epsilon)), name: node.label,
       [input, scale, bias], outputNames: Array(node.outputs.prefix(1)))
     var results = [Value(place: places[0], type: type)]

@@ -34,7 +34,7 @@ extension NodeReader {
       guard let number = try extents(1) else { throw .malformed("input 1 is missing") }
       count = number
     }
-    let places = try builder.append(
+    let places = try builder.construction.append(
       .topK(TopK(axis: axis, takesLargest: flag("largest", default: true))), name: node.label,
       [input, count], outputNames: input == given ? node.outputs : [])
     var values = Value(place: places[0], type: input.type)

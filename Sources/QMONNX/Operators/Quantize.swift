@@ -90,7 +90,7 @@ extension NodeReader {
       throw .malformed("codes of type \(codes.type), expected integers")
     }
     let scale = try float(1)
-    if case .fixed(let given, let zeroPoint) = builder.type(of: codes).quantization {
+    if case .fixed(let given, let zeroPoint) = builder.construction.type(of: codes).quantization {
       let (type, expected) = try self.zeroPoint()
       let shifted = type == .uint8 ? expected - 128 : expected
       guard constantScalar(scale) == given, shifted == zeroPoint, type == codes.type else {
@@ -115,7 +115,7 @@ extension NodeReader {
     else { return try finish(.binary(Binary(.multiply)), [real, wide], as: scale.type) }
     let product = try append(
       .binary(Binary(.multiply)), [real, wide], as: scale.type, "dequantized")
-    builder.attach(weights, to: product)
+    builder.construction.attach(weights, to: product)
     try finish([product])
   }
 

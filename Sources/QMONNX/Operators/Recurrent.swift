@@ -60,7 +60,7 @@ extension NodeReader {
     while let last = inputs.last, last == nil { inputs.removeLast() }
 
     guard hasBatchFirst else { return try finish(operation, inputs, as: input.type) }
-    let places = try builder.append(
+    let places = try builder.construction.append(
       operation, name: node.label, inputs,
       outputNames: (0..<(cell.hasCellState ? 3 : 2)).map { "\(node.label)/steps:\($0)" })
     var results: [Value] = []
@@ -68,7 +68,7 @@ extension NodeReader {
       let name = index < node.outputs.count ? node.outputs[index] : ""
       results.append(
         Value(
-          place: try builder.append(
+          place: try builder.construction.append(
             .transpose(Transpose(permutation: index == 0 ? [2, 0, 1, 3] : [1, 0, 2])),
             name: "\(node.label)/output:\(index)", [Value(place: place, type: input.type)],
             outputNames: [name])[0], type: input.type))

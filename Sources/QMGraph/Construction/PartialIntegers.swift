@@ -1,11 +1,10 @@
 import QMOperations
-import QMRuntime
 import QMTensor
 
 /// The elements of a small integer value as far as they are known before the run: shape arithmetic
 /// on values with free axes. In row-major order.
-struct PartialIntegers {
-  enum Element: Hashable {
+public struct PartialIntegers: Sendable {
+  public enum Element: Hashable, Sendable {
     case known(Int)
     /// The extent of the free axis of that name.
     case axis(String)
@@ -15,9 +14,7 @@ struct PartialIntegers {
   /// Of elements; shapes are small.
   static let limit = 64
 
-  var elements: [Element]
-
-  init(_ elements: [Element]) { self.elements = elements }
+  public private(set) var elements: [Element]
 
   /// The elements of a constant; nil if it is big, or no integers.
   init?(_ tensor: Tensor) {
@@ -84,8 +81,9 @@ struct PartialIntegers {
   init?(
     _ operation: Operation, _ operands: [Operand?], result: ValueType
   ) throws(QMError) {
-    guard result.elementType == .int32 || result.elementType == .int64
-      || result.elementType == .bool, let extents = result.shape.extents,
+    guard
+      result.elementType == .int32 || result.elementType == .int64
+        || result.elementType == .bool, let extents = result.shape.extents,
       let count = Shape.elementCount(of: extents), count <= Self.limit
     else { return nil }
     let partials = operands.map { $0?.partial?.elements }

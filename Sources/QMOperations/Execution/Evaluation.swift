@@ -1,4 +1,3 @@
-import QMOperations
 import QMTensor
 
 extension Operation {
@@ -37,40 +36,27 @@ extension Operation {
     let inputPointers = inputs.map { $0.map { $0.buffer.base + $0.byteOffset } }
     defer { withExtendedLifetime((inputs, outputs)) {} }
     let outputPointers = outputs.map { Optional($0.buffer.base + $0.byteOffset) }
-    try inputPointers.withUnsafeBufferPointer { (inputPointers) throws(QMError) in
-      try outputPointers.withUnsafeBufferPointer { (outputPointers) throws(QMError) in
-        try step.kernel.run(
-          Kernel.Memory(
-            inputs: inputPointers, outputs: outputPointers, scratch: scratch.base,
-            threads: threads))
+    try withStandardFloatEnvironment { () throws(QMError) in
+      try inputPointers.withUnsafeBufferPointer { (inputPointers) throws(QMError) in
+        try outputPointers.withUnsafeBufferPointer { (outputPointers) throws(QMError) in
+          try step.kernel.run(
+            Kernel.Memory(
+              inputs: inputPointers, outputs: outputPointers, scratch: scratch.base,
+              threads: threads))
+        }
       }
     }
     return outputs
   }
 }
 
-extension Operation {
-  /// Memory that the outputs take, in bytes; nil where it is more than `limit`.
-  /// - Throws: what the type rule throws.
-  func resultByteCount(for operands: [Operand?], limit: Int) throws(QMError) -> Int? {
-    var total = 0
-    for type in try body.outputTypes(for: operands) {
-      guard let extents = type.shape.extents else { continue }
-      let byteCount = try Tensor.byteCount(of: type.elementType, extents)
-      guard byteCount <= limit - total else { return nil }
-      total += byteCount
-    }
-    return total
-  }
-}
-
 /// A node with the kernel that runs it on concrete shapes: a fast one, or its reference loops.
-struct PreparedNode {
-  let kernel: Kernel
+package struct PreparedNode {
+  package let kernel: Kernel
   /// Whether it is no reference loop.
-  let isFast: Bool
+  package let isFast: Bool
 
-  init(
+  package init(
     _ operation: Operation, operands: [Operand?], outputs: [ValueType], packed: Buffer?,
     kernels: KernelSet
   ) throws(QMError) {

@@ -1,0 +1,48 @@
+import QMTensor
+
+extension ONNXChanges {
+  /// The settings, each as a tensor where it is not of an input of the network's own.
+  /// - Throws: `usage` for a value that does not exist or a setting that does not fit; what reading
+  ///   the nodes in front of the value throws.
+  func typedSettings(_ probe: TypeProbe) throws(QMError) -> [String: Setting] {
+    let ownInputs = Set(probe.network.inputs.map(\.name))
+    var typed = settings
+    for (name, setting) in settings where !ownInputs.contains(name) {
+      typed[name] = try within(.value(name)) { () throws(QMError) in
+        if case .tensor = setting { return setting }
+        let type = try probe.type(of: name)
+        return .tensor(
+          try setting.tensor(
+            type?.elementType ?? setting.likelyType, type?.shape ?? Shape([.free("")])))
+      }
+    }
+    return typed
+  }
+
+  /// The values that become inputs, but for inputs of the network's own that stay as they are.
+  /// - Throws: `usage` for a value that does not exist; `unsupported` where its shape cannot be
+  ///   computed; what reading the nodes in front of it throws.
+  func typedInputs(_ probe: TypeProbe) throws(QMError) -> [(name: String, type: ValueType)] {
+    var typed: [(name: String, type: ValueType)] = []
+    for input in inputs {
+      let own = probe.network.inputs.first { $0.name == input.name }
+      try within(.value(input.name)) { () throws(QMError) in
+        if let shape = input.shape {
+          let declared = try (own?.type?.dataType).map { (type) throws(QMError) in
+            try ElementType(onnx: type)
+          }
+          let computed = try? declared ?? probe.type(of: input.name)?.elementType
+          typed.append((input.name, ValueType(computed ?? .float32, shape)))
+        } else if own == nil {
+          guard let type = try probe.type(of: input.name) else {
+            throw .unsupported(
+              "its producer uses an unsupported operator, so its shape is unknown",
+              remedies: .stateShape(of: input.name))
+          }
+          typed.append((input.name, type))
+        }
+      }
+    }
+    return typed
+  }
+}
