@@ -164,7 +164,7 @@ public struct ConvertCommand: ParsableCommand {
     if let weights { changes.weights = try CheckpointFile.weights(path: weights) }
     let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
     for name in information.misdeclaredOutputs {
-      console.note("output '\(name)' is declared with other extents than the network computes")
+      console.note("output '\(name)' is declared with another shape than the network computes")
     }
     let folder = try samples.map { (path) throws(QMError) in
       try Samples.open(path, for: graph, limit: limitSamples)

@@ -31,7 +31,7 @@ public struct InspectCommand: ParsableCommand {
     try console.finish()
   }
 
-  /// Multiply-adds of a run on seeded inputs; nil where none of the extents that are tried run.
+  /// Multiply-adds of a run on seeded inputs; nil where none of the shapes that are tried runs.
   private static func work(_ program: Program) throws(QMError) -> Work? {
     let model = try Model(program, options: Model.Options(runByteLimit: 1 << 30))
     guard let inputs = try? SeededInputs(model).tensors(seed: 0) else { return nil }
@@ -61,7 +61,7 @@ public struct InspectCommand: ParsableCommand {
     }
     console.line()
     console.table(
-      ["constant", "bits", "extents", "scales", "stored", "inflated", "layout"],
+      ["constant", "bits", "shape", "scales", "stored", "inflated", "layout"],
       report.constants.map {
         [
           $0.name.abbreviated, "\($0.bits)", "\($0.shape)", $0.granularity ?? "–",

@@ -15,7 +15,7 @@ struct NetworkOptions: ParsableArguments {
   @Option(
     name: .customLong("input"),
     help: ArgumentHelp(
-      "Cut the network: this value is an input. Or give an input other extents, a word for a free one.",
+      "Cut the network: this value is an input. Or give an input another shape; a word is a dynamic axis.",
       valueName: "name[=1,3,height,width]"))
   var inputs: [String] = []
 

@@ -9,12 +9,12 @@ extension SampleSource {
   /// Loads every sample once and says what looks wrong, one line each.
   /// - Throws: what is wrong with the first sample that cannot be used, and which others cannot.
   func examine(for graph: Graph, _ console: Console) throws(QMError) {
-    var doctor = SampleDoctor(graph)
+    var checks = SampleChecks(graph)
     var failure: QMError?
     var others: [String] = []
     for index in 0..<count {
       do {
-        doctor.examine(try inputs(of: index), sample: name(of: index))
+        checks.examine(try inputs(of: index), sample: name(of: index))
       } catch {
         if failure == nil { failure = error } else { others.append(name(of: index)) }
       }
@@ -29,7 +29,7 @@ extension SampleSource {
           + (others.count > 8 ? " and \(others.count - 8) more" : ""),
         remedies: failure.remedies, context: failure.context)
     }
-    let remarks = doctor.remarks
+    let remarks = checks.remarks
     for remark in remarks.prefix(printedRemarks) {
       let place = [
         remark.sample.map { "sample '\($0.abbreviated)'" },

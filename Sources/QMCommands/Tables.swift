@@ -30,7 +30,7 @@ extension Console {
   /// What became of all arrays, one a line.
   func table(of reports: [ArrayReport]) {
     table(
-      ["array", "extents", "stored as", "bytes", "SQNR", "largest difference"],
+      ["array", "shape", "stored as", "bytes", "SQNR", "largest difference"],
       reports.map { report in
         [
           report.name.abbreviated, report.shape.map(String.init).joined(separator: "×"),

@@ -31,3 +31,32 @@ struct Bytes: Sendable {
     }
   }
 }
+
+/// The bytes of an archive, in memory or in a file.
+enum ArchiveBytes: Sendable {
+  case memory(Buffer)
+  case file(OpenFile)
+
+  var count: Int {
+    switch self {
+    case .memory(let buffer): buffer.count
+    case .file(let file): file.count
+    }
+  }
+
+  /// `count` bytes from `offset` on, which must lie within the archive.
+  func read(at offset: Int, count: Int) throws(QMError) -> Bytes {
+    switch self {
+    case .memory(let buffer): Bytes(buffer: buffer, range: offset..<offset + count)
+    case .file(let file): Bytes(buffer: try file.bytes(offset..<offset + count), range: 0..<count)
+    }
+  }
+}
+
+func malformed(_ offset: Int, _ message: String) -> QMError {
+  QMError(.malformed, message, context: [.offset(offset)])
+}
+
+func unsupported(_ offset: Int, _ message: String) -> QMError {
+  QMError(.unsupported, message, context: [.offset(offset)])
+}

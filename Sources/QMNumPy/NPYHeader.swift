@@ -109,7 +109,7 @@ public struct NPYHeader: Hashable, Sendable {
     // strides from them.
     let extents = shape.filter { $0 != 0 } + [elementType.byteCount]
     guard Shape.elementCount(of: extents) != nil else {
-      throw malformed(start, "extents \(shape) of \(elementType) are more than 2^63 bytes")
+      throw malformed(start, "shape \(shape) of \(elementType) takes more than 2^63 bytes")
     }
   }
 
@@ -135,7 +135,7 @@ public struct NPYHeader: Hashable, Sendable {
     let text =
       "{'descr': '\(descriptor)', 'fortran_order': \(isColumnMajor), 'shape': (\(extents)), }"
     let length = (10 + text.utf8.count + 1 + 63) / 64 * 64 - 10
-    guard length <= 0xffff else { throw .unsupported("\(shape.count) extents are too many") }
+    guard length <= 0xffff else { throw .unsupported("a shape of \(shape.count) axes is too long") }
     var bytes = NPYHeader.magic + [1, 0, UInt8(length & 0xff), UInt8(length >> 8)]
     bytes += text.utf8
     bytes += Array(repeating: UInt8(ascii: " "), count: length - text.utf8.count - 1)
@@ -162,10 +162,6 @@ public struct NPYHeader: Hashable, Sendable {
     }
     return (byteOrder == .little ? "<" : ">") + code
   }
-}
-
-private func malformed(_ offset: Int, _ message: String) -> QMError {
-  QMError(.malformed, message, context: [.offset(offset)])
 }
 
 /// The few tokens of Python that a header may hold.

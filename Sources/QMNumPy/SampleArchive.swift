@@ -51,7 +51,7 @@ public struct SampleArchive: SampleSource {
         guard let (entry, tensor) = arrays[name] else { continue }
         guard let first = tensor.shape.first, first > 0, first == count ?? first else {
           throw QMError.invalidInput(
-            "extents \(tensor.shape); the first axis counts the samples, "
+            "shape \(tensor.shape); the first axis counts the samples, "
               + (count.map { "\($0) by the other arrays" } ?? "at least 1")
           ).within(.entry(entry))
         }

@@ -1,26 +1,4 @@
-import CZlib
 import QMTensor
-
-/// The bytes of an archive, in memory or in a file.
-enum ArchiveBytes: Sendable {
-  case memory(Buffer)
-  case file(OpenFile)
-
-  var count: Int {
-    switch self {
-    case .memory(let buffer): buffer.count
-    case .file(let file): file.count
-    }
-  }
-
-  /// `count` bytes from `offset` on, which must lie within the archive.
-  func read(at offset: Int, count: Int) throws(QMError) -> Bytes {
-    switch self {
-    case .memory(let buffer): Bytes(buffer: buffer, range: offset..<offset + count)
-    case .file(let file): Bytes(buffer: try file.bytes(offset..<offset + count), range: 0..<count)
-    }
-  }
-}
 
 /// One entry of a ZIP archive (APPNOTE.TXT 6.3.10), the claims of its two headers checked against
 /// each other.
@@ -39,8 +17,8 @@ struct ZIPEntry: Sendable {
   /// Where the local header begins.
   let offset: Int
   /// Where the stored bytes begin, and where the entry ends, its data descriptor included.
-  private var dataOffset = 0
-  private var end = 0
+  private(set) var dataOffset = 0
+  private(set) var end = 0
   private var flags = 0
 
   static let localSignature: UInt32 = 0x0403_4b50
@@ -57,69 +35,10 @@ struct ZIPEntry: Sendable {
   private static let knownFlags = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 11
 }
 
-private func malformed(_ offset: Int, _ message: String) -> QMError {
-  QMError(.malformed, message, context: [.offset(offset)])
-}
-
-private func unsupported(_ offset: Int, _ message: String) -> QMError {
-  QMError(.unsupported, message, context: [.offset(offset)])
-}
-
-// The table of entries.
+// The header in the table of entries.
 extension ZIPEntry {
-  /// All entries, in the order of the central directory.
-  static func directory(of archive: ArchiveBytes, _ limits: NumPyLimits) throws(QMError)
-    -> [ZIPEntry]
-  {
-    let place = try Directory(of: archive)
-    guard place.entryCount <= limits.entryCount else {
-      throw .unsupported("\(place.entryCount) entries; the limit is \(limits.entryCount)")
-    }
-    let table = try archive.read(at: place.offset, count: place.byteCount)
-    var entries: [ZIPEntry] = []
-    entries.reserveCapacity(place.entryCount)
-    var names: Set<String> = []
-    var position = 0
-    var total = 0
-    let allowed = max(limits.expandedByteCount, saturatingProduct(archive.count, limits.expansion))
-    for _ in 0..<place.entryCount {
-      var entry = try ZIPEntry(central: table, at: &position, tableOffset: place.offset)
-      try within(.entry(entry.name)) { () throws(QMError) in
-        guard names.insert(entry.name).inserted else {
-          throw malformed(place.offset + position, "the name stands twice")
-        }
-        // Deflate cannot shrink further than 1 to 1,032.
-        guard entry.byteCount / 1032 <= entry.storedByteCount else {
-          throw malformed(
-            entry.offset, "\(entry.storedByteCount) bytes cannot inflate to \(entry.byteCount)")
-        }
-        try entry.readLocalHeader(in: archive, directoryOffset: place.offset)
-        let sum = total.addingReportingOverflow(entry.byteCount)
-        guard !sum.overflow, sum.partialValue <= allowed else {
-          throw QMError.unsupported(
-            "an archive of \(archive.count) bytes that inflates to more than \(allowed)")
-        }
-        total = sum.partialValue
-      }
-      entries.append(entry)
-    }
-    guard position == table.count else {
-      throw malformed(
-        place.offset + position,
-        "\(table.count - position) bytes behind the \(place.entryCount) entries of the table")
-    }
-    var previousEnd = 0
-    for entry in entries.sorted(by: { $0.offset < $1.offset }) {
-      guard entry.offset >= previousEnd else {
-        throw malformed(entry.offset, "begins inside another entry").within(.entry(entry.name))
-      }
-      previousEnd = entry.end
-    }
-    return entries
-  }
-
   /// The central header at `position`, which moves behind it.
-  private init(central table: Bytes, at position: inout Int, tableOffset: Int) throws(QMError) {
+  init(central table: Bytes, at position: inout Int, tableOffset: Int) throws(QMError) {
     let start = position
     let place = tableOffset + start
     guard table.count - start >= 46, table.uint32(start) == ZIPEntry.centralSignature else {
@@ -132,8 +51,16 @@ extension ZIPEntry {
       throw malformed(place, "an entry that reaches beyond the archive's table")
     }
     position = start + 46 + nameLength + extraLength + commentLength
-    let nameBytes = table.part(start + 46..<start + 46 + nameLength)
-    guard let name = nameBytes.withBytes({ (bytes) in String(validating: bytes, as: UTF8.self) })
+    let header = table.part(start..<position)
+    let name = try ZIPEntry.name(header.part(46..<46 + nameLength), at: place)
+    let extra = header.part(46 + nameLength..<46 + nameLength + extraLength)
+    self = try within(.entry(name)) { () throws(QMError) in
+      try ZIPEntry(central: header, named: name, extra: extra, at: place)
+    }
+  }
+
+  private static func name(_ bytes: Bytes, at place: Int) throws(QMError) -> String {
+    guard let name = bytes.withBytes({ (bytes) in String(validating: bytes, as: UTF8.self) })
     else {
       throw unsupported(place, "an entry's name is not UTF-8; save the arrays under ASCII names")
     }
@@ -143,60 +70,65 @@ extension ZIPEntry {
     guard !name.split(separator: "/").contains("..") else {
       throw malformed(place, "an entry's name leads out of the archive").within(.entry(name))
     }
+    return name
+  }
 
-    flags = table.uint16(start + 8)
-    let wanted = table.uint16(start + 10)
+  private init(
+    central header: Bytes, named name: String, extra: Bytes, at place: Int
+  ) throws(QMError) {
+    flags = header.uint16(8)
     guard flags & ZIPEntry.flagEncrypted == 0 else {
       throw unsupported(place, "the entry is encrypted; save the archive without a password")
-        .within(.entry(name))
     }
     guard flags & ~ZIPEntry.knownFlags == 0 else {
       throw unsupported(place, "the entry has flags 0x\(String(flags, radix: 16))")
-        .within(.entry(name))
     }
+    let wanted = header.uint16(10)
     guard let method = Method(rawValue: wanted) else {
       throw unsupported(
         place,
-        "compression method \(wanted); save it with numpy.savez or numpy.savez_compressed"
-      ).within(.entry(name))
+        "compression method \(wanted); save it with numpy.savez or numpy.savez_compressed")
     }
-    // Zip64: a field that is all ones has its value in the extra field, in this order.
-    var numbers = [
-      UInt64(table.uint32(start + 24)), UInt64(table.uint32(start + 20)),
-      UInt64(table.uint32(start + 42)),
-    ]
-    var disk = table.uint16(start + 34)
-    let extra = table.part(start + 46 + nameLength..<start + 46 + nameLength + extraLength)
-    let wide = try ZIPEntry.wideField(of: extra, at: place)
-    var next = 0
-    for field in numbers.indices where numbers[field] == UInt64(UInt32.max) {
-      guard let wide, wide.count - next >= 8 else {
-        throw malformed(place, "the zip64 field is missing or too short").within(.entry(name))
-      }
-      numbers[field] = wide.uint64(next)
-      next += 8
+    let numbers = try ZIPEntry.numbers(of: header, extra, at: place)
+    guard numbers.disk == 0 else {
+      throw unsupported(place, "the entry lies on disk \(numbers.disk) of a divided archive")
     }
-    if disk == 0xffff, let wide, wide.count - next >= 4 { disk = Int(wide.uint32(next)) }
-    guard disk == 0 else {
-      throw unsupported(place, "the entry lies on disk \(disk) of a divided archive")
-        .within(.entry(name))
-    }
-    guard let byteCount = Int(exactly: numbers[0]), let storedByteCount = Int(exactly: numbers[1]),
-      let offset = Int(exactly: numbers[2])
+    guard let byteCount = Int(exactly: numbers.byteCount),
+      let storedByteCount = Int(exactly: numbers.storedByteCount),
+      let offset = Int(exactly: numbers.offset)
     else {
-      throw malformed(place, "a size or offset over 2^63").within(.entry(name))
+      throw malformed(place, "a size or offset over 2^63")
     }
     guard method == .deflated || byteCount == storedByteCount else {
       throw malformed(
-        place, "stored as it is, yet \(storedByteCount) bytes stand for \(byteCount)"
-      ).within(.entry(name))
+        place, "stored as it is, yet \(storedByteCount) bytes stand for \(byteCount)")
     }
     self.name = name
     self.method = method
     self.byteCount = byteCount
     self.storedByteCount = storedByteCount
     self.offset = offset
-    checksum = table.uint32(start + 16)
+    checksum = header.uint32(16)
+  }
+
+  /// The numbers of a central header. Zip64: a field that is all ones has its value in the extra
+  /// field, in the order of the result.
+  private static func numbers(
+    of header: Bytes, _ extra: Bytes, at place: Int
+  ) throws(QMError) -> (byteCount: UInt64, storedByteCount: UInt64, offset: UInt64, disk: Int) {
+    var numbers = [24, 20, 42].map { UInt64(header.uint32($0)) }
+    var disk = header.uint16(34)
+    let wide = try wideField(of: extra, at: place)
+    var next = 0
+    for field in numbers.indices where numbers[field] == UInt64(UInt32.max) {
+      guard let wide, wide.count - next >= 8 else {
+        throw malformed(place, "the zip64 field is missing or too short")
+      }
+      numbers[field] = wide.uint64(next)
+      next += 8
+    }
+    if disk == 0xffff, let wide, wide.count - next >= 4 { disk = Int(wide.uint32(next)) }
+    return (numbers[0], numbers[1], numbers[2], disk)
   }
 
   /// The content of the zip64 extra field, if there is one.
@@ -218,9 +150,13 @@ extension ZIPEntry {
     return wide
   }
 
+}
+
+// The header in front of the data.
+extension ZIPEntry {
   /// Reads the header that stands before the data, and the descriptor behind it where there is
   /// one, and compares both with the table.
-  private mutating func readLocalHeader(in archive: ArchiveBytes, directoryOffset: Int)
+  mutating func readLocalHeader(in archive: ArchiveBytes, directoryOffset: Int)
     throws(QMError)
   {
     guard offset <= directoryOffset, directoryOffset - offset >= 30 else {
@@ -303,177 +239,5 @@ extension ZIPEntry {
       }
     }
     throw malformed(end, "the descriptor behind the data does not agree with the archive's table")
-  }
-}
-
-private func saturatingProduct(_ left: Int, _ right: Int) -> Int {
-  let (product, overflow) = left.multipliedReportingOverflow(by: right)
-  return overflow ? .max : product
-}
-
-/// Where the table of entries lies.
-private struct Directory {
-  let offset: Int
-  let byteCount: Int
-  let entryCount: Int
-
-  /// Finds the end record at the end of the archive, and its zip64 form before it.
-  init(of archive: ArchiveBytes) throws(QMError) {
-    guard archive.count >= 22 else {
-      throw malformed(archive.count, "not an .npz archive, or cut short")
-    }
-    // The end record is followed by a comment of at most 65,535 bytes.
-    let tailOffset = max(0, archive.count - 22 - 0xffff)
-    let tail = try archive.read(at: tailOffset, count: archive.count - tailOffset)
-    var start = tail.count - 22
-    while tail.uint32(start) != ZIPEntry.endSignature
-      || tail.uint16(start + 20) != tail.count - start - 22
-    {
-      start -= 1
-      guard start >= 0 else {
-        throw malformed(
-          archive.count,
-          "not an .npz archive, or cut short: it does not end with the record of a ZIP archive")
-      }
-    }
-    let end = tailOffset + start
-    let disks = [tail.uint16(start + 4), tail.uint16(start + 6)]
-    let counts = [tail.uint16(start + 8), tail.uint16(start + 10)]
-    let size = tail.uint32(start + 12)
-    let position = tail.uint32(start + 16)
-
-    let wide = try Directory.wideRecord(in: archive, before: end)
-    guard let wide else {
-      guard disks == [0, 0], counts[0] == counts[1] else {
-        throw unsupported(end, "an archive that is divided over several disks")
-      }
-      try self.init(UInt64(position), UInt64(size), UInt64(counts[0]), before: end)
-      return
-    }
-    // What fits into the short record must agree with the long one.
-    guard disks.allSatisfy({ $0 == 0 || $0 == 0xffff }),
-      counts.allSatisfy({ $0 == 0xffff || UInt64($0) == wide.entryCount }),
-      size == .max || UInt64(size) == wide.byteCount,
-      position == .max || UInt64(position) == wide.position
-    else {
-      throw malformed(end, "the two end records do not agree")
-    }
-    try self.init(wide.position, wide.byteCount, wide.entryCount, before: wide.offset)
-  }
-
-  private init(_ position: UInt64, _ size: UInt64, _ count: UInt64, before end: Int)
-    throws(QMError)
-  {
-    guard let offset = Int(exactly: position), let byteCount = Int(exactly: size), offset <= end,
-      byteCount == end - offset
-    else {
-      throw malformed(
-        end, "the archive's table should be \(size) bytes from byte \(position) on, and is not")
-    }
-    // An entry takes 46 bytes and its name.
-    guard count <= UInt64(byteCount / 46) else {
-      throw malformed(end, "\(count) entries do not fit into a table of \(byteCount) bytes")
-    }
-    self.offset = offset
-    self.byteCount = byteCount
-    entryCount = Int(count)
-  }
-
-  private static func wideRecord(in archive: ArchiveBytes, before end: Int) throws(QMError)
-    -> (offset: Int, position: UInt64, byteCount: UInt64, entryCount: UInt64)?
-  {
-    guard end >= 20 else { return nil }
-    let locator = try archive.read(at: end - 20, count: 20)
-    guard locator.uint32(0) == ZIPEntry.wideLocatorSignature else { return nil }
-    guard locator.uint32(4) == 0, locator.uint32(16) <= 1 else {
-      throw unsupported(end - 20, "an archive that is divided over several disks")
-    }
-    guard let offset = Int(exactly: locator.uint64(8)), offset <= end - 20,
-      end - 20 - offset >= 56
-    else {
-      throw malformed(end - 20, "the zip64 end record is not where it should be")
-    }
-    let record = try archive.read(at: offset, count: 56)
-    guard record.uint32(0) == ZIPEntry.wideEndSignature,
-      record.uint64(4) == UInt64(end - 20 - offset - 12)
-    else {
-      throw malformed(offset, "not a zip64 end record")
-    }
-    guard record.uint32(16) == 0, record.uint32(20) == 0, record.uint64(24) == record.uint64(32)
-    else {
-      throw unsupported(offset, "an archive that is divided over several disks")
-    }
-    return (offset, record.uint64(48), record.uint64(40), record.uint64(32))
-  }
-}
-
-// The content of an entry.
-extension ZIPEntry {
-  /// The entry's bytes, inflated, their checksum compared.
-  /// - Throws: `malformed`, `outOfMemory`.
-  func content(in archive: ArchiveBytes) throws(QMError) -> Bytes {
-    let stored = try archive.read(at: dataOffset, count: storedByteCount)
-    let content: Bytes
-    switch method {
-    case .stored: content = stored
-    case .deflated:
-      content = try stored.withBytes { (bytes) throws(QMError) in try inflated(bytes) }
-    }
-    let found = content.withBytes { (bytes) in ZIPEntry.checksum(of: bytes) }
-    guard found == checksum else {
-      throw QMError.malformed(
-        "the CRC-32 is \(String(found, radix: 16)), the archive's table says "
-          + "\(String(checksum, radix: 16)): the file is damaged")
-    }
-    return content
-  }
-
-  /// CRC-32 as ZIP uses it.
-  static func checksum(of bytes: UnsafeRawBufferPointer) -> UInt32 {
-    guard let base = bytes.baseAddress else { return 0 }
-    return UInt32(
-      crc32_z(0, base.assumingMemoryBound(to: UInt8.self), bytes.count))
-  }
-
-  private func inflated(_ source: UnsafeRawBufferPointer) throws(QMError) -> Bytes {
-    // One byte more than promised, so that a stream that gives more is noticed.
-    let result = try Buffer.allocate(byteCount: byteCount + 1)
-    var stream = z_stream()
-    // Negative: a bare deflate stream, as ZIP has it, with the largest window.
-    guard
-      inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
-    else { throw .outOfMemory(byteCount: 1 << 15) }
-    defer { inflateEnd(&stream) }
-    var (taken, given) = (0, 0)
-    var status = Z_OK
-    while status == Z_OK {
-      // zlib counts with 32 bits.
-      let input = min(source.count - taken, 1 << 30)
-      let room = min(byteCount + 1 - given, 1 << 30)
-      if let base = source.baseAddress {
-        stream.next_in = UnsafeMutablePointer(
-          mutating: (base + taken).assumingMemoryBound(to: UInt8.self))
-      }
-      stream.avail_in = UInt32(input)
-      stream.next_out = (result.base + given).assumingMemoryBound(to: UInt8.self)
-      stream.avail_out = UInt32(room)
-      status = inflate(&stream, Z_NO_FLUSH)
-      taken += input - Int(stream.avail_in)
-      given += room - Int(stream.avail_out)
-    }
-    guard status == Z_STREAM_END else {
-      let reason =
-        given > byteCount
-        ? "it gives more than the \(byteCount) bytes that are promised"
-        : stream.msg.map { String(cString: $0) } ?? "it ends too early"
-      throw malformed(dataOffset + taken, "the deflate stream is damaged: \(reason)")
-    }
-    guard given == byteCount, taken == source.count else {
-      throw malformed(
-        dataOffset + taken,
-        "the deflate stream ends after \(taken) of \(source.count) bytes and gives \(given) of "
-          + "\(byteCount)")
-    }
-    return Bytes(buffer: result, range: 0..<byteCount)
   }
 }

@@ -118,7 +118,7 @@ public struct Checkpoint: Sendable {
     }
     let found = numbers.withElements(as: Float.self) { $0[place] }
     throw .invalidInput(
-      "element \(index) is \(found.isNaN ? "NaN" : "infinite"): no code can stand for it; mend the "
+      "element \(index) is \(found.isNaN ? "NaN" : "infinite"): no code can stand for it; fix the "
         + "array or leave it out")
   }
 

@@ -143,7 +143,7 @@ public struct Verification {
       guard let other = found[name] else { continue }
       guard tensor.shape == other.shape else {
         throw QMError(
-          .outOfTolerance, "extents \(other.shape) are not those of the truth, \(tensor.shape)",
+          .outOfTolerance, "shape \(other.shape) is not that of the truth, \(tensor.shape)",
           context: [.file(report.file), .value(name)])
       }
       // NumPy files may hold the truth in another float type.

@@ -23,7 +23,7 @@ public struct QMError: Error, Sendable {
     }
     private let kind: Kind
 
-    /// The call or command line asks for something that does not exist.
+    /// The caller asks for something that does not exist.
     public static let usage = Code(kind: .usage)
     /// A file or model contradicts its own rules.
     public static let malformed = Code(kind: .malformed)

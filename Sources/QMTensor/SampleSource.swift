@@ -88,11 +88,11 @@ public struct SampleInput: Hashable, Sendable {
   /// - Throws: `invalidInput` if an array of this shape is no sample of the input.
   public func check(_ shape: [Int]) throws(QMError) {
     guard !shape.contains(0) else {
-      throw .invalidInput("extents \(shape): an array without elements is no sample")
+      throw .invalidInput("shape \(shape): an array without elements is no sample")
     }
     guard let expected = type?.shape, !expected.admits(shape) else { return }
     throw .invalidInput(
-      "extents \(shape) do not fit input '\(name.abbreviated)', which takes \(expected)")
+      "shape \(shape) does not fit input '\(name.abbreviated)', which takes \(expected)")
   }
 
   /// The tensor that the network is given for an array.

@@ -35,7 +35,7 @@ public struct Tensor: Sendable {
     throws(QMError)
   {
     guard let count = Shape.elementCount(of: shape) else {
-      throw .malformed("extents \(shape) are negative or too many")
+      throw .malformed("the extents of shape \(shape) are negative or too large")
     }
     let (size, overflow) = count.multipliedReportingOverflow(by: elementType.byteCount)
     guard !overflow, byteOffset >= 0, byteOffset <= buffer.count, size <= buffer.count - byteOffset
@@ -65,7 +65,7 @@ public struct Tensor: Sendable {
   ///   `outOfMemory`.
   public init<Element: TensorElement>(_ shape: [Int], _ elements: [Element]) throws(QMError) {
     guard Shape.elementCount(of: shape) == elements.count else {
-      throw .invalidInput("\(elements.count) elements do not fill extents \(shape)")
+      throw .invalidInput("\(elements.count) elements do not fill shape \(shape)")
     }
     let buffer = try Buffer.allocate(byteCount: elements.count * MemoryLayout<Element>.stride)
     elements.withUnsafeBytes { bytes in
@@ -90,10 +90,10 @@ public struct Tensor: Sendable {
   /// - Throws: `malformed` if the extents are negative or their product overflows.
   public static func byteCount(of elementType: ElementType, _ shape: [Int]) throws(QMError) -> Int {
     guard let count = Shape.elementCount(of: shape) else {
-      throw .malformed("extents \(shape) are negative or too many")
+      throw .malformed("the extents of shape \(shape) are negative or too large")
     }
     let (size, overflow) = count.multipliedReportingOverflow(by: elementType.byteCount)
-    guard !overflow else { throw .malformed("extents \(shape) are too many") }
+    guard !overflow else { throw .malformed("the extents of shape \(shape) are too large") }
     return size
   }
 
@@ -131,7 +131,7 @@ public struct Tensor: Sendable {
   /// - Throws: `malformed` unless the extents have the same product.
   public func reshaped(_ shape: [Int]) throws(QMError) -> Tensor {
     guard Shape.elementCount(of: shape) == elementCount else {
-      throw .malformed("\(elementCount) elements do not fill extents \(shape)")
+      throw .malformed("\(elementCount) elements do not fill shape \(shape)")
     }
     return try Tensor(elementType, shape, buffer: buffer, byteOffset: byteOffset)
   }

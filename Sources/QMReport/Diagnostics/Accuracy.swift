@@ -22,7 +22,7 @@ public struct Accuracy: Sendable, Hashable {
     let length = scores.shape.last ?? 0
     guard length > 0, scores.elementCount == length * labels.count else {
       throw .invalidInput(
-        "\(labels.count) labels do not fit scores of extents \(scores.shape), a row for each")
+        "\(labels.count) labels do not fit scores of shape \(scores.shape), a row for each")
     }
     let numbers = try scores.converted(to: .float32).elements(as: Float.self)
     for (row, label) in labels.enumerated() {

@@ -2,7 +2,7 @@ import QMFormat
 import QMRuntime
 import QMTensor
 
-/// What a sample of an input looks like: its extents, and, of a few integers, which may choose what
+/// What a sample of an input looks like: its shape, and, of a few integers, which may choose what
 /// a network does, their values. A converted file remembers one of each input.
 public struct InputExample: Hashable, Sendable {
   /// Extents of the sample, outermost axis first.

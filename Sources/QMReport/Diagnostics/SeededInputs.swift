@@ -9,16 +9,16 @@ public struct SeededInputs: Sendable {
   public let model: Model
   private let examples: [InputExample]
 
-  /// Extents that free axes other than the first are tried with, in this order: what strides and
+  /// Extents that dynamic axes other than the first are tried with, in this order: what strides and
   /// windows of common networks divide, then what fits in front of short sequences, then windows of
   /// speech with what stands in front of them.
   private static let candidates = [
     32, 64, 48, 16, 8, 4, 1, 128, 224, 256, 320, 512, 1024, 16000, 576, 288,
   ]
 
-  /// Looks for extents that the model runs with: those of the sample that the file remembers; then 1
-  /// for a free first axis, mostly the batch, and for axes of its name, and one of a few numbers for
-  /// the others; then 1 for the free axes of all inputs but the first, mostly states.
+  /// Looks for shapes that the model runs with: those of the sample that the file remembers; then 1
+  /// for a dynamic first axis, mostly the batch, and for axes of its name, and one of a few numbers for
+  /// the others; then 1 for the dynamic axes of all inputs but the first, mostly states.
   /// - Throws: what the model throws with the first of these, if none runs.
   public init(_ model: Model) throws(QMError) {
     self.model = model
@@ -31,7 +31,7 @@ public struct SeededInputs: Sendable {
         SeededInputs.examples(model, $0, freeInputCount: inputCount)
       }
     }
-    // Without a free axis every candidate is the same.
+    // Without a dynamic axis every candidate is the same.
     if model.inputs.allSatisfy({ $0.type.shape.extents != nil }) { tried = [tried[0]] }
     for examples in tried {
       do {
@@ -42,7 +42,7 @@ public struct SeededInputs: Sendable {
         if failure == nil { failure = error }
       }
     }
-    throw failure ?? .internalFault("no extents were tried")
+    throw failure ?? .internalFault("no shapes were tried")
   }
 
   private static func examples(
@@ -75,7 +75,7 @@ public struct SeededInputs: Sendable {
         continue
       }
       guard let count = Shape.elementCount(of: extents) else {
-        throw .malformed("extents \(extents) are too many")
+        throw .malformed("shape \(extents) is too large")
       }
       var state = seed &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(index)
       let numbers = (0..<count).map { _ in

@@ -88,7 +88,7 @@ public struct ValueComparison {
 }
 
 extension TensorView {
-  /// The elements as real numbers: floats as they are, codes on a fixed grid dequantized; nil for
+  /// The elements in float32: floats as they are, codes with a fixed scale dequantized; nil for
   /// anything else.
   var realNumbers: [Float]? {
     switch (elementType, quantization) {

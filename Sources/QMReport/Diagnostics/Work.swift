@@ -3,7 +3,7 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Multiply-adds of a program's products, for the extents of one run.
+/// Multiply-adds of a program's products, for the shapes of one run.
 public struct Work: Sendable, Hashable {
   /// Of all products.
   public private(set) var multiplyAdds = 0

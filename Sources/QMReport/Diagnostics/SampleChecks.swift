@@ -5,7 +5,7 @@ import QMTensor
 /// Looks at samples before time is spent on them: what is allowed, and still probably a mistake.
 ///
 /// Only float32 inputs are looked at. Memory grows by a few numbers a sample.
-public struct SampleDoctor: Sendable {
+public struct SampleChecks: Sendable {
   /// What looks wrong, with one sample or with all of them.
   public struct Remark: Hashable, Sendable {
     /// Name of the sample; nil where it is about all of them.
@@ -65,13 +65,13 @@ public struct SampleDoctor: Sendable {
   /// What there is to say, by input and sample.
   public var remarks: [Remark] {
     var remarks: [Remark] = []
-    if sampleCount < SampleDoctor.enoughSamples {
+    if sampleCount < SampleChecks.enoughSamples {
       remarks.append(
         Remark(
           sample: nil, input: nil,
           text:
             "\(sampleCount) \(sampleCount == 1 ? "sample is" : "samples are") few: ranges learnt "
-            + "from fewer than \(SampleDoctor.enoughSamples) seldom hold for others"))
+            + "from fewer than \(SampleChecks.enoughSamples) seldom hold for others"))
     }
     for input in graph.inputs {
       let name = graph[input].name
@@ -98,10 +98,10 @@ public struct SampleDoctor: Sendable {
   }
 
   private func outliers(_ figures: [Figures], _ input: String) -> [Remark] {
-    guard figures.count >= SampleDoctor.enoughSamples else { return [] }
+    guard figures.count >= SampleChecks.enoughSamples else { return [] }
     let middle = figures.map(\.magnitude).sorted()[figures.count / 2]
     guard middle > 0 else { return [] }
-    return figures.filter { $0.magnitude > SampleDoctor.outlierFactor * middle }.map {
+    return figures.filter { $0.magnitude > SampleChecks.outlierFactor * middle }.map {
       Remark(
         sample: $0.sample, input: input,
         text: "holds \($0.least)…\($0.greatest), where half of the samples stay within "
@@ -118,7 +118,7 @@ public struct SampleDoctor: Sendable {
       return nil
     }
     let squares = figures.reduce(0) { $0 + $1.meanSquare } / Double(figures.count)
-    guard squares.squareRoot() * gain > SampleDoctor.largestNormalSum else { return nil }
+    guard squares.squareRoot() * gain > SampleChecks.largestNormalSum else { return nil }
     return Remark(
       sample: nil, input: graph[input].name,
       text: "values \(least)…\(greatest) look like bytes of an image, and the first layer expects "
@@ -140,7 +140,7 @@ public struct SampleDoctor: Sendable {
         guard let other = node.inputs.first(where: { $0 != value }).flatMap({ $0 }),
           let constant = graph[other].constant, constant.elementType == .float32
         else { return nil }
-        let size = SampleDoctor.rootMeanSquare(constant)
+        let size = SampleChecks.rootMeanSquare(constant)
         switch binary.function {
         case .multiply: gain *= size
         case .divide where node.input(0) == value && size > 0: gain /= size
@@ -154,7 +154,7 @@ public struct SampleDoctor: Sendable {
           weights.elementType == .float32, let channels = weights.shape.first, channels > 0
         else { return nil }
         let depth = Double(weights.elementCount / channels)
-        return gain * SampleDoctor.rootMeanSquare(weights) * depth.squareRoot()
+        return gain * SampleChecks.rootMeanSquare(weights) * depth.squareRoot()
       default: return nil
       }
       value = node.outputs[0]

@@ -5,7 +5,7 @@ import QMTensor
 import QMTestSupport
 import Testing
 
-@Suite struct SampleDoctorTests {
+@Suite struct SampleChecksTests {
   /// `y = x · wᵀ` with weights of about 1 over the root of the depth, as trained networks have them.
   private func graph(preparing: Bool = false) throws -> Graph {
     var generator = SeededGenerator(seed: 11)
@@ -28,16 +28,16 @@ import Testing
   private func remarks(
     _ graph: Graph, count: Int = 12, scale: Float = 1,
     _ change: (_ index: Int, _ elements: inout [Float]) -> Void = { _, _ in }
-  ) throws -> [SampleDoctor.Remark] {
+  ) throws -> [SampleChecks.Remark] {
     var generator = SeededGenerator(seed: 12)
-    var doctor = SampleDoctor(graph)
+    var checks = SampleChecks(graph)
     for index in 0..<count {
       var elements = try generator.tensor([64], in: 0...1).elements(as: Float.self)
       elements = elements.map { ($0 * scale).rounded(.down) + (scale > 1 ? 0 : $0) }
       change(index, &elements)
-      doctor.examine(["x": try Tensor([1, 64], elements)], sample: "s\(index)")
+      checks.examine(["x": try Tensor([1, 64], elements)], sample: "s\(index)")
     }
-    return doctor.remarks
+    return checks.remarks
   }
 
   @Test func goodSamplesNeedNoRemark() throws {

@@ -1,0 +1,156 @@
+import QMTensor
+
+// The table of entries.
+extension ZIPEntry {
+  /// All entries, in the order of the central directory.
+  static func directory(of archive: ArchiveBytes, _ limits: NumPyLimits) throws(QMError)
+    -> [ZIPEntry]
+  {
+    let place = try Directory(of: archive)
+    guard place.entryCount <= limits.entryCount else {
+      throw .unsupported("\(place.entryCount) entries; the limit is \(limits.entryCount)")
+    }
+    let table = try archive.read(at: place.offset, count: place.byteCount)
+    var entries: [ZIPEntry] = []
+    entries.reserveCapacity(place.entryCount)
+    var names: Set<String> = []
+    var position = 0
+    var total = 0
+    let allowed = max(limits.expandedByteCount, saturatingProduct(archive.count, limits.expansion))
+    for _ in 0..<place.entryCount {
+      var entry = try ZIPEntry(central: table, at: &position, tableOffset: place.offset)
+      try within(.entry(entry.name)) { () throws(QMError) in
+        guard names.insert(entry.name).inserted else {
+          throw malformed(place.offset + position, "the name stands twice")
+        }
+        // Deflate cannot shrink further than 1 to 1,032.
+        guard entry.byteCount / 1032 <= entry.storedByteCount else {
+          throw malformed(
+            entry.offset, "\(entry.storedByteCount) bytes cannot inflate to \(entry.byteCount)")
+        }
+        try entry.readLocalHeader(in: archive, directoryOffset: place.offset)
+        let sum = total.addingReportingOverflow(entry.byteCount)
+        guard !sum.overflow, sum.partialValue <= allowed else {
+          throw QMError.unsupported(
+            "an archive of \(archive.count) bytes that inflates to more than \(allowed)")
+        }
+        total = sum.partialValue
+      }
+      entries.append(entry)
+    }
+    guard position == table.count else {
+      throw malformed(
+        place.offset + position,
+        "\(table.count - position) bytes behind the \(place.entryCount) entries of the table")
+    }
+    var previousEnd = 0
+    for entry in entries.sorted(by: { $0.offset < $1.offset }) {
+      guard entry.offset >= previousEnd else {
+        throw malformed(entry.offset, "begins inside another entry").within(.entry(entry.name))
+      }
+      previousEnd = entry.end
+    }
+    return entries
+  }
+}
+
+private func saturatingProduct(_ left: Int, _ right: Int) -> Int {
+  let (product, overflow) = left.multipliedReportingOverflow(by: right)
+  return overflow ? .max : product
+}
+
+/// Where the table of entries lies.
+private struct Directory {
+  let offset: Int
+  let byteCount: Int
+  let entryCount: Int
+
+  /// Finds the end record at the end of the archive, and its zip64 form before it.
+  init(of archive: ArchiveBytes) throws(QMError) {
+    guard archive.count >= 22 else {
+      throw malformed(archive.count, "not an .npz archive, or cut short")
+    }
+    // The end record is followed by a comment of at most 65,535 bytes.
+    let tailOffset = max(0, archive.count - 22 - 0xffff)
+    let tail = try archive.read(at: tailOffset, count: archive.count - tailOffset)
+    var start = tail.count - 22
+    while tail.uint32(start) != ZIPEntry.endSignature
+      || tail.uint16(start + 20) != tail.count - start - 22
+    {
+      start -= 1
+      guard start >= 0 else {
+        throw malformed(
+          archive.count,
+          "not an .npz archive, or cut short: it does not end with the record of a ZIP archive")
+      }
+    }
+    let end = tailOffset + start
+    let disks = [tail.uint16(start + 4), tail.uint16(start + 6)]
+    let counts = [tail.uint16(start + 8), tail.uint16(start + 10)]
+    let size = tail.uint32(start + 12)
+    let position = tail.uint32(start + 16)
+
+    let wide = try Directory.wideRecord(in: archive, before: end)
+    guard let wide else {
+      guard disks == [0, 0], counts[0] == counts[1] else {
+        throw unsupported(end, "an archive that is divided over several disks")
+      }
+      try self.init(UInt64(position), UInt64(size), UInt64(counts[0]), before: end)
+      return
+    }
+    // What fits into the short record must agree with the long one.
+    guard disks.allSatisfy({ $0 == 0 || $0 == 0xffff }),
+      counts.allSatisfy({ $0 == 0xffff || UInt64($0) == wide.entryCount }),
+      size == .max || UInt64(size) == wide.byteCount,
+      position == .max || UInt64(position) == wide.position
+    else {
+      throw malformed(end, "the two end records do not agree")
+    }
+    try self.init(wide.position, wide.byteCount, wide.entryCount, before: wide.offset)
+  }
+
+  private init(_ position: UInt64, _ size: UInt64, _ count: UInt64, before end: Int)
+    throws(QMError)
+  {
+    guard let offset = Int(exactly: position), let byteCount = Int(exactly: size), offset <= end,
+      byteCount == end - offset
+    else {
+      throw malformed(
+        end, "the archive's table should be \(size) bytes from byte \(position) on, and is not")
+    }
+    // An entry takes 46 bytes and its name.
+    guard count <= UInt64(byteCount / 46) else {
+      throw malformed(end, "\(count) entries do not fit into a table of \(byteCount) bytes")
+    }
+    self.offset = offset
+    self.byteCount = byteCount
+    entryCount = Int(count)
+  }
+
+  private static func wideRecord(in archive: ArchiveBytes, before end: Int) throws(QMError)
+    -> (offset: Int, position: UInt64, byteCount: UInt64, entryCount: UInt64)?
+  {
+    guard end >= 20 else { return nil }
+    let locator = try archive.read(at: end - 20, count: 20)
+    guard locator.uint32(0) == ZIPEntry.wideLocatorSignature else { return nil }
+    guard locator.uint32(4) == 0, locator.uint32(16) <= 1 else {
+      throw unsupported(end - 20, "an archive that is divided over several disks")
+    }
+    guard let offset = Int(exactly: locator.uint64(8)), offset <= end - 20,
+      end - 20 - offset >= 56
+    else {
+      throw malformed(end - 20, "the zip64 end record is not where it should be")
+    }
+    let record = try archive.read(at: offset, count: 56)
+    guard record.uint32(0) == ZIPEntry.wideEndSignature,
+      record.uint64(4) == UInt64(end - 20 - offset - 12)
+    else {
+      throw malformed(offset, "not a zip64 end record")
+    }
+    guard record.uint32(16) == 0, record.uint32(20) == 0, record.uint64(24) == record.uint64(32)
+    else {
+      throw unsupported(offset, "an archive that is divided over several disks")
+    }
+    return (offset, record.uint64(48), record.uint64(40), record.uint64(32))
+  }
+}
