@@ -5,29 +5,25 @@ import QMQuantization
 import QMReport
 import QMTensor
 
-/// Arrays in a file of NumPy's formats.
+/// Arrays in a file of any format that is read.
 enum CheckpointFile {
+  private static let readers: [any CheckpointReader.Type] = [NPZArchive.self, NPYArray.self]
+
   /// Whether a path leads to arrays and not to a network: its name says so, or its first bytes.
-  static func isOne(_ path: String) -> Bool {
-    let name = path.lowercased()
-    if name.hasSuffix(".npy") || name.hasSuffix(".npz") { return true }
-    guard !name.hasSuffix(".onnx"), !name.hasSuffix(".qm") else { return false }
-    let start = firstBytes(of: path)
-    return start.starts(with: [0x93, 0x4E, 0x55]) || start == archiveMagic
+  static func isOne(_ path: String) -> Bool { reader(of: path) != nil }
+
+  /// All arrays in the order of the file.
+  /// - Throws: what the format's reader throws.
+  static func arrays(path: String) throws(QMError) -> [(name: String, tensor: Tensor)] {
+    try (reader(of: path) ?? NPYArray.self).open(path).arrays()
   }
 
-  /// All arrays in the order of the file. The one of an `.npy` file is named after the file.
-  /// - Throws: as ``NPY`` and ``NPZArchive``.
-  static func arrays(path: String) throws(QMError) -> [(name: String, tensor: Tensor)] {
-    guard !isArchive(path) else {
-      let archive = try NPZArchive(path: path)
-      var arrays: [(name: String, tensor: Tensor)] = []
-      for name in archive.names { arrays.append((name, try archive.tensor(named: name))) }
-      return arrays
-    }
-    let file = URL(fileURLWithPath: path).lastPathComponent
-    let name = file.lowercased().hasSuffix(".npy") ? String(file.dropLast(4)) : file
-    return [(name.isEmpty ? "array" : name, try NPY.read(path: path))]
+  private static func reader(of path: String) -> (any CheckpointReader.Type)? {
+    let name = path.lowercased()
+    if let named = readers.first(where: { name.hasSuffix($0.fileNameEnding) }) { return named }
+    guard !name.hasSuffix(".onnx"), !name.hasSuffix(".qm") else { return nil }
+    let start = firstBytes(of: path)
+    return readers.first { $0.recognizes(start) }
   }
 
   /// The arrays by name, for ``ONNXReader``.
@@ -53,18 +49,9 @@ enum CheckpointFile {
     return digest.finished().hexadecimal
   }
 
-  private static func isArchive(_ path: String) -> Bool {
-    let name = path.lowercased()
-    if name.hasSuffix(".npz") { return true }
-    return !name.hasSuffix(".npy") && firstBytes(of: path) == archiveMagic
-  }
-
-  /// What a ZIP archive with an entry begins with.
-  private static let archiveMagic: [UInt8] = [0x50, 0x4B, 0x03, 0x04]
-
-  /// Four at most; none of a file that cannot be read, which whoever opens it next will tell.
+  /// Eight at most; none of a file that cannot be read, which whoever opens it next will tell.
   private static func firstBytes(of path: String) -> [UInt8] {
     guard let buffer = try? Buffer.mapping(path: path) else { return [] }
-    return withExtendedLifetime(buffer) { Array(buffer.bytes.prefix(4)) }
+    return withExtendedLifetime(buffer) { Array(buffer.bytes.prefix(8)) }
   }
 }

@@ -75,3 +75,19 @@ public struct NPZArchive: Sendable {
     }
   }
 }
+
+extension NPZArchive: CheckpointReader {
+  /// `.npz`.
+  public static let fileNameEnding = ".npz"
+
+  /// What a ZIP archive with an entry begins with.
+  public static func recognizes(_ start: [UInt8]) -> Bool {
+    start.starts(with: [0x50, 0x4B, 0x03, 0x04])
+  }
+
+  /// Opens an archive with the standard limits.
+  /// - Throws: as ``init(path:limits:)``.
+  public static func open(_ path: String) throws(QMError) -> NPZArchive {
+    try NPZArchive(path: path)
+  }
+}

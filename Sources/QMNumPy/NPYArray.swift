@@ -1,0 +1,42 @@
+import QMTensor
+
+/// The array of an `.npy` file, under the name of the file.
+public struct NPYArray: CheckpointReader {
+  /// `.npy`.
+  public static let fileNameEnding = ".npy"
+
+  /// Whether a file begins as NumPy's own do.
+  public static func recognizes(_ start: [UInt8]) -> Bool {
+    start.starts(with: NPYHeader.magic)
+  }
+
+  /// Reads the file.
+  /// - Throws: as ``NPY/read(path:limits:)``.
+  public static func open(_ path: String) throws(QMError) -> NPYArray {
+    NPYArray(path: path, tensor: try NPY.read(path: path))
+  }
+
+  /// The name of the file without its ending.
+  public let names: [String]
+  private let path: String
+  private let tensor: Tensor
+
+  private init(path: String, tensor: Tensor) {
+    self.path = path
+    self.tensor = tensor
+    let file = path.split(separator: "/").last.map(String.init) ?? ""
+    let name =
+      file.lowercased().hasSuffix(NPYArray.fileNameEnding)
+      ? String(file.dropLast(NPYArray.fileNameEnding.count)) : file
+    names = [name.isEmpty ? "array" : name]
+  }
+
+  /// - Throws: `invalidInput` for another name than that of the file.
+  public func tensor(named name: String) throws(QMError) -> Tensor {
+    guard name == names[0] else {
+      throw QMError.invalidInput("no array '\(name.abbreviated)'; the file holds '\(names[0])'")
+        .within(.file(path))
+    }
+    return tensor
+  }
+}
