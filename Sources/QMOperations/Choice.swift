@@ -6,7 +6,7 @@ import QMTensor
 /// of axes, whose elements are moved. Where the condition is known before the run, only the side
 /// that it chooses is computed, and the result has its extents; where it is computed, both sides are
 /// and must have the same.
-public struct Choice: OperationProtocol {
+public struct Choice: DataMovement {
   public static let name = "Choice"
   public init() {}
 
@@ -59,4 +59,11 @@ public struct Choice: OperationProtocol {
       memory.outputs[0]!.copyMemory(from: memory.inputs[isTrue ? 1 : 2]!, byteCount: byteCount)
     }
   }
+}
+
+extension Choice {
+  public func movedOperands(of operandCount: Int) -> [Int] { Array(1..<max(operandCount, 1)) }
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

@@ -5,7 +5,7 @@ import QMTensor
 /// `output[i] = left[i] function right[i]`, bool, with NumPy broadcasting. Both operands have one
 /// element type; or stand for real numbers, float32 or codes with fixed quantization in any mix.
 /// NaN is unequal to everything. bool compares by `equal` only.
-public struct Compare: OperationProtocol {
+public struct Compare: IntegerOperation {
   public static let name = "Compare"
 
   public enum Function: UInt8, Hashable, Sendable, CaseIterable {
@@ -99,6 +99,16 @@ public struct Compare: OperationProtocol {
   }
 }
 
+extension Compare {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0, 1], result: .noNumbers, asksForCodes: false) }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 extension Compare.Function {
   fileprivate func callAsFunction<Element: Comparable>(_ left: Element, _ right: Element) -> Bool {
     switch self {
@@ -117,7 +127,7 @@ extension TensorView {
 }
 
 /// `output[i] = left[i] function right[i]` of bool, with NumPy broadcasting.
-public struct Logic: OperationProtocol {
+public struct Logic: FloatOperation {
   public static let name = "Logic"
 
   public enum Function: UInt8, Hashable, Sendable, CaseIterable {
@@ -170,8 +180,13 @@ public struct Logic: OperationProtocol {
   }
 }
 
+extension Logic {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// Which float32 elements are NaN, or infinite: bool.
-public struct Classification: OperationProtocol {
+public struct Classification: FloatOperation {
   public static let name = "Classification"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
@@ -207,10 +222,15 @@ public struct Classification: OperationProtocol {
   }
 }
 
+extension Classification {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// `output[i] = condition[i] ? whenTrue[i] : whenFalse[i]`, with NumPy broadcasting.
 /// Inputs: condition, bool; two operands of one element type and quantization, whose elements are
 /// moved.
-public struct Select: OperationProtocol {
+public struct Select: DataMovement {
   public static let name = "Select"
   public init() {}
 
@@ -266,6 +286,13 @@ public struct Select: OperationProtocol {
     default: return rows.kernel(UInt64.self)
     }
   }
+}
+
+extension Select {
+  public func movedOperands(of operandCount: Int) -> [Int] { [1, 2] }
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
 /// A choice along the last axis, row by row.

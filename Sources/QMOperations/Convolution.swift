@@ -15,7 +15,7 @@ public enum Padding: Hashable, Sendable {
 /// Input positions: ``ProductOperand``. Input `[N, C, …]` or `[N, …, C]` by `order`.
 /// Weights `[O, C/groups, k…]` with channels first, `[O, k…, C/groups]` with channels last.
 /// Padding stands for the number 0.
-public struct Convolution: OperationProtocol {
+public struct Convolution: ProductOperation {
   public static let name = "Convolution"
 
   public var order: ChannelOrder
@@ -42,6 +42,38 @@ public struct Convolution: OperationProtocol {
     self.padding = padding
     self.groups = groups
     self.epilogue = epilogue
+  }
+}
+
+extension Convolution {
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    ProductOperand.integerForm(of: operands, weights: weightOperands(of: operands))
+  }
+  public var accumulators: Accumulators {
+    .products([ProductOperand.integerSum(.channelThenWindow)])
+  }
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
+    [WeightOperand(ProductOperand.weights)]
+  }
+  /// The taps of a transposed convolution that meet a gap are not counted.
+  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? {
+    guard inputs.count > ProductOperand.weights, let weights = inputs[ProductOperand.weights] else {
+      return nil
+    }
+    let gaps = max(spacing.reduce(1) { $0 &* max($1, 1) }, 1)
+    return Shape.elementCount(of: output + [(weights.dropFirst().reduce(1, *) + gaps - 1) / gaps])
+  }
+  public var prefersChannelsLast: Bool { order == .channelsFirst }
+  public var analyticRange: ClosedRange<Float>? { epilogue.functions.last?.analyticRange }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order == .channelsLast(rank: order.rank), self.order == .channelsFirst else { return nil }
+    var result = self
+    result.order = .channelsLast
+    var changes = [ReorderedForm.Change](repeating: .unchanged, count: ProductOperand.count)
+    for position in [ProductOperand.input, ProductOperand.weights, ProductOperand.residual] {
+      changes[position] = .reordered
+    }
+    return ReorderedForm(.convolution(result), changes, of: operands)
   }
 }
 

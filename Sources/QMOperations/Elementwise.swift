@@ -42,12 +42,23 @@ public enum UnaryFunction: Hashable, Sendable {
   case affine(scale: Float, offset: Float)
 }
 
+extension UnaryFunction {
+  /// A range that no result can leave; nil where there is none to tell.
+  public var analyticRange: ClosedRange<Float>? {
+    switch self {
+    case .sigmoid, .hardSigmoid: 0...1
+    case .tanh, .erf: -1...1
+    default: nil
+    }
+  }
+}
+
 /// `output[i] = encode(function(real(input[i])))`: float32, or int8/uint8/int16 codes with fixed
 /// quantization, which stand for `real = scale · Float(code − zeroPoint)`; stored by `output`.
 ///
 /// `absolute`, `negate` and `sign` also on int32 and int64, in two's complement with wrapping;
 /// `output` is ignored there.
-public struct Unary: OperationProtocol {
+public struct Unary: IntegerOperation {
   public static let name = "Unary"
   public var function: UnaryFunction
   public var output: OutputEncoding
@@ -55,6 +66,18 @@ public struct Unary: OperationProtocol {
   public init(_ function: UnaryFunction, output: OutputEncoding = .float32) {
     self.function = function
     self.output = output
+  }
+}
+
+extension Unary {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0]) }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { true }
+  public var analyticRange: ClosedRange<Float>? { function.analyticRange }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    ReorderedForm(.unary(self), [.reordered], of: operands)
   }
 }
 
@@ -82,7 +105,7 @@ public enum BinaryFunction: UInt8, Hashable, Sendable, CaseIterable {
 /// Also two int32 or two int64 operands, in two's complement with wrapping; `then` and `output`
 /// are ignored there. Division truncates toward zero; dividing by 0, and 0 to a negative power,
 /// are errors of the run.
-public struct Binary: OperationProtocol {
+public struct Binary: IntegerOperation {
   public static let name = "Binary"
   public var function: BinaryFunction
   /// A function of the result, before the one rounding.
@@ -98,9 +121,35 @@ public struct Binary: OperationProtocol {
   }
 }
 
+extension Binary {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { 
+    switch function {
+    case .add, .subtract, .multiply, .minimum, .maximum: IntegerForm(operands: [0, 1])
+    case .parametricRelu: IntegerForm(operands: [0])
+    case .divide, .power, .remainder: nil
+    }
+  }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { then?.analyticRange }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    // A constant of lower rank is broadcast from the front, and its axes are reordered with the others.
+    let changes = operands.map { operand -> ReorderedForm.Change? in
+      guard let operand else { return nil }
+      if operand.type.shape.rank == order.rank { return .reordered }
+      guard let constant = operand.constant, constant.shape.count < order.rank else { return nil }
+      return constant.elementCount > 1 ? .expandedAndReordered : .unchanged
+    }
+    guard changes.count == 2, let left = changes[0], let right = changes[1] else { return nil }
+    return ReorderedForm(.binary(self), [left, right], of: operands)
+  }
+}
+
 /// int8 codes → int8 codes by a table: `output[i] = table[input[i] + 128]`.
 /// Inputs: codes with fixed quantization; 256 int8 entries, of code −128 first.
-public struct Table: OperationProtocol {
+public struct Table: IntegerOperation {
   public static let name = "Table"
   /// Meaning of the entries.
   public var scale: Float
@@ -112,6 +161,16 @@ public struct Table: OperationProtocol {
   }
 }
 
+extension Table {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0]) }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// Another element type for the same numbers; to the same type, the same bytes.
 ///
 /// - Float to float rounds to nearest, halves to even, once; NaN becomes the type's positive quiet
@@ -120,11 +179,18 @@ public struct Table: OperationProtocol {
 /// - Integer to float rounds once; to float16 and bfloat16 by way of float32.
 /// - Integer to integer keeps the low bits.
 /// - To bool: whether unequal 0 (NaN is). From bool: 0 or 1.
-public struct Cast: OperationProtocol {
+public struct Cast: FloatOperation {
   public static let name = "Cast"
   public var elementType: ElementType
 
   public init(to elementType: ElementType) { self.elementType = elementType }
+}
+
+extension Cast {
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    ReorderedForm(.cast(self), [.reordered], of: operands)
+  }
 }
 
 // MARK: Unary

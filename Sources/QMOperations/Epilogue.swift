@@ -55,6 +55,23 @@ public enum ProductOperand {
 
 extension ProductOperand {
   static let count = 6
+
+  /// Codes by constant weights that have one scale per channel, or by another activation.
+  static func integerForm(of operands: [Operand?], weights: [WeightOperand]) -> IntegerForm? {
+    guard operands.count > ProductOperand.weights,
+      let right = operands[ProductOperand.weights]
+    else { return nil }
+    if let constant = right.constant {
+      guard constant.elementType == .float32, !weights.isEmpty else { return nil }
+    }
+    var positions = [ProductOperand.input, ProductOperand.weights]
+    if operands.count > residual, operands[residual] != nil { positions.append(residual) }
+    return IntegerForm(operands: positions)
+  }
+
+  static func integerSum(_ layout: IntegerSum.Layout) -> IntegerSum {
+    IntegerSum(input: input, weights: weights, scales: weightScales, bias: bias, layout: layout)
+  }
 }
 
 /// What convolution and matrix product ask of their operands in common.

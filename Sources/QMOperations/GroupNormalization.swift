@@ -14,7 +14,7 @@ import QMTensor
 ///     y[i] = ((d[i] · r) · scale[c]) + bias[c]
 ///
 /// The result is encoded by `output`.
-public struct GroupNormalization: OperationProtocol {
+public struct GroupNormalization: IntegerOperation {
   public static let name = "GroupNormalization"
   /// 0: every channel is a group of its own, however many there are.
   public var groups: Int
@@ -238,5 +238,20 @@ public struct GroupNormalization: OperationProtocol {
         }
       }
     }
+  }
+}
+
+extension GroupNormalization {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0]) }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order == .channelsLast(rank: order.rank), self.order == .channelsFirst else { return nil }
+    var result = self
+    result.order = .channelsLast
+    return ReorderedForm(.groupNormalization(result), [.reordered], of: operands)
   }
 }

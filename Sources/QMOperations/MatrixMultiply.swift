@@ -11,7 +11,7 @@ public enum RightLayout: UInt8, Hashable, Sendable {
 
 /// Matrix product `[…, M, K] × […, K, N] → […, M, N]` with the leading axes broadcast.
 /// Operands of rank 1 do not occur: readers make them matrices. Input positions: ``ProductOperand``.
-public struct MatrixMultiply: OperationProtocol {
+public struct MatrixMultiply: ProductOperation {
   public static let name = "MatrixMultiply"
 
   public var rightLayout: RightLayout
@@ -21,6 +21,32 @@ public struct MatrixMultiply: OperationProtocol {
     self.rightLayout = rightLayout
     self.epilogue = epilogue
   }
+}
+
+extension MatrixMultiply {
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    ProductOperand.integerForm(of: operands, weights: weightOperands(of: operands))
+  }
+  public var accumulators: Accumulators {
+    .products([
+      ProductOperand.integerSum(
+        rightLayout == .depthFirst ? .depthThenChannel : .channelThenDepth)
+    ])
+  }
+  /// A right operand of two axes whose rows are output channels.
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
+    guard rightLayout == .channelsFirst,
+      let right = optional(ProductOperand.weights, of: operands), right.type.shape.rank == 2
+    else { return [] }
+    return [WeightOperand(ProductOperand.weights)]
+  }
+  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? {
+    guard let left = inputs.first ?? nil, let depth = left.last else { return nil }
+    return Shape.elementCount(of: output + [depth])
+  }
+  public var prefersChannelsLast: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { epilogue.functions.last?.analyticRange }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
 extension MatrixMultiply {

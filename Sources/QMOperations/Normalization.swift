@@ -7,7 +7,7 @@ import QMTensor
 ///
 ///     s[c] = scale[c] / √(variance[c] + ε)        t[c] = bias[c] − mean[c] · s[c]
 ///     y = x · s[c] + t[c]                         two roundings
-public struct BatchNormalization: OperationProtocol {
+public struct BatchNormalization: FloatOperation {
   public static let name = "BatchNormalization"
   public var order: ChannelOrder
   public var epsilon: Float
@@ -89,6 +89,17 @@ public struct BatchNormalization: OperationProtocol {
   }
 }
 
+extension BatchNormalization {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order == .channelsLast(rank: order.rank), order.rank > 2, self.order == .channelsFirst
+    else { return nil }
+    var result = self
+    result.order = .channelsLast
+    return ReorderedForm(.batchNormalization(result), [.reordered], of: operands)
+  }
+}
+
 /// `scale · (x − mean(x)) / √(variance(x) + ε) + bias` over the axes from `axis` on.
 /// Inputs: x, scale (optional), bias (optional). x is float32, or int8, uint8 or int16 codes with
 /// fixed quantization, each dequantized first; scale and bias are float32 with the extents from
@@ -100,7 +111,7 @@ public struct BatchNormalization: OperationProtocol {
 ///     y[i] = ((d[i] · r) · scale[i]) + bias[i]
 ///
 /// An absent scale or bias leaves its step out. The result is encoded by `output`.
-public struct LayerNormalization: OperationProtocol {
+public struct LayerNormalization: IntegerOperation {
   public static let name = "LayerNormalization"
   /// Counted from the front.
   public var axis: Int
@@ -185,4 +196,14 @@ public struct LayerNormalization: OperationProtocol {
       }
     }
   }
+}
+
+extension LayerNormalization {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0]) }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

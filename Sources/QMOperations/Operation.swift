@@ -36,7 +36,7 @@ public enum PackedForm: Sendable, Hashable {
 ///
 /// Inputs and outputs are positional; an optional input that is absent is nil. Whether the
 /// operation computes in float or in integers follows from the types of its operands.
-public protocol OperationProtocol: Hashable, Sendable {
+public protocol OperationProtocol: OperationFacts, Hashable, Sendable {
   /// The field's name of the operation, for people.
   static var name: String { get }
 
@@ -72,15 +72,9 @@ public protocol OperationProtocol: Hashable, Sendable {
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel?
-
-  /// Whether the only output has the bytes of the first input under other extents, so that both
-  /// may be the same memory and the kernel need not run.
-  var aliasesInput: Bool { get }
 }
 
 extension OperationProtocol {
-  public var aliasesInput: Bool { false }
-
   public func pack(
     _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
   ) throws(QMError) -> Buffer? {

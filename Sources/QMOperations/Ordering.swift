@@ -7,7 +7,7 @@ import QMTensor
 /// Input: float32, codes with fixed quantization, int32 or int64. The search begins with the first
 /// element and takes a later one that is larger (less); with `takesLast` also one that is equal.
 /// NaN counts as larger than any number.
-public struct ArgExtreme: OperationProtocol {
+public struct ArgExtreme: IntegerOperation {
   public static let name = "ArgExtreme"
 
   public enum Kind: UInt8, Hashable, Sendable {
@@ -58,11 +58,21 @@ public struct ArgExtreme: OperationProtocol {
   }
 }
 
+extension ArgExtreme {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0], result: .noNumbers, asksForCodes: false) }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// The `k` largest or least elements along `axis`, in order, and their positions (int64).
 ///
 /// Inputs: x, as ``ArgExtreme`` takes it; k, int64 scalar or `[1]`. Of equal elements the one that
 /// stands first comes first; NaN counts as larger than any number.
-public struct TopK: OperationProtocol {
+public struct TopK: FloatOperation {
   public static let name = "TopK"
   /// Counted from the front.
   public var axis: Int
@@ -116,11 +126,16 @@ public struct TopK: OperationProtocol {
   }
 }
 
+extension TopK {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// Sums along `axis`: `output[i] = x[0] + … + x[i]`, one after the other, begun with +0.
 ///
 /// Input: float32, each step rounded; int32 or int64, with two's complement wrapping.
 /// `excludesOwn` leaves out the element itself; `fromEnd` goes the other way.
-public struct CumulativeSum: OperationProtocol {
+public struct CumulativeSum: FloatOperation {
   public static let name = "CumulativeSum"
   /// Counted from the front.
   public var axis: Int
@@ -165,6 +180,11 @@ public struct CumulativeSum: OperationProtocol {
     default: try sum(Float.self, 0) { canonical($0 + $1) }
     }
   }
+}
+
+extension CumulativeSum {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
 extension OperationProtocol {

@@ -11,7 +11,7 @@ import QMTensor
 ///   largest code; a window without elements gives the lowest;
 /// - average: `sum + x` in float32, begun with +0, then `sum / Float(count)`; on codes the exact
 ///   sum of `code − zeroPoint`, then `Float(sum) · (scale / Float(count))`. A count of 0 is 1.
-public struct Pooling: OperationProtocol {
+public struct Pooling: IntegerOperation {
   public static let name = "Pooling"
 
   public enum Kind: UInt8, Hashable, Sendable {
@@ -214,5 +214,20 @@ public struct Pooling: OperationProtocol {
         }
       }
     }
+  }
+}
+
+extension Pooling {
+  public func elementSource(operandCount: Int) -> ElementSource { kind == .maximum ? .picked : .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0], result: kind == .maximum ? .codesOfInput : .encoded) }
+  public var accumulators: Accumulators { .wide }
+  public var prefersChannelsLast: Bool { order == .channelsFirst }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order == .channelsLast(rank: order.rank), self.order == .channelsFirst else { return nil }
+    var result = self
+    result.order = .channelsLast
+    return ReorderedForm(.pooling(result), [.reordered], of: operands)
   }
 }

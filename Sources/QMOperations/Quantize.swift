@@ -8,7 +8,7 @@ import QMTensor
 ///     code = clamp(roundToNearestEven(real · inverseScale) + zeroPoint)
 ///
 /// NaN becomes the lowest code.
-public struct Quantize: OperationProtocol {
+public struct Quantize: FloatOperation {
   public static let name = "Quantize"
   /// int8, uint8 or int16.
   public var elementType: ElementType
@@ -22,6 +22,13 @@ public struct Quantize: OperationProtocol {
   }
 }
 
+extension Quantize {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    ReorderedForm(.quantize(self), [.reordered], of: operands)
+  }
+}
+
 /// float32 → int8 codes on grids found at run time, one per index of the leading `axes` axes:
 ///
 ///     low   = min(0, min x)          NaNs are skipped
@@ -32,11 +39,16 @@ public struct Quantize: OperationProtocol {
 ///
 /// Each step is one rounding in float32.
 /// Outputs: the codes; float32 `[leading extents…, 2]`, scale and zero point.
-public struct DynamicQuantize: OperationProtocol {
+public struct DynamicQuantize: FloatOperation {
   public static let name = "DynamicQuantize"
   public var axes: Int
 
   public init(axes: Int) { self.axes = axes }
+}
+
+extension DynamicQuantize {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
 /// Codes → float32, `scale · Float(code − zeroPoint)`; a NaN, which only a dynamic scale that is
@@ -45,9 +57,18 @@ public struct DynamicQuantize: OperationProtocol {
 /// - for weights quantization their scales, float32 `[1]` or one per channel (zero point 0);
 /// - for dynamic quantization the parameters that ``DynamicQuantize`` gives;
 /// - for fixed quantization nothing.
-public struct Dequantize: OperationProtocol {
+public struct Dequantize: FloatOperation {
   public static let name = "Dequantize"
   public init() {}
+}
+
+extension Dequantize {
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    // Scales along an axis would have to follow it.
+    guard operands.count == 1 else { return nil }
+    return ReorderedForm(.dequantize(self), [.reordered], of: operands)
+  }
 }
 
 extension ValueType {

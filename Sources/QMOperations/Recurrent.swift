@@ -34,7 +34,7 @@ import QMTensor
 /// integers, exact, and
 ///
 ///     x · Wᵀ = Float(Σ (code − zeroPoint) · w) · (scale · weightScale)
-public struct Recurrent: OperationProtocol {
+public struct Recurrent: ProductOperation {
   public static let name = "Recurrent"
 
   /// What happens in one step.
@@ -82,6 +82,35 @@ public struct Recurrent: OperationProtocol {
     self.clip = clip
     self.inputs = inputs
   }
+}
+
+extension Recurrent {
+  /// It rounds its input and states itself, on parameters of each step: no operand is read as codes.
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
+  public var accumulators: Accumulators {
+    .products([
+      IntegerSum(
+        input: nil, weights: RecurrentOperand.weights, scales: RecurrentOperand.weightScales,
+        bias: nil, layout: .channelThenDepth),
+      IntegerSum(
+        input: nil, weights: RecurrentOperand.recurrence,
+        scales: RecurrentOperand.recurrenceScales, bias: nil, layout: .channelThenDepth),
+    ])
+  }
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
+    [WeightOperand(RecurrentOperand.weights), WeightOperand(RecurrentOperand.recurrence)]
+  }
+  /// Of each element of the states, and each of its gates.
+  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? {
+    guard inputs.count > RecurrentOperand.recurrence,
+      let depth = inputs[RecurrentOperand.weights]?.last,
+      let hidden = inputs[RecurrentOperand.recurrence]?.last
+    else { return nil }
+    return Shape.elementCount(of: output + [cell.gateCount * (depth + hidden)])
+  }
+  public var prefersChannelsLast: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
 /// Positions of the inputs of ``Recurrent``; T steps, B batch items, D directions, G gates.

@@ -24,7 +24,7 @@ import QMTensor
 /// quantization and ignores `output`. Sum and mean add `code − zeroPoint` exactly in integers and
 /// give `Float(sum) · scale` and `Float(sum) · (scale / Float(n))`. Every other kind is that of
 /// the numbers that the codes stand for.
-public struct Reduction: OperationProtocol {
+public struct Reduction: IntegerOperation {
   public static let name = "Reduction"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
@@ -324,6 +324,32 @@ public struct Reduction: OperationProtocol {
       }
       if isEncoded { encode(outCodes, inverseScale, target, output, Int64(outputCount)) }
     }
+  }
+}
+
+extension Reduction {
+  public func elementSource(operandCount: Int) -> ElementSource { kind == .maximum || kind == .minimum ? .picked : .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { 
+    switch kind {
+    case .maximum, .minimum: IntegerForm(operands: [0], result: .codesOfInput)
+    case .mean, .sum: IntegerForm(operands: [0])
+    case .product, .sumOfMagnitudes, .norm, .sumOfSquares, .logarithmOfSum,
+      .logarithmOfSumOfExponentials:
+      nil
+    }
+  }
+  public var accumulators: Accumulators { .wide }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard axes.allSatisfy(order.places.indices.contains) else { return nil }
+    // With its axes gone, what is left must stand as before.
+    guard keepsAxes || order.keepsOrder(without: axes) else { return nil }
+    var result = self
+    result.axes = axes.map { order.places[$0] }.sorted()
+    return ReorderedForm(
+      .reduction(result), [.reordered], of: operands, reordersOutput: keepsAxes)
   }
 }
 

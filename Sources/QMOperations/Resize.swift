@@ -461,3 +461,26 @@ public struct Resize: OperationProtocol {
     }
   }
 }
+
+extension Resize {
+  /// The nearest element is moved; beside a region, numbers from outside stand too.
+  public func elementSource(operandCount: Int) -> ElementSource {
+    if case .nearest = mode, coordinates != .region { .moved(from: [0]) } else { .computed }
+  }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
+  public var accumulators: Accumulators { .none }
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
+  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    // Axes that are resized keep their order, and with it the order of the sums.
+    let places = axes.map { order.places.indices.contains($0) ? order.places[$0] : -1 }
+    guard places == places.sorted(), !places.contains(-1) else { return nil }
+    var result = self
+    result.axes = places
+    return ReorderedForm(.resize(result), [.reordered], of: operands)
+  }
+}

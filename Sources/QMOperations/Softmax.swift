@@ -10,7 +10,7 @@ import QMTensor
 ///     softmax[i] = e[i] / s                logSoftmax[i] = (x[i] − m) − log(s)
 ///
 /// `exp` and `log` are those of ``UnaryFunction``. The result is encoded by `output`.
-public struct Softmax: OperationProtocol {
+public struct Softmax: IntegerOperation {
   public static let name = "Softmax"
 
   public enum Kind: UInt8, Hashable, Sendable {
@@ -115,5 +115,20 @@ public struct Softmax: OperationProtocol {
       }
       if gather != nil { scatter.run(from: to, to: memory.outputs[0]!, set, memory.threads) }
     }
+  }
+}
+
+extension Softmax {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0]) }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { kind == .softmax ? 0...1 : nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order.places.indices.contains(axis) else { return nil }
+    var result = self
+    result.axis = order.places[axis]
+    return ReorderedForm(.softmax(result), [.reordered], of: operands)
   }
 }

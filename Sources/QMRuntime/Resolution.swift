@@ -195,7 +195,7 @@ struct Resolution {
       try declare(output, type)
       sources[output] = .node(index)
     }
-    if node.operation.body.aliasesInput, let input = node.inputs[0] {
+    if node.operation.body.keepsBytes, let input = node.inputs[0] {
       sources[node.outputs[0]] = .alias(input)
     }
   }

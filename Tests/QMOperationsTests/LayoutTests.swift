@@ -72,7 +72,7 @@ import Testing
     #expect(try Squeeze(axes: [3]).run([data])[0].shape == [2, 1, 3])
     #expect(try Unsqueeze(axes: [0, 5]).run([data])[0].shape == [1, 2, 1, 3, 1, 1])
     #expect(try Identity().run([data])[0].isIdentical(to: data.tensor))
-    #expect(Reshape().aliasesInput && !Transpose(permutation: []).aliasesInput)
+    #expect(Reshape().keepsBytes && !Transpose(permutation: []).keepsBytes)
     for operation: any OperationProtocol in [
       Flatten(axis: 5), Flatten(axis: -1), Squeeze(axes: [0]), Squeeze(axes: [3, 1]),
       Squeeze(axes: [4]), Unsqueeze(axes: [6, 7]), Unsqueeze(axes: [1, 1]),

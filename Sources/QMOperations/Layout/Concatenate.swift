@@ -1,7 +1,7 @@
 import QMTensor
 
 /// Any number of inputs of one element type and quantization, joined along `axis`.
-public struct Concatenate: OperationProtocol {
+public struct Concatenate: DataMovement {
   public static let name = "Concatenate"
   /// Counted from the front.
   public var axis: Int
@@ -70,8 +70,21 @@ public struct Concatenate: OperationProtocol {
   }
 }
 
+extension Concatenate {
+  public func movedOperands(of operandCount: Int) -> [Int] { Array(0..<operandCount) }
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order.places.indices.contains(axis) else { return nil }
+    var result = self
+    result.axis = order.places[axis]
+    return ReorderedForm(
+      .concatenate(result), operands.map { _ in .reordered }, of: operands)
+  }
+}
+
 /// Consecutive parts along `axis`, one output per size.
-public struct Split: OperationProtocol {
+public struct Split: FirstOperandMovement {
   public static let name = "Split"
 
   public enum Sizes: Hashable, Sendable {
@@ -169,5 +182,16 @@ public struct Split: OperationProtocol {
         copy.run(from: memory.inputs[0]!, to: memory.outputs[index]!, set, memory.threads)
       }
     }
+  }
+}
+
+extension Split {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order.places.indices.contains(axis) else { return nil }
+    var result = self
+    result.axis = order.places[axis]
+    return ReorderedForm(.split(result), [.reordered], of: operands)
   }
 }

@@ -6,7 +6,7 @@ import QMTensor
 /// Position (y, x) of channel c comes from position (y / b, x / b) of channel
 /// `((y mod b) · b + x mod b) · C + c`, or, where `channelsComeFirst`,
 /// `(c · b + y mod b) · b + x mod b`.
-public struct DepthToSpace: OperationProtocol {
+public struct DepthToSpace: FirstOperandMovement {
   public static let name = "DepthToSpace"
   public var block: Int
   public var channelsComeFirst: Bool
@@ -51,8 +51,19 @@ public struct DepthToSpace: OperationProtocol {
   }
 }
 
+extension DepthToSpace {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order == .channelsLast(rank: order.rank), self.order == .channelsFirst else { return nil }
+    var result = self
+    result.order = .channelsLast
+    return ReorderedForm(.depthToSpace(result), [.reordered], of: operands)
+  }
+}
+
 /// The inverse of ``DepthToSpace``: `[N, C, H·b, W·b]` becomes `[N, C·b·b, H, W]`.
-public struct SpaceToDepth: OperationProtocol {
+public struct SpaceToDepth: FirstOperandMovement {
   public static let name = "SpaceToDepth"
   public var block: Int
   public var channelsComeFirst: Bool
@@ -94,6 +105,17 @@ public struct SpaceToDepth: OperationProtocol {
     let copy = copy(
       input, try outputs[0].concreteExtents(), outputs[0].elementType.byteCount)
     return .moving(Self.name, kernels, [(.input(0), copy)])
+  }
+}
+
+extension SpaceToDepth {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard order == .channelsLast(rank: order.rank), self.order == .channelsFirst else { return nil }
+    var result = self
+    result.order = .channelsLast
+    return ReorderedForm(.spaceToDepth(result), [.reordered], of: operands)
   }
 }
 

@@ -1,7 +1,7 @@
 import QMTensor
 
 /// Inputs: data; int32 or int64 extents to broadcast with.
-public struct Expand: OperationProtocol {
+public struct Expand: FirstOperandMovement {
   public static let name = "Expand"
   public init() {}
 
@@ -56,8 +56,14 @@ public struct Expand: OperationProtocol {
   }
 }
 
+extension Expand {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// Inputs: data; int32 or int64 repeats, one per axis.
-public struct Tile: OperationProtocol {
+public struct Tile: FirstOperandMovement {
   public static let name = "Tile"
   public init() {}
 
@@ -113,4 +119,10 @@ public struct Tile: OperationProtocol {
       inStrides: inStrides.flatMap { [0, $0] })
     return .moving(Self.name, kernels, [(.input(0), copy)])
   }
+}
+
+extension Tile {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

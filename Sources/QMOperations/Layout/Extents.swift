@@ -4,7 +4,7 @@ import QMTensor
 
 /// The extents `start..<end` of the input, int64. Negative bounds count from the end and are
 /// clamped to the rank.
-public struct ShapeOf: OperationProtocol {
+public struct ShapeOf: PositionOperation {
   public static let name = "ShapeOf"
   public var start: Int
   /// nil: all.
@@ -57,7 +57,7 @@ public struct ShapeOf: OperationProtocol {
 }
 
 /// Inputs: int32 or int64 extents; a single element that fills them.
-public struct Fill: OperationProtocol {
+public struct Fill: PositionOperation {
   public static let name = "Fill"
   public init() {}
 

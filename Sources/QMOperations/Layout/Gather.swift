@@ -6,7 +6,7 @@ import QMTensor
 /// Rows of a table of weights with one scale per row (`axis` 0) stay codes: those of a dynamic
 /// quantization over the indices' axes, whose parameters are gathered alike from the table of the
 /// rows' scales and zero points.
-public struct Gather: OperationProtocol {
+public struct Gather: FirstOperandMovement {
   public static let name = "Gather"
   /// Counted from the front.
   public var axis: Int
@@ -91,5 +91,15 @@ public struct Gather: OperationProtocol {
         }
       }
     }
+  }
+}
+
+extension Gather {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+  /// A table of rows, one looked up for each index.
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
+    [WeightOperand(0, use: .table)]
   }
 }

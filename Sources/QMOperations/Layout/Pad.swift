@@ -7,7 +7,7 @@ import QMTensor
 ///
 /// An axis is cropped first; what is left is then repeated: `reflect` mirrors it without repeating
 /// its outermost element, `edge` repeats that element, `wrap` goes round.
-public struct Pad: OperationProtocol {
+public struct Pad: FirstOperandMovement {
   public static let name = "Pad"
   public enum Mode: UInt8, Hashable, Sendable {
     case constant = 0
@@ -245,5 +245,18 @@ public struct Pad: OperationProtocol {
       extents[axis] = outExtents[axis]
     }
     return steps
+  }
+}
+
+extension Pad {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard optional(3, of: operands) == nil, let amounts = Self.integers(operands, 1),
+      amounts.count == 2 * order.rank
+    else { return nil }
+    let places = order.sources + order.sources.map { order.rank + $0 }
+    return ReorderedForm(
+      .pad(self), [.reordered, .replaced(places.map { amounts[$0] })], of: operands)
   }
 }

@@ -7,7 +7,7 @@ import QMTensor
 ///
 /// It is ONNX's Range. There are `max(⌈(limit − start) / delta⌉, 0)` elements; in float32 the
 /// quotient is computed in binary64. Element i is `start + Float(i) · delta`, two roundings; integers wrap.
-public struct Progression: OperationProtocol {
+public struct Progression: PositionOperation {
   public static let name = "Range"
   public init() {}
 
@@ -77,7 +77,7 @@ public struct Progression: OperationProtocol {
 ///
 /// Inputs: int64 indices, negative ones from the end, none set where one is outside; depth, int64
 /// scalar or `[1]`; values, two of any element type, off and on.
-public struct OneHot: OperationProtocol {
+public struct OneHot: PositionOperation {
   public static let name = "OneHot"
   /// Place in the result, counted from the front.
   public var axis: Int
@@ -123,7 +123,7 @@ public struct OneHot: OperationProtocol {
 /// The upper or lower triangle of the last two axes; elsewhere the number 0.
 /// Inputs: x of any element type; the diagonal (optional, int64 scalar or `[1]`, 0 without): an
 /// element stays where `column − row` is at least (upper) or at most (lower) the diagonal.
-public struct Triangle: OperationProtocol {
+public struct Triangle: FirstOperandMovement {
   public static let name = "Triangle"
   public var isUpper: Bool
   public init(isUpper: Bool) { self.isUpper = isUpper }
@@ -162,4 +162,10 @@ public struct Triangle: OperationProtocol {
       position += 1
     }
   }
+}
+
+extension Triangle {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

@@ -4,9 +4,8 @@ import QMTensor
 // squeeze, unsqueeze. They take every element type, and codes keep their quantization.
 // Axes are counted from the front.
 
-public struct Identity: OperationProtocol {
+public struct Identity: FirstOperandMovement {
   public static let name = "Identity"
-  public var aliasesInput: Bool { true }
   public init() {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -25,11 +24,18 @@ public struct Identity: OperationProtocol {
   }
 }
 
+extension Identity {
+  public var keepsBytes: Bool { true }
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    ReorderedForm(.identity(self), [.reordered], of: operands)
+  }
+}
+
 /// Inputs: data; int32 or int64 extents, where −1 is what is left and 0 the input's extent
 /// (unless `zeroIsZero`).
-public struct Reshape: OperationProtocol {
+public struct Reshape: FirstOperandMovement {
   public static let name = "Reshape"
-  public var aliasesInput: Bool { true }
   /// ONNX's `allowzero`.
   public var zeroIsZero: Bool
   public init(zeroIsZero: Bool = false) { self.zeroIsZero = zeroIsZero }
@@ -121,6 +127,12 @@ public struct Reshape: OperationProtocol {
   }
 }
 
+extension Reshape {
+  public var keepsBytes: Bool { true }
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 extension Shape {
   /// Product of the fixed extents, which must have been checked against ``ValueLimits``.
   static func fixedElementCount(of axes: [Axis]) -> Int {
@@ -138,9 +150,8 @@ extension Shape {
 }
 
 /// Two axes: the product of those before `axis`, and of the rest.
-public struct Flatten: OperationProtocol {
+public struct Flatten: FirstOperandMovement {
   public static let name = "Flatten"
-  public var aliasesInput: Bool { true }
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
 
@@ -165,10 +176,22 @@ public struct Flatten: OperationProtocol {
   }
 }
 
+extension Flatten {
+  public var keepsBytes: Bool { true }
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    // Two axes of one element each may change places, and rows stay rows.
+    guard let shape = operands.first??.type.shape, shape.rank == order.rank,
+      order.keepsOrder(without: shape.axes.indices.filter { shape[$0] == 1 }),
+      order.sources.prefix(axis).allSatisfy({ $0 < axis })
+    else { return nil }
+    return ReorderedForm(.flatten(self), [.reordered], of: operands, reordersOutput: false)
+  }
+}
+
 /// Drops axes of extent 1; nil: all of them.
-public struct Squeeze: OperationProtocol {
+public struct Squeeze: FirstOperandMovement {
   public static let name = "Squeeze"
-  public var aliasesInput: Bool { true }
   public var axes: [Int]?
   public init(axes: [Int]?) { self.axes = axes }
 
@@ -207,10 +230,22 @@ public struct Squeeze: OperationProtocol {
   }
 }
 
+extension Squeeze {
+  public var keepsBytes: Bool { true }
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard let axes, axes.allSatisfy(order.places.indices.contains),
+      order.keepsOrder(without: axes)
+    else { return nil }
+    let places = axes.map { order.places[$0] }.sorted()
+    return ReorderedForm(
+      .squeeze(Squeeze(axes: places)), [.reordered], of: operands, reordersOutput: false)
+  }
+}
+
 /// Adds axes of extent 1 at these places of the result, ascending.
-public struct Unsqueeze: OperationProtocol {
+public struct Unsqueeze: FirstOperandMovement {
   public static let name = "Unsqueeze"
-  public var aliasesInput: Bool { true }
   public var axes: [Int]
   public init(axes: [Int]) { self.axes = axes }
 
@@ -232,4 +267,10 @@ public struct Unsqueeze: OperationProtocol {
   ) throws(QMError) -> Kernel? {
     try .copyingBytes(of: outputs[0], Self.name, kernels)
   }
+}
+
+extension Unsqueeze {
+  public var keepsBytes: Bool { true }
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

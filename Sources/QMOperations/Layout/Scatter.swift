@@ -3,7 +3,7 @@ import QMTensor
 // Elements picked and put by indices. Indices are int32 or int64; negative ones count from the end.
 
 /// `output[…, i, …] = x[…, indices[…, i, …], …]` along `axis`; the output has the indices' extents.
-public struct GatherElements: OperationProtocol {
+public struct GatherElements: FirstOperandMovement {
   public static let name = "GatherElements"
   /// Counted from the front.
   public var axis: Int
@@ -31,9 +31,15 @@ public struct GatherElements: OperationProtocol {
   }
 }
 
+extension GatherElements {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// Each last row of the indices names an element or a slice of x; the first `batchAxes` axes of
 /// both go together.
-public struct GatherND: OperationProtocol {
+public struct GatherND: FirstOperandMovement {
   public static let name = "GatherND"
   public var batchAxes: Int
   public init(batchAxes: Int) { self.batchAxes = batchAxes }
@@ -72,6 +78,12 @@ public struct GatherND: OperationProtocol {
       position += 1
     }
   }
+}
+
+extension GatherND {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
 /// What happens where an element is put.
@@ -126,6 +138,22 @@ public struct ScatterElements: OperationProtocol {
   }
 }
 
+extension ScatterElements {
+  /// Elements of both operands, unless they are combined.
+  public func elementSource(operandCount: Int) -> ElementSource {
+    reduction == .replace ? .moved(from: [0, 2]) : .computed
+  }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
+  public var accumulators: Accumulators { .none }
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
+  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// x with the updates put where each last row of the indices says, one after the other: an element
 /// or a slice each. Inputs and `reduction` as in ``ScatterElements``.
 public struct ScatterND: OperationProtocol {
@@ -168,9 +196,25 @@ public struct ScatterND: OperationProtocol {
   }
 }
 
+extension ScatterND {
+  /// Elements of both operands, unless they are combined.
+  public func elementSource(operandCount: Int) -> ElementSource {
+    reduction == .replace ? .moved(from: [0, 2]) : .computed
+  }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
+  public var accumulators: Accumulators { .none }
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
+  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
 /// The indices of the elements that are not 0, int64 `[rank, count]`, in row-major order. How many
 /// there are must be known before a run: the input is a constant.
-public struct NonZero: OperationProtocol {
+public struct NonZero: PositionOperation {
   public static let name = "NonZero"
   public init() {}
 

@@ -2,7 +2,7 @@ import QMTensor
 
 /// Inputs: data; int32 or int64 `[k]` starts, ends, axes (optional), steps (optional), with ONNX's
 /// clamping. Negative starts, ends and axes count from the end.
-public struct Slice: OperationProtocol {
+public struct Slice: FirstOperandMovement {
   public static let name = "Slice"
   public init() {}
 
@@ -160,5 +160,17 @@ public struct Slice: OperationProtocol {
       outStrides: StridedCopy.strides(of: counts, elementByteCount: size),
       inStrides: zip(ranges, inStrides).map { $0.step &* $1 }, inOffset: offset)
     return .moving(Self.name, kernels, [(.input(0), copy)])
+  }
+}
+
+extension Slice {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard let axes = Self.integers(operands, 3), axes.allSatisfy(order.places.indices.contains)
+    else { return nil }
+    return ReorderedForm(
+      .slice(self),
+      [.reordered, .unchanged, .unchanged, .replaced(axes.map { order.places[$0] })], of: operands)
   }
 }

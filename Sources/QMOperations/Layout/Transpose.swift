@@ -1,10 +1,13 @@
 import QMTensor
 
 /// Output axis i is input axis `permutation[i]`. Every element type; codes keep their quantization.
-public struct Transpose: OperationProtocol {
+public struct Transpose: FirstOperandMovement {
   public static let name = "Transpose"
   public var permutation: [Int]
   public init(permutation: [Int]) { self.permutation = permutation }
+
+  /// Whether every axis stays in its place.
+  public var isIdentity: Bool { permutation == Array(permutation.indices) }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
@@ -32,5 +35,18 @@ public struct Transpose: OperationProtocol {
     let copy = StridedCopy.transposing(
       try input.concreteExtents(), permutation, elementByteCount: input.elementType.byteCount)
     return .moving(Self.name, kernels, [(.input(0), copy)])
+  }
+}
+
+extension Transpose {
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { true }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    // Two reorderings are one.
+    guard permutation.allSatisfy(order.places.indices.contains) else { return nil }
+    let joined = Transpose(permutation: permutation.map { order.places[$0] })
+    return ReorderedForm(
+      joined.isIdentity ? .identity(Identity()) : .transpose(joined), [.reordered], of: operands,
+      reordersOutput: false)
   }
 }
