@@ -204,35 +204,26 @@ extension Program {
             + "operation gives \(derived)")
       }
     }
-    try validateScales(node.operation, operands)
-    try validateAccumulators(node.operation, operands)
-    if case .recurrent = node.operation { try validateRecurrent(operands) }
+    for sum in node.operation.body.accumulators.products {
+      try validateScales(operands, codes: sum.weights, scales: sum.scales, input: sum.input)
+      try AccumulatorBound.prove(sum, operands)
+    }
+    if case .dequantize = node.operation {
+      try validateScales(operands, codes: 0, scales: 1, input: nil)
+    }
   }
 
-  // MARK: Integer products
-
-  private func validateScales(_ operation: Operation, _ operands: [Operand?]) throws(QMError) {
-    let codes: Operand?
-    let scales: Operand?
-    switch operation {
-    case .convolution, .matrixMultiply:
-      codes = operands.at(ProductOperand.weights)
-      scales = operands.at(ProductOperand.weightScales)
-    case .dequantize:
-      codes = operands.at(0)
-      scales = operands.at(1)
-    default: return
-    }
-    guard let codes, case .weights = codes.type.quantization else { return }
+  /// The scales of weights are positive and normal, and so are their products with the scale of an
+  /// input on fixed quantization parameters. Numbers are positions of operands.
+  private func validateScales(
+    _ operands: [Operand?], codes: Int, scales: Int, input: Int?
+  ) throws(QMError) {
+    guard let codes = operands.at(codes), case .weights = codes.type.quantization else { return }
     var inputScale: Float = 1
-    if case .fixed(let scale, _) = operands.at(ProductOperand.input)?.type.quantization {
+    if case .fixed(let scale, _) = input.flatMap({ operands.at($0) })?.type.quantization {
       inputScale = scale
     }
-    try Program.validate(scales: scales, inputScale: inputScale)
-  }
-
-  private static func validate(scales: Operand?, inputScale: Float) throws(QMError) {
-    guard let tensor = scales?.constant, tensor.elementType == .float32 else {
+    guard let tensor = operands.at(scales)?.constant, tensor.elementType == .float32 else {
       throw .malformed("the scales of weights must be a float32 constant")
     }
     for scale: Float in tensor.elements() {
@@ -243,91 +234,6 @@ extension Program {
       }
     }
   }
-
-  /// Proves that no partial sum of an integer product leaves 32 bits, whatever the input holds:
-  /// Σ|w| · (highest code − lowest code) + |bias| < 2³¹ for each output channel.
-  private func validateAccumulators(_ operation: Operation, _ operands: [Operand?]) throws(QMError)
-  {
-    guard let input = operands.at(ProductOperand.input), input.type.quantization != .none,
-      let weights = operands.at(ProductOperand.weights), weights.type.elementType == .int8,
-      let codes = input.type.elementType.codes
-    else { return }
-    let span = Int(codes.upperBound) - Int(codes.lowerBound)
-    let shape = weights.type.shape
-    // The weights as matrices of `channels` rows of `depth`, or the other way round.
-    let isTransposed: Bool
-    let depth: Shape.Axis
-    switch operation {
-    case .convolution:
-      isTransposed = false
-      depth = .fixed(shape.extents?.dropFirst().reduce(1, *) ?? 0)
-    case .matrixMultiply(let product):
-      isTransposed = product.rightLayout == .depthFirst
-      depth = shape[shape.rank - (isTransposed ? 2 : 1)]
-    default: return
-    }
-    guard let tensor = weights.constant else {
-      guard case .fixed = weights.type.quantization else {
-        throw .malformed("weights that are codes must be a constant")
-      }
-      // The type rule bounds the depth, a free one too; a bias is beyond what it knows.
-      guard operands.at(ProductOperand.bias)?.type.elementType != .int32 else {
-        throw .malformed("an int32 bias beside weights that are no constant")
-      }
-      return
-    }
-    guard let depth = depth.extent, depth > 0 else { return }
-    var zeroPoint = 0
-    if case .fixed(_, let point) = weights.type.quantization { zeroPoint = Int(point) }
-    var biases: [Int] = []
-    if let bias = operands.at(ProductOperand.bias), bias.type.elementType == .int32 {
-      guard let constant = bias.constant else {
-        throw .malformed("an int32 bias must be a constant")
-      }
-      biases = constant.elements(as: Int32.self).map { Int($0.magnitude) }
-    }
-    let largestBias = biases.max() ?? 0
-    let largest = weights.type.quantization.largestMagnitude
-    if depth <= (Program.largestSum - min(largestBias, Program.largestSum)) / (largest * span) {
-      return
-    }
-    let channels = isTransposed ? shape[shape.rank - 1].extent! : tensor.elementCount / depth
-    let sums = tensor.sumsOfMagnitudes(
-      depth: depth, channels: channels, isTransposed: isTransposed, zeroPoint: zeroPoint)
-    for (channel, sum) in sums.enumerated() {
-      let bias = biases.isEmpty ? 0 : biases[channel % biases.count]
-      guard sum * span + bias <= Program.largestSum else {
-        throw .malformed(
-          "channel \(channel) may exceed 32 bits: its weights add up to \(sum), times \(span), and "
-            + "its bias to \(bias)")
-      }
-    }
-  }
-
-  /// Scales and sums of both products of a recurrent layer, whose inputs are codes on grids of the
-  /// run.
-  private func validateRecurrent(_ operands: [Operand?]) throws(QMError) {
-    for (weights, scales) in [
-      (RecurrentOperand.weights, RecurrentOperand.weightScales),
-      (RecurrentOperand.recurrence, RecurrentOperand.recurrenceScales),
-    ] {
-      guard let codes = operands.at(weights), codes.type.quantization != .none else { continue }
-      guard let tensor = codes.constant, let depth = tensor.shape.last, depth > 0 else {
-        throw .malformed("weights that are codes must be a constant")
-      }
-      try Program.validate(scales: operands.at(scales), inputScale: 1)
-      guard depth > Program.largestSum / (codes.type.quantization.largestMagnitude * 255) else {
-        continue
-      }
-      let sums = tensor.sumsOfMagnitudes(
-        depth: depth, channels: tensor.shape[0], isTransposed: false, zeroPoint: 0)
-      for (row, sum) in sums.enumerated() where sum * 255 > Program.largestSum {
-        throw .malformed("row \(row) may exceed 32 bits: its weights add up to \(sum), times 255")
-      }
-    }
-  }
-
-  private static let largestSum = Int(Int32.max)
 }
 
 extension Program.Constant {
@@ -367,54 +273,4 @@ extension ValueType {
         derived.extent == nil || declared.extent == derived.extent
       }
   }
-}
-
-extension Tensor {
-  /// Σ|code − zeroPoint| over the depth, of each channel of each matrix of an int8 tensor.
-  fileprivate func sumsOfMagnitudes(
-    depth: Int, channels: Int, isTransposed: Bool, zeroPoint: Int
-  ) -> [Int] {
-    withElements(as: Int8.self) { codes in
-      guard isTransposed else {
-        let zero = Int32(zeroPoint)
-        return (0..<codes.count / depth).map { row in
-          let row = UnsafeBufferPointer(rebasing: codes[row * depth..<(row + 1) * depth])
-          // Parts whose sums fit 32 bits go by vectors.
-          let part = 1 << 20
-          return stride(from: 0, to: depth, by: part).reduce(0) { total, start in
-            var sum: UInt32 = 0
-            for code in row[start..<min(start + part, depth)] {
-              sum &+= (Int32(code) &- zero).magnitude
-            }
-            return total + Int(sum)
-          }
-        }
-      }
-      let matrices = codes.count / (depth * channels)
-      var sums = [Int](repeating: 0, count: matrices * channels)
-      for row in 0..<matrices * depth {
-        let first = row / depth * channels
-        for column in 0..<channels {
-          sums[first + column] += abs(Int(codes[row * channels + column]) - zeroPoint)
-        }
-      }
-      return sums
-    }
-  }
-}
-
-extension Quantization {
-  /// The largest that a code of int8 can be, less its zero point.
-  fileprivate var largestMagnitude: Int {
-    switch self {
-    case .weights(let width, _): 1 << (width.bits - 1)
-    case .fixed(_, let zeroPoint): 128 + Int(zeroPoint.magnitude)
-    case .none, .dynamic: 128
-    }
-  }
-}
-
-extension [Operand?] {
-  /// nil where an operand is absent, or has no place in the list.
-  fileprivate func at(_ index: Int) -> Operand? { index < count ? self[index] : nil }
 }

@@ -11,39 +11,29 @@ extension Program {
     let inputs = node.inputs.map { $0.map { values[$0].type } }
     let outputs = node.outputs.map { values[$0].type }
     switch node.operation {
-    case .convolution, .matrixMultiply:
-      return productWay(inputs)
-    case .recurrent:
-      return recurrentWay(inputs)
-    case .table:
-      return .init(.table, reason: "256 entries")
-    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
-      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .select, .progression, .oneHot,
-      .triangle, .gatherElements, .gatherND, .scatterElements, .scatterND, .nonZero, .depthToSpace,
-      .spaceToDepth, .choice:
-      return .init(.move, reason: outputs.first.map { moved($0) } ?? "")
+    case .convolution, .matrixMultiply: return productWay(inputs)
+    case .recurrent: return recurrentWay(inputs)
+    case .table: return .init(.table, reason: "256 entries")
     case .quantize:
-      return .init(.float, reason: "rounds real numbers to codes on a fixed grid")
+      return .init(.float, reason: "rounds float32 to codes, with a fixed scale and zero point")
     case .dynamicQuantize:
-      return .init(.float, reason: "rounds real numbers to codes on a grid of their own")
-    case .dequantize:
-      return .init(.float, reason: "makes real numbers of codes")
-    case .unary, .binary, .cast, .pooling, .reduction, .softmax, .batchNormalization,
-      .layerNormalization, .comparison, .logic, .classification, .argExtreme, .topK,
-      .cumulativeSum, .resize, .groupNormalization:
-      break
+      return .init(.float, reason: "rounds float32 to codes, with a scale and zero point of the run")
+    case .dequantize: return .init(.float, reason: "turns codes into float32")
+    // The facts of every other operation tell it all.
+    default: break
+    }
+    let body = node.operation.body
+    switch body.elementSource(operandCount: inputs.count) {
+    case .moved, .positions:
+      return .init(.move, reason: outputs.first.map { moved($0) } ?? "")
+    case .picked, .computed: break
     }
     guard let input = inputs.first ?? nil else { return .init(.float) }
-    if case .resize = node.operation, outputs.first?.quantization == input.quantization,
-      input.quantization != .none
-    {
-      return .init(.move, reason: moved(input))
-    }
     if input.quantization != .none {
       return .init(.integer, reason: "reads codes, writes \(stored(outputs.first))")
     }
     if !input.elementType.isFloatingPoint {
-      return .init(.move, reason: "arithmetic of extents, in \(input.elementType)")
+      return .init(.move, reason: "arithmetic of shapes, in \(input.elementType)")
     }
     return .init(.float, reason: "its input is \(input.elementType)")
   }

@@ -73,6 +73,9 @@ public struct Graph: Sendable {
     return add(Value(name: uniqueName(name), type: type, constant: tensor, codes: codes))
   }
 
+  /// What is known of the inputs of a node.
+  public func operands(of node: Node) -> [Operand?] { operands(node.inputs) }
+
   /// Adds a node behind all others.
   /// - Parameter outputNames: the user's names of the outputs; those left out are made up from the
   ///   node's name, and one that is taken is made unique.

@@ -1,3 +1,4 @@
+import QMOperations
 import QMTensor
 
 /// A bias in units of the accumulator that it is added to:
@@ -19,7 +20,7 @@ struct IntegerBias {
     for (channel, number) in bias.elements(as: Float.self).enumerated() {
       let unit = inputScale * scales[scales.count == 1 ? 0 : channel]
       let code = (Double(number) / Double(unit)).rounded(.toNearestOrEven)
-      guard abs(code) < 0x1p30 else { return nil }
+      guard abs(code) < Double(AccumulatorBound.half) else { return nil }
       codes.append(Int32(code))
       units.append(unit)
     }

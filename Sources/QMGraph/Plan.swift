@@ -50,17 +50,22 @@ public struct Plan: Sendable {
         if let input = node.input(0) { activations[input] = nil }
       case .dequantize:
         coded.insert(node.outputs[0])
-      case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .split, .slice, .pad,
-        .expand, .tile:
-        if let input = node.input(0), coded.contains(input) { coded.formUnion(node.outputs) }
-      case .convolution, .matrixMultiply:
-        guard let weights = node.input(ProductOperand.weights), self.weights[weights] != nil,
-          let codes = graph[weights].codes
+      default:
+        let moved = node.operation.body.elementSource(operandCount: node.inputs.count).operands
+          .compactMap(node.input)
+        if !moved.isEmpty, moved.allSatisfy({ coded.contains($0) || graph[$0].constant != nil }),
+          moved.contains(where: coded.contains)
+        {
+          coded.formUnion(node.outputs)
+        }
+      }
+      for sum in node.operation.body.accumulators.products where sum.input != nil {
+        guard let value = node.input(sum.weights), self.weights[value] != nil,
+          let codes = graph[value].codes
         else { continue }
-        self.weights[weights] = codes
+        self.weights[value] = codes
         // Corrected for the error of other codes.
         biases[index] = nil
-      default: break
       }
     }
     for value in coded { activations[value] = nil }

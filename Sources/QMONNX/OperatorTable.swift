@@ -7,7 +7,7 @@ public enum OperatorRuns: String, Hashable, Sendable {
   case integer
   /// As a table of 256 entries between quantized values, in float elsewhere.
   case table
-  /// Elements are moved, never looked at.
+  /// Elements are moved, or integers and truth values computed: nothing is rounded.
   case move
   case float
   /// It is gone once the model is read.
@@ -136,15 +136,15 @@ public enum OperatorTable {
     binary("Add", .add),
     binary("Sub", .subtract),
     binary("Mul", .multiply),
-    binary("Div", .divide),
+    binary("Div", .divide, .float),
     ONNXOperator("Mod", since: 10, inputs: 2...2, .float) { (node) throws(QMError) in
       try node.remainder()
     },
     ONNXOperator("Pow", inputs: 2...2, .float) { (node) throws(QMError) in try node.power() },
-    ONNXOperator("Min", inputs: 1...many, .float) { (node) throws(QMError) in
+    ONNXOperator("Min", inputs: 1...many, .integer) { (node) throws(QMError) in
       try node.many(.minimum)
     },
-    ONNXOperator("Max", inputs: 1...many, .float) { (node) throws(QMError) in
+    ONNXOperator("Max", inputs: 1...many, .integer) { (node) throws(QMError) in
       try node.many(.maximum)
     },
     ONNXOperator("Sum", inputs: 1...many, .integer) { (node) throws(QMError) in
@@ -206,36 +206,36 @@ public enum OperatorTable {
     decomposed("CastLike", since: 15, inputs: 2...2) { (node) throws(QMError) in
       try node.castLike()
     },
-    decomposed("Swish", since: 24, inputs: 1...1) { (node) throws(QMError) in try node.swish() },
-    decomposed("Sinh", since: 9, inputs: 1...1) { (node) throws(QMError) in
+    decomposed("Swish", since: 24, inputs: 1...1, .table) { (node) throws(QMError) in try node.swish() },
+    decomposed("Sinh", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in
       try node.hyperbolic(isCosine: false)
     },
-    decomposed("Cosh", since: 9, inputs: 1...1) { (node) throws(QMError) in
+    decomposed("Cosh", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in
       try node.hyperbolic(isCosine: true)
     },
-    decomposed("Shrink", since: 9, inputs: 1...1) { (node) throws(QMError) in try node.shrink() },
-    decomposed("RMSNormalization", since: 23, inputs: 2...2) { (node) throws(QMError) in
+    decomposed("Shrink", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in try node.shrink() },
+    decomposed("RMSNormalization", since: 23, inputs: 2...2, .integer) { (node) throws(QMError) in
       try node.rmsNormalization()
     },
-    decomposed("MeanVarianceNormalization", since: 9, inputs: 1...1) { (node) throws(QMError) in
+    decomposed("MeanVarianceNormalization", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in
       try node.meanVarianceNormalization()
     },
-    decomposed("LRN", inputs: 1...1, "known channels") { (node) throws(QMError) in
+    decomposed("LRN", inputs: 1...1, .float, "known channels") { (node) throws(QMError) in
       try node.localResponseNormalization()
     },
-    decomposed("LpPool", inputs: 1...1, "without ceil_mode") {
+    decomposed("LpPool", inputs: 1...1, .integer, "without ceil_mode") {
       (node) throws(QMError) in try node.lpPooling()
     },
-    decomposed("Hardmax", inputs: 1...1, "known axis") { (node) throws(QMError) in
+    decomposed("Hardmax", inputs: 1...1, .float, "known axis") { (node) throws(QMError) in
       try node.hardmax()
     },
-    decomposed("EyeLike", since: 9, inputs: 1...1, "known extents") { (node) throws(QMError) in
+    decomposed("EyeLike", since: 9, inputs: 1...1, .read, "known extents") { (node) throws(QMError) in
       try node.eyeLike()
     },
-    decomposed("BitwiseNot", since: 18, inputs: 1...1) { (node) throws(QMError) in
+    decomposed("BitwiseNot", since: 18, inputs: 1...1, .move) { (node) throws(QMError) in
       try node.bitwiseNot()
     },
-    decomposed("CenterCropPad", since: 18, inputs: 2...2, "known extents") {
+    decomposed("CenterCropPad", since: 18, inputs: 2...2, .move, "known extents") {
       (node) throws(QMError) in try node.centerCropPad()
     },
     ONNXOperator(
@@ -257,7 +257,7 @@ public enum OperatorTable {
     logic("And", .and),
     logic("Or", .or),
     logic("Xor", .exclusiveOr),
-    ONNXOperator("Not", inputs: 1...1, .float) { (node) throws(QMError) in try node.not() },
+    ONNXOperator("Not", inputs: 1...1, .move) { (node) throws(QMError) in try node.not() },
     ONNXOperator("IsNaN", since: 9, inputs: 1...1, .float) { (node) throws(QMError) in
       try node.isNaN()
     },
@@ -279,7 +279,7 @@ public enum OperatorTable {
     ONNXOperator("CumSum", since: 11, inputs: 2...2, .float, "constant axis") {
       (node) throws(QMError) in try node.cumulativeSum()
     },
-    ONNXOperator("Range", since: 11, inputs: 3...3, .float, "known before the run") {
+    ONNXOperator("Range", since: 11, inputs: 3...3, .read, "known before the run") {
       (node) throws(QMError) in try node.progression()
     },
     ONNXOperator("Size", inputs: 1...1, .move) { (node) throws(QMError) in try node.size() },
@@ -334,10 +334,10 @@ public enum OperatorTable {
     },
 
     // Resize
-    ONNXOperator("Resize", since: 10, inputs: 1...4, .float, "nearest moves elements") {
+    ONNXOperator("Resize", since: 10, inputs: 1...4, .move, "in float32 unless to the nearest element") {
       (node) throws(QMError) in try node.resize()
     },
-    ONNXOperator("Upsample", inputs: 1...2, .float, "nearest moves elements") {
+    ONNXOperator("Upsample", inputs: 1...2, .move, "in float32 unless to the nearest element") {
       (node) throws(QMError) in try node.upsample()
     },
     ONNXOperator("DepthToSpace", inputs: 1...1, .move) { (node) throws(QMError) in
@@ -351,7 +351,7 @@ public enum OperatorTable {
     ONNXOperator("Softmax", inputs: 1...1, .integer) { (node) throws(QMError) in
       try node.softmax(.softmax)
     },
-    ONNXOperator("LogSoftmax", inputs: 1...1, .float) { (node) throws(QMError) in
+    ONNXOperator("LogSoftmax", inputs: 1...1, .integer) { (node) throws(QMError) in
       try node.softmax(.logSoftmax)
     },
 
@@ -391,10 +391,10 @@ public enum OperatorTable {
     ONNXOperator("ScatterND", since: 11, inputs: 3...3, .move) { (node) throws(QMError) in
       try node.scatterND()
     },
-    ONNXOperator("NonZero", since: 9, inputs: 1...1, .move, "constants only") {
+    ONNXOperator("NonZero", since: 9, inputs: 1...1, .read, "constants only") {
       (node) throws(QMError) in try node.nonZero()
     },
-    ONNXOperator("If", inputs: 1...1, .read, "both branches run where data decides") {
+    ONNXOperator("If", inputs: 1...1, .move, "both branches run where data decides") {
       (node) throws(QMError) in try node.condition()
     },
     ONNXOperator("Expand", since: 8, inputs: 2...2, .move) { (node) throws(QMError) in
@@ -434,16 +434,19 @@ public enum OperatorTable {
     }
   }
 
-  /// Read as several operations, in float.
+  /// Read as several operations.
   private static func decomposed(
-    _ name: String, since first: Int = 7, inputs: ClosedRange<Int>, _ note: String = "",
+    _ name: String, since first: Int = 7, inputs: ClosedRange<Int>,
+    _ runs: OperatorRuns = .float, _ note: String = "",
     _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
   ) -> ONNXOperator {
-    ONNXOperator(name, since: first, inputs: inputs, .float, note, read)
+    ONNXOperator(name, since: first, inputs: inputs, runs, note, read)
   }
 
-  private static func binary(_ name: String, _ function: BinaryFunction) -> ONNXOperator {
-    ONNXOperator(name, inputs: 2...2, .integer) { (node) throws(QMError) in
+  private static func binary(
+    _ name: String, _ function: BinaryFunction, _ runs: OperatorRuns = .integer
+  ) -> ONNXOperator {
+    ONNXOperator(name, inputs: 2...2, runs) { (node) throws(QMError) in
       try node.binary(function)
     }
   }
@@ -461,13 +464,13 @@ public enum OperatorTable {
     _ name: String, since first: Int = 7,
     _ function: Compare.Function
   ) -> ONNXOperator {
-    ONNXOperator(name, since: first, inputs: 2...2, .float) { (node) throws(QMError) in
+    ONNXOperator(name, since: first, inputs: 2...2, .integer) { (node) throws(QMError) in
       try node.comparison(function)
     }
   }
 
   private static func logic(_ name: String, _ function: Logic.Function) -> ONNXOperator {
-    ONNXOperator(name, inputs: 2...2, .float) { (node) throws(QMError) in
+    ONNXOperator(name, inputs: 2...2, .move) { (node) throws(QMError) in
       try node.logic(function)
     }
   }
@@ -475,7 +478,8 @@ public enum OperatorTable {
   private static func reduction(
     _ name: String, _ kind: Reduction.Kind, axesAreInputSince opset: Int
   ) -> ONNXOperator {
-    ONNXOperator(name, inputs: 1...2, kind == .mean ? .integer : .float, "constant axes") {
+    let isInteger = [.mean, .sum, .maximum, .minimum].contains(kind)
+    return ONNXOperator(name, inputs: 1...2, isInteger ? .integer : .float, "constant axes") {
       (node) throws(QMError) in try node.reduction(kind, axesAreInputSince: opset)
     }
   }

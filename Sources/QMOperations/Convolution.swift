@@ -47,7 +47,11 @@ public struct Convolution: ProductOperation {
 
 extension Convolution {
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
-    ProductOperand.integerForm(of: operands, weights: weightOperands(of: operands))
+    ProductOperand.integerForm(of: operands, weights: weightOperands(of: operands)) { output in
+      var result = self
+      result.epilogue.output = output
+      return .convolution(result)
+    }
   }
   public var accumulators: Accumulators {
     .products([ProductOperand.integerSum(.channelThenWindow)])

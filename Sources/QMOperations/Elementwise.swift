@@ -71,7 +71,12 @@ public struct Unary: IntegerOperation {
 
 extension Unary {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0]) }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0], result: .encoded(storing)) }
+  private func storing(_ output: OutputEncoding) -> Operation {
+    var result = self
+    result.output = output
+    return .unary(result)
+  }
   public var accumulators: Accumulators { .none }
   public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { true }
@@ -125,10 +130,15 @@ extension Binary {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? { 
     switch function {
-    case .add, .subtract, .multiply, .minimum, .maximum: IntegerForm(operands: [0, 1])
-    case .parametricRelu: IntegerForm(operands: [0])
+    case .add, .subtract, .multiply, .minimum, .maximum: IntegerForm(operands: [0, 1], result: .encoded(storing))
+    case .parametricRelu: IntegerForm(operands: [0], result: .encoded(storing))
     case .divide, .power, .remainder: nil
     }
+  }
+  private func storing(_ output: OutputEncoding) -> Operation {
+    var result = self
+    result.output = output
+    return .binary(result)
   }
   public var accumulators: Accumulators { .none }
   public var prefersChannelsLast: Bool { false }
@@ -163,7 +173,8 @@ public struct Table: IntegerOperation {
 
 extension Table {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0]) }
+  /// It is what lowering makes of a Unary between codes: no float operation has this form.
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
   public var accumulators: Accumulators { .none }
   public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }

@@ -57,7 +57,11 @@ extension ProductOperand {
   static let count = 6
 
   /// Codes by constant weights that have one scale per channel, or by another activation.
-  static func integerForm(of operands: [Operand?], weights: [WeightOperand]) -> IntegerForm? {
+  /// - Parameter storing: the product with its result stored in an encoding.
+  static func integerForm(
+    of operands: [Operand?], weights: [WeightOperand],
+    storing: @escaping @Sendable (OutputEncoding) -> Operation
+  ) -> IntegerForm? {
     guard operands.count > ProductOperand.weights,
       let right = operands[ProductOperand.weights]
     else { return nil }
@@ -66,7 +70,7 @@ extension ProductOperand {
     }
     var positions = [ProductOperand.input, ProductOperand.weights]
     if operands.count > residual, operands[residual] != nil { positions.append(residual) }
-    return IntegerForm(operands: positions)
+    return IntegerForm(operands: positions, result: .encoded(storing))
   }
 
   static func integerSum(_ layout: IntegerSum.Layout) -> IntegerSum {

@@ -28,10 +28,10 @@ public enum ElementSource: Hashable, Sendable {
 }
 
 /// How an operation computes on codes.
-public struct IntegerForm: Hashable, Sendable {
-  public enum Result: Hashable, Sendable {
-    /// Rounded once and stored by the operation's `OutputEncoding`.
-    case encoded
+public struct IntegerForm: Sendable {
+  public enum Result: Sendable {
+    /// Rounded once: the operation with its result stored in an encoding.
+    case encoded(@Sendable (OutputEncoding) -> Operation)
     /// Codes of operand 0, on its quantization parameters.
     case codesOfInput
     /// Truth values or indices.
@@ -44,7 +44,7 @@ public struct IntegerForm: Hashable, Sendable {
   /// Whether a value is worth quantizing because this operation reads it.
   public var asksForCodes: Bool
 
-  public init(operands: [Int], result: Result = .encoded, asksForCodes: Bool = true) {
+  public init(operands: [Int], result: Result, asksForCodes: Bool = true) {
     self.operands = operands
     self.result = result
     self.asksForCodes = asksForCodes

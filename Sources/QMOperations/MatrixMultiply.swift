@@ -25,7 +25,11 @@ public struct MatrixMultiply: ProductOperation {
 
 extension MatrixMultiply {
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
-    ProductOperand.integerForm(of: operands, weights: weightOperands(of: operands))
+    ProductOperand.integerForm(of: operands, weights: weightOperands(of: operands)) { output in
+      var result = self
+      result.epilogue.output = output
+      return .matrixMultiply(result)
+    }
   }
   public var accumulators: Accumulators {
     .products([
@@ -85,7 +89,7 @@ extension MatrixMultiply {
     // Of two activations in codes no sum is known, only the largest that may be.
     if let weights = operands[ProductOperand.weights], weights.constant == nil,
       case .fixed = weights.type.quantization, let extent = depth.extent ?? rightDepth.extent,
-      extent > Int(Int32.max) / (255 * 255)
+      extent > AccumulatorBound.largest / (255 * 255)
     {
       throw .malformed("sums over \(extent) products of codes may exceed 32 bits")
     }

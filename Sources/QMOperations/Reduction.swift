@@ -332,11 +332,16 @@ extension Reduction {
   public func integerForm(of operands: [Operand?]) -> IntegerForm? { 
     switch kind {
     case .maximum, .minimum: IntegerForm(operands: [0], result: .codesOfInput)
-    case .mean, .sum: IntegerForm(operands: [0])
+    case .mean, .sum: IntegerForm(operands: [0], result: .encoded(storing))
     case .product, .sumOfMagnitudes, .norm, .sumOfSquares, .logarithmOfSum,
       .logarithmOfSumOfExponentials:
       nil
     }
+  }
+  private func storing(_ output: OutputEncoding) -> Operation {
+    var result = self
+    result.output = output
+    return .reduction(result)
   }
   public var accumulators: Accumulators { .wide }
   public var prefersChannelsLast: Bool { false }

@@ -39,16 +39,8 @@ struct WinogradKernel: Sendable {
 
     /// - Returns: nil where sums may be too large.
     func pack(_ constant: Tensor) throws(QMError) -> Buffer? {
-      let depth = 9 * channels
-      let isExact = constant.withElements(as: Int8.self) { codes in
-        (0..<columns).allSatisfy { column in
-          var sum = 0
-          for code in codes[(column * depth)..<((column + 1) * depth)] {
-            sum += Int(code.magnitude)
-          }
-          return 255 * sum < Int(QM_WINOGRAD_BOUND)
-        }
-      }
+      let sums = AccumulatorBound.magnitudes(of: constant, .channelThenWindow, zeroPoint: 0)
+      let isExact = sums.allSatisfy { 255 * $0 < Int(QM_WINOGRAD_BOUND) }
       guard isExact, let codes = constant.bytes.baseAddress else { return nil }
       let buffer = try Buffer.pages(byteCount: packedByteCount)
       table.pointee.pack(

@@ -202,12 +202,11 @@ public struct Planner {
   private var groupsOfProducts: Set<Int> {
     var groups: Set<Int> = []
     for node in graph.nodes {
-      switch node.operation {
-      case .convolution, .matrixMultiply:
-        for position in [ProductOperand.input, ProductOperand.weights] {
-          if let operand = node.input(position) { groups.insert(group(of: operand)) }
+      for sum in node.operation.body.accumulators.products {
+        guard let input = sum.input else { continue }
+        for operand in [input, sum.weights].compactMap(node.input) {
+          groups.insert(group(of: operand))
         }
-      default: break
       }
     }
     return groups
@@ -244,13 +243,8 @@ public struct Planner {
     if case .convolution(let convolution) = node.operation {
       guard convolution.groups == 1 || (codes.shape.last ?? 1) > 1 else { return false }
     }
-    let size = codes.elementCount / max(codes.shape.first ?? 1, 1)
-    // Half of the accumulator's range belongs to the bias.
-    let limit = 1 << 30
-    return codes.withElements(as: Int8.self) { codes in
-      stride(from: 0, to: codes.count, by: max(size, 1)).allSatisfy { first in
-        codes[first..<first + size].reduce(0) { $0 + abs(Int($1)) } * 65535 < limit
-      }
+    return node.operation.body.accumulators.products.allSatisfy {
+      AccumulatorBound.keepsHalf(codes, $0.layout, by: .int16)
     }
   }
 
@@ -296,100 +290,51 @@ public struct Planner {
     return activations
   }
 
-  /// The operands that the node reads as codes, if it has a form on integers.
+  /// The operands that the node asks to read as codes, if it has a form on integers.
   private func integerOperands(of node: Graph.Node) -> [Graph.ValueID] {
-    switch node.operation {
-    case .convolution, .matrixMultiply:
-      guard let right = node.input(ProductOperand.weights),
-        constantWeights(of: node) != nil || graph[right].constant == nil
-      else { return [] }
-      var operands = [node.input(ProductOperand.input), right].compactMap { $0 }
-      if let residual = node.input(ProductOperand.residual) {
-        operands.append(residual)
-      }
-      return operands
-    case .unary, .pooling, .softmax, .layerNormalization, .groupNormalization:
-      return node.inputs.prefix(1).compactMap { $0 }
-    case .reduction(let reduction):
-      let hasIntegerForm: Bool
-      switch reduction.kind {
-      case .mean, .sum, .maximum, .minimum: hasIntegerForm = true
-      default: hasIntegerForm = false
-      }
-      return hasIntegerForm ? node.inputs.compactMap { $0 } : []
-    case .binary(let binary):
-      let hasIntegerForm: Bool
-      switch binary.function {
-      case .add, .subtract, .multiply, .minimum, .maximum: hasIntegerForm = true
-      case .parametricRelu: return node.inputs.prefix(1).compactMap { $0 }
-      case .divide, .power, .remainder: hasIntegerForm = false
-      }
-      return hasIntegerForm ? node.inputs.compactMap { $0 } : []
-    case .recurrent, .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate,
-      .split,
-      .slice, .pad, .gather, .expand, .tile, .shapeOf, .fill, .cast, .table,
-      .batchNormalization, .quantize, .dynamicQuantize, .dequantize, .comparison, .logic,
-      .classification, .select, .argExtreme, .topK, .cumulativeSum, .progression, .oneHot,
-      .triangle, .resize, .gatherElements, .gatherND, .scatterElements, .scatterND, .nonZero,
-      .depthToSpace, .spaceToDepth, .choice:
-      return []
-    }
+    guard let form = node.operation.body.integerForm(of: graph.operands(of: node)),
+      form.asksForCodes
+    else { return [] }
+    return form.operands.compactMap(node.input)
   }
 
-  /// The constant float weights of a product.
+  /// The constant float weights of a convolution or matrix product.
   private func constantWeights(of node: Graph.Node) -> Graph.ValueID? {
-    switch node.operation {
-    case .convolution:
-      break
-    case .matrixMultiply(let product):
-      guard product.rightLayout == .channelsFirst,
-        let right = node.input(ProductOperand.weights), graph[right].type.shape.rank == 2
+    if case .recurrent = node.operation { return nil }
+    return floatWeights(of: node, used: .product).first?.value
+  }
+
+  /// Constant float weights of a node with one use, and the axis of their channels or rows.
+  private func floatWeights(
+    of node: Graph.Node, used use: WeightOperand.Use
+  ) -> [(value: Graph.ValueID, channelAxis: Int)] {
+    node.operation.body.weightOperands(of: graph.operands(of: node)).compactMap { weights in
+      guard weights.use == use, let value = node.input(weights.position),
+        graph[value].constant?.elementType == .float32
       else { return nil }
-    default:
-      return nil
+      return (value, weights.channelAxis)
     }
-    guard let weights = node.input(ProductOperand.weights),
-      graph[weights].constant?.elementType == .float32
-    else { return nil }
-    return weights
   }
 
   /// The table whose rows the node looks up.
   private func embedding(of node: Graph.Node) -> Graph.ValueID? {
-    guard case .gather(let gather) = node.operation, gather.axis == 0, let table = node.input(0),
-      let constant = graph[table].constant, constant.elementType == .float32,
-      constant.shape.count == 2, constant.shape[1] > 1
+    guard let table = floatWeights(of: node, used: .table).first, table.channelAxis == 0,
+      let shape = graph[table.value].constant?.shape, shape.count == 2, shape[1] > 1
     else { return nil }
-    return table
+    return table.value
   }
 
   /// Both constant float weights of a recurrent layer.
   private func recurrentWeights(of node: Graph.Node) -> [Graph.ValueID]? {
-    guard case .recurrent = node.operation,
-      let weights = node.input(RecurrentOperand.weights),
-      let recurrence = node.input(RecurrentOperand.recurrence),
-      [weights, recurrence].allSatisfy({ graph[$0].constant?.elementType == .float32 })
-    else { return nil }
-    return [weights, recurrence]
+    guard case .recurrent = node.operation else { return nil }
+    let weights = floatWeights(of: node, used: .product).map(\.value)
+    return weights.count == 2 ? weights : nil
   }
 
   /// The range that the function behind a value cannot leave.
   func analyticRange(of value: Graph.ValueID) -> ClosedRange<Float>? {
     guard let node = groups.producer(of: value) else { return nil }
-    let function: UnaryFunction?
-    switch node.operation {
-    case .unary(let unary): function = unary.function
-    case .convolution(let convolution): function = convolution.epilogue.functions.last
-    case .matrixMultiply(let product): function = product.epilogue.functions.last
-    case .binary(let binary): function = binary.then
-    case .softmax(let softmax) where softmax.kind == .softmax: return 0...1
-    default: function = nil
-    }
-    switch function {
-    case .sigmoid, .hardSigmoid: return 0...1
-    case .tanh, .erf: return -1...1
-    default: return nil
-    }
+    return node.operation.body.analyticRange
   }
 }
 
@@ -400,20 +345,6 @@ private struct GridGroups {
   private var parents: [Int]
   private let graph: Graph
   private let producers: [Graph.ValueID: Int]
-
-  static func keepsGrid(_ operation: Operation) -> Bool {
-    switch operation {
-    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
-      .slice, .pad, .gather, .expand, .tile, .triangle, .gatherElements, .gatherND, .depthToSpace,
-      .spaceToDepth, .choice:
-      true
-    case .resize(let resize):
-      if case .nearest = resize.mode { resize.coordinates != .region } else { false }
-    case .pooling(let pooling): pooling.kind == .maximum
-    case .reduction(let reduction): reduction.kind == .maximum || reduction.kind == .minimum
-    default: false
-    }
-  }
 
   /// - Parameter tail: values that lead to outputs alone. One that holds the elements of a value
   ///   that layers read as well, has no part in that value's grid: states that a network gives back
@@ -426,7 +357,7 @@ private struct GridGroups {
       for output in node.outputs { producers[output] = index }
     }
     self.producers = producers
-    for node in graph.nodes where GridGroups.keepsGrid(node.operation) {
+    for node in graph.nodes {
       for input in GridGroups.moved(by: node) {
         for output in node.outputs where tail.contains(input) || !tail.contains(output) {
           join(input.index, output.index)
@@ -435,18 +366,15 @@ private struct GridGroups {
     }
   }
 
-  /// The inputs whose elements the outputs of a node that keeps the grid are.
+  /// The inputs whose elements the outputs of a node hold.
   private static func moved(by node: Graph.Node) -> [Graph.ValueID] {
-    switch node.operation {
-    case .concatenate: node.inputs.compactMap { $0 }
-    case .choice: node.inputs.dropFirst().compactMap { $0 }
-    default: node.inputs.prefix(1).compactMap { $0 }
-    }
+    node.operation.body.elementSource(operandCount: node.inputs.count).operands
+      .compactMap(node.input)
   }
 
   /// The values whose elements the elements of a value are, if it moves some.
   private func origins(of value: Graph.ValueID) -> [Graph.ValueID] {
-    guard let node = producer(of: value), GridGroups.keepsGrid(node.operation) else { return [] }
+    guard let node = producer(of: value) else { return [] }
     return GridGroups.moved(by: node).filter { graph[$0].constant == nil }
   }
 

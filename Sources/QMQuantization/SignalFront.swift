@@ -27,9 +27,11 @@ struct SignalFront {
     }
     var steep: [Graph.ValueID] = []
     for node in graph.nodes {
-      var inputs = node.inputs[...]
-      if case .choice = node.operation { inputs = inputs.dropFirst() }
-      let activations = inputs.compactMap { $0 }.filter { graph[$0].constant == nil }
+      let source = node.operation.body.elementSource(operandCount: node.inputs.count)
+      var inputs = node.inputs.compactMap { $0 }
+      // Indices and conditions lead no signal on.
+      if case .moved(let positions) = source { inputs = positions.compactMap(node.input) }
+      let activations = inputs.filter { graph[$0].constant == nil }
       let before = activations.map { path(of: $0) }
       guard !before.contains(.none), var reached = before.max(by: { $0.rawValue < $1.rawValue }),
         let step = SignalFront.step(node)
@@ -82,10 +84,11 @@ struct SignalFront {
       case .norm, .sumOfSquares, .product, .logarithmOfSum, .logarithmOfSumOfExponentials:
         return .steep
       }
-    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose,
-      .concatenate, .split, .slice, .pad, .gather, .expand, .tile, .cast, .choice:
+    case .cast:
       return .linear
     default:
+      let source = node.operation.body.elementSource(operandCount: node.inputs.count)
+      if case .moved = source { return .linear }
       return nil
     }
   }
@@ -122,7 +125,7 @@ struct OutputTail {
     var isTail = [Bool](repeating: false, count: graph.nodes.count)
     for (index, node) in graph.nodes.enumerated().reversed() {
       isTail[index] =
-        OutputTail.isLight(node.operation)
+        OutputTail.isLight(node)
         && node.outputs.allSatisfy { output in
           let after = readers[output] ?? []
           return (outputs.contains(output) || !after.isEmpty) && after.allSatisfy { isTail[$0] }
@@ -136,14 +139,14 @@ struct OutputTail {
     }
   }
 
-  private static func isLight(_ operation: Operation) -> Bool {
-    switch operation {
-    case .unary, .binary, .softmax, .identity, .reshape, .flatten, .squeeze, .unsqueeze,
-      .transpose, .concatenate, .split, .slice, .gather, .expand, .cast, .argExtreme, .topK,
-      .resize, .comparison, .choice:
-      true
+  /// Whether a node may stand in a tail: it multiplies nothing and sums up nothing.
+  private static func isLight(_ node: Graph.Node) -> Bool {
+    switch node.operation {
+    case .unary, .binary, .softmax, .cast, .argExtreme, .topK, .resize, .comparison: return true
     default:
-      false
+      let source = node.operation.body.elementSource(operandCount: node.inputs.count)
+      if case .moved = source { return true }
+      return false
     }
   }
 }

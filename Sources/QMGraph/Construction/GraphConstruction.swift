@@ -188,7 +188,7 @@ public struct GraphConstruction {
     var places: [Value.Place] = []
     for (index, tensor) in results.enumerated() {
       let given = index < outputNames.count ? outputNames[index] : name
-      let kept = operation.keepsName ? inputs.first?.map { self.name(of: $0) } : nil
+      let kept = operation.body.keepsName ? inputs.first?.map { self.name(of: $0) } : nil
       let value = addConstant(name: kept ?? given, tensor)
       if case .transpose(let transpose) = operation, case .constant(let source)? = inputs[0]?.place,
         let codes = constants[source].codes
@@ -241,17 +241,6 @@ public struct GraphConstruction {
       count <= valueByteLimit / type.elementType.byteCount
     else {
       throw .unsupported("a value of type \(type) takes more than \(valueByteLimit) bytes")
-    }
-  }
-}
-
-extension Operation {
-  /// Whether the result on a constant is that constant in another form, to be called as before.
-  fileprivate var keepsName: Bool {
-    switch self {
-    case .cast, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .expand, .identity, .unary:
-      true
-    default: false
     }
   }
 }

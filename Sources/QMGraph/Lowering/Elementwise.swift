@@ -26,20 +26,6 @@ extension Lowering {
       .table(Table(scale: scale, zeroPoint: zeroPoint)), for: node, [codes.value, table])
   }
 
-  /// On codes where either operand has them: they are compared as the numbers they stand for.
-  mutating func lower(_ comparison: Compare, _ node: Graph.Node) throws(QMError) {
-    let left = try codesOrFloat(node.input(0)!)
-    let right = try codesOrFloat(node.input(1)!)
-    try rewriter.append(
-      node.operation, name: node.name, [left, right], replacing: node.outputs)
-  }
-
-  /// On codes: their order is that of the numbers.
-  mutating func lowerArgExtreme(_ node: Graph.Node) throws(QMError) {
-    try rewriter.append(
-      node.operation, name: node.name, [codesOrFloat(node.input(0)!)], replacing: node.outputs)
-  }
-
   /// On codes where either operand has them; integers, as in shape arithmetic, stay as they are.
   mutating func lower(_ binary: Binary, _ node: Graph.Node) throws(QMError) {
     guard source[node.outputs[0]].type.elementType == .float32 else {

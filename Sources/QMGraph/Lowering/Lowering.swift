@@ -143,27 +143,12 @@ struct Lowering {
         value: rewriter.value(node.input(0)!),
         scales: node.input(1).map { rewriter.value($0) },
         quantization: type.quantization, elementType: type.elementType)
-    case .convolution(let convolution): try lower(convolution, node)
-    case .matrixMultiply(let product): try lower(product, node)
+    case .convolution, .matrixMultiply: try lowerProduct(node)
     case .recurrent(let recurrent): try lower(recurrent, node)
     case .unary(let unary): try lower(unary, node)
     case .binary(let binary): try lower(binary, node)
-    case .pooling(let pooling): try lower(pooling, node)
-    case .reduction(let reduction): try lower(reduction, node)
-    case .softmax(let softmax): try lower(softmax, node)
-    case .layerNormalization(let normalization): try lower(normalization, node)
-    case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .concatenate, .split,
-      .slice, .pad, .gather, .expand, .tile, .select, .triangle,
-      .gatherElements, .gatherND, .depthToSpace, .spaceToDepth, .choice:
-      try lowerMove(node)
-    case .groupNormalization(let normalization): try lower(normalization, node)
-    case .resize(let resize): try lower(resize, node)
-    case .comparison(let comparison): try lower(comparison, node)
-    case .argExtreme: try lowerArgExtreme(node)
-    case .table, .cast, .batchNormalization, .shapeOf, .fill, .dynamicQuantize, .logic,
-      .classification, .topK, .cumulativeSum, .progression, .oneHot, .scatterElements, .scatterND,
-      .nonZero:
-      try lowerToFloat(node)
+    // The facts of every other operation tell how it runs.
+    default: try lowerByFacts(node)
     }
   }
 

@@ -2,22 +2,19 @@ import QMOperations
 import QMTensor
 
 extension Lowering {
-  /// Elements move as codes where all that are moved are on one grid.
-  mutating func lowerMove(_ node: Graph.Node) throws(QMError) {
-    let places: Range<Int> =
-      switch node.operation {
-      case .concatenate: 0..<node.inputs.count
-      case .select, .choice: 1..<3
-      default: 0..<1
-      }
-    if case .gather(let gather) = node.operation, gather.axis == 0,
-      let table = codes(of: node.input(0)), case .weights(_, .perChannel(0)) = table.quantization
+  /// Data movement runs on codes where all that is moved has the same quantization parameters.
+  /// - Parameter sources: positions of the operands that are moved.
+  mutating func lowerMove(_ node: Graph.Node, of sources: [Int]) throws(QMError) {
+    if let table = node.operation.body.weightOperands(of: source.operands(of: node)).first,
+      table.use == .table, table.channelAxis == 0,
+      let codes = codes(of: node.input(table.position)),
+      case .weights(_, .perChannel(0)) = codes.quantization
     {
-      try lowerLookUp(node, in: table)
+      try lowerLookUp(node, in: codes)
       return
     }
-    let data = node.inputs[places].map { codes(of: $0) }
-    guard grid(of: node.inputs[places.lowerBound]) != nil, let first = data[0],
+    let data = sources.map { codes(of: node.input($0)) }
+    guard let place = sources.first, grid(of: node.input(place)) != nil, let first = data[0],
       data.allSatisfy({
         $0?.quantization == first.quantization && $0?.elementType == first.elementType
       })
@@ -26,9 +23,9 @@ extension Lowering {
       return
     }
     var inputs: [Graph.ValueID?] = []
-    for (place, input) in node.inputs.enumerated() {
-      if places.contains(place) {
-        inputs.append(data[place - places.lowerBound]?.value)
+    for (position, input) in node.inputs.enumerated() {
+      if sources.contains(position) {
+        inputs.append(codes(of: input)?.value)
       } else {
         inputs.append(try input.map { (input) throws(QMError) in try float(input) })
       }

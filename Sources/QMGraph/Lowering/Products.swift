@@ -2,27 +2,15 @@ import QMOperations
 import QMTensor
 
 extension Lowering {
-  /// On integers where the input has codes, and the weights are a constant's codes.
-  mutating func lower(_ convolution: Convolution, _ node: Graph.Node) throws(QMError) {
-    guard let inputs = try productInputs(node) else {
+  /// On integers where both operands have codes: an activation, and constant weights or an
+  /// activation with fixed quantization parameters.
+  mutating func lowerProduct(_ node: Graph.Node) throws(QMError) {
+    let form = node.operation.body.integerForm(of: source.operands(of: node))
+    guard case .encoded(let storing)? = form?.result, let inputs = try productInputs(node) else {
       try lowerToFloat(node)
       return
     }
-    var convolution = convolution
-    convolution.epilogue.output = encoding(of: node.outputs[0])
-    try emit(.convolution(convolution), for: node, inputs)
-  }
-
-  /// On integers where both operands have codes: an activation, and weights or an activation on a
-  /// fixed grid.
-  mutating func lower(_ product: MatrixMultiply, _ node: Graph.Node) throws(QMError) {
-    guard let inputs = try productInputs(node) else {
-      try lowerToFloat(node)
-      return
-    }
-    var product = product
-    product.epilogue.output = encoding(of: node.outputs[0])
-    try emit(.matrixMultiply(product), for: node, inputs)
+    try emit(storing(encoding(of: node.outputs[0])), for: node, inputs)
   }
 
   /// The operands of a product on integers, by ``ProductOperand``; nil where it must run in float.
@@ -52,8 +40,7 @@ extension Lowering {
         inputs[ProductOperand.bias] = try float(bias)
       }
     }
-    if let residual = node.input(ProductOperand.residual)
-    {
+    if let residual = node.input(ProductOperand.residual) {
       inputs[ProductOperand.residual] = try codesOrFloat(residual)
     }
     while let last = inputs.last, last == nil { inputs.removeLast() }

@@ -100,6 +100,6 @@ extension Gather {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
   /// A table of rows, one looked up for each index.
   public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
-    [WeightOperand(0, use: .table)]
+    [WeightOperand(0, channelAxis: axis, use: .table)]
   }
 }

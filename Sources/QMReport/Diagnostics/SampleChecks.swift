@@ -134,8 +134,7 @@ public struct SampleChecks: Sendable {
     for _ in 0..<8 {
       guard let node = graph.nodes.first(where: { $0.inputs.contains(value) }) else { return nil }
       switch node.operation {
-      case .identity, .reshape, .flatten, .squeeze, .unsqueeze, .transpose, .pad, .cast, .slice:
-        break
+      case .cast: break
       case .binary(let binary):
         guard let other = node.inputs.first(where: { $0 != value }).flatMap({ $0 }),
           let constant = graph[other].constant, constant.elementType == .float32
@@ -155,7 +154,10 @@ public struct SampleChecks: Sendable {
         else { return nil }
         let depth = Double(weights.elementCount / channels)
         return gain * SampleChecks.rootMeanSquare(weights) * depth.squareRoot()
-      default: return nil
+      default:
+        let source = node.operation.body.elementSource(operandCount: node.inputs.count)
+        guard case .moved(let positions) = source, positions.compactMap(node.input) == [value]
+        else { return nil }
       }
       value = node.outputs[0]
     }

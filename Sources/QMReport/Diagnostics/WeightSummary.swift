@@ -36,7 +36,10 @@ public struct WeightSummary: Sendable, Hashable {
     let dequantized = WeightSummary.dequantizedConstants(outline)
     var seen: Set<Int> = []
     for node in outline.nodes {
-      for position in WeightSummary.weightPositions(of: node.operation) {
+      let operands = node.inputs.map { $0.map { Operand(outline.values[$0].type) } }
+      let body = node.operation.body
+      let tables = body.weightOperands(of: operands).filter { $0.use == .table }
+      for position in body.accumulators.products.map(\.weights) + tables.map(\.position) {
         guard position < node.inputs.count, let value = node.inputs[position],
           let constant = outline.values[value].constant ?? dequantized[value],
           seen.insert(constant).inserted
@@ -60,15 +63,6 @@ public struct WeightSummary: Sendable, Hashable {
     if type.quantization != .none { quantizedWeightCount += count }
     codeBitCount += count * width
     self.storedByteCount += storedByteCount
-  }
-
-  private static func weightPositions(of operation: Operation) -> [Int] {
-    switch operation {
-    case .convolution, .matrixMultiply: [ProductOperand.weights]
-    case .recurrent: [RecurrentOperand.weights, RecurrentOperand.recurrence]
-    case .gather: [0]
-    default: []
-    }
   }
 
   /// By the value that a Dequantize in front of a float product makes: the constant behind it.

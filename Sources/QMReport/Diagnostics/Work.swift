@@ -36,39 +36,14 @@ public struct Work: Sendable, Hashable {
       observing: { (value, view) throws(QMError) in shapes[value] = view.shape })
     var counts: [Int: Int] = [:]
     for (index, node) in program.nodes.enumerated() {
-      guard let depth = Work.depth(of: node, in: program, shapes),
-        let output = node.outputs.first.flatMap({ shapes[$0] }),
-        let count = Shape.elementCount(of: output + [depth])
+      let inputs = node.inputs.map { value in
+        value.flatMap { shapes[$0] ?? program.values[$0].type.shape.extents }
+      }
+      guard let output = node.outputs.first.flatMap({ shapes[$0] }),
+        let count = node.operation.body.multiplyAdds(inputs: inputs, output: output)
       else { continue }
       counts[index] = count
     }
     return counts
-  }
-
-  /// Products summed in one output element; nil for what is no product.
-  private static func depth(
-    of node: Program.Node, in program: Program, _ shapes: [Int: [Int]]
-  ) -> Int? {
-    func extents(_ position: Int) -> [Int]? {
-      guard position < node.inputs.count, let value = node.inputs[position] else { return nil }
-      return shapes[value] ?? program.values[value].type.shape.extents
-    }
-    switch node.operation {
-    case .convolution(let convolution):
-      // Weights are [O, …]: what an output channel reads is all but the first axis; of the taps of
-      // a transposed convolution, those that meet no gap.
-      let gaps = convolution.spacing.reduce(1) { $0 &* max($1, 1) }
-      return extents(ProductOperand.weights).map {
-        ($0.dropFirst().reduce(1, *) + gaps - 1) / max(gaps, 1)
-      }
-    case .matrixMultiply: return extents(ProductOperand.input)?.last
-    case .recurrent(let recurrent):
-      // Of each element of the states, and each of its gates.
-      guard let inputs = extents(RecurrentOperand.weights)?.last,
-        let hidden = extents(RecurrentOperand.recurrence)?.last
-      else { return nil }
-      return recurrent.cell.gateCount * (inputs + hidden)
-    default: return nil
-    }
   }
 }

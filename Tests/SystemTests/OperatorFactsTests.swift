@@ -1,0 +1,295 @@
+import QMFormat
+import QMGraph
+import QMONNX
+import QMOperations
+import QMQuantization
+import QMTensor
+import QMTestSupport
+import Testing
+
+/// The table of operators says how a node of each operator runs; here one is converted for each row
+/// and what really runs is compared.
+@Suite struct OperatorFactsTests {
+  /// A network of one node, and what stands around it.
+  struct Case: Sendable {
+    var node: ONNXNetwork.Node
+    var inputs: [(String, ElementType, [Int])]
+    var constants: [(String, Tensor)] = []
+    /// Whether the first axis of every input has no known extent.
+    let hasDynamicAxis: Bool
+
+    /// A node `operation` from `x` and, where there are more, from `b`, `c`, ….
+    init(
+      _ operation: String, _ shapes: [[Int]] = [[2, 4, 6]],
+      _ attributes: [(name: String, value: ONNXNetwork.Attribute)] = [],
+      constants: [Tensor?] = [], outputs: Int = 1, elementType: ElementType = .float32,
+      hasDynamicAxis: Bool = false
+    ) {
+      self.hasDynamicAxis = hasDynamicAxis
+      let names = ["x", "b", "c", "d", "e", "f", "g", "h"]
+      inputs = zip(names, shapes).map { ($0, elementType, $1) }
+      var operands = inputs.map(\.0)
+      for (index, tensor) in constants.enumerated() {
+        guard let tensor else {
+          operands.append("")
+          continue
+        }
+        self.constants.append(("constant\(index)", tensor))
+        operands.append("constant\(index)")
+      }
+      node = ONNXNetwork.Node(
+        operation, operands, ["y"] + (1..<max(outputs, 1)).map { "y\($0)" }, attributes)
+    }
+
+    func network() -> ONNXNetwork {
+      var network = ONNXNetwork(opset: ONNXReader.opsets.upperBound)
+      network.inputs = inputs.map { name, elementType, extents in
+        var shape = Shape(extents)
+        if hasDynamicAxis { shape[0] = .free("n") }
+        return (name, ValueType(elementType, shape))
+      }
+      network.constants = constants.map { ($0.0, $0.1) }
+      network.nodes = [node]
+      network.outputs = ["y"]
+      return network
+    }
+  }
+
+  private static func integers(_ numbers: [Int]) -> Tensor {
+    try! Tensor([numbers.count], numbers.map(Int64.init))
+  }
+
+  private static func scalar(_ number: Int) -> Tensor { try! Tensor([], [Int64(number)]) }
+  private static func scalar(_ number: Float) -> Tensor { try! Tensor([], [number]) }
+
+  private static func numbers(_ shape: [Int]) -> Tensor {
+    var generator = SeededGenerator(seed: 3)
+    let count = shape.reduce(1, *)
+    return try! Tensor(
+      shape, (0..<count).map { _ in Float.random(in: 0.1...1, using: &generator) })
+  }
+
+  private static let image = [[1, 4, 6, 6]]
+
+  /// A case for each operator of the table.
+  static let cases: [String: Case] = {
+    var cases: [String: Case] = [:]
+    func add(_ value: Case) { cases[value.node.operation] = value }
+    for name in [
+      "Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Celu", "Selu", "HardSigmoid", "HardSwish",
+      "Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "Softsign", "Mish", "Exp", "Log", "Sqrt",
+      "Reciprocal", "Abs", "Neg", "Sign", "Floor", "Ceil", "Round", "Sin", "Cos", "Tan", "Swish",
+      "Sinh", "Cosh", "Shrink", "Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "IsNaN",
+      "IsInf", "Identity", "Dropout", "Flatten", "ArgMax", "ArgMin",
+    ] { add(Case(name)) }
+    for name in ["Shape", "Size"] { add(Case(name, hasDynamicAxis: true)) }
+    add(Case("NonZero", [], constants: [numbers([2, 3])]))
+    for name in ["Add", "Sub", "Mul", "Div", "Min", "Max", "Sum", "Mean", "Pow", "Mod"] {
+      add(
+        Case(
+          name, [[2, 4, 6], [2, 4, 6]], name == "Mod" ? [("fmod", .integer(1))] : []))
+    }
+    for name in ["Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual"] {
+      add(Case(name, [[2, 4, 6], [2, 4, 6]]))
+    }
+    for name in ["And", "Or", "Xor"] {
+      add(Case(name, [[2, 4, 6], [2, 4, 6]], elementType: .bool))
+    }
+    add(Case("Not", elementType: .bool))
+    add(Case("BitwiseNot", elementType: .int32))
+    for name in [
+      "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
+      "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp",
+    ] { add(Case(name, constants: [integers([1])])) }
+    add(Case("PRelu", [[2, 4, 6]], constants: [numbers([4, 1])]))
+    add(Case("Clip", constants: [scalar(Float(-0.5)), scalar(Float(0.5))]))
+    add(Case("Cast", [[2, 4, 6]], [("to", .integer(6))]))
+    add(Case("CastLike", constants: [try! Tensor([1], [Int32(1)])]))
+    add(Case("Conv", image, constants: [numbers([8, 4, 3, 3])]))
+    add(Case("ConvTranspose", image, constants: [numbers([4, 8, 3, 3])]))
+    add(Case("Gemm", [[3, 6]], constants: [numbers([6, 5])]))
+    add(Case("MatMul", [[3, 6]], constants: [numbers([6, 5])]))
+    for (name, gates) in [("RNN", 1), ("GRU", 3), ("LSTM", 4)] {
+      add(
+        Case(
+          name, [[3, 2, 4]], [("hidden_size", .integer(5))],
+          constants: [numbers([1, gates * 5, 4]), numbers([1, gates * 5, 5])]))
+    }
+    add(Case("RMSNormalization", constants: [numbers([6])]))
+    add(Case("MeanVarianceNormalization", image))
+    add(Case("LRN", image, [("size", .integer(3))]))
+    add(Case("LpPool", image, [("kernel_shape", .integers([2, 2]))]))
+    add(Case("EyeLike", [[3, 4]]))
+    add(Case("CenterCropPad", [[4, 6]], constants: [integers([2, 8])]))
+    add(Case("Attention", [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4]]))
+    add(
+      Case(
+        "RotaryEmbedding", [[1, 2, 3, 4]],
+        constants: [numbers([3, 2]), numbers([3, 2]), try! Tensor([1, 3], [Int64](0..<3))]))
+    add(Case("Einsum", [[3, 6], [6, 5]], [("equation", .text("ij,jk->ik"))]))
+    var select = Case("Where", [[2, 4, 6], [2, 4, 6]])
+    select.inputs.append(("m", .bool, [2, 4, 6]))
+    select.node.inputs = ["m", "x", "b"]
+    add(select)
+    add(Case("TopK", constants: [integers([2])], outputs: 2))
+    add(Case("CumSum", constants: [scalar(1)]))
+    add(Case("Range", [], constants: [scalar(0), scalar(6), scalar(2)]))
+    var oneHot = Case(
+      "OneHot", [], constants: [scalar(5), try! Tensor([2], [Float(0), 1])])
+    oneHot.inputs = [("x", .int64, [2, 3])]
+    oneHot.node.inputs.insert("x", at: 0)
+    add(oneHot)
+    add(Case("Trilu", [[4, 6]]))
+    add(Case("MaxPool", image, [("kernel_shape", .integers([2, 2]))]))
+    add(Case("AveragePool", image, [("kernel_shape", .integers([2, 2]))]))
+    add(Case("GlobalAveragePool", image))
+    add(Case("GlobalMaxPool", image))
+    add(
+      Case(
+        "BatchNormalization", image,
+        constants: [numbers([4]), numbers([4]), numbers([4]), numbers([4])]))
+    add(Case("LayerNormalization", constants: [numbers([6])]))
+    add(Case("InstanceNormalization", image, constants: [numbers([4]), numbers([4])]))
+    add(
+      Case(
+        "GroupNormalization", image, [("num_groups", .integer(2))],
+        constants: [numbers([4]), numbers([4])]))
+    add(Case("Resize", image, constants: [nil, try! Tensor([4], [Float(1), 1, 2, 2])]))
+    add(Case("Upsample", image, constants: [try! Tensor([4], [Float(1), 1, 2, 2])]))
+    add(Case("DepthToSpace", image, [("blocksize", .integer(2))]))
+    add(Case("SpaceToDepth", image, [("blocksize", .integer(2))]))
+    add(Case("Reshape", constants: [integers([4, 12])]))
+    add(Case("Squeeze", [[2, 1, 6]], constants: [integers([1])]))
+    add(Case("Unsqueeze", constants: [integers([1])]))
+    add(Case("Transpose"))
+    add(Case("Concat", [[2, 4, 6], [2, 4, 6]], [("axis", .integer(1))]))
+    add(Case("Split", [[2, 4, 6]], [("axis", .integer(1)), ("num_outputs", .integer(2))], outputs: 2))
+    add(Case("Slice", constants: [integers([1]), integers([3]), integers([1])]))
+    add(Case("Pad", constants: [integers([0, 0, 1, 0, 0, 1])]))
+    add(Case("Gather", constants: [integers([1, 0])]))
+    add(Case("GatherElements", [[2, 3]], constants: [try! Tensor([2, 3], [Int64](repeating: 1, count: 6))]))
+    add(Case("GatherND", [[2, 3]], constants: [try! Tensor([2, 1], [Int64(1), 0])]))
+    for name in ["Scatter", "ScatterElements"] {
+      add(scattering(name, indices: [1, 3]))
+    }
+    add(scattering("ScatterND", indices: [1, 1]))
+    add(Case("Expand", [[2, 1, 6]], constants: [integers([2, 4, 6])]))
+    add(Case("Tile", constants: [integers([1, 2, 1])]))
+    add(Case("ConstantOfShape", [], constants: [integers([2, 3])]))
+    add(Case("Constant", [], [("value", .tensor(numbers([2, 3])))]))
+    add(Case("QuantizeLinear", constants: [scalar(Float(0.1)), try! Tensor([], [Int8(0)])]))
+    var dequantize = Case(
+      "DequantizeLinear", constants: [scalar(Float(0.1)), try! Tensor([], [Int8(0)])])
+    dequantize.inputs = [("x", .int8, [2, 4, 6])]
+    add(dequantize)
+    var condition = Case("If", [[2, 4, 6]])
+    condition.inputs.append(("m", .bool, []))
+    condition.node.inputs = ["m"]
+    condition.inputs.append(("b", .float32, [2, 4, 6]))
+    for (name, value) in [("then_branch", "x"), ("else_branch", "b")] {
+      var branch = ONNXNetwork(opset: 0)
+      branch.nodes = [ONNXNetwork.Node("Identity", [value], ["branch"])]
+      branch.outputs = ["branch"]
+      condition.node.attributes.append((name, .network(branch)))
+    }
+    add(condition)
+    return cases
+  }()
+
+  private static func scattering(_ name: String, indices: [Int]) -> Case {
+    var result = Case(name, [[2, 3], name == "ScatterND" ? [1, 3] : indices])
+    let count = indices.reduce(1, *)
+    result.constants = [("indices", try! Tensor(indices, [Int64](repeating: 1, count: count)))]
+    result.node.inputs = ["x", "indices", "b"]
+    return result
+  }
+
+  @Test func everyRowHasACase() {
+    #expect(Set(Self.cases.keys) == Set(OperatorTable.operators.map(\.name)))
+  }
+
+  /// Each row, in front of a product, so that its result is worth quantizing.
+  @Test(arguments: OperatorTable.operators.map(\.name))
+  func runsAsTheTableSays(name: String) throws {
+    let row = try #require(OperatorTable.operators.first { $0.name == name })
+    let modes = try Self.modes(of: #require(Self.cases[name]))
+    let ranked: [(Program.Metadata.Way, OperatorRuns)] = [
+      (.float, .float), (.integer, .integer), (.table, .table), (.move, .move),
+    ]
+    let runs = ranked.first { modes.contains($0.0) }?.1 ?? .read
+    #expect(row.runs == runs, "\(name) runs as \(runs.rawValue)")
+  }
+
+  /// How the nodes run that a case becomes, without the product behind it and what rounds in front.
+  private static func modes(of value: Case) throws -> Set<Program.Metadata.Way> {
+    var network = value.network()
+    let alone = try ONNXReader.read(bytes: network.encoded())
+    let type = alone[alone.outputs[0].value].type
+    let count = try #require(type.shape.extents).reduce(1, *)
+    if type.elementType != .float32 {
+      network.nodes.append(.init("Cast", ["y"], ["tail.numbers"], [("to", .integer(1))]))
+    }
+    network.constants.append(("tail.rows", integers([1, count])))
+    network.constants.append(("tail.weights", numbers([count, 3])))
+    network.nodes += [
+      .init(
+        "Reshape", [type.elementType == .float32 ? "y" : "tail.numbers", "tail.rows"],
+        ["tail.row"]),
+      .init("MatMul", ["tail.row", "tail.weights"], ["tail.product"]),
+    ]
+    network.outputs = ["tail.product"]
+    // Products that read the inputs as well, so that these are codes.
+    for (name, elementType, extents) in value.inputs where elementType == .float32 {
+      let count = extents.reduce(1, *)
+      network.constants.append(("tail.\(name).weights", numbers([count, 3])))
+      network.constants.append(("tail.\(name).rows", integers([1, count])))
+      network.nodes += [
+        .init("Reshape", [name, "tail.\(name).rows"], ["tail.\(name).row"]),
+        .init("MatMul", ["tail.\(name).row", "tail.\(name).weights"], ["tail.\(name)"]),
+      ]
+      network.outputs.append("tail.\(name)")
+    }
+    let graph = try DefaultPasses.run(on: ONNXReader.read(bytes: network.encoded()))
+    let recipe = Recipe(weights: .codes(.eight), activations: .int8)
+    let planner = try Planner(graph, recipe)
+    let statistics = try Calibrator(graph, observing: planner.observations).run(
+      over: RandomSamples(graph))
+    let program = try graph.inserting(planner.plan(with: statistics)).lowered().flattened().program
+    var modes: Set<Program.Metadata.Way> = []
+    for node in program.nodes where !node.name.hasPrefix("tail.") {
+      switch node.operation {
+      case .quantize, .dequantize, .dynamicQuantize: break
+      default: modes.insert(program.way(of: node).way)
+      }
+    }
+    return modes
+  }
+}
+
+/// Positive numbers for every input: no operator is undefined there.
+private struct RandomSamples: SampleSource {
+  let inputs: [(name: String, type: ValueType)]
+
+  init(_ graph: Graph) { inputs = graph.inputs.map { (graph[$0].name, graph[$0].type) } }
+
+  var count: Int { 2 }
+  func name(of index: Int) -> String { "\(index)" }
+  func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
+    var generator = SeededGenerator(seed: UInt64(index))
+    var result: [String: Tensor] = [:]
+    for (name, type) in inputs {
+      let shape = type.shape.axes.map { $0.extent ?? 2 }
+      let count = shape.reduce(1, *)
+      let numbers = (0..<count).map { _ in Float.random(in: 0.1...1, using: &generator) }
+      result[name] =
+        switch type.elementType {
+        case .bool: try Tensor(shape, numbers.map { $0 > 0.5 })
+        case .int64: try Tensor(shape, numbers.map { Int64($0 * 3) })
+        case .int32: try Tensor(shape, numbers.map { Int32($0 * 3) })
+        case .int8: try Tensor(shape, numbers.map { Int8($0 * 100) })
+        default: try Tensor(shape, numbers)
+        }
+    }
+    return result
+  }
+}
