@@ -6,11 +6,11 @@ import QMTensor
 
 /// `qconvert weights.npz out.qm`: arrays without a network.
 extension ConvertCommand {
-  func convertCheckpoint(_ console: Console) throws(QMError) {
+  func convertCheckpoint(_ recipe: Recipe, _ console: Console) throws(QMError) {
     let clock = ContinuousClock()
     let start = clock.now
-    guard samples == nil, activations == nil, network.isEmpty, weights == nil, keepFloat.isEmpty,
-      bitsFor.isEmpty, groupSize == nil, !explain
+    guard samples == nil, recipe.activations == nil, recipe.network.isEmpty, weights == nil,
+      recipe.floatNodes.isEmpty, recipe.widths.isEmpty, recipe.groupSize == nil, !explain
     else {
       throw QMError.usage(
         "arrays are no network: only --bits, --per-tensor and --min-sqnr act on them"
@@ -19,30 +19,26 @@ extension ConvertCommand {
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
     let arrays = try CheckpointFile.arrays(path: input)
-    let width: Recipe.WeightWidth = BitWidth(bits).map { .codes($0) } ?? .float32
-    let granularity: Granularity = perTensor ? .perTensor : .perChannel(axis: 0)
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
     var digest = Digest()
     digest.update(UnsafeRawBufferPointer(source.bytes))
     metadata.sourceDigest = digest.finished()
-    metadata.recipe = [
-      .init("bits", "\(bits)"), .init("granularity", granularity.shortDescription),
-    ]
+    metadata.recipe = recipe.entries
     let (checkpoint, bytes) = try within(.file(input)) { () throws(QMError) in
       let checkpoint = try Checkpoint(
-        arrays, weights: width, granularity: granularity, metadata: metadata
+        arrays, weights: recipe.weights, granularity: recipe.granularity, metadata: metadata
       ) { done in console.progress("rounding", done: done, of: arrays.count) }
       let threads = ThreadPool(threadCount: machine.conversionThreads)
       return (checkpoint, try checkpoint.program.encoded(threads: threads))
     }
-    try requireArrayQuality(checkpoint)
+    try requireArrayQuality(checkpoint, recipe)
 
     console.progress("writing")
     try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
     let seconds = (clock.now - start).seconds
     let report = try CheckpointReport(
       source: .init(path: input, bytes: source.count),
-      output: .init(path: output, bytes: bytes.count), bits: bits,
+      output: .init(path: output, bytes: bytes.count), bits: recipe.weights.bits,
       arrays: checkpoint.arrayReports(in: bytes), seconds: seconds)
     console.table(of: report.arrays)
     console.line(
@@ -54,12 +50,15 @@ extension ConvertCommand {
   }
 
   /// - Throws: `qualityTooLow` if an array is worse than was asked for.
-  private func requireArrayQuality(_ checkpoint: Checkpoint) throws(QMError) {
-    guard let bar = givenLeastSignalToNoise, bar > 0 else { return }
+  private func requireArrayQuality(
+    _ checkpoint: Checkpoint, _ recipe: Recipe
+  ) throws(QMError) {
+    guard let bar = recipe.thresholds.leastDecibels, bar > 0 else { return }
     let worst = checkpoint.comparisons.min {
       ($0.value.signalToNoise, $0.key) < ($1.value.signalToNoise, $1.key)
     }
     guard let worst, !(worst.value.signalToNoise >= bar) else { return }
+    let bits = recipe.weights.bits
     throw tooLow(
       worst.value.signalToNoise, of: worst.key, bar: bar,
       remedies: bits < 8 ? [.useBits(min(bits + 2, 8))] : [])

@@ -31,8 +31,8 @@ public struct ConvertCommand: ParsableCommand {
       "Constants of the network to replace, by their names.", valueName: "checkpoint.npz"))
   var weights: String?
 
-  @Option(help: "Bits of a weight, 2 to 8; 32 keeps the network in float.")
-  var bits: Int = 8
+  @Option(help: "Bits of a weight, 2 to 8; 32 keeps the network in float. 8 unless given.")
+  var bits: Int?
 
   @Option(help: ArgumentHelp("Folder of samples of the network's inputs.", valueName: "folder"))
   var samples: String?
@@ -45,8 +45,9 @@ public struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "How a range is found: minmax, percentile[:99.99] or mse.", valueName: "estimator"))
-  var ranges = RangeOption(argument: "minmax")!
+      "How a range is found: minmax (unless given), percentile[:99.99] or mse.",
+      valueName: "estimator"))
+  var ranges: RangeEstimator?
 
   @Flag(help: "One scale for a whole weight tensor instead of one per channel.")
   var perTensor = false
@@ -77,8 +78,17 @@ public struct ConvertCommand: ParsableCommand {
       is 10 unless given, arrays are asked for nothing.
       """,
       valueName: "dB"))
-  var givenLeastSignalToNoise: Double?
-  private var leastSignalToNoise: Double { givenLeastSignalToNoise ?? 10 }
+  var leastSignalToNoise: Double?
+
+  @Option(
+    name: .customLong("recipe"),
+    help: ArgumentHelp(
+      "Take what is asked for from a file, as --print-recipe shows it; other options go before it.",
+      valueName: "recipe.json"))
+  var recipeFile: String?
+
+  @Flag(help: "Print the recipe that the other options make, and convert nothing.")
+  var printRecipe = false
 
   @Flag(help: "Say of every node how it runs, and why.")
   var explain = false
@@ -93,74 +103,46 @@ public struct ConvertCommand: ParsableCommand {
   public init() {}
 
   public func validate() throws {
-    guard (2...8).contains(bits) || bits == 32 else {
+    if let bits, Recipe.WeightWidth(bits: bits) == nil {
       throw ValidationError("--bits is 2 to 8, or 32 for float; found \(bits)")
     }
-    guard leastSignalToNoise.isFinite else {
+    if let leastSignalToNoise, !leastSignalToNoise.isFinite {
       throw ValidationError("--min-sqnr is a finite number of dB; found \(leastSignalToNoise)")
     }
     if let limitSamples, limitSamples < 1 {
       throw ValidationError("--limit-samples is at least 1; found \(limitSamples)")
     }
-    if activations == .int8, samples == nil, bits != 32 {
-      throw ValidationError("--activations int8 needs --samples")
-    }
     if limitSamples != nil, samples == nil {
       throw ValidationError("--limit-samples needs --samples")
-    }
-    if bits == 32 {
-      guard activations ?? .float == .float, !perTensor, groupSize == nil, bitsFor.isEmpty,
-        keepFloat.isEmpty
-      else {
-        throw ValidationError(
-          "--bits 32 keeps the network in float; leave out --activations, --per-tensor, "
-            + "--group-size, --bits-for and --keep-float")
-      }
     }
     if let groupSize, groupSize < 1 || perTensor {
       throw ValidationError("--group-size is at least 1, and not beside --per-tensor")
     }
   }
 
-  /// - Throws: `usage` if a pattern is none.
-  private func recipe() throws(QMError) -> Recipe {
-    let weights: Recipe.WeightWidth = BitWidth(bits).map { .codes($0) } ?? .float32
-    var recipe = Recipe(
-      weights: weights,
-      activations: weights == .float32
-        ? .float : activations ?? (samples == nil ? .dynamic : .int8),
-      granularity: perTensor ? .perTensor : .perChannel(axis: 0), rangeEstimator: ranges.estimator)
-    recipe.groupSize = groupSize
-    for pattern in keepFloat { recipe.floatNodes.append(try NodePattern(pattern)) }
-    for rule in bitsFor {
-      guard let equals = rule.lastIndex(of: "="),
-        let width = Int(rule[rule.index(after: equals)...]).flatMap(BitWidth.init)
-      else {
-        throw .usage("--bits-for is REGEX=BITS with 2 to 8 bits; found '\(rule.abbreviated)'")
-      }
-      recipe.widths.append(.init(try NodePattern(String(rule[..<equals])), width))
-    }
-    return recipe
-  }
-
   public func run() throws {
     let console = Console(tool: "qconvert", self.console)
     let clock = ContinuousClock()
     let start = clock.now
-    let recipe = try recipe()
+    let asked = try recipe()
+    if printRecipe {
+      console.line(asked.json)
+      return try console.finish()
+    }
+    let recipe = asked.resolved(hasSamples: samples != nil)
     guard !Process.isSameFile(input, output) else {
       throw QMError.usage("the output is the input; give another name").within(.file(output))
     }
     // Before an hour of work is spent: whether the result can be written at all.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
-    if CheckpointFile.isOne(input) { return try convertCheckpoint(console) }
-    guard samples != nil || (givenLeastSignalToNoise ?? 0) <= 0 else {
+    if CheckpointFile.isOne(input) { return try convertCheckpoint(asked, console) }
+    guard samples != nil || (leastSignalToNoise ?? 0) <= 0 else {
       throw QMError.usage("--min-sqnr needs --samples to measure a network on")
     }
 
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
-    var changes = try network.changes()
+    var changes = try NetworkOptions.changes(recipe.network)
     if let weights { changes.weights = try CheckpointFile.weights(path: weights) }
     let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
     for name in information.misdeclaredOutputs {
@@ -183,9 +165,9 @@ public struct ConvertCommand: ParsableCommand {
 
     let report = ConversionReport(
       source: .init(path: input, bytes: source.count),
-      output: .init(path: output, bytes: bytes.count), bits: bits,
-      activations: recipe.activations.rawValue,
-      ranges: recipe.activations == .int8 ? ranges.description : nil,
+      output: .init(path: output, bytes: bytes.count), bits: recipe.weights.bits,
+      activations: (recipe.activations ?? .dynamic).rawValue,
+      ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
       samples: folder?.count ?? 0, outputs: reports,
       kept: conversion.kept.map { .init(value: $0.value, reason: $0.reason) },
       nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
@@ -203,19 +185,11 @@ public struct ConvertCommand: ParsableCommand {
     var digest = Digest()
     digest.update(UnsafeRawBufferPointer(source.bytes))
     metadata.sourceDigest = digest.finished()
-    metadata.recipe = [
-      .init("bits", "\(bits)"), .init("activations", recipe.activations.rawValue),
-      .init("granularity", recipe.granularity.shortDescription),
-    ]
-    if let groupSize { metadata.recipe.append(.init("group-size", "\(groupSize)")) }
-    metadata.recipe += keepFloat.map { .init("keep-float", $0) }
-    metadata.recipe += bitsFor.map { .init("bits-for", $0) }
-    if let weights { metadata.recipe.append(.init("weights", try CheckpointFile.digest(weights))) }
-    if recipe.activations == .int8 {
-      metadata.recipe.append(.init("ranges", ranges.description))
-      metadata.recipe.append(.init("samples", "\(samples?.count ?? 0)"))
+    metadata.recipe = recipe.entries
+    if let weights {
+      metadata.entries.append(.init("weights", try CheckpointFile.digest(weights)))
     }
-    metadata.recipe += network.recipe
+    if let samples { metadata.entries.append(.init("samples", "\(samples.count)")) }
     metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
     metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }
     if let samples, samples.count > 0 {
@@ -228,8 +202,8 @@ public struct ConvertCommand: ParsableCommand {
     var options = machine.modelOptions
     options.threadCount = machine.conversionThreads
     return try within(.file(input)) { () throws(QMError) in
-      try Conversion(
-        graph, recipe: recipe, samples: samples, metadata: metadata, options: options
+      try Converter(recipe: recipe, options: options).convert(
+        graph, samples: samples, metadata: metadata
       ) { phase in
         switch phase {
         case .simplifying: console.progress("simplifying")
@@ -243,34 +217,6 @@ public struct ConvertCommand: ParsableCommand {
         }
       }
     }
-  }
-
-  private func requireQuality(
-    _ reports: [OutputReport], of recipe: Recipe
-  ) throws(QMError) {
-    guard leastSignalToNoise > 0,
-      let worst = reports.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }),
-      !(worst.signalToNoiseDecibels >= leastSignalToNoise)
-    else { return }
-    var remedies: [Remedy] = []
-    if bits < 8 { remedies.append(.useBits(min(bits + 2, 8))) }
-    if recipe.activations == .int8 {
-      remedies.append(.useDynamicActivations)
-      remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))
-    }
-    if perTensor { remedies.append(.useScalesPerChannel) }
-    throw tooLow(
-      worst.signalToNoiseDecibels, of: worst.name, bar: leastSignalToNoise, remedies: remedies)
-  }
-
-  func tooLow(
-    _ signalToNoise: Double, of value: String, bar: Double, remedies: [Remedy]
-  ) -> QMError {
-    QMError(
-      .qualityTooLow,
-      "SQNR \(Units.decibels(signalToNoise)) is under --min-sqnr \(Units.decibels(bar)); nothing "
-        + "was written",
-      remedies: remedies + [.acceptQuality], context: [.file(input), .value(value)])
   }
 
   // MARK: Report
@@ -289,7 +235,7 @@ public struct ConvertCommand: ParsableCommand {
     console.line(
       "\(Units.bytes(report.source.bytes)) → \(Units.bytes(report.output.bytes)), "
         + "\(Units.fixed(report.ratio, 2)) times smaller, in \(Units.seconds(report.seconds))")
-    let width = bits == 32 ? "float32 weights" : "\(bits)-bit weights"
+    let width = report.bits == 32 ? "float32 weights" : "\(report.bits)-bit weights"
     let seen = report.samples > 0 ? ", \(Units.count(report.samples, "sample"))" : ""
     let found = report.ranges.map { ", ranges by \($0)" } ?? ""
     console.line("\(width), \(report.activations) activations\(found)\(seen)")

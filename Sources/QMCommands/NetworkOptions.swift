@@ -1,6 +1,6 @@
 import ArgumentParser
-import QMFormat
 import QMONNX
+import QMQuantization
 import QMTensor
 
 /// Where a network is cut, and what is set in it.
@@ -26,14 +26,21 @@ struct NetworkOptions: ParsableArguments {
       valueName: "name=value"))
   var settings: [String] = []
 
-  /// Whether the network is taken as it is.
-  var isEmpty: Bool { outputs.isEmpty && inputs.isEmpty && settings.isEmpty }
+  /// What the options ask for, as a recipe keeps it: `qverify --reference` cuts the network alike.
+  var network: Recipe.Network {
+    var network = Recipe.Network()
+    network.inputs = inputs
+    network.outputs = outputs
+    network.settings = settings
+    return network
+  }
 
-  /// - Throws: `usage` for an option that does not read.
-  func changes() throws(QMError) -> ONNXChanges {
-    var changes = ONNXChanges(outputs: outputs)
-    for argument in inputs { changes.inputs.append(try .init(argument: argument)) }
-    for argument in settings {
+  /// The changes that a recipe asks for.
+  /// - Throws: `usage` for a text that does not read.
+  static func changes(_ network: Recipe.Network) throws(QMError) -> ONNXChanges {
+    var changes = ONNXChanges(outputs: network.outputs)
+    for argument in network.inputs { changes.inputs.append(try .init(argument: argument)) }
+    for argument in network.settings {
       guard let mark = argument.lastIndex(of: "="), mark != argument.startIndex else {
         throw .usage("'\(argument.abbreviated)' is no name=value, as --set asks for")
       }
@@ -44,19 +51,5 @@ struct NetworkOptions: ParsableArguments {
       changes.settings[name] = .text(String(argument[argument.index(after: mark)...]))
     }
     return changes
-  }
-
-  /// For the recipe that a file keeps: `qverify --reference` cuts the network alike.
-  var recipe: [Program.Metadata.Entry] {
-    inputs.map { .init("input", $0) } + settings.map { .init("set", $0) }
-  }
-
-  /// What made the file `program` of its network.
-  static func changes(of program: Program) throws(QMError) -> ONNXChanges {
-    var options = NetworkOptions()
-    options.inputs = program.metadata.recipe.filter { $0.key == "input" }.map(\.value)
-    options.settings = program.metadata.recipe.filter { $0.key == "set" }.map(\.value)
-    options.outputs = []
-    return try options.changes()
   }
 }

@@ -67,31 +67,4 @@ struct MachineOptions: ParsableArguments {
 extension KernelSet: ExpressibleByArgument {}
 extension Model.Memory: ExpressibleByArgument {}
 extension Recipe.Activations: ExpressibleByArgument {}
-
-/// `minmax`, `percentile`, `percentile:99.99` or `mse`.
-struct RangeOption: ExpressibleByArgument, Sendable {
-  let estimator: RangeEstimator
-
-  init?(argument: String) {
-    switch argument {
-    case "minmax": estimator = .minMax
-    case "percentile": estimator = .percentile(99.99)
-    case "mse": estimator = .meanSquaredError
-    default:
-      guard argument.hasPrefix("percentile:"),
-        let kept = Float(argument.dropFirst("percentile:".count)), kept > 50, kept <= 100
-      else { return nil }
-      estimator = .percentile(kept)
-    }
-  }
-
-  var defaultValueDescription: String { description }
-
-  var description: String {
-    switch estimator {
-    case .minMax: "minmax"
-    case .percentile(let kept): "percentile:\(kept)"
-    case .meanSquaredError: "mse"
-    }
-  }
-}
+extension RangeEstimator: ExpressibleByArgument {}

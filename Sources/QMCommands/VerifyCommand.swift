@@ -107,7 +107,10 @@ public struct VerifyCommand: ParsableCommand {
 
   /// The reference, cut where the file was.
   private func cut(_ path: String, like program: Program) throws(QMError) -> Program {
-    var changes = try NetworkOptions.changes(of: program)
+    var cuts = try Recipe(entries: program.metadata.recipe).network
+    // The file's own outputs say which values are outputs.
+    cuts.outputs = []
+    var changes = try NetworkOptions.changes(cuts)
     let whole = try Network.program(path: path, changes: changes)
     let outputs = program.outputs.map(\.name)
     guard Set(whole.outputs.map(\.name)) != Set(outputs) else { return whole }

@@ -41,7 +41,7 @@ public struct Plan: Sendable {
   ///
   /// Given: a graph with Quantize and Dequantize nodes, or constants with codes, from an already
   /// quantized file.
-  public mutating func absorb(_ graph: Graph) {
+  public mutating func adoptStoredCodes(of graph: Graph) {
     /// Values that have codes, also rearranged ones.
     var coded: Set<Graph.ValueID> = []
     for (index, node) in graph.nodes.enumerated() {

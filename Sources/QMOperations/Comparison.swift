@@ -101,7 +101,9 @@ public struct Compare: IntegerOperation {
 
 extension Compare {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0, 1], result: .noNumbers, asksForCodes: false) }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    IntegerForm(operands: [0, 1], result: .noNumbers, asksForCodes: false)
+  }
   public var accumulators: Accumulators { .none }
   public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }

@@ -322,14 +322,16 @@ struct ConvolutionKernel: Sendable {
     }
     var block = qm_product_block()
     block.extents = count.wide
-    block.input_strides = Triple(
-      stride.z * extents.y * extents.x * pitch, stride.y * extents.x * pitch, stride.x * step
-    ).wide
+    block.input_strides =
+      Triple(
+        stride.z * extents.y * extents.x * pitch, stride.y * extents.x * pitch, stride.x * step
+      ).wide
     // Of the output, or of the chunk's own part of it.
     let (rows, outputPitch) = store == nil ? (output, outputChannels) : (count, table.columns)
-    block.output_strides = Triple(
-      rows.y * rows.x * outputPitch, rows.x * outputPitch, outputPitch
-    ).wide
+    block.output_strides =
+      Triple(
+        rows.y * rows.x * outputPitch, rows.x * outputPitch, outputPitch
+      ).wide
     block.taps = taps
     block.zero_point = parameters.zeroPoint
     block.tap_count = Int64(cut.taps)

@@ -71,7 +71,9 @@ public struct Unary: IntegerOperation {
 
 extension Unary {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0], result: .encoded(storing)) }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    IntegerForm(operands: [0], result: .encoded(storing))
+  }
   private func storing(_ output: OutputEncoding) -> Operation {
     var result = self
     result.output = output
@@ -128,9 +130,10 @@ public struct Binary: IntegerOperation {
 
 extension Binary {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { 
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
     switch function {
-    case .add, .subtract, .multiply, .minimum, .maximum: IntegerForm(operands: [0, 1], result: .encoded(storing))
+    case .add, .subtract, .multiply, .minimum, .maximum:
+      IntegerForm(operands: [0, 1], result: .encoded(storing))
     case .parametricRelu: IntegerForm(operands: [0], result: .encoded(storing))
     case .divide, .power, .remainder: nil
     }

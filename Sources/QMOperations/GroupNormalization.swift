@@ -243,7 +243,9 @@ public struct GroupNormalization: IntegerOperation {
 
 extension GroupNormalization {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0], result: .encoded(storing)) }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    IntegerForm(operands: [0], result: .encoded(storing))
+  }
   private func storing(_ output: OutputEncoding) -> Operation {
     var result = self
     result.output = output

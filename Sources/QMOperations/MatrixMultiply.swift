@@ -71,7 +71,8 @@ extension MatrixMultiply {
     let left = try required(ProductOperand.input, of: operands).type.shape
     let right = try required(ProductOperand.weights, of: operands).type.shape
     guard left.rank >= 2, right.rank >= 2 else {
-      throw .malformed("a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
+      throw .malformed(
+        "a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
     }
     for extent in (left.axes + right.axes).compactMap(\.extent) {
       guard extent >= 1, extent <= Window.largest else {
@@ -131,7 +132,8 @@ extension MatrixMultiply {
     for axis in 0..<rank {
       let (a, b) = (leftPadded[axis], rightPadded[axis])
       guard a == b || a == 1 || b == 1 else {
-        throw .malformed("leading axes of a matrix product are equal or 1, found \(left) × \(right)")
+        throw .malformed(
+          "leading axes of a matrix product are equal or 1, found \(left) × \(right)")
       }
       var next: [(left: Int, right: Int)] = []
       for batch in batches {
@@ -178,7 +180,8 @@ extension MatrixMultiply {
             let zeroPoint = end.inputZeroPoint(row: leftRow)
             var sum: Int32 = 0
             for step in 0..<extents.depth {
-              sum &+= (left.code(at: first + step) - zeroPoint)
+              sum &+=
+                (left.code(at: first + step) - zeroPoint)
                 &* (right.code(at: rightIndex(step)) - rightZeroPoint)
             }
             end.finish(sum, row: leftRow, channel: column, at: index)

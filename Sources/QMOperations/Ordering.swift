@@ -60,7 +60,9 @@ public struct ArgExtreme: IntegerOperation {
 
 extension ArgExtreme {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0], result: .noNumbers, asksForCodes: false) }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    IntegerForm(operands: [0], result: .noNumbers, asksForCodes: false)
+  }
   public var accumulators: Accumulators { .none }
   public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }

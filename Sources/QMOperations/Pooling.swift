@@ -218,8 +218,12 @@ public struct Pooling: IntegerOperation {
 }
 
 extension Pooling {
-  public func elementSource(operandCount: Int) -> ElementSource { kind == .maximum ? .picked : .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { IntegerForm(operands: [0], result: kind == .maximum ? .codesOfInput : .encoded(storing)) }
+  public func elementSource(operandCount: Int) -> ElementSource {
+    kind == .maximum ? .picked : .computed
+  }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    IntegerForm(operands: [0], result: kind == .maximum ? .codesOfInput : .encoded(storing))
+  }
   private func storing(_ output: OutputEncoding) -> Operation {
     var result = self
     result.output = output

@@ -312,7 +312,9 @@ struct MatrixKernel: Sendable {
         batches.count * ((rows + rowBlock - 1) / rowBlock)
           * ((panels + columnPanels - 1) / columnPanels)
       }
-      while chunks() < wanted, rowBlock > ProductBlocking.leastRows { rowBlock = (rowBlock + 1) / 2 }
+      while chunks() < wanted, rowBlock > ProductBlocking.leastRows {
+        rowBlock = (rowBlock + 1) / 2
+      }
       while chunks() < wanted, columnPanels > 4 { columnPanels = (columnPanels + 1) / 2 }
     }
     layout.rowBlock = rowBlock

@@ -328,8 +328,10 @@ public struct Reduction: IntegerOperation {
 }
 
 extension Reduction {
-  public func elementSource(operandCount: Int) -> ElementSource { kind == .maximum || kind == .minimum ? .picked : .computed }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { 
+  public func elementSource(operandCount: Int) -> ElementSource {
+    kind == .maximum || kind == .minimum ? .picked : .computed
+  }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
     switch kind {
     case .maximum, .minimum: IntegerForm(operands: [0], result: .codesOfInput)
     case .mean, .sum: IntegerForm(operands: [0], result: .encoded(storing))

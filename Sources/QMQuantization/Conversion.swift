@@ -25,7 +25,7 @@ public struct Conversion: Sendable {
   /// every network has, and sums on their way.
   public let kept: [Kept]
 
-  private static func kept(by plan: Plan, in graph: Graph) -> [Kept] {
+  static func kept(by plan: Plan, in graph: Graph) -> [Kept] {
     plan.kept.sorted { $0.key < $1.key }.compactMap { (value, reason) in
       switch reason {
       case .outputTail, .partialSum: nil
@@ -55,104 +55,16 @@ public struct Conversion: Sendable {
     case measuring(done: Int, of: Int)
   }
 
-  /// Samples that the result is measured on, at most.
-  public static let measuredSampleLimit = 32
-
-  /// Converts a graph as it was read.
-  /// - Parameters:
-  ///   - source: the float graph, before any pass.
-  ///   - recipe: what is asked for.
-  ///   - samples: needed where the recipe fixes the ranges of activations.
-  ///   - metadata: for the file; reasons and measurements are added.
-  ///   - options: of the runs over samples.
-  ///   - progress: told what is being done.
-  /// - Throws: `usage` if samples are needed and missing; what passes and runs throw.
-  public init(
-    _ source: Graph, recipe: Recipe, samples: (any SampleSource)?,
-    metadata: Program.Metadata = .init(), options: Model.Options = Model.Options(),
-    progress: (Phase) -> Void = { _ in }
-  ) throws(QMError) {
-    progress(.simplifying)
-    let whole = try DefaultPasses.run(on: source)
-    let split = try Conversion.split(whole, for: recipe)
-    graph = split?.graph ?? whole
-    let partialSums = Dictionary(
-      uniqueKeysWithValues: (split?.partialSums ?? []).map { ($0, Plan.Kept.partialSum) })
-
-    let planner = try Planner(graph, recipe, keeping: partialSums)
-    var statistics = Statistics()
-    if recipe.needsSamples, samples.map({ $0.count == 0 }) ?? true {
-      throw .usage(
-        "fixed activation ranges need samples", remedies: .giveSamples, .useDynamicActivations)
-    }
-    var reference: ReferenceRuns?
-    if let samples, samples.count > 0 {
-      reference = try ReferenceRuns(graph, over: samples, options: options)
-    }
-    if let reference {
-      statistics = try reference.statistics(of: planner.observations, progress: progress)
-    }
-    progress(.rounding)
-    var plan = try planner.plan(with: statistics)
-    var measured: ReferenceRuns.Candidate?
-    if recipe.activations == .int8, let reference {
-      let test = try reference.damageTest(planner, plan)
-      let damaging = try test.damagingGroups { done in
-        progress(.testing(done: done, of: test.groups.count))
-      }
-      progress(.rounding)
-      let final = try Planner(
-        graph, recipe, keeping: planner.kept(damaging).merging(partialSums) { $1 })
-      plan = try final.plan(with: statistics, rounded: plan.weights)
-      let rounded = final.observations(of: plan)
-      if !rounded.isEmpty {
-        statistics.merge(try reference.statistics(of: rounded, progress: progress))
-        // What rounding activations does to the means is worth correcting on most networks only.
-        let corrected = try final.plan(with: statistics, rounded: plan.weights)
-        var candidates: [ReferenceRuns.Candidate] = []
-        for plan in [plan, corrected] {
-          candidates.append(.init(program: try graph.inserting(plan).lowered().flattened().program))
-        }
-        try reference.measure(&candidates, progress: progress)
-        let isBetter = candidates[1].worstSignalToNoise > candidates[0].worstSignalToNoise
-        if isBetter { plan = corrected }
-        measured = candidates[isBetter ? 1 : 0]
-      }
-    }
-    plan.absorb(graph)
+  init(
+    graph: Graph, plan: Plan, simulation: Graph, program: Program,
+    comparisons: [String: Comparison]
+  ) {
+    self.graph = graph
     self.plan = plan
-    let kept = Conversion.kept(by: plan, in: graph)
-    self.kept = kept
-    simulation = try graph.inserting(plan)
-    var program = try simulation.lowered().flattened(metadata: metadata).program
-
-    var comparisons: [String: Comparison] = [:]
-    if let reference {
-      measured?.program.metadata = program.metadata
-      if let measured, measured.program == program {
-        comparisons = measured.comparisons
-      } else {
-        var candidates = [ReferenceRuns.Candidate(program: program)]
-        try reference.measure(&candidates, progress: progress)
-        comparisons = candidates[0].comparisons
-      }
-    }
-    program.metadata.entries += kept.map { .init("float32 \($0.value)", $0.reason) }
-    for (index, output) in program.outputs.enumerated() {
-      guard let comparison = comparisons[output.name] else { continue }
-      program.metadata.measurements += comparison.measurements(output: index)
-    }
+    self.simulation = simulation
     self.program = program
     self.comparisons = comparisons
-  }
-
-  /// The graph with a product for each group of channels, if groups are asked for.
-  private static func split(_ graph: Graph, for recipe: Recipe) throws(QMError) -> SplitProducts? {
-    guard let size = recipe.groupSize, case .codes = recipe.weights else { return nil }
-    guard size >= 1 else { throw .usage("a group of \(size) channels") }
-    var kept: Set<Int> = []
-    for pattern in recipe.floatNodes { kept.formUnion(try pattern.nodes(of: graph)) }
-    return try SplitProducts(graph, size: size, keeping: kept)
+    kept = Conversion.kept(by: plan, in: graph)
   }
 }
 

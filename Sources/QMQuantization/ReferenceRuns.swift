@@ -13,15 +13,17 @@ final class ReferenceRuns {
   private let indices: [Int]
   private var outputs: ReferenceOutputs
 
-  /// - Parameter samples: at least one.
+  /// - Parameters:
+  ///   - samples: at least one.
+  ///   - measuredSamples: how many of them candidates are measured on, at most.
   init(
-    _ graph: Graph, over samples: any SampleSource, options: Model.Options
+    _ graph: Graph, over samples: any SampleSource, measuredSamples: Int, options: Model.Options
   ) throws(QMError) {
     flattened = graph.flattened()
     self.options = options
     runs = try SampleRuns(flattened.program, over: samples, options: options)
     // Evenly over the samples, the first included.
-    let count = min(samples.count, Conversion.measuredSampleLimit)
+    let count = min(samples.count, measuredSamples)
     indices = (0..<count).map { $0 * samples.count / count }
     outputs = ReferenceOutputs(of: indices)
   }
@@ -38,8 +40,8 @@ final class ReferenceRuns {
       }
   }
 
-  func damageTest(_ planner: Planner, _ plan: Plan) throws(QMError) -> DamageTest {
-    try DamageTest(planner, plan, numbers: flattened.numbers, runs, outputs: outputs)
+  func sensitivity(_ state: ConversionState) throws(QMError) -> SensitivityAnalysis {
+    try SensitivityAnalysis(state, numbers: flattened.numbers, runs, outputs: outputs)
   }
 
   /// A program that may go into the file, and how far it is from the float network by output name.

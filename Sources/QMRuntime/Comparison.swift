@@ -44,6 +44,9 @@ public struct Comparison: Sendable, Hashable {
   /// A ratio of powers in dB.
   public static func decibels(_ ratio: Double) -> Double { 10 * log10(ratio) }
 
+  /// The ratio of powers that a number of dB stands for.
+  public static func ratio(ofDecibels decibels: Double) -> Double { pow(10, decibels / 10) }
+
   /// Cosine of the angle between the two; 1 where both are zero.
   public var cosine: Double {
     guard signal > 0, measuredPower > 0 else { return signal == measuredPower ? 1 : 0 }

@@ -101,9 +101,11 @@ func lines(for folder: URL) -> [String] {
       let start = "\(name) \(bits) \(activations.rawValue)"
       do {
         if activations == .int8, fit.count == 0 { continue }
-        let conversion = try Conversion(
-          graph, recipe: Recipe(weights: .codes(BitWidth(bits)!), activations: activations),
-          samples: activations == .int8 ? fit : nil, options: Model.Options(threadCount: 2))
+        let conversion = try Converter(
+          recipe: Recipe(weights: .codes(BitWidth(bits)!), activations: activations),
+          options: Model.Options(threadCount: 2)
+        )
+        .convert(graph, samples: activations == .int8 ? fit : nil)
         let bytes = try conversion.program.encoded()
         let file = try QMFile(bytes.withUnsafeBytes { try Buffer.copying($0) })
         lines.append(

@@ -79,7 +79,7 @@ import Testing
       plan.weights[weights] = codes
     }
     #expect(products == 3)
-    plan.absorb(graph)
+    plan.adoptStoredCodes(of: graph)
     let lowered = try graph.inserting(plan).lowered()
     for node in lowered.nodes {
       switch node.operation {

@@ -53,15 +53,17 @@ import Testing
   }
 
   private func conversion(_ tensors: [Tensor], threadCount: Int) throws -> Conversion {
-    try Conversion(
-      graph(), recipe: Recipe(weights: .codes(#require(BitWidth(4))), activations: .int8),
-      samples: Samples(tensors: tensors), options: Model.Options(threadCount: threadCount))
+    try Converter(
+      recipe: Recipe(weights: .codes(#require(BitWidth(4))), activations: .int8),
+      options: Model.Options(threadCount: threadCount)
+    )
+    .convert(graph(), samples: Samples(tensors: tensors))
   }
 
   @Test(arguments: [1, 2, 3, 40]) func theProgramIsTheSameOnAnyNumberOfSamples(count: Int) throws {
     let tensors = try samples(count)
     let one = try conversion(tensors, threadCount: 1)
-    #expect(one.comparisons["y"]?.sampleCount == min(count, Conversion.measuredSampleLimit))
+    #expect(one.comparisons["y"]?.sampleCount == min(count, Recipe.Thresholds().measuredSamples))
     for threadCount in [2, 3, 8] {
       let several = try conversion(tensors, threadCount: threadCount)
       #expect(several.program == one.program, "\(threadCount) threads")

@@ -41,9 +41,8 @@ import Testing
       var graph = graph
       try graph.addOutput(name: "y", y)
       let extents = graph[x].type.shape.axes.map { $0.extent! }
-      return try Conversion(
-        graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
-        samples: TensorSamples(samples.map { ["x": try Tensor(extents, $0)] }))
+      return try Converter(recipe: Recipe(weights: .codes(.eight), activations: .int8))
+        .convert(graph, samples: TensorSamples(samples.map { ["x": try Tensor(extents, $0)] }))
     }
   }
 
@@ -201,9 +200,8 @@ import Testing
     network.graph = graph
     try network.graph.addOutput(name: "y", network.product(sum, 4, "y"))
     let samples = try (0..<4).map { ["x": try Tensor([8, 16], numbers(128, seed: $0, -1...1))] }
-    let conversion = try Conversion(
-      network.graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
-      samples: TensorSamples(samples))
+    let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .int8))
+      .convert(network.graph, samples: TensorSamples(samples))
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
   }
 
@@ -217,15 +215,16 @@ import Testing
     let chosen = try network.graph.append(
       .choice(Choice()), name: "chosen", [flag, first, second], outputNames: ["chosen"])[0]
     try network.graph.addOutput(name: "y", network.product(chosen, 4, "y"))
-    return try Conversion(
-      network.graph, recipe: Recipe(weights: .codes(.eight), activations: .int8),
-      samples: TensorSamples(
-        flags.enumerated().map { seed, flag in
-          [
-            "x": try Tensor([8, 16], numbers(128, seed: UInt64(seed), -1...1)),
-            "flag": try Tensor([], [flag]),
-          ]
-        }))
+    return try Converter(recipe: Recipe(weights: .codes(.eight), activations: .int8))
+      .convert(
+        network.graph,
+        samples: TensorSamples(
+          flags.enumerated().map { seed, flag in
+            [
+              "x": try Tensor([8, 16], numbers(128, seed: UInt64(seed), -1...1)),
+              "flag": try Tensor([], [flag]),
+            ]
+          }))
   }
 
   private func signalToNoise(_ conversion: Conversion, where flag: Bool) throws -> Double {
@@ -289,8 +288,8 @@ import Testing
       recipe.groupSize = groupSize
       let pattern = try NodePattern("residual")
       recipe.floatNodes = [pattern]
-      let conversion = try Conversion(
-        network.graph, recipe: recipe, samples: TensorSamples(samples))
+      let conversion = try Converter(recipe: recipe)
+        .convert(network.graph, samples: TensorSamples(samples))
       let products = conversion.program.nodes.filter { $0.operation.name == "MatrixMultiply" }
       #expect(products.count == 1 + (groupSize.map { (31 + $0) / $0 } ?? 1))
       return try #require(conversion.comparisons["y"]).signalToNoise

@@ -49,8 +49,10 @@ import Testing
   ) throws {
     let graph = try network(cell)
     let samples = TensorSamples(try (0..<4).map { try sample(6, 2, seed: 10 + $0) })
-    let conversion = try Conversion(
-      graph, recipe: Recipe(weights: .codes(.eight), activations: activations), samples: samples)
+    let conversion = try Converter(
+      recipe: Recipe(weights: .codes(.eight), activations: activations)
+    )
+    .convert(graph, samples: samples)
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
     #expect(conversion.program.way(of: node).way == .integer)
     for position in [RecurrentOperand.weights, RecurrentOperand.recurrence] {
@@ -72,8 +74,8 @@ import Testing
   }
 
   @Test func withFloatActivationsOnlyTheWeightsAreRounded() throws {
-    let conversion = try Conversion(
-      network(.gated), recipe: Recipe(weights: .codes(.eight), activations: .float), samples: nil)
+    let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .float))
+      .convert(network(.gated))
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
     #expect(conversion.program.way(of: node).way == .float)
     guard case .recurrent(let recurrent) = node.operation else { return }
@@ -89,8 +91,8 @@ import Testing
       .recurrent(Recurrent(.simple, direction: .forward, functions: [.tanh])), name: "rnn",
       [input("x", [3, 1, 2]), input("W", [4, 2]), input("R", [4, 4])])
     try graph.addOutput(name: "y", outputs[0])
-    let conversion = try Conversion(
-      graph, recipe: Recipe(weights: .codes(.eight), activations: .dynamic), samples: nil)
+    let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .dynamic))
+      .convert(graph)
     #expect(conversion.program.nodes.count == 1)
     #expect(conversion.program.way(of: conversion.program.nodes[0]).way == .float)
   }

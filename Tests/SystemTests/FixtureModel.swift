@@ -36,8 +36,9 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
     bits: Int, activations: Recipe.Activations = .int8, options: Model.Options = Model.Options()
   ) throws -> Conversion {
     guard let width = BitWidth(bits) else { throw QMError.usage("\(bits) bits") }
-    return try Conversion(
-      graph(), recipe: Recipe(weights: .codes(width), activations: activations),
-      samples: samples("calib", limit: 8), options: options)
+    return try Converter(
+      recipe: Recipe(weights: .codes(width), activations: activations), options: options
+    )
+    .convert(graph(), samples: samples("calib", limit: 8))
   }
 }

@@ -72,7 +72,8 @@ import Testing
       else { continue }
       var inputs: [Tensor?] = []
       for (position, input) in node.inputs.enumerated() {
-        inputs.append(try input.flatMap { try realInput($0, at: position, of: node, program, seen) })
+        inputs.append(
+          try input.flatMap { try realInput($0, at: position, of: node, program, seen) })
       }
       let real = try #require(try twin.evaluate(inputs).first)
       let simulated = try Operation.quantize(

@@ -63,7 +63,7 @@ public struct ConstantFolder: Sendable {
     let types = try operation.body.outputTypes(for: operands)
     guard let byteCount = try byteCount(of: types) else { return nil }
     if destination == .graph {
-      if operation.body.aliasesInput, let source = operands[0]?.constant,
+      if operation.body.keepsBytes, let source = operands[0]?.constant,
         let extents = types[0].shape.extents
       {
         return [try source.reshaped(extents)]

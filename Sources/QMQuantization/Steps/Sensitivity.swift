@@ -3,17 +3,33 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Measures what rounding activations to their grids costs at the outputs of the network: the float
-/// network runs with a few values rounded where they are made, all else unrounded.
+/// Finds the groups of activations that int8 alone costs too much at an output.
+struct MeasureSensitivity: ConversionStep {
+  func apply(
+    to state: inout ConversionState, progress: (Conversion.Phase) -> Void
+  ) throws(QMError) {
+    guard state.recipe.activations == .int8, let reference = state.reference else { return }
+    let analysis = try reference.sensitivity(state)
+    let sensitive = try analysis.sensitiveGroups { done in
+      progress(.testing(done: done, of: analysis.groups.count))
+    }
+    progress(.rounding)
+    for value in state.quantizableActivations {
+      let group = state.groups.group(of: value)
+      if let ratio = sensitive[group] { state.reasons[group] = .damage(ratio) }
+    }
+  }
+}
+
+/// Measures what rounding activations costs at the outputs of the network: the float network runs
+/// with a few values rounded where they are made, all else unrounded.
 ///
 /// A value's own error does not say what it does to the result; this does. Outputs that are
 /// probabilities are compared as log odds, within ±8.3: a classifier that is sure of its samples
-/// would hide all damage.
-struct DamageTest {
-  /// Samples that are run, at most.
-  static let sampleLimit = 4
-  /// Signal to noise, as a ratio of powers, that a value must leave at every output: 30 dB.
-  static let tolerated = 1000.0
+/// would hide every error.
+struct SensitivityAnalysis {
+  /// Signal to noise, as a ratio of powers, that a value must leave at every output.
+  private let tolerated: Double
 
   /// Elements of an output over all samples below which their spread says nothing.
   private static let leastElementCount = 8
@@ -35,23 +51,24 @@ struct DamageTest {
   ///   - numbers: of the graph's values in the program that `runs` runs.
   ///   - outputs: what is known of the outputs of samples.
   init(
-    _ planner: Planner, _ plan: Plan, numbers: [Graph.ValueID: Int], _ runs: SampleRuns,
+    _ state: ConversionState, numbers: [Graph.ValueID: Int], _ runs: SampleRuns,
     outputs known: ReferenceOutputs
   ) throws(QMError) {
-    let graph = planner.graph
+    let (graph, plan) = (state.graph, state.plan)
     self.runs = runs
+    tolerated = Comparison.ratio(ofDecibels: state.recipe.thresholds.toleratedDecibels)
     probabilities = Set(
-      graph.outputs.filter { planner.analyticRange(of: $0.value) == 0...1 }.map(\.name))
+      graph.outputs.filter { state.groups.analyticRange(of: $0.value) == 0...1 }.map(\.name))
     var seen: Set<Int> = []
     for value in plan.activations.keys.sorted() {
       guard case .fixed(let grid) = plan.activations[value], let number = numbers[value]
       else { continue }
-      let group = planner.group(of: value)
+      let group = state.groups.group(of: value)
       grids[number] = (grid, group)
       if seen.insert(group).inserted { groups.append(group) }
     }
     let samples = runs.samples
-    let count = min(samples.count, DamageTest.sampleLimit)
+    let count = min(samples.count, state.recipe.thresholds.sensitivitySamples)
     var (inputs, references) = (inputs, references)
     try runs.forEach(
       count,
@@ -79,16 +96,16 @@ struct DamageTest {
       let about = meanSquare(about: elements.reduce(0, +) / Double(elements.count))
       // A few numbers, or one and the same, have no spread to compare noise with.
       power[name] =
-        elements.count >= DamageTest.leastElementCount && about > 0
+        elements.count >= SensitivityAnalysis.leastElementCount && about > 0
         ? about : meanSquare(about: 0)
     }
   }
 
-  /// The groups whose rounding alone leaves less than ``tolerated``, with what it leaves. Groups
+  /// The groups whose rounding alone leaves less than is tolerated, with what it leaves. Groups
   /// are halved until each that does stands alone: noise of several adds up, so that a set within
   /// the limit holds none beyond it.
   /// - Parameter progress: called with how many groups are decided.
-  func damagingGroups(
+  func sensitiveGroups(
     progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) -> [Int: Double] {
     var done = 0
@@ -97,8 +114,8 @@ struct DamageTest {
     while !pending.isEmpty {
       var halves: [ArraySlice<Int>] = []
       for (part, signalToNoise) in zip(pending, try signalsToNoise(rounding: pending)) {
-        if signalToNoise >= DamageTest.tolerated || part.count == 1 {
-          if signalToNoise < DamageTest.tolerated { found[part[part.startIndex]] = signalToNoise }
+        if signalToNoise >= tolerated || part.count == 1 {
+          if signalToNoise < tolerated { found[part[part.startIndex]] = signalToNoise }
           done += part.count
           progress(done)
         } else {
@@ -112,7 +129,7 @@ struct DamageTest {
   }
 
   /// Of each part, signal to noise of the worst output, as a ratio, where its groups alone are
-  /// rounded. Of a part with several groups some ratio below ``tolerated`` may stand for the least.
+  /// rounded. Of a part with several groups some ratio below what is tolerated may stand for the least.
   private func signalsToNoise(rounding parts: [ArraySlice<Int>]) throws(QMError) -> [Double] {
     let sets = parts.map { Set($0) }
     var noise = [[String: Double]](repeating: [:], count: parts.count)
@@ -130,7 +147,7 @@ struct DamageTest {
         guard let sums else { return }
         let part = index % parts.count
         for (name, sum) in sums { noise[part][name, default: 0] += sum }
-        if parts[part].count > 1, signalToNoise(noise[part]) < DamageTest.tolerated {
+        if parts[part].count > 1, signalToNoise(noise[part]) < tolerated {
           decided.withLock { $0[part] = true }
         }
       })
@@ -193,7 +210,8 @@ struct DamageTest {
     var numbers: [String: [Float]] = [:]
     for (name, tensor) in outputs where tensor.elementType == .float32 {
       let elements: [Float] = tensor.elements()
-      numbers[name] = probabilities.contains(name) ? try DamageTest.logOdds(elements) : elements
+      numbers[name] =
+        probabilities.contains(name) ? try SensitivityAnalysis.logOdds(elements) : elements
     }
     return numbers
   }

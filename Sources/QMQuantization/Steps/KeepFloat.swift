@@ -1,7 +1,7 @@
 import QMGraph
 import QMOperations
 
-/// The values of signal fronts: what lies between the first products that read an input of the
+/// The values of spectral front ends: what lies between the first products that read an input of the
 /// network and a power spectrum, its logarithm or another steep function of it.
 ///
 /// Given: paths that lead from inputs of the network through linear operations into a square, a
@@ -10,7 +10,7 @@ import QMOperations
 /// Result: the values on those paths behind the first product. Small magnitudes decide there, and
 /// eight bits over the whole range leave none of them: they stay real numbers, but for those that
 /// another product reads, which are tested like all others.
-struct SignalFront {
+struct SpectralFrontEnd {
   private(set) var values: Set<Graph.ValueID> = []
 
   init(_ graph: Graph) {
@@ -34,7 +34,7 @@ struct SignalFront {
       let activations = inputs.filter { graph[$0].constant == nil }
       let before = activations.map { path(of: $0) }
       guard !before.contains(.none), var reached = before.max(by: { $0.rawValue < $1.rawValue }),
-        let step = SignalFront.step(node)
+        let step = SpectralFrontEnd.step(node)
       else { continue }
       switch step {
       case .linear: break

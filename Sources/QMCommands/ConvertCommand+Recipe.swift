@@ -1,0 +1,94 @@
+import QMQuantization
+import QMReport
+import QMTensor
+
+extension ConvertCommand {
+  /// What the options ask for: the recipe file's, or the defaults, with the options that are given in
+  /// their place.
+  /// - Throws: `usage` for a recipe file or a pattern that does not read, or for options that
+  ///   contradict each other.
+  func recipe() throws(QMError) -> Recipe {
+    var recipe = Recipe()
+    if let recipeFile {
+      let file = try Buffer.reading(path: recipeFile)
+      recipe = try within(.file(recipeFile)) { () throws(QMError) in
+        try Recipe(json: withExtendedLifetime(file) { Array(file.bytes) })
+      }
+    }
+    if let bits, let width = Recipe.WeightWidth(bits: bits) { recipe.weights = width }
+    if let activations { recipe.activations = activations }
+    if let ranges { recipe.rangeEstimator = ranges }
+    if perTensor { recipe.granularity = .perTensor }
+    if let groupSize { recipe.groupSize = groupSize }
+    if !keepFloat.isEmpty {
+      recipe.floatNodes = []
+      for pattern in keepFloat { recipe.floatNodes.append(try NodePattern(pattern)) }
+    }
+    if !bitsFor.isEmpty {
+      recipe.widths = []
+      for rule in bitsFor { recipe.widths.append(try ConvertCommand.widthRule(rule)) }
+    }
+    if !network.network.isEmpty { recipe.network = network.network }
+    if let leastSignalToNoise { recipe.thresholds.leastDecibels = leastSignalToNoise }
+    try check(recipe)
+    return recipe
+  }
+
+  private static func widthRule(_ text: String) throws(QMError) -> Recipe.WidthRule {
+    guard let equals = text.lastIndex(of: "="),
+      let width = Int(text[text.index(after: equals)...]).flatMap(BitWidth.init)
+    else {
+      throw .usage("--bits-for is REGEX=BITS with 2 to 8 bits; found '\(text.abbreviated)'")
+    }
+    return .init(try NodePattern(String(text[..<equals])), width)
+  }
+
+  private func check(_ recipe: Recipe) throws(QMError) {
+    let isFloat = recipe.weights == .float32
+    if recipe.activations == .int8, samples == nil, !isFloat {
+      throw .usage("--activations int8 needs --samples")
+    }
+    if isFloat {
+      guard recipe.activations ?? .float == .float, recipe.granularity != .perTensor,
+        recipe.groupSize == nil, recipe.widths.isEmpty, recipe.floatNodes.isEmpty
+      else {
+        throw .usage(
+          "--bits 32 keeps the network in float; leave out --activations, --per-tensor, "
+            + "--group-size, --bits-for and --keep-float")
+      }
+    }
+    if let size = recipe.groupSize, size < 1 || recipe.granularity == .perTensor {
+      throw .usage("a group size is at least 1, and not beside scales per tensor; found \(size)")
+    }
+  }
+
+  // MARK: Quality
+
+  /// - Throws: `qualityTooLow` if an output of the network is worse than the recipe allows.
+  func requireQuality(_ reports: [OutputReport], of recipe: Recipe) throws(QMError) {
+    let bar = recipe.thresholds.leastDecibels ?? Recipe.Thresholds.leastDecibelsOfNetwork
+    guard bar > 0,
+      let worst = reports.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }),
+      !(worst.signalToNoiseDecibels >= bar)
+    else { return }
+    var remedies: [Remedy] = []
+    let bits = recipe.weights.bits
+    if bits < 8 { remedies.append(.useBits(min(bits + 2, 8))) }
+    if recipe.activations == .int8 {
+      remedies.append(.useDynamicActivations)
+      remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))
+    }
+    if recipe.granularity == .perTensor { remedies.append(.useScalesPerChannel) }
+    throw tooLow(worst.signalToNoiseDecibels, of: worst.name, bar: bar, remedies: remedies)
+  }
+
+  func tooLow(
+    _ signalToNoise: Double, of value: String, bar: Double, remedies: [Remedy]
+  ) -> QMError {
+    QMError(
+      .qualityTooLow,
+      "SQNR \(Units.decibels(signalToNoise)) is under --min-sqnr \(Units.decibels(bar)); nothing "
+        + "was written",
+      remedies: remedies + [.acceptQuality], context: [.file(input), .value(value)])
+  }
+}

@@ -1,0 +1,163 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// What the steps of a conversion read and change.
+struct ConversionState {
+  /// The float graph after the passes.
+  let graph: Graph
+  let recipe: Recipe
+  let groups: ParameterGroups
+  /// Nodes that the recipe keeps in float32.
+  let floatNodes: Set<Int>
+  /// Widths of the weights of nodes that the recipe gives one of their own.
+  let widths: [Int: BitWidth]
+  /// The float network on the samples; nil without samples.
+  let reference: ReferenceRuns?
+
+  var plan = Plan()
+  /// Why the values of a group are not int8 on fixed parameters: they stay float32, or become int16
+  /// where every reader takes it.
+  var reasons: [Int: Plan.Kept] = [:]
+  /// Inputs that are quantized in each run whatever the samples show.
+  var dynamic: Set<Graph.ValueID> = []
+  var statistics = Statistics()
+  /// What ``statistics`` holds.
+  var observed: Set<Observation> = []
+  /// The program of ``plan`` as it was measured last; nil if it was not.
+  var measured: ReferenceRuns.Candidate?
+
+  /// - Parameter reasons: of values that stay float32, beside those that steps find.
+  /// - Throws: `usage` if a pattern of the recipe fits no node.
+  init(
+    _ graph: Graph, _ recipe: Recipe, keeping reasons: [Graph.ValueID: Plan.Kept] = [:],
+    reference: ReferenceRuns? = nil
+  ) throws(QMError) {
+    self.graph = graph
+    self.recipe = recipe
+    self.reference = reference
+    let tail = OutputTail(graph).values
+    groups = ParameterGroups(graph, tail: tail)
+    var floatNodes: Set<Int> = []
+    for pattern in recipe.floatNodes { floatNodes.formUnion(try pattern.nodes(of: graph)) }
+    self.floatNodes = floatNodes
+    var widths: [Int: BitWidth] = [:]
+    for rule in recipe.widths {
+      for node in try rule.nodes.nodes(of: graph) { widths[node] = rule.width }
+    }
+    self.widths = widths
+    plan.floatNodes = recipe.weights == .float32 ? [] : floatNodes
+    for value in tail { self.reasons[groups.group(of: value)] = .outputTail }
+    // Inputs of convolutions and matrix products are measured instead of being kept in float32 up
+    // front: most of the run time may depend on them.
+    let products = groupsOfProducts
+    for value in SpectralFrontEnd(graph).values
+    where !products.contains(groups.group(of: value)) {
+      self.reasons[groups.group(of: value)] = .signalFront
+    }
+    for (value, reason) in reasons { self.reasons[groups.group(of: value)] = reason }
+  }
+
+  // MARK: What the graph has
+
+  /// Nodes that may run on integers, with their numbers.
+  var quantizableNodes: [(index: Int, node: Graph.Node)] {
+    graph.nodes.enumerated().filter { !floatNodes.contains($0.offset) }
+      .map { (index: $0.offset, node: $0.element) }
+  }
+
+  /// The constant float weights of a convolution or matrix product.
+  func constantWeights(of node: Graph.Node) -> Graph.ValueID? {
+    if case .recurrent = node.operation { return nil }
+    return floatWeights(of: node, used: .product).first?.value
+  }
+
+  /// The table whose rows the node looks up.
+  func embedding(of node: Graph.Node) -> Graph.ValueID? {
+    guard let table = floatWeights(of: node, used: .table).first, table.channelAxis == 0,
+      let shape = graph[table.value].constant?.shape, shape.count == 2, shape[1] > 1
+    else { return nil }
+    return table.value
+  }
+
+  /// Both constant float weights of a recurrent layer.
+  func recurrentWeights(of node: Graph.Node) -> [Graph.ValueID]? {
+    guard case .recurrent = node.operation else { return nil }
+    let weights = floatWeights(of: node, used: .product).map(\.value)
+    return weights.count == 2 ? weights : nil
+  }
+
+  /// Constant float weights of a node with one use, and the axis of their channels or rows.
+  private func floatWeights(
+    of node: Graph.Node, used use: WeightOperand.Use
+  ) -> [(value: Graph.ValueID, channelAxis: Int)] {
+    node.operation.body.weightOperands(of: graph.operands(of: node)).compactMap { weights in
+      guard weights.use == use, let value = node.input(weights.position),
+        graph[value].constant?.elementType == .float32
+      else { return nil }
+      return (value, weights.channelAxis)
+    }
+  }
+
+  /// The operands that the node asks to read as codes, if it has a form on integers.
+  func integerOperands(of node: Graph.Node) -> [Graph.ValueID] {
+    guard let form = node.operation.body.integerForm(of: graph.operands(of: node)),
+      form.asksForCodes
+    else { return [] }
+    return form.operands.compactMap(node.input)
+  }
+
+  /// Groups that products read.
+  var groupsOfProducts: Set<Int> {
+    var groups: Set<Int> = []
+    for node in graph.nodes {
+      for sum in node.operation.body.accumulators.products {
+        guard let input = sum.input else { continue }
+        for operand in [input, sum.weights].compactMap(node.input) {
+          groups.insert(self.groups.group(of: operand))
+        }
+      }
+    }
+    return groups
+  }
+
+  /// float32 activations that a node with an integer form reads, and those that hold the same
+  /// elements on the way there or from there.
+  var codedActivations: [Graph.ValueID] {
+    func isActivation(_ value: Graph.ValueID) -> Bool {
+      graph[value].constant == nil && graph[value].type.elementType == .float32
+    }
+    var groupsOfCodes: Set<Int> = []
+    for (_, node) in quantizableNodes {
+      for value in integerOperands(of: node) where isActivation(value) {
+        groupsOfCodes.insert(groups.group(of: value))
+      }
+    }
+    var seen: Set<Graph.ValueID> = []
+    var activations: [Graph.ValueID] = []
+    for node in graph.nodes {
+      for case .some(let value) in node.inputs
+      where isActivation(value) && groupsOfCodes.contains(groups.group(of: value))
+        && seen.insert(value).inserted
+      {
+        activations.append(value)
+      }
+    }
+    return activations
+  }
+
+  /// Activations that nothing known so far keeps from int8.
+  var quantizableActivations: [Graph.ValueID] {
+    codedActivations.filter { reasons[groups.group(of: $0)] == nil }
+  }
+
+  /// Products with constant weights and an input: what a bias can be corrected of.
+  var products: [(index: Int, node: Graph.Node, weights: Graph.ValueID, input: Graph.ValueID)] {
+    quantizableNodes.compactMap { index, node in
+      guard let weights = constantWeights(of: node),
+        let input = node.input(ProductOperand.input)
+      else { return nil }
+      return (index, node, weights, input)
+    }
+  }
+}

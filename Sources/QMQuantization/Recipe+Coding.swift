@@ -1,0 +1,268 @@
+import Foundation
+import QMFormat
+import QMTensor
+
+/// A recipe is a JSON object. Every key may be left out: then the default of the version holds.
+///
+///     {"version": 1, "bits": 4, "ranges": "mse", "keep_float": ["/head/.*"],
+///      "bits_for": [{"nodes": "first", "bits": 8}], "thresholds": {"min_sqnr_db": 20}}
+extension Recipe: Codable {
+  /// Of the defaults and the meaning of the keys.
+  public static let version = 1
+
+  private enum CodingKeys: String, CodingKey, CaseIterable {
+    case version, bits, activations, scales, ranges, network, thresholds
+    case groupSize = "group_size"
+    case floatNodes = "keep_float"
+    case widths = "bits_for"
+  }
+
+  private enum Scales: String, Codable {
+    case perChannel = "per_channel"
+    case perTensor = "per_tensor"
+  }
+
+  public init(from decoder: any Decoder) throws {
+    self.init()
+    try Self.requireKnown(decoder, CodingKeys.allCases.map(\.rawValue))
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    let version = try values.decodeIfPresent(Int.self, forKey: .version) ?? Recipe.version
+    guard version == Recipe.version else {
+      throw QMError.unsupported("a recipe of version \(version); this tool reads \(Recipe.version)")
+    }
+    if let bits = try values.decodeIfPresent(Int.self, forKey: .bits) {
+      guard let width = WeightWidth(bits: bits) else {
+        throw QMError.usage("bits \(bits); a weight has 2 to 8 bits, or 32")
+      }
+      weights = width
+    }
+    activations = try values.decodeIfPresent(Activations.self, forKey: .activations)
+    if try values.decodeIfPresent(Scales.self, forKey: .scales) == .perTensor {
+      granularity = .perTensor
+    }
+    if let text = try values.decodeIfPresent(String.self, forKey: .ranges) {
+      guard let estimator = RangeEstimator(text) else {
+        throw QMError.usage(
+          "ranges '\(text.abbreviated)'; expected minmax, percentile:99.99 or mse")
+      }
+      rangeEstimator = estimator
+    }
+    groupSize = try values.decodeIfPresent(Int.self, forKey: .groupSize)
+    floatNodes = try values.decodeIfPresent([NodePattern].self, forKey: .floatNodes) ?? []
+    widths = try values.decodeIfPresent([WidthRule].self, forKey: .widths) ?? []
+    network = try values.decodeIfPresent(Network.self, forKey: .network) ?? Network()
+    thresholds = try values.decodeIfPresent(Thresholds.self, forKey: .thresholds) ?? Thresholds()
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(Recipe.version, forKey: .version)
+    try values.encode(weights.bits, forKey: .bits)
+    try values.encodeIfPresent(activations, forKey: .activations)
+    try values.encode(
+      granularity == .perTensor ? Scales.perTensor : .perChannel, forKey: .scales)
+    try values.encode(rangeEstimator.description, forKey: .ranges)
+    try values.encodeIfPresent(groupSize, forKey: .groupSize)
+    try values.encode(floatNodes, forKey: .floatNodes)
+    try values.encode(widths, forKey: .widths)
+    try values.encode(network, forKey: .network)
+    try values.encode(thresholds, forKey: .thresholds)
+  }
+
+  /// A key that is misspelt must not pass in silence.
+  fileprivate static func requireKnown(_ decoder: any Decoder, _ known: [String]) throws {
+    let keys = try decoder.container(keyedBy: AnyKey.self).allKeys.map(\.stringValue)
+    if let unknown = keys.sorted().first(where: { !known.contains($0) }) {
+      throw QMError.usage(
+        "unknown key '\(unknown.abbreviated)'; known are \(known.joined(separator: ", "))")
+    }
+  }
+
+  // MARK: JSON
+
+  /// - Parameter json: the bytes of a JSON object.
+  /// - Throws: `usage` with the key that is unknown or of the wrong type; `unsupported` for another
+  ///   version.
+  public init(json: [UInt8]) throws(QMError) {
+    do {
+      self = try JSONDecoder().decode(Recipe.self, from: Data(json))
+    } catch let error as QMError {
+      throw error
+    } catch let error as DecodingError {
+      throw .usage("no recipe: \(Self.text(of: error))")
+    } catch {
+      throw .usage("no recipe: \(error)")
+    }
+  }
+
+  /// The whole recipe as a JSON object, with its keys in alphabetical order.
+  public var json: String {
+    Self.text(of: self, [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes])
+  }
+
+  private static func text(of value: some Encodable, _ formatting: JSONEncoder.OutputFormatting)
+    -> String
+  {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = formatting
+    guard let data = try? encoder.encode(value) else { return "{}" }
+    return String(decoding: data, as: UTF8.self)
+  }
+
+  private static func text(of error: DecodingError) -> String {
+    func place(_ context: DecodingError.Context) -> String {
+      let path = context.codingPath.map(\.stringValue).filter { !$0.isEmpty }
+      return path.isEmpty ? "" : "'\(path.joined(separator: ".").abbreviated)': "
+    }
+    switch error {
+    case .typeMismatch(_, let context), .valueNotFound(_, let context),
+      .dataCorrupted(let context), .keyNotFound(_, let context):
+      return place(context) + context.debugDescription
+    @unknown default: return "\(error)"
+    }
+  }
+
+  // MARK: In a file
+
+  /// What differs from the defaults, a key and its JSON value each, as a `.qm` file keeps it.
+  public var entries: [Program.Metadata.Entry] {
+    let formatting: JSONEncoder.OutputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    func fields(_ recipe: Recipe) -> [String: any Encodable] {
+      [
+        "bits": recipe.weights.bits, "activations": recipe.activations,
+        "scales": recipe.granularity == .perTensor ? Scales.perTensor : Scales.perChannel,
+        "ranges": recipe.rangeEstimator.description, "group_size": recipe.groupSize,
+        "keep_float": recipe.floatNodes, "bits_for": recipe.widths, "network": recipe.network,
+        "thresholds": recipe.thresholds,
+      ]
+    }
+    let (own, defaults) = (fields(self), fields(Recipe()))
+    var entries = [Program.Metadata.Entry("version", "\(Recipe.version)")]
+    for key in own.keys.sorted() {
+      guard let value = own[key], let known = defaults[key] else { continue }
+      let text = Self.text(of: value, formatting)
+      if text != Self.text(of: known, formatting) { entries.append(.init(key, text)) }
+    }
+    return entries
+  }
+
+  /// The recipe of a file.
+  /// - Parameter entries: as ``entries`` gives them.
+  /// - Throws: as ``init(json:)``.
+  public init(entries: [Program.Metadata.Entry]) throws(QMError) {
+    let fields = entries.map { "\"\($0.key)\": \($0.value)" }
+    try self.init(json: Array("{\(fields.joined(separator: ", "))}".utf8))
+  }
+}
+
+private struct AnyKey: CodingKey {
+  let stringValue: String
+  var intValue: Int? { nil }
+  init?(stringValue: String) { self.stringValue = stringValue }
+  init?(intValue: Int) { nil }
+}
+
+extension Recipe.Thresholds {
+  private enum CodingKeys: String, CodingKey, CaseIterable {
+    case sensitivitySamples = "sensitivity_samples"
+    case toleratedDecibels = "tolerated_db"
+    case toleratedByProductsDecibels = "tolerated_by_products_db"
+    case measuredSamples = "measured_samples"
+    case leastDecibels = "min_sqnr_db"
+  }
+
+  public init(from decoder: any Decoder) throws {
+    self.init()
+    try Recipe.requireKnown(decoder, CodingKeys.allCases.map(\.rawValue))
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    func read(_ key: CodingKeys, _ number: inout Double) throws {
+      guard let given = try values.decodeIfPresent(Double.self, forKey: key) else { return }
+      guard given.isFinite else { throw QMError.usage("\(key.rawValue) is \(given)") }
+      number = given
+    }
+    func read(_ key: CodingKeys, _ count: inout Int) throws {
+      guard let given = try values.decodeIfPresent(Int.self, forKey: key) else { return }
+      guard given >= 1 else {
+        throw QMError.usage("\(key.rawValue) is \(given), expected 1 or more")
+      }
+      count = given
+    }
+    try read(.sensitivitySamples, &sensitivitySamples)
+    try read(.toleratedDecibels, &toleratedDecibels)
+    try read(.toleratedByProductsDecibels, &toleratedByProductsDecibels)
+    try read(.measuredSamples, &measuredSamples)
+    if let given = try values.decodeIfPresent(Double.self, forKey: .leastDecibels) {
+      leastDecibels = given
+    }
+  }
+}
+
+extension Recipe.Network {
+  private enum CodingKeys: String, CodingKey, CaseIterable {
+    case inputs, outputs
+    case settings = "set"
+  }
+
+  public init(from decoder: any Decoder) throws {
+    try Recipe.requireKnown(decoder, CodingKeys.allCases.map(\.rawValue))
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    inputs = try values.decodeIfPresent([String].self, forKey: .inputs) ?? []
+    outputs = try values.decodeIfPresent([String].self, forKey: .outputs) ?? []
+    settings = try values.decodeIfPresent([String].self, forKey: .settings) ?? []
+  }
+}
+
+extension Recipe.WidthRule {
+  private enum CodingKeys: String, CodingKey, CaseIterable { case nodes, bits }
+
+  public init(from decoder: any Decoder) throws {
+    try Recipe.requireKnown(decoder, CodingKeys.allCases.map(\.rawValue))
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    let bits = try values.decode(Int.self, forKey: .bits)
+    guard let width = BitWidth(bits) else {
+      throw QMError.usage("bits \(bits) for some nodes; a weight has 2 to 8 bits")
+    }
+    self.init(try values.decode(NodePattern.self, forKey: .nodes), width)
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(nodes, forKey: .nodes)
+    try values.encode(width.bits, forKey: .bits)
+  }
+}
+
+extension NodePattern: Codable {
+  public init(from decoder: any Decoder) throws {
+    try self.init(decoder.singleValueContainer().decode(String.self))
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var value = encoder.singleValueContainer()
+    try value.encode(text)
+  }
+}
+
+extension RangeEstimator: LosslessStringConvertible {
+  /// - Parameter description: `minmax`, `percentile`, `percentile:99.99` or `mse`; nil for others.
+  public init?(_ description: String) {
+    switch description {
+    case "minmax": self = .minMax
+    case "percentile": self = .percentile(99.99)
+    case "mse": self = .meanSquaredError
+    default:
+      guard description.hasPrefix("percentile:"),
+        let kept = Float(description.dropFirst("percentile:".count)), kept > 50, kept <= 100
+      else { return nil }
+      self = .percentile(kept)
+    }
+  }
+
+  public var description: String {
+    switch self {
+    case .minMax: "minmax"
+    case .percentile(let kept): "percentile:\(kept)"
+    case .meanSquaredError: "mse"
+    }
+  }
+}

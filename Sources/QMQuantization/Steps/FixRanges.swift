@@ -1,0 +1,142 @@
+import QMGraph
+import QMOperations
+import QMRuntime
+import QMTensor
+
+/// Gives each group of activations scale and zero point from the range that the samples show.
+struct FixRanges: ConversionStep {
+  func observations(_ state: ConversionState) -> Set<Observation> {
+    guard state.recipe.needsSamples else { return [] }
+    return Set(
+      state.quantizableActivations
+        .filter { state.groups.analyticRange(of: $0) == nil }
+        .map { state.recipe.rangeEstimator == .minMax ? .range($0) : .histogram($0) })
+  }
+
+  func apply(
+    to state: inout ConversionState, progress: (Conversion.Phase) -> Void
+  ) throws(QMError) {
+    guard state.recipe.needsSamples else { return }
+    let (wide, reasons) = try decide(state)
+    let activations = state.codedActivations.filter { reasons[state.groups.group(of: $0)] == nil }
+    let (ranges, unseen) = ranges(of: activations, state)
+
+    var plan = state.plan
+    plan.activations = [:]
+    for value in state.dynamic { plan.activations[value] = .dynamic }
+    for value in activations where !unseen.contains(value) {
+      let group = state.groups.group(of: value)
+      guard let range = ranges[group] else { continue }
+      plan.activations[value] = .fixed(
+        wide.contains(group)
+          ? Plan.Grid(wide: max(-range.low, range.high))
+          : Plan.Grid(covering: range.low, range.high))
+    }
+    plan.kept = [:]
+    for value in state.codedActivations {
+      if let reason = reasons[state.groups.group(of: value)] { plan.kept[value] = reason }
+    }
+    for value in unseen { plan.kept[value] = .unseen }
+    // A product whose input no sample shows finds its range in the run.
+    for product in state.products where unseen.contains(product.input) {
+      plan.activations[product.input] = .dynamic
+    }
+    state.plan = plan
+  }
+
+  /// Which groups become int16, and why others stay float32.
+  private func decide(
+    _ state: ConversionState
+  ) throws(QMError) -> (wide: Set<Int>, reasons: [Int: Plan.Kept]) {
+    let wide = wideGroups(state)
+    let products = state.groupsOfProducts
+    let tolerated = Comparison.ratio(
+      ofDecibels: state.recipe.thresholds.toleratedByProductsDecibels)
+    var reasons = state.reasons.filter { (group, reason) in
+      if case .damage(let ratio) = reason, ratio >= tolerated, products.contains(group) {
+        return false
+      }
+      return !wide.contains(group)
+    }
+    for value in state.codedActivations {
+      guard let seen = state.statistics[value], seen.nonFiniteCount > 0 else { continue }
+      guard !state.graph.inputs.contains(value) else {
+        throw QMError.invalidInput(
+          "\(seen.nonFiniteCount) of its elements are NaN or infinite over the samples; remove the samples that cause it"
+        ).within(.value(state.graph[value].name))
+      }
+      reasons[state.groups.group(of: value)] = .nonFinite
+    }
+    return (wide, reasons)
+  }
+
+  /// The range of each group, and the values that no sample shows.
+  private func ranges(
+    of activations: [Graph.ValueID], _ state: ConversionState
+  ) -> (ranges: [Int: (low: Float, high: Float)], unseen: Set<Graph.ValueID>) {
+    var ranges: [Int: (low: Float, high: Float)] = [:]
+    var covered: Set<Graph.ValueID> = []
+    var unseen: Set<Graph.ValueID> = []
+    for value in activations {
+      let range: ClosedRange<Float>
+      if let analytic = state.groups.analyticRange(of: value) {
+        range = analytic
+      } else if let seen = state.statistics[value],
+        !state.groups.isMoved(value, fromAnyOf: unseen)
+      {
+        range = state.recipe.rangeEstimator.range(of: seen)
+      } else {
+        // In a branch that no sample takes, or one side of an If is.
+        if state.groups.isMoved(value, fromAllOf: covered) {
+          covered.insert(value)
+        } else {
+          unseen.insert(value)
+        }
+        continue
+      }
+      covered.insert(value)
+      let group = state.groups.group(of: value)
+      let known = ranges[group] ?? (0, 0)
+      ranges[group] = (min(known.low, range.lowerBound), max(known.high, range.upperBound))
+    }
+    return (ranges, unseen)
+  }
+
+  // MARK: int16
+
+  /// The groups that int8 is too coarse for and whose every reader takes int16: products with
+  /// weights whose sums are proven to stay within 32 bits.
+  private func wideGroups(_ state: ConversionState) -> Set<Int> {
+    var wide: Set<Int> = []
+    for (group, reason) in state.reasons {
+      if case .damage = reason { wide.insert(group) }
+    }
+    for (_, node) in state.quantizableNodes {
+      let operands = state.integerOperands(of: node)
+      for (position, input) in node.inputs.enumerated() {
+        guard let input, wide.contains(state.groups.group(of: input)) else { continue }
+        if operands.contains(input) {
+          guard position == ProductOperand.input, takesInt16(node, state) else {
+            wide.remove(state.groups.group(of: input))
+            continue
+          }
+        } else if case .resize = node.operation {
+          wide.remove(state.groups.group(of: input))
+        }
+      }
+    }
+    return wide
+  }
+
+  private func takesInt16(_ node: Graph.Node, _ state: ConversionState) -> Bool {
+    guard let weights = state.constantWeights(of: node),
+      let codes = (state.graph[weights].codes ?? state.plan.weights[weights])?.codes
+    else { return false }
+    if case .convolution(let convolution) = node.operation {
+      guard convolution.groups == 1 || (codes.shape.last ?? 1) > 1 else { return false }
+    }
+    return node.operation.body.accumulators.products.allSatisfy {
+      AccumulatorBound.keepsHalf(codes, $0.layout, by: .int16)
+    }
+  }
+}

@@ -1,0 +1,46 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// Rounds the weights of products, recurrent layers and tables to codes, each to the nearest.
+struct RoundWeights: ConversionStep {
+  func apply(
+    to state: inout ConversionState, progress: (Conversion.Phase) -> Void
+  ) throws(QMError) {
+    guard case .codes(let bits) = state.recipe.weights else { return }
+    progress(.rounding)
+    let activations = state.recipe.activations
+    for (index, node) in state.quantizableNodes {
+      let width = state.widths[index] ?? bits
+      let rounding = NearestRounding(bits: width, granularity: state.recipe.granularity)
+      if let weights = state.recurrentWeights(of: node) {
+        try round(weights, of: node, rounding, in: &state)
+        // The layer finds scales and zero points in the run, whatever the recipe says of others.
+        if activations != .float, let input = node.input(RecurrentOperand.input) {
+          state.dynamic.insert(input)
+        }
+      } else if let table = state.embedding(of: node) {
+        let rows = NearestRounding(bits: width, granularity: .perChannel(axis: 0))
+        try round([table], of: node, rows, in: &state)
+      } else if let weights = state.constantWeights(of: node) {
+        try round([weights], of: node, rounding, in: &state)
+        if activations == .dynamic, let input = node.input(ProductOperand.input) {
+          state.dynamic.insert(input)
+        }
+      }
+    }
+    for value in state.dynamic { state.plan.activations[value] = .dynamic }
+  }
+
+  private func round(
+    _ weights: [Graph.ValueID], of node: Graph.Node, _ rounding: NearestRounding,
+    in state: inout ConversionState
+  ) throws(QMError) {
+    for weights in weights where state.plan.weights[weights] == nil {
+      guard let constant = state.graph[weights].constant else { continue }
+      state.plan.weights[weights] = try within(
+        .node(name: node.name, operation: node.operation.name)
+      ) { () throws(QMError) in try rounding.quantize(constant) }
+    }
+  }
+}
