@@ -162,7 +162,7 @@ private struct AnyKey: CodingKey {
   init?(intValue: Int) { nil }
 }
 
-extension Recipe.Thresholds {
+extension Recipe.Thresholds: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable {
     case sensitivitySamples = "sensitivity_samples"
     case toleratedDecibels = "tolerated_db"
@@ -195,9 +195,18 @@ extension Recipe.Thresholds {
       leastDecibels = given
     }
   }
+
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(sensitivitySamples, forKey: .sensitivitySamples)
+    try values.encode(toleratedDecibels, forKey: .toleratedDecibels)
+    try values.encode(toleratedByProductsDecibels, forKey: .toleratedByProductsDecibels)
+    try values.encode(measuredSamples, forKey: .measuredSamples)
+    try values.encodeIfPresent(leastDecibels, forKey: .leastDecibels)
+  }
 }
 
-extension Recipe.Network {
+extension Recipe.Network: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable {
     case inputs, outputs
     case settings = "set"
@@ -210,9 +219,16 @@ extension Recipe.Network {
     outputs = try values.decodeIfPresent([String].self, forKey: .outputs) ?? []
     settings = try values.decodeIfPresent([String].self, forKey: .settings) ?? []
   }
+
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(inputs, forKey: .inputs)
+    try values.encode(outputs, forKey: .outputs)
+    try values.encode(settings, forKey: .settings)
+  }
 }
 
-extension Recipe.WidthRule {
+extension Recipe.WidthRule: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable { case nodes, bits }
 
   public init(from decoder: any Decoder) throws {

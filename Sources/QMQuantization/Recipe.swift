@@ -43,7 +43,7 @@ public struct Recipe: Hashable, Sendable {
   }
 
   /// A width for the weights of some nodes.
-  public struct WidthRule: Hashable, Sendable, Codable {
+  public struct WidthRule: Hashable, Sendable {
     public let nodes: NodePattern
     public let width: BitWidth
 
@@ -54,7 +54,7 @@ public struct Recipe: Hashable, Sendable {
   }
 
   /// Where a network is cut and what is set in it, as the options of the tools write it.
-  public struct Network: Hashable, Sendable, Codable {
+  public struct Network: Hashable, Sendable {
     /// `name`, or `name=1,3,height,width`.
     public var inputs: [String] = []
     /// Names of values.
@@ -69,7 +69,7 @@ public struct Recipe: Hashable, Sendable {
   }
 
   /// Where the steps of a conversion draw their lines.
-  public struct Thresholds: Hashable, Sendable, Codable {
+  public struct Thresholds: Hashable, Sendable {
     /// Samples that the sensitivity of activations is measured on, at most.
     public var sensitivitySamples = 4
     /// SQNR in dB that int8 alone must leave at every output; a value that leaves less becomes wider.
