@@ -136,11 +136,13 @@ public enum OperatorTable {
     binary("Add", .add),
     binary("Sub", .subtract),
     binary("Mul", .multiply),
-    binary("Div", .divide, .float),
-    ONNXOperator("Mod", since: 10, inputs: 2...2, .float) { (node) throws(QMError) in
+    binary("Div", .divide, whereCoded),
+    ONNXOperator("Mod", since: 10, inputs: 2...2, .integer, whereCoded) { (node) throws(QMError) in
       try node.remainder()
     },
-    ONNXOperator("Pow", inputs: 2...2, .float) { (node) throws(QMError) in try node.power() },
+    ONNXOperator("Pow", inputs: 2...2, .integer, whereCoded) { (node) throws(QMError) in
+      try node.power()
+    },
     ONNXOperator("Min", inputs: 1...many, .integer) { (node) throws(QMError) in
       try node.many(.minimum)
     },
@@ -206,18 +208,23 @@ public enum OperatorTable {
     decomposed("CastLike", since: 15, inputs: 2...2) { (node) throws(QMError) in
       try node.castLike()
     },
-    decomposed("Swish", since: 24, inputs: 1...1, .table) { (node) throws(QMError) in try node.swish() },
+    decomposed("Swish", since: 24, inputs: 1...1, .table) { (node) throws(QMError) in
+      try node.swish()
+    },
     decomposed("Sinh", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in
       try node.hyperbolic(isCosine: false)
     },
     decomposed("Cosh", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in
       try node.hyperbolic(isCosine: true)
     },
-    decomposed("Shrink", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in try node.shrink() },
+    decomposed("Shrink", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in
+      try node.shrink()
+    },
     decomposed("RMSNormalization", since: 23, inputs: 2...2, .integer) { (node) throws(QMError) in
       try node.rmsNormalization()
     },
-    decomposed("MeanVarianceNormalization", since: 9, inputs: 1...1, .integer) { (node) throws(QMError) in
+    decomposed("MeanVarianceNormalization", since: 9, inputs: 1...1, .integer) {
+      (node) throws(QMError) in
       try node.meanVarianceNormalization()
     },
     decomposed("LRN", inputs: 1...1, .float, "known channels") { (node) throws(QMError) in
@@ -226,10 +233,11 @@ public enum OperatorTable {
     decomposed("LpPool", inputs: 1...1, .integer, "without ceil_mode") {
       (node) throws(QMError) in try node.lpPooling()
     },
-    decomposed("Hardmax", inputs: 1...1, .float, "known axis") { (node) throws(QMError) in
+    decomposed("Hardmax", inputs: 1...1, .integer, "known axis") { (node) throws(QMError) in
       try node.hardmax()
     },
-    decomposed("EyeLike", since: 9, inputs: 1...1, .read, "known extents") { (node) throws(QMError) in
+    decomposed("EyeLike", since: 9, inputs: 1...1, .read, "known extents") {
+      (node) throws(QMError) in
       try node.eyeLike()
     },
     decomposed("BitwiseNot", since: 18, inputs: 1...1, .move) { (node) throws(QMError) in
@@ -269,10 +277,10 @@ public enum OperatorTable {
     },
 
     // Ordering
-    ONNXOperator("ArgMax", inputs: 1...1, .integer) { (node) throws(QMError) in
+    ONNXOperator("ArgMax", inputs: 1...1, .integer, whereCoded) { (node) throws(QMError) in
       try node.argExtreme(.maximum)
     },
-    ONNXOperator("ArgMin", inputs: 1...1, .integer) { (node) throws(QMError) in
+    ONNXOperator("ArgMin", inputs: 1...1, .integer, whereCoded) { (node) throws(QMError) in
       try node.argExtreme(.minimum)
     },
     ONNXOperator("TopK", inputs: 1...2, .float) { (node) throws(QMError) in try node.topK() },
@@ -334,7 +342,9 @@ public enum OperatorTable {
     },
 
     // Resize
-    ONNXOperator("Resize", since: 10, inputs: 1...4, .move, "in float32 unless to the nearest element") {
+    ONNXOperator(
+      "Resize", since: 10, inputs: 1...4, .move, "in float32 unless to the nearest element"
+    ) {
       (node) throws(QMError) in try node.resize()
     },
     ONNXOperator("Upsample", inputs: 1...2, .move, "in float32 unless to the nearest element") {
@@ -402,7 +412,9 @@ public enum OperatorTable {
     },
     ONNXOperator("Tile", inputs: 2...2, .move) { (node) throws(QMError) in try node.tile() },
     ONNXOperator("Shape", inputs: 1...1, .move) { (node) throws(QMError) in try node.shapeOf() },
-    ONNXOperator("ConstantOfShape", since: 9, inputs: 1...1, .move) { (node) throws(QMError) in
+    ONNXOperator(
+      "ConstantOfShape", since: 9, inputs: 1...1, .read, "moves where the run decides the shape"
+    ) { (node) throws(QMError) in
       try node.constantOfShape()
     },
     ONNXOperator("Constant", inputs: 0...0, .read, "numbers only") { (node) throws(QMError) in
@@ -443,10 +455,13 @@ public enum OperatorTable {
     ONNXOperator(name, since: first, inputs: inputs, runs, note, read)
   }
 
+  /// Of operators that read codes where other nodes need them, and ask for none.
+  private static let whereCoded = "on codes where other nodes ask for them"
+
   private static func binary(
-    _ name: String, _ function: BinaryFunction, _ runs: OperatorRuns = .integer
+    _ name: String, _ function: BinaryFunction, _ note: String = ""
   ) -> ONNXOperator {
-    ONNXOperator(name, inputs: 2...2, runs) { (node) throws(QMError) in
+    ONNXOperator(name, inputs: 2...2, .integer, note) { (node) throws(QMError) in
       try node.binary(function)
     }
   }
@@ -464,7 +479,8 @@ public enum OperatorTable {
     _ name: String, since first: Int = 7,
     _ function: Compare.Function
   ) -> ONNXOperator {
-    ONNXOperator(name, since: first, inputs: 2...2, .integer) { (node) throws(QMError) in
+    ONNXOperator(name, since: first, inputs: 2...2, .integer, whereCoded) {
+      (node) throws(QMError) in
       try node.comparison(function)
     }
   }

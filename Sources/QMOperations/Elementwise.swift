@@ -135,7 +135,9 @@ extension Binary {
     case .add, .subtract, .multiply, .minimum, .maximum:
       IntegerForm(operands: [0, 1], result: .encoded(storing))
     case .parametricRelu: IntegerForm(operands: [0], result: .encoded(storing))
-    case .divide, .power, .remainder: nil
+    case .divide, .power, .remainder:
+      // Read as codes where they are some: a division or a power is no reason to round its operands.
+      IntegerForm(operands: [0, 1], result: .encoded(storing), asksForCodes: false)
     }
   }
   private func storing(_ output: OutputEncoding) -> Operation {

@@ -182,11 +182,6 @@ import Testing
     add(Case("Tile", constants: [integers([1, 2, 1])]))
     add(Case("ConstantOfShape", [], constants: [integers([2, 3])]))
     add(Case("Constant", [], [("value", .tensor(numbers([2, 3])))]))
-    add(Case("QuantizeLinear", constants: [scalar(Float(0.1)), try! Tensor([], [Int8(0)])]))
-    var dequantize = Case(
-      "DequantizeLinear", constants: [scalar(Float(0.1)), try! Tensor([], [Int8(0)])])
-    dequantize.inputs = [("x", .int8, [2, 4, 6])]
-    add(dequantize)
     var condition = Case("If", [[2, 4, 6]])
     condition.inputs.append(("m", .bool, []))
     condition.node.inputs = ["m"]
@@ -209,12 +204,16 @@ import Testing
     return result
   }
 
+  /// The border between codes and numbers, which the test looks beyond.
+  private static let borders: Set<String> = ["QuantizeLinear", "DequantizeLinear"]
+
   @Test func everyRowHasACase() {
-    #expect(Set(Self.cases.keys) == Set(OperatorTable.operators.map(\.name)))
+    #expect(
+      Set(Self.cases.keys).union(Self.borders) == Set(OperatorTable.operators.map(\.name)))
   }
 
   /// Each row, in front of a product, so that its result is worth quantizing.
-  @Test(arguments: OperatorTable.operators.map(\.name))
+  @Test(arguments: OperatorTable.operators.map(\.name).filter { !borders.contains($0) })
   func runsAsTheTableSays(name: String) throws {
     let row = try #require(OperatorTable.operators.first { $0.name == name })
     let modes = try Self.modes(of: #require(Self.cases[name]))
