@@ -248,7 +248,9 @@ extension Outline {
     var nextConstant = inputs.count
     for index in 0..<nodeCount {
       let opcode = try reader.code("operation", as: Opcode.self)
-      let operation = try Operation(opcode, from: &reader)
+      let operation = try within(.node(name: "", operation: "\(opcode)")) {
+        () throws(QMError) in try Operation(opcode, visitedBy: &reader)
+      }
       let nextValue = values.count
       var operands: [Int?] = []
       for _ in 0..<(try reader.count(of: "operands", limit: limits.operandCount)) {

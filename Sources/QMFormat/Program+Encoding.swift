@@ -37,7 +37,7 @@ extension Program {
     var ancillary: [(kind: Container.Kind, bytes: [UInt8])] = []
     if let names = encodedNames() { ancillary.append((.names, names)) }
     if metadata != Metadata() { ancillary.append((.metadata, metadata.encoded())) }
-    let payload = [(.program, encodedStructure(dataSections))] + ancillary
+    let payload = [(.program, try encodedStructure(dataSections))] + ancillary
     let limits = DecodingLimits.standard
     for (_, bytes) in payload where bytes.count > limits.payloadByteCount {
       throw .unsupported(
@@ -88,7 +88,7 @@ extension Program {
     return groups
   }
 
-  private func encodedStructure(_ dataSections: [Outline.DataSection]) -> [UInt8] {
+  private func encodedStructure(_ dataSections: [Outline.DataSection]) throws(QMError) -> [UInt8] {
     var writer = ByteWriter()
     let axisNames = freeAxisNames()
     let axisNumbers = Dictionary(uniqueKeysWithValues: zip(axisNames, 1...))
@@ -119,7 +119,8 @@ extension Program {
     var nextValue = inputs.count + constants.count
     for node in nodes {
       writer.code(node.operation.opcode)
-      node.operation.encodeAttributes(to: &writer)
+      var attributes = node.operation.body
+      try attributes.visitAttributes(&writer)
       writer.varint(node.inputs.count)
       for input in node.inputs {
         if input == nil {

@@ -19,6 +19,12 @@ public struct Compare: OperationProtocol {
   public var function: Function
   public init(_ function: Function) { self.function = function }
 
+  public static let placeholder = Compare(.equal)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
     let left = try required(0, of: operands).type.checked()
@@ -129,6 +135,12 @@ public struct Logic: OperationProtocol {
   public var function: Function
   public init(_ function: Function) { self.function = function }
 
+  public static let placeholder = Logic(.and)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
     let left = try required(0, of: operands).type.checked()
@@ -184,6 +196,12 @@ public struct Classification: OperationProtocol {
   public var kind: Kind
   public init(_ kind: Kind) { self.kind = kind }
 
+  public static let placeholder = Classification(.notANumber)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     let input = try required(0, of: operands).type.checked()
@@ -213,6 +231,8 @@ public struct Classification: OperationProtocol {
 public struct Select: OperationProtocol {
   public static let name = "Select"
   public init() {}
+  public static let placeholder = Select()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(3...3, operands)

@@ -10,6 +10,32 @@ public enum Padding: Hashable, Sendable {
   case sameLower
 }
 
+extension Padding {
+  private enum Kind: UInt8, CaseIterable {
+    case explicit = 0
+    case sameUpper = 1
+    case sameLower = 2
+  }
+
+  mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    var (kind, before, after): (Kind, [Int], [Int]) =
+      switch self {
+      case .explicit(let before, let after): (.explicit, before, after)
+      case .sameUpper: (.sameUpper, [], [])
+      case .sameLower: (.sameLower, [], [])
+      }
+    try visitor.visit("padding", &kind)
+    switch kind {
+    case .explicit:
+      try visitor.visit("padding before", &before)
+      try visitor.visit("padding after", &after)
+      self = .explicit(before: before, after: after)
+    case .sameUpper: self = .sameUpper
+    case .sameLower: self = .sameLower
+    }
+  }
+}
+
 /// Convolution over any number of spatial axes.
 ///
 /// Input positions: ``ProductOperand``. Input `[N, C, …]` or `[N, …, C]` by `order`.
@@ -42,6 +68,31 @@ public struct Convolution: OperationProtocol {
     self.padding = padding
     self.groups = groups
     self.epilogue = epilogue
+  }
+
+  public static let placeholder = Convolution(
+    order: .channelsFirst, strides: [], dilations: [], padding: .sameUpper, groups: 1)
+  /// The same, with ``spacing`` among its attributes.
+  public static let transposedPlaceholder = Convolution(
+    order: .channelsFirst, strides: [], dilations: [], padding: .sameUpper, groups: 1,
+    spacing: [2])
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    let hasSpacing = isTransposed
+    try visitor.visit("order", &order)
+    try visitor.visit("strides", &strides)
+    try visitor.visit("dilations", &dilations)
+    try padding.visitAttributes(&visitor)
+    try visitor.visit("groups", &groups)
+    try epilogue.visitAttributes(&visitor)
+    guard hasSpacing else {
+      spacing = strides.map { _ in 1 }
+      return
+    }
+    try visitor.visit("spacing", &spacing)
+    guard isTransposed else {
+      throw visitor.malformed("a transposed convolution without gaps")
+    }
   }
 }
 

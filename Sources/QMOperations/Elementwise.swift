@@ -56,6 +56,13 @@ public struct Unary: OperationProtocol {
     self.function = function
     self.output = output
   }
+
+  public static let placeholder = Unary(.relu)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+    try visitor.visit("output", &output)
+  }
 }
 
 /// A function of two numbers. Raw values are written in files and never change.
@@ -96,6 +103,14 @@ public struct Binary: OperationProtocol {
     self.then = then
     self.output = output
   }
+
+  public static let placeholder = Binary(.add)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+    try visitor.visit("then", &then)
+    try visitor.visit("output", &output)
+  }
 }
 
 /// int8 codes → int8 codes by a table: `output[i] = table[input[i] + 128]`.
@@ -109,6 +124,13 @@ public struct Table: OperationProtocol {
   public init(scale: Float, zeroPoint: Int32) {
     self.scale = scale
     self.zeroPoint = zeroPoint
+  }
+
+  public static let placeholder = Table(scale: 1, zeroPoint: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("scale", &scale)
+    try visitor.visit("zero point", &zeroPoint)
   }
 }
 
@@ -125,6 +147,12 @@ public struct Cast: OperationProtocol {
   public var elementType: ElementType
 
   public init(to elementType: ElementType) { self.elementType = elementType }
+
+  public static let placeholder = Cast(to: .float32)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("element type", &elementType)
+  }
 }
 
 // MARK: Unary

@@ -27,6 +27,12 @@ public struct Epilogue: Hashable, Sendable {
     self.output = output
   }
 
+  mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+    try visitor.visit("then", &then)
+    try visitor.visit("output", &output)
+  }
+
   /// Its functions, in their order.
   public var functions: [UnaryFunction] { [function, then].compactMap { $0 } }
 }
@@ -141,13 +147,15 @@ struct ProductRule {
     case .fixed(let scale, let zeroPoint) where takesActivationsAsWeights:
       try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
     case .none, .fixed, .dynamic:
-      throw .malformed("\(operation) of int8 codes needs weights quantization, found \(quantization)")
+      throw .malformed(
+        "\(operation) of int8 codes needs weights quantization, found \(quantization)")
     }
   }
 
   private func checkScales(_ operands: [Operand?]) throws(QMError) {
     let scales = type(ProductOperand.weightScales, of: operands)
-    guard case .weights(_, let granularity) = type(ProductOperand.weights, of: operands)?.quantization
+    guard
+      case .weights(_, let granularity) = type(ProductOperand.weights, of: operands)?.quantization
     else {
       guard scales == nil else {
         throw .malformed("\(operation) has weight scales and weights without weights quantization")

@@ -31,6 +31,15 @@ public struct GroupNormalization: OperationProtocol {
     self.output = output
   }
 
+  public static let placeholder = GroupNormalization(groups: 0, order: .channelsFirst, epsilon: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("groups", &groups)
+    try visitor.visit("order", &order)
+    try visitor.visit("epsilon", &epsilon)
+    try visitor.visit("output", &output)
+  }
+
   private func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {

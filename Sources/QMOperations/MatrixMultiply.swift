@@ -2,7 +2,7 @@ import CQMKernels
 import QMTensor
 
 /// How the right operand of a product lies in memory.
-public enum RightLayout: UInt8, Hashable, Sendable {
+public enum RightLayout: UInt8, Hashable, Sendable, CaseIterable {
   /// `[…, K, N]`, as ONNX's MatMul has it.
   case depthFirst = 0
   /// `[…, N, K]`: one row per output channel, as weights are stored.
@@ -20,6 +20,13 @@ public struct MatrixMultiply: OperationProtocol {
   public init(rightLayout: RightLayout, epilogue: Epilogue = Epilogue()) {
     self.rightLayout = rightLayout
     self.epilogue = epilogue
+  }
+
+  public static let placeholder = MatrixMultiply(rightLayout: .depthFirst)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("right layout", &rightLayout)
+    try epilogue.visitAttributes(&visitor)
   }
 }
 
@@ -41,7 +48,8 @@ extension MatrixMultiply {
     let left = try required(ProductOperand.input, of: operands).type.shape
     let right = try required(ProductOperand.weights, of: operands).type.shape
     guard left.rank >= 2, right.rank >= 2 else {
-      throw .malformed("a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
+      throw .malformed(
+        "a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
     }
     for extent in (left.axes + right.axes).compactMap(\.extent) {
       guard extent >= 1, extent <= Window.largest else {
@@ -101,7 +109,8 @@ extension MatrixMultiply {
     for axis in 0..<rank {
       let (a, b) = (leftPadded[axis], rightPadded[axis])
       guard a == b || a == 1 || b == 1 else {
-        throw .malformed("leading axes of a matrix product are equal or 1, found \(left) × \(right)")
+        throw .malformed(
+          "leading axes of a matrix product are equal or 1, found \(left) × \(right)")
       }
       var next: [(left: Int, right: Int)] = []
       for batch in batches {
@@ -148,7 +157,8 @@ extension MatrixMultiply {
             let zeroPoint = end.inputZeroPoint(row: leftRow)
             var sum: Int32 = 0
             for step in 0..<extents.depth {
-              sum &+= (left.code(at: first + step) - zeroPoint)
+              sum &+=
+                (left.code(at: first + step) - zeroPoint)
                 &* (right.code(at: rightIndex(step)) - rightZeroPoint)
             }
             end.finish(sum, row: leftRow, channel: column, at: index)

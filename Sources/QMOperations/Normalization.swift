@@ -17,6 +17,13 @@ public struct BatchNormalization: OperationProtocol {
     self.epsilon = epsilon
   }
 
+  public static let placeholder = BatchNormalization(order: .channelsFirst, epsilon: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("order", &order)
+    try visitor.visit("epsilon", &epsilon)
+  }
+
   /// Place of the channels in a tensor of this rank.
   func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
 
@@ -111,6 +118,14 @@ public struct LayerNormalization: OperationProtocol {
     self.axis = axis
     self.epsilon = epsilon
     self.output = output
+  }
+
+  public static let placeholder = LayerNormalization(axis: 0, epsilon: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+    try visitor.visit("epsilon", &epsilon)
+    try visitor.visit("output", &output)
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {

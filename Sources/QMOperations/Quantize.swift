@@ -20,6 +20,14 @@ public struct Quantize: OperationProtocol {
     self.scale = scale
     self.zeroPoint = zeroPoint
   }
+
+  public static let placeholder = Quantize(.int8, scale: 1, zeroPoint: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("element type", &elementType)
+    try visitor.visit("scale", &scale)
+    try visitor.visit("zero point", &zeroPoint)
+  }
 }
 
 /// float32 → int8 codes on grids found at run time, one per index of the leading `axes` axes:
@@ -37,6 +45,12 @@ public struct DynamicQuantize: OperationProtocol {
   public var axes: Int
 
   public init(axes: Int) { self.axes = axes }
+
+  public static let placeholder = DynamicQuantize(axes: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axes", &axes)
+  }
 }
 
 /// Codes → float32, `scale · Float(code − zeroPoint)`; a NaN, which only a dynamic scale that is
@@ -48,6 +62,8 @@ public struct DynamicQuantize: OperationProtocol {
 public struct Dequantize: OperationProtocol {
   public static let name = "Dequantize"
   public init() {}
+  public static let placeholder = Dequantize()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 }
 
 extension ValueType {

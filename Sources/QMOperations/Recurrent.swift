@@ -82,6 +82,16 @@ public struct Recurrent: OperationProtocol {
     self.clip = clip
     self.inputs = inputs
   }
+
+  public static let placeholder = Recurrent(.simple, direction: .forward, functions: [])
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("cell", &cell)
+    try visitor.visit("direction", &direction)
+    try visitor.visit("functions", &functions)
+    try visitor.visit("clip", &clip)
+    try visitor.visit("inputs", &inputs)
+  }
 }
 
 /// Positions of the inputs of ``Recurrent``; T steps, B batch items, D directions, G gates.
@@ -192,7 +202,7 @@ extension Recurrent {
       )
     }
     _ = try unified(input.shape[2], weights.shape[1], "the inputs of \(input) and \(weights)")
-    try checkAttributes()
+    try checkFunctions()
     try checkQuantization(operands, rows: rows)
 
     var batch = input.shape[1]
@@ -238,7 +248,7 @@ extension Recurrent {
     return [sequence, state] + (cell.hasCellState ? [state] : [])
   }
 
-  private func checkAttributes() throws(QMError) {
+  private func checkFunctions() throws(QMError) {
     let count = direction.count * cell.functionCount
     guard functions.count == count else {
       throw .malformed(

@@ -56,6 +56,15 @@ public struct Reduction: OperationProtocol {
     self.output = output
   }
 
+  public static let placeholder = Reduction(.mean, axes: [], keepsAxes: false)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+    try visitor.visit("axes", &axes)
+    try visitor.visit("keeps axes", &keepsAxes)
+    try visitor.visit("output", &output)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     let input = try required(0, of: operands).type.checked()

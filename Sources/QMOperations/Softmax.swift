@@ -13,7 +13,7 @@ import QMTensor
 public struct Softmax: OperationProtocol {
   public static let name = "Softmax"
 
-  public enum Kind: UInt8, Hashable, Sendable {
+  public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case softmax = 0
     case logSoftmax = 1
   }
@@ -27,6 +27,14 @@ public struct Softmax: OperationProtocol {
     self.kind = kind
     self.axis = axis
     self.output = output
+  }
+
+  public static let placeholder = Softmax(.softmax, axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+    try visitor.visit("axis", &axis)
+    try visitor.visit("output", &output)
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {

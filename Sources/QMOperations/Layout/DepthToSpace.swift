@@ -18,6 +18,15 @@ public struct DepthToSpace: OperationProtocol {
     self.order = order
   }
 
+  public static let placeholder = DepthToSpace(
+    block: 1, channelsComeFirst: false, order: .channelsFirst)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("block", &block)
+    try visitor.visit("channels come first", &channelsComeFirst)
+    try visitor.visit("order", &order)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     var type = try movable(0, of: operands)
@@ -62,6 +71,15 @@ public struct SpaceToDepth: OperationProtocol {
     self.block = block
     self.channelsComeFirst = channelsComeFirst
     self.order = order
+  }
+
+  public static let placeholder = SpaceToDepth(
+    block: 1, channelsComeFirst: false, order: .channelsFirst)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("block", &block)
+    try visitor.visit("channels come first", &channelsComeFirst)
+    try visitor.visit("order", &order)
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {

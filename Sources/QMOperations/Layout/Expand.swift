@@ -4,6 +4,8 @@ import QMTensor
 public struct Expand: OperationProtocol {
   public static let name = "Expand"
   public init() {}
+  public static let placeholder = Expand()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
@@ -60,6 +62,8 @@ public struct Expand: OperationProtocol {
 public struct Tile: OperationProtocol {
   public static let name = "Tile"
   public init() {}
+  public static let placeholder = Tile()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)

@@ -14,6 +14,13 @@ public struct ShapeOf: OperationProtocol {
     self.end = end
   }
 
+  public static let placeholder = ShapeOf()
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("start", &start)
+    try visitor.visit("end", &end)
+  }
+
   /// The axes that are asked for.
   private func selected<Element>(_ axes: [Element]) -> ArraySlice<Element> {
     func place(_ bound: Int) -> Int {
@@ -60,6 +67,8 @@ public struct ShapeOf: OperationProtocol {
 public struct Fill: OperationProtocol {
   public static let name = "Fill"
   public init() {}
+  public static let placeholder = Fill()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)

@@ -10,6 +10,8 @@ import QMTensor
 public struct Progression: OperationProtocol {
   public static let name = "Range"
   public init() {}
+  public static let placeholder = Progression()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(3...3, operands)
@@ -83,6 +85,12 @@ public struct OneHot: OperationProtocol {
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
 
+  public static let placeholder = OneHot(axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(3...3, operands)
     let indices = try required(0, of: operands).type.checked()
@@ -127,6 +135,12 @@ public struct Triangle: OperationProtocol {
   public static let name = "Triangle"
   public var isUpper: Bool
   public init(isUpper: Bool) { self.isUpper = isUpper }
+
+  public static let placeholder = Triangle(isUpper: false)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("is upper", &isUpper)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...2, operands)

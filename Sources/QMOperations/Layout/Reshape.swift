@@ -8,6 +8,8 @@ public struct Identity: OperationProtocol {
   public static let name = "Identity"
   public var aliasesInput: Bool { true }
   public init() {}
+  public static let placeholder = Identity()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
@@ -33,6 +35,12 @@ public struct Reshape: OperationProtocol {
   /// ONNX's `allowzero`.
   public var zeroIsZero: Bool
   public init(zeroIsZero: Bool = false) { self.zeroIsZero = zeroIsZero }
+
+  public static let placeholder = Reshape()
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("zero is zero", &zeroIsZero)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
@@ -144,6 +152,12 @@ public struct Flatten: OperationProtocol {
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
 
+  public static let placeholder = Flatten(axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     var type = try movable(0, of: operands)
@@ -171,6 +185,12 @@ public struct Squeeze: OperationProtocol {
   public var aliasesInput: Bool { true }
   public var axes: [Int]?
   public init(axes: [Int]?) { self.axes = axes }
+
+  public static let placeholder = Squeeze(axes: nil)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axes", &axes)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
@@ -213,6 +233,12 @@ public struct Unsqueeze: OperationProtocol {
   public var aliasesInput: Bool { true }
   public var axes: [Int]
   public init(axes: [Int]) { self.axes = axes }
+
+  public static let placeholder = Unsqueeze(axes: [])
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axes", &axes)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
