@@ -600,8 +600,8 @@ extension Cast {
             Number.real(Double(number)).integer(as: Int64.self)
           }
         }
-      case .float16: { Self.convert($0, count) { (number: Float) in SmallFloat.half(number) } }
-      case .bfloat16: { Self.convert($0, count) { (number: Float) in SmallFloat.brain(number) } }
+      case .float16: { Self.convert($0, count) { (number: Float) in number.float16Bits } }
+      case .bfloat16: { Self.convert($0, count) { (number: Float) in number.bfloat16Bits } }
       default: nil
       }
     }
@@ -618,9 +618,9 @@ extension Cast {
       case .bool: fromBool()
       case .float32: fromReal()
       case .float16 where elementType == .float32:
-        { Self.convert($0, count) { (bits: UInt16) in SmallFloat.number(half: bits) } }
+        { Self.convert($0, count) { (bits: UInt16) in Float(float16Bits: bits) } }
       case .bfloat16 where elementType == .float32:
-        { Self.convert($0, count) { (bits: UInt16) in SmallFloat.number(brain: bits) } }
+        { Self.convert($0, count) { (bits: UInt16) in Float(bfloat16Bits: bits) } }
       case .float16, .bfloat16, .float64: nil
       }
     return body.map { Kernel(name: Self.name, run: $0) }
@@ -694,8 +694,8 @@ extension TensorView {
     switch elementType {
     case .float32: .real(Double(load(index, as: Float.self)))
     case .float64: .real(load(index, as: Double.self))
-    case .float16: .real(SmallFloat.half.value(of: load(index, as: UInt16.self)))
-    case .bfloat16: .real(SmallFloat.brain.value(of: load(index, as: UInt16.self)))
+    case .float16: .real(Double(float16Bits: load(index, as: UInt16.self)))
+    case .bfloat16: .real(Double(bfloat16Bits: load(index, as: UInt16.self)))
     case .int8: .signed(Int64(load(index, as: Int8.self)))
     case .int16: .signed(Int64(load(index, as: Int16.self)))
     case .int32: .signed(Int64(load(index, as: Int32.self)))
@@ -713,8 +713,8 @@ extension TensorView {
     switch elementType {
     case .float32: store(element: number.float32, index)
     case .float64: store(element: number.float64, index)
-    case .float16: store(element: SmallFloat.half.bits(of: number.narrowed), index)
-    case .bfloat16: store(element: SmallFloat.brain.bits(of: number.narrowed), index)
+    case .float16: store(element: number.narrowed.float16Bits, index)
+    case .bfloat16: store(element: number.narrowed.bfloat16Bits, index)
     case .int8: store(element: number.integer(as: Int8.self), index)
     case .int16: store(element: number.integer(as: Int16.self), index)
     case .int32: store(element: number.integer(as: Int32.self), index)
@@ -734,91 +734,5 @@ extension TensorView {
   private func store<Element: BitwiseCopyable>(element: Element, _ index: Int) {
     base.storeBytes(
       of: element, toByteOffset: index * MemoryLayout<Element>.stride, as: Element.self)
-  }
-}
-
-/// A binary float of 16 bits. (Swift's Float16 does not exist on every processor.)
-private struct SmallFloat {
-  let fractionBits: Int
-  let bias: Int
-
-  static let half = SmallFloat(fractionBits: 10, bias: 15)
-  static let brain = SmallFloat(fractionBits: 7, bias: 127)
-
-  private var exponentMask: Int { (1 << (15 - fractionBits)) - 1 }
-
-  /// Exact.
-  func value(of bits: UInt16) -> Double {
-    let exponent = Int(bits) >> fractionBits & exponentMask
-    let fraction = Int(bits) & ((1 << fractionBits) - 1)
-    let magnitude: Double
-    if exponent == exponentMask {
-      magnitude = fraction == 0 ? .infinity : .nan
-    } else if exponent == 0 {
-      magnitude = Double(
-        sign: .plus, exponent: 1 - bias - fractionBits, significand: Double(fraction))
-    } else {
-      magnitude = Double(
-        sign: .plus, exponent: exponent - bias - fractionBits,
-        significand: Double(fraction + 1 << fractionBits))
-    }
-    return bits >> 15 == 0 ? magnitude : -magnitude
-  }
-
-  /// Rounded to nearest, halves to even; infinite from the largest finite number and half a step
-  /// on.
-  func bits(of value: Double) -> UInt16 {
-    let infinity = exponentMask << fractionBits
-    if value.isNaN { return UInt16(infinity | 1 << (fractionBits - 1)) }
-    let sign: UInt16 = value.sign == .minus ? 0x8000 : 0
-    let magnitude = value.magnitude
-    guard magnitude < .infinity else { return sign | UInt16(infinity) }
-    // Steps of the format at this magnitude, below the normal numbers those of the least.
-    let exponent = magnitude == 0 ? 1 - bias : max(Int(magnitude.exponent), 1 - bias)
-    let steps = Double(sign: .plus, exponent: fractionBits - exponent, significand: magnitude)
-    // A carry out of the fraction steps into the exponent, which is what it should do.
-    let whole = Int(steps.rounded(.toNearestOrEven)) + (exponent + bias - 1) << fractionBits
-    return sign | UInt16(min(whole, infinity))
-  }
-}
-
-/// The same bits without branches, for loops that take vectors.
-extension SmallFloat {
-  @inline(__always)
-  static func half(_ number: Float) -> UInt16 {
-    let bits = number.bitPattern
-    let magnitude = bits & 0x7FFF_FFFF
-    let sign = bits >> 16 & 0x8000
-    // Adding 0.5 rounds to the step of the numbers below the normal ones, 2^−24.
-    let small = (Float(bitPattern: magnitude) + 0.5).bitPattern &- 0x3F00_0000
-    // The exponent changes its bias; what is cut off rounds, halves to even.
-    let normal = (magnitude &+ 0xC800_0FFF &+ (magnitude >> 13 & 1)) >> 13
-    var result = magnitude < 0x3880_0000 ? small : normal
-    result = magnitude >= 0x4780_0000 ? 0x7C00 : result
-    result |= sign
-    return UInt16(truncatingIfNeeded: magnitude > 0x7F80_0000 ? 0x7E00 : result)
-  }
-
-  @inline(__always)
-  static func number(half bits: UInt16) -> Float {
-    let magnitude = UInt32(bits & 0x7FFF)
-    let shifted = magnitude << 13
-    let small = Float(magnitude) * 0x1p-24
-    var result = magnitude < 0x400 ? small.bitPattern : shifted &+ 112 << 23
-    result = magnitude == 0x7C00 ? 0x7F80_0000 : result
-    result |= UInt32(bits & 0x8000) << 16
-    return Float(bitPattern: magnitude > 0x7C00 ? 0x7FC0_0000 : result)
-  }
-
-  @inline(__always)
-  static func brain(_ number: Float) -> UInt16 {
-    let bits = number.bitPattern
-    let rounded = (bits &+ 0x7FFF &+ (bits >> 16 & 1)) >> 16
-    return UInt16(truncatingIfNeeded: bits & 0x7FFF_FFFF > 0x7F80_0000 ? 0x7FC0 : rounded)
-  }
-
-  @inline(__always)
-  static func number(brain bits: UInt16) -> Float {
-    Float(bitPattern: bits & 0x7FFF > 0x7F80 ? 0x7FC0_0000 : UInt32(bits) << 16)
   }
 }
