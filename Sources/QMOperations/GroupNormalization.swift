@@ -50,21 +50,11 @@ public struct GroupNormalization: OperationProtocol {
       throw .malformed("\(groups) groups of \(type); expected a batch, channels and positions")
     }
     let axis = channelAxis(rank: type.shape.rank)
-    for (index, meaning) in ["scale", "bias"].enumerated() {
-      let parameter = try required(index + 1, of: operands).type
-      guard parameter.elementType == .float32, parameter.quantization == .none,
-        parameter.shape.rank == 1
-      else { throw .malformed("\(meaning) of type \(parameter); expected float32[channels]") }
-      type.shape[axis] = try unified(
-        type.shape[axis], parameter.shape[0], "the channels of \(type) and its \(meaning)")
-    }
+    type = try unified(type, withChannelsOf: ["scale", "bias"], along: axis, operands)
     if let channels = type.shape[axis].extent, groups > 0, channels % groups != 0 {
       throw .malformed("\(channels) channels do not divide into \(groups) groups")
     }
-    try output.check()
-    type.elementType = output.elementType
-    type.quantization = output.quantization
-    return [try type.checked()]
+    return [try type.stored(as: output)]
   }
 
   /// Where the elements of the groups lie.

@@ -29,20 +29,15 @@ public struct BatchNormalization: OperationProtocol {
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(5...5, operands)
-    var type = try required(0, of: operands).type.checked()
+    let type = try required(0, of: operands).type.checked()
     guard type.elementType == .float32, type.quantization == .none, type.shape.rank >= 2 else {
       throw .unsupported("\(Self.name) of \(type); expected float32 of rank 2 or more")
     }
-    let axis = channelAxis(rank: type.shape.rank)
-    for (index, meaning) in ["scale", "bias", "mean", "variance"].enumerated() {
-      let parameter = try required(index + 1, of: operands).type
-      guard parameter.elementType == .float32, parameter.quantization == .none,
-        parameter.shape.rank == 1
-      else { throw .malformed("\(meaning) of type \(parameter); expected float32[channels]") }
-      type.shape[axis] = try unified(
-        type.shape[axis], parameter.shape[0], "the channels of \(type) and its \(meaning)")
-    }
-    return [type]
+    return [
+      try unified(
+        type, withChannelsOf: ["scale", "bias", "mean", "variance"],
+        along: channelAxis(rank: type.shape.rank), operands)
+    ]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
@@ -144,10 +139,7 @@ public struct LayerNormalization: OperationProtocol {
           "axis \(axis + position) of \(type) and its \(meaning)")
       }
     }
-    try output.check()
-    type.elementType = output.elementType
-    type.quantization = output.quantization
-    return [try type.checked()]
+    return [try type.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {

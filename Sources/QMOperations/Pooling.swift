@@ -104,12 +104,7 @@ public struct Pooling: OperationProtocol {
         axis, input: input.shape[place(of: axis)], roundsUp: roundsUp)
     }
     try expectReal(input)
-    if kind != .maximum {
-      try output.check()
-      result.elementType = output.elementType
-      result.quantization = output.quantization
-    }
-    return [try result.checked()]
+    return [try kind == .maximum ? result.checked() : result.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {

@@ -91,12 +91,8 @@ public struct Reduction: OperationProtocol {
       return [result]
     }
     try expectReal(input)
-    if input.quantization == .none || (kind != .maximum && kind != .minimum) {
-      try output.check()
-      result.elementType = output.elementType
-      result.quantization = output.quantization
-    }
-    return [try result.checked()]
+    let keepsCodes = input.quantization != .none && (kind == .maximum || kind == .minimum)
+    return [try keepsCodes ? result.checked() : result.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {

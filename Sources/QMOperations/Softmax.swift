@@ -39,13 +39,10 @@ public struct Softmax: OperationProtocol {
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
-    var type = try required(0, of: operands).type.checked()
+    let type = try required(0, of: operands).type.checked()
     try expectAxis(axis, rank: type.shape.rank)
     try expectReal(type)
-    try output.check()
-    type.elementType = output.elementType
-    type.quantization = output.quantization
-    return [try type.checked()]
+    return [try type.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
