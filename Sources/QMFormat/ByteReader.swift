@@ -80,6 +80,8 @@ struct ByteReader {
     return (value >> 1) ^ -(value & 1)
   }
 
+  mutating func zeroPoint() throws(QMError) -> Int32 { Int32(try signed()) }
+
   /// A number of things that are at least `byteCount` bytes each.
   mutating func count(of things: String, limit: Int, byteCount: Int = 1) throws(QMError) -> Int {
     let start = offset

@@ -37,7 +37,7 @@ extension Program {
     var ancillary: [(kind: Container.Kind, bytes: [UInt8])] = []
     if let names = encodedNames() { ancillary.append((.names, names)) }
     if metadata != Metadata() { ancillary.append((.metadata, metadata.encoded())) }
-    let payload = [(.program, encodedStructure(dataSections))] + ancillary
+    let payload = [(.program, try encodedStructure(dataSections))] + ancillary
     let limits = DecodingLimits.standard
     for (_, bytes) in payload where bytes.count > limits.payloadByteCount {
       throw .unsupported(
@@ -88,7 +88,7 @@ extension Program {
     return groups
   }
 
-  private func encodedStructure(_ dataSections: [Outline.DataSection]) -> [UInt8] {
+  private func encodedStructure(_ dataSections: [Outline.DataSection]) throws(QMError) -> [UInt8] {
     var writer = ByteWriter()
     let axisNames = freeAxisNames()
     let axisNumbers = Dictionary(uniqueKeysWithValues: zip(axisNames, 1...))
@@ -119,7 +119,8 @@ extension Program {
     var nextValue = inputs.count + constants.count
     for node in nodes {
       writer.code(node.operation.opcode)
-      node.operation.encodeAttributes(to: &writer)
+      var attributes = node.operation.body
+      try attributes.visitAttributes(&writer)
       writer.varint(node.inputs.count)
       for input in node.inputs {
         if input == nil {
@@ -166,93 +167,9 @@ extension Program {
   }
 }
 
-extension Program.Metadata {
-  fileprivate func encoded() -> [UInt8] {
-    var writer = ByteWriter()
-    writer.string(producer)
-    writer.string(sourceName)
-    writer.varint(sourceDigest.count)
-    writer.append(sourceDigest)
-    writer.entries(recipe)
-    writer.varint(measurements.count)
-    for measurement in measurements {
-      writer.varint(measurement.output)
-      writer.code(measurement.measure)
-      writer.float(measurement.value)
-      writer.varint(measurement.sampleCount)
-    }
-    for keys in [inputKeys, outputKeys] {
-      writer.varint(keys.count)
-      for key in keys { writer.string(key) }
-    }
-    writer.varint(notes.count)
-    for note in notes {
-      writer.code(note.way)
-      writer.string(note.reason)
-    }
-    writer.entries(entries)
-    return writer.bytes
-  }
-}
-
 extension Quantization {
   /// Of codes of weights.
   var width: BitWidth? {
     if case .weights(let bits, _) = self { bits } else { nil }
-  }
-}
-
-extension ByteWriter {
-  fileprivate mutating func entries(_ entries: [Program.Metadata.Entry]) {
-    varint(entries.count)
-    for entry in entries {
-      string(entry.key)
-      string(entry.value)
-    }
-  }
-
-  fileprivate mutating func type(_ type: ValueType, _ axisNumbers: [String: Int]) {
-    code(type.elementType)
-    switch type.quantization {
-    case .none: byte(0)
-    case .fixed(let scale, let zeroPoint):
-      byte(1)
-      float(scale)
-      signed(Int(zeroPoint))
-    case .dynamic(let axes):
-      byte(2)
-      varint(axes)
-    case .weights(let bits, let granularity):
-      byte(3)
-      byte(UInt8(bits.bits))
-      switch granularity {
-      case .perTensor: byte(0)
-      case .perChannel(let axis):
-        byte(1)
-        varint(axis)
-      case .perGroup(let axis, let size):
-        byte(2)
-        varint(axis)
-        varint(size)
-      }
-    }
-    varint(type.shape.rank)
-    for axis in type.shape.axes {
-      switch axis {
-      case .fixed(let extent): varint(2 * extent)
-      case .free(let name): varint(2 * (axisNumbers[name] ?? 0) + 1)
-      }
-    }
-  }
-
-  fileprivate mutating func layout(_ layout: DataLayout) {
-    byte(layout.number)
-    switch layout {
-    case .plain, .planes, .planeDifferences: break
-    case .bits(let width): byte(UInt8(width.bits))
-    case .digits(let radix, let minimum):
-      byte(UInt8(radix))
-      signed(minimum)
-    }
   }
 }

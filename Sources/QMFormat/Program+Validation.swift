@@ -179,13 +179,7 @@ extension Program {
   }
 
   private func validate(_ node: Node) throws(QMError) {
-    for integer in node.operation.attributeIntegers where Int32(exactly: integer) == nil {
-      throw .malformed("attribute \(integer) is beyond 32 bits")
-    }
-    for number in node.operation.attributeFloats where number.isNaN {
-      throw .malformed("an attribute is not a number")
-    }
-    try node.operation.outputGrid.check()
+    try node.operation.body.checkAttributes()
     // Before the type rule makes as many types.
     if case .split(let split) = node.operation, case .equal(let parts) = split.sizes {
       guard parts == node.outputs.count else {

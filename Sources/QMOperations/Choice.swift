@@ -9,6 +9,8 @@ import QMTensor
 public struct Choice: DataMovement {
   public static let name = "Choice"
   public init() {}
+  public static let placeholder = Choice()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(3...3, operands)

@@ -19,6 +19,12 @@ public struct Compare: IntegerOperation {
   public var function: Function
   public init(_ function: Function) { self.function = function }
 
+  public static let placeholder = Compare(.equal)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
     let left = try required(0, of: operands).type.checked()
@@ -141,6 +147,12 @@ public struct Logic: FloatOperation {
   public var function: Function
   public init(_ function: Function) { self.function = function }
 
+  public static let placeholder = Logic(.and)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
     let left = try required(0, of: operands).type.checked()
@@ -201,6 +213,12 @@ public struct Classification: FloatOperation {
   public var kind: Kind
   public init(_ kind: Kind) { self.kind = kind }
 
+  public static let placeholder = Classification(.notANumber)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     let input = try required(0, of: operands).type.checked()
@@ -235,6 +253,8 @@ extension Classification {
 public struct Select: DataMovement {
   public static let name = "Select"
   public init() {}
+  public static let placeholder = Select()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(3...3, operands)

@@ -27,6 +27,12 @@ public struct Epilogue: Hashable, Sendable {
     self.output = output
   }
 
+  mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("function", &function)
+    try visitor.visit("then", &then)
+    try visitor.visit("output", &output)
+  }
+
   /// Its functions, in their order.
   public var functions: [UnaryFunction] { [function, then].compactMap { $0 } }
 }

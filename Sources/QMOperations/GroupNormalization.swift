@@ -31,6 +31,15 @@ public struct GroupNormalization: IntegerOperation {
     self.output = output
   }
 
+  public static let placeholder = GroupNormalization(groups: 0, order: .channelsFirst, epsilon: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("groups", &groups)
+    try visitor.visit("order", &order)
+    try visitor.visit("epsilon", &epsilon)
+    try visitor.visit("output", &output)
+  }
+
   private func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -41,21 +50,11 @@ public struct GroupNormalization: IntegerOperation {
       throw .malformed("\(groups) groups of \(type); expected a batch, channels and positions")
     }
     let axis = channelAxis(rank: type.shape.rank)
-    for (index, meaning) in ["scale", "bias"].enumerated() {
-      let parameter = try required(index + 1, of: operands).type
-      guard parameter.elementType == .float32, parameter.quantization == .none,
-        parameter.shape.rank == 1
-      else { throw .malformed("\(meaning) of type \(parameter); expected float32[channels]") }
-      type.shape[axis] = try unified(
-        type.shape[axis], parameter.shape[0], "the channels of \(type) and its \(meaning)")
-    }
+    type = try unified(type, withChannelsOf: ["scale", "bias"], along: axis, operands)
     if let channels = type.shape[axis].extent, groups > 0, channels % groups != 0 {
       throw .malformed("\(channels) channels do not divide into \(groups) groups")
     }
-    try output.check()
-    type.elementType = output.elementType
-    type.quantization = output.quantization
-    return [try type.checked()]
+    return [try type.stored(as: output)]
   }
 
   /// Where the elements of the groups lie.

@@ -2,7 +2,7 @@ import CQMKernels
 import QMTensor
 
 /// How the right operand of a product lies in memory.
-public enum RightLayout: UInt8, Hashable, Sendable {
+public enum RightLayout: UInt8, Hashable, Sendable, CaseIterable {
   /// `[…, K, N]`, as ONNX's MatMul has it.
   case depthFirst = 0
   /// `[…, N, K]`: one row per output channel, as weights are stored.
@@ -20,6 +20,13 @@ public struct MatrixMultiply: ProductOperation {
   public init(rightLayout: RightLayout, epilogue: Epilogue = Epilogue()) {
     self.rightLayout = rightLayout
     self.epilogue = epilogue
+  }
+
+  public static let placeholder = MatrixMultiply(rightLayout: .depthFirst)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("right layout", &rightLayout)
+    try epilogue.visitAttributes(&visitor)
   }
 }
 

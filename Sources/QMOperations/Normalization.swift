@@ -17,25 +17,27 @@ public struct BatchNormalization: FloatOperation {
     self.epsilon = epsilon
   }
 
+  public static let placeholder = BatchNormalization(order: .channelsFirst, epsilon: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("order", &order)
+    try visitor.visit("epsilon", &epsilon)
+  }
+
   /// Place of the channels in a tensor of this rank.
   func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(5...5, operands)
-    var type = try required(0, of: operands).type.checked()
+    let type = try required(0, of: operands).type.checked()
     guard type.elementType == .float32, type.quantization == .none, type.shape.rank >= 2 else {
       throw .unsupported("\(Self.name) of \(type); expected float32 of rank 2 or more")
     }
-    let axis = channelAxis(rank: type.shape.rank)
-    for (index, meaning) in ["scale", "bias", "mean", "variance"].enumerated() {
-      let parameter = try required(index + 1, of: operands).type
-      guard parameter.elementType == .float32, parameter.quantization == .none,
-        parameter.shape.rank == 1
-      else { throw .malformed("\(meaning) of type \(parameter); expected float32[channels]") }
-      type.shape[axis] = try unified(
-        type.shape[axis], parameter.shape[0], "the channels of \(type) and its \(meaning)")
-    }
-    return [type]
+    return [
+      try unified(
+        type, withChannelsOf: ["scale", "bias", "mean", "variance"],
+        along: channelAxis(rank: type.shape.rank), operands)
+    ]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
@@ -124,6 +126,14 @@ public struct LayerNormalization: IntegerOperation {
     self.output = output
   }
 
+  public static let placeholder = LayerNormalization(axis: 0, epsilon: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+    try visitor.visit("epsilon", &epsilon)
+    try visitor.visit("output", &output)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...3, operands)
     var type = try required(0, of: operands).type.checked()
@@ -140,10 +150,7 @@ public struct LayerNormalization: IntegerOperation {
           "axis \(axis + position) of \(type) and its \(meaning)")
       }
     }
-    try output.check()
-    type.elementType = output.elementType
-    type.quantization = output.quantization
-    return [try type.checked()]
+    return [try type.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {

@@ -40,6 +40,14 @@ public protocol OperationProtocol: OperationFacts, Hashable, Sendable {
   /// The field's name of the operation, for people.
   static var name: String { get }
 
+  /// Any operation of the type, for a visitor that sets every attribute.
+  static var placeholder: Self { get }
+
+  /// Shows every attribute to a visitor, in the order in which files hold them. The only list of
+  /// the attributes: how they are read, written, checked and described follows from it.
+  /// - Throws: what the visitor throws; `malformed` if attributes that it set contradict each other.
+  mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError)
+
   /// The types of the outputs. Free axes are allowed; where they decide, the result is free too.
   /// - Throws: `malformed` if the operands do not fit each other, with both sides named.
   func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType]
@@ -205,7 +213,7 @@ public enum OutputEncoding: Hashable, Sendable {
 }
 
 /// Order of the axes of an image-like tensor. N is the batch, C the channels.
-public enum ChannelOrder: UInt8, Hashable, Sendable {
+public enum ChannelOrder: UInt8, Hashable, Sendable, CaseIterable {
   /// N, C, then the spatial axes: how ONNX has it.
   case channelsFirst = 0
   /// N, the spatial axes, then C: what the kernels read.

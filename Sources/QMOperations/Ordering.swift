@@ -10,7 +10,7 @@ import QMTensor
 public struct ArgExtreme: IntegerOperation {
   public static let name = "ArgExtreme"
 
-  public enum Kind: UInt8, Hashable, Sendable {
+  public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case maximum = 0
     case minimum = 1
   }
@@ -27,6 +27,15 @@ public struct ArgExtreme: IntegerOperation {
     self.axis = axis
     self.keepsAxis = keepsAxis
     self.takesLast = takesLast
+  }
+
+  public static let placeholder = ArgExtreme(.maximum, axis: 0, keepsAxis: false)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+    try visitor.visit("axis", &axis)
+    try visitor.visit("keeps axis", &keepsAxis)
+    try visitor.visit("takes last", &takesLast)
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -83,6 +92,13 @@ public struct TopK: FloatOperation {
   public init(axis: Int, takesLargest: Bool) {
     self.axis = axis
     self.takesLargest = takesLargest
+  }
+
+  public static let placeholder = TopK(axis: 0, takesLargest: true)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+    try visitor.visit("takes largest", &takesLargest)
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -148,6 +164,14 @@ public struct CumulativeSum: FloatOperation {
     self.axis = axis
     self.excludesOwn = excludesOwn
     self.fromEnd = fromEnd
+  }
+
+  public static let placeholder = CumulativeSum(axis: 0, excludesOwn: false, fromEnd: false)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+    try visitor.visit("excludes own", &excludesOwn)
+    try visitor.visit("from end", &fromEnd)
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {

@@ -14,7 +14,7 @@ import QMTensor
 public struct Pooling: IntegerOperation {
   public static let name = "Pooling"
 
-  public enum Kind: UInt8, Hashable, Sendable {
+  public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     /// On codes: the largest code. The output has the input's type, and `output` is ignored.
     case maximum = 0
     /// Divided by the number of elements inside the input.
@@ -46,6 +46,21 @@ public struct Pooling: IntegerOperation {
     self.padding = padding
     self.roundsUp = roundsUp
     self.output = output
+  }
+
+  public static let placeholder = Pooling(
+    kind: .maximum, order: .channelsFirst, window: [], strides: [], dilations: [],
+    padding: .sameUpper, roundsUp: false)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+    try visitor.visit("order", &order)
+    try visitor.visit("window", &window)
+    try visitor.visit("strides", &strides)
+    try visitor.visit("dilations", &dilations)
+    try padding.visitAttributes(&visitor)
+    try visitor.visit("rounds up", &roundsUp)
+    try visitor.visit("output", &output)
   }
 
   /// The window; its rank is that of the spatial axes.
@@ -89,12 +104,7 @@ public struct Pooling: IntegerOperation {
         axis, input: input.shape[place(of: axis)], roundsUp: roundsUp)
     }
     try expectReal(input)
-    if kind != .maximum {
-      try output.check()
-      result.elementType = output.elementType
-      result.quantization = output.quantization
-    }
-    return [try result.checked()]
+    return [try kind == .maximum ? result.checked() : result.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {

@@ -20,6 +20,14 @@ public struct Quantize: FloatOperation {
     self.scale = scale
     self.zeroPoint = zeroPoint
   }
+
+  public static let placeholder = Quantize(.int8, scale: 1, zeroPoint: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("element type", &elementType)
+    try visitor.visit("scale", &scale)
+    try visitor.visit("zero point", &zeroPoint)
+  }
 }
 
 extension Quantize {
@@ -44,6 +52,12 @@ public struct DynamicQuantize: FloatOperation {
   public var axes: Int
 
   public init(axes: Int) { self.axes = axes }
+
+  public static let placeholder = DynamicQuantize(axes: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axes", &axes)
+  }
 }
 
 extension DynamicQuantize {
@@ -60,6 +74,8 @@ extension DynamicQuantize {
 public struct Dequantize: FloatOperation {
   public static let name = "Dequantize"
   public init() {}
+  public static let placeholder = Dequantize()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 }
 
 extension Dequantize {

@@ -56,6 +56,15 @@ public struct Reduction: IntegerOperation {
     self.output = output
   }
 
+  public static let placeholder = Reduction(.mean, axes: [], keepsAxes: false)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+    try visitor.visit("axes", &axes)
+    try visitor.visit("keeps axes", &keepsAxes)
+    try visitor.visit("output", &output)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     let input = try required(0, of: operands).type.checked()
@@ -82,12 +91,8 @@ public struct Reduction: IntegerOperation {
       return [result]
     }
     try expectReal(input)
-    if input.quantization == .none || (kind != .maximum && kind != .minimum) {
-      try output.check()
-      result.elementType = output.elementType
-      result.quantization = output.quantization
-    }
-    return [try result.checked()]
+    let keepsCodes = input.quantization != .none && (kind == .maximum || kind == .minimum)
+    return [try keepsCodes ? result.checked() : result.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {

@@ -38,17 +38,42 @@ public struct Resize: OperationProtocol {
     case linear
     /// float32.
     case cubic(coefficient: Float)
+
+    private enum Kind: UInt8, CaseIterable {
+      case nearest = 0
+      case linear = 1
+      case cubic = 2
+    }
+
+    mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+      var (kind, rounding, coefficient): (Kind, Rounding, Float) =
+        switch self {
+        case .nearest(let rounding): (.nearest, rounding, 0)
+        case .linear: (.linear, .floor, 0)
+        case .cubic(let coefficient): (.cubic, .floor, coefficient)
+        }
+      try visitor.visit("mode", &kind)
+      switch kind {
+      case .nearest:
+        try visitor.visit("rounding", &rounding)
+        self = .nearest(rounding)
+      case .linear: self = .linear
+      case .cubic:
+        try visitor.visit("coefficient", &coefficient)
+        self = .cubic(coefficient: coefficient)
+      }
+    }
   }
 
   /// How a place becomes the nearest element's.
-  public enum Rounding: UInt8, Hashable, Sendable {
+  public enum Rounding: UInt8, Hashable, Sendable, CaseIterable {
     case nearestPreferringFloor = 0
     case nearestPreferringCeiling = 1
     case floor = 2
     case ceiling = 3
   }
 
-  public enum Coordinates: UInt8, Hashable, Sendable {
+  public enum Coordinates: UInt8, Hashable, Sendable, CaseIterable {
     case halfPixel = 0
     case halfPixelOfSeveral = 1
     case halfPixelSymmetric = 2
@@ -76,6 +101,17 @@ public struct Resize: OperationProtocol {
     self.antialias = antialias
     self.excludesOutside = excludesOutside
     self.extrapolation = extrapolation
+  }
+
+  public static let placeholder = Resize(.linear, .halfPixel, axes: [])
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try mode.visitAttributes(&visitor)
+    try visitor.visit("coordinates", &coordinates)
+    try visitor.visit("antialias", &antialias)
+    try visitor.visit("excludes outside", &excludesOutside)
+    try visitor.visit("extrapolation", &extrapolation)
+    try visitor.visit("axes", &axes)
   }
 
   private var isNearest: Bool { if case .nearest = mode { true } else { false } }

@@ -13,7 +13,7 @@ import QMTensor
 public struct Softmax: IntegerOperation {
   public static let name = "Softmax"
 
-  public enum Kind: UInt8, Hashable, Sendable {
+  public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case softmax = 0
     case logSoftmax = 1
   }
@@ -29,15 +29,20 @@ public struct Softmax: IntegerOperation {
     self.output = output
   }
 
+  public static let placeholder = Softmax(.softmax, axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("kind", &kind)
+    try visitor.visit("axis", &axis)
+    try visitor.visit("output", &output)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
-    var type = try required(0, of: operands).type.checked()
+    let type = try required(0, of: operands).type.checked()
     try expectAxis(axis, rank: type.shape.rank)
     try expectReal(type)
-    try output.check()
-    type.elementType = output.elementType
-    type.quantization = output.quantization
-    return [try type.checked()]
+    return [try type.stored(as: output)]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {

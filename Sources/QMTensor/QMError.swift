@@ -57,6 +57,8 @@ public struct QMError: Error, Sendable {
     case sample(String)
     /// An entry of an archive, by its name.
     case entry(String)
+    /// An attribute of an operation, by its name.
+    case attribute(String)
     /// A byte offset in the file.
     case offset(Int)
   }
@@ -145,6 +147,7 @@ extension QMError.Context: CustomStringConvertible {
     case .value(let name): "value '\(name.abbreviated)'"
     case .sample(let name): "sample '\(name.abbreviated)'"
     case .entry(let name): "entry '\(name.abbreviated)'"
+    case .attribute(let name): "attribute '\(name.abbreviated)'"
     case .offset(let offset): "byte \(offset)"
     }
   }

@@ -32,7 +32,7 @@ import Testing
     #expect(!equations.isEmpty && equations == Array(1...equations.count))
 
     let rows = lines.compactMap {
-      $0.firstMatch(of: /^\| \((\d+)\) \| [^|]+ \| `(\w+)` \| `([\w\/]+\.swift)` \|$/)
+      $0.firstMatch(of: /^\| \((\d+)\) \| [^|]+ \| `(\w+)` \| `([\w\/+]+\.swift)` \|$/)
     }
     #expect(rows.compactMap { Int($0.1) } == equations)
     for row in rows {

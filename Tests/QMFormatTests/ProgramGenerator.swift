@@ -32,10 +32,6 @@ struct ProgramGenerator {
   mutating func elementType() -> ElementType { ElementType.allCases.randomElement(using: &random)! }
   mutating func zeroPoint() -> Int32 { Int32(integer()) }
 
-  mutating func output() -> OutputEncoding {
-    flag() ? .float32 : .quantized(elementType(), scale: float(), zeroPoint: zeroPoint())
-  }
-
   mutating func function() -> UnaryFunction {
     let functions: [UnaryFunction] = (0..<33 as Range<UInt8>).compactMap { code in
       for count in 0...2 {
@@ -47,126 +43,11 @@ struct ProgramGenerator {
     return functions.randomElement(using: &random)!
   }
 
-  mutating func epilogue() -> Epilogue {
-    Epilogue(
-      function: flag() ? function() : nil, then: flag() ? function() : nil, output: output())
-  }
-
-  mutating func padding() -> Padding {
-    switch number(0...2) {
-    case 0: .explicit(before: list(), after: list())
-    case 1: .sameUpper
-    default: .sameLower
-    }
-  }
-
-  mutating func order() -> ChannelOrder { flag() ? .channelsFirst : .channelsLast }
-
+  /// An operation whose attributes are anything that a file may say.
   mutating func operation(_ opcode: Opcode) -> Operation {
-    switch opcode {
-    case .convolution:
-      .convolution(
-        Convolution(
-          order: order(), strides: list(), dilations: list(), padding: padding(),
-          groups: integer(), epilogue: epilogue()))
-    case .transposedConvolution:
-      .convolution(
-        Convolution(
-          order: order(), strides: list(), dilations: list(), padding: padding(),
-          groups: integer(), epilogue: epilogue(), spacing: list() + [2]))
-    case .comparison: .comparison(Compare(Compare.Function.allCases.randomElement(using: &random)!))
-    case .logic: .logic(Logic(Logic.Function.allCases.randomElement(using: &random)!))
-    case .classification:
-      .classification(Classification(Classification.Kind.allCases.randomElement(using: &random)!))
-    case .select: .select(Select())
-    case .choice: .choice(Choice())
-    case .argExtreme:
-      .argExtreme(
-        ArgExtreme(
-          flag() ? .maximum : .minimum, axis: integer(), keepsAxis: flag(), takesLast: flag()))
-    case .topK: .topK(TopK(axis: integer(), takesLargest: flag()))
-    case .cumulativeSum:
-      .cumulativeSum(CumulativeSum(axis: integer(), excludesOwn: flag(), fromEnd: flag()))
-    case .resize:
-      .resize(
-        Resize(
-          [.nearest(.ceiling), .nearest(.floor), .linear, .cubic(coefficient: float())]
-            .randomElement(using: &random)!, flag() ? .region : .halfPixel, axes: list(),
-          antialias: flag(), excludesOutside: flag(), extrapolation: float()))
-    case .groupNormalization:
-      .groupNormalization(
-        GroupNormalization(
-          groups: integer(), order: order(), epsilon: float(), output: output()))
-    case .progression: .progression(Progression())
-    case .oneHot: .oneHot(OneHot(axis: integer()))
-    case .triangle: .triangle(Triangle(isUpper: flag()))
-    case .gatherElements: .gatherElements(GatherElements(axis: integer()))
-    case .gatherND: .gatherND(GatherND(batchAxes: integer()))
-    case .scatterElements:
-      .scatterElements(ScatterElements(axis: integer(), flag() ? .replace : .maximum))
-    case .scatterND: .scatterND(ScatterND(flag() ? .add : .multiply))
-    case .nonZero: .nonZero(NonZero())
-    case .depthToSpace:
-      .depthToSpace(DepthToSpace(block: integer(), channelsComeFirst: flag(), order: order()))
-    case .spaceToDepth:
-      .spaceToDepth(SpaceToDepth(block: integer(), channelsComeFirst: flag(), order: order()))
-    case .matrixMultiply:
-      .matrixMultiply(
-        MatrixMultiply(
-          rightLayout: flag() ? .depthFirst : .channelsFirst, epilogue: epilogue()))
-    case .recurrent:
-      .recurrent(
-        Recurrent(
-          Recurrent.Cell.allCases.randomElement(using: &random)!,
-          direction: Recurrent.Direction.allCases.randomElement(using: &random)!,
-          functions: (0..<number(0...6)).map { _ in function() }, clip: flag() ? float() : nil,
-          inputs: flag() ? .real : .roundedPerRow))
-    case .unary: .unary(Unary(function(), output: output()))
-    case .binary:
-      .binary(
-        Binary(
-          BinaryFunction.allCases.randomElement(using: &random)!,
-          then: flag() ? function() : nil, output: output()))
-    case .table: .table(Table(scale: float(), zeroPoint: zeroPoint()))
-    case .cast: .cast(Cast(to: elementType()))
-    case .pooling:
-      .pooling(
-        Pooling(
-          kind: [.maximum, .averageOfInside, .averageOfPadded].randomElement(using: &random)!,
-          order: order(), window: list(), strides: list(), dilations: list(),
-          padding: padding(), roundsUp: flag(), output: output()))
-    case .reduction:
-      .reduction(
-        Reduction(
-          Reduction.Kind.allCases.randomElement(using: &random)!, axes: list(),
-          keepsAxes: flag(), output: output()))
-    case .softmax:
-      .softmax(Softmax(flag() ? .softmax : .logSoftmax, axis: integer(), output: output()))
-    case .batchNormalization:
-      .batchNormalization(BatchNormalization(order: order(), epsilon: float()))
-    case .layerNormalization:
-      .layerNormalization(LayerNormalization(axis: integer(), epsilon: float(), output: output()))
-    case .identity: .identity(Identity())
-    case .reshape: .reshape(Reshape(zeroIsZero: flag()))
-    case .flatten: .flatten(Flatten(axis: integer()))
-    case .squeeze: .squeeze(Squeeze(axes: flag() ? list() : nil))
-    case .unsqueeze: .unsqueeze(Unsqueeze(axes: list()))
-    case .transpose: .transpose(Transpose(permutation: list()))
-    case .concatenate: .concatenate(Concatenate(axis: integer()))
-    case .split:
-      .split(
-        Split(axis: integer(), sizes: flag() ? .explicit(list()) : .equal(parts: integer())))
-    case .slice: .slice(Slice())
-    case .pad: .pad(Pad([.constant, .reflect, .edge, .wrap].randomElement(using: &random)!))
-    case .gather: .gather(Gather(axis: integer()))
-    case .expand: .expand(Expand())
-    case .tile: .tile(Tile())
-    case .shapeOf: .shapeOf(ShapeOf(start: integer(), end: flag() ? integer() : nil))
-    case .fill: .fill(Fill())
-    case .quantize:
-      .quantize(Quantize(elementType(), scale: float(), zeroPoint: zeroPoint()))
-    case .dynamicQuantize: .dynamicQuantize(DynamicQuantize(axes: integer()))
-    case .dequantize: .dequantize(Dequantize())
+    while true {
+      // Refused where attributes contradict each other: a transposed convolution without gaps.
+      if let operation = try? Operation(opcode, visitedBy: &self) { return operation }
     }
   }
 
@@ -257,6 +138,36 @@ struct ProgramGenerator {
       },
       entries: [.init("labels", text())])
   }
+}
+
+/// Gives every attribute a value of its kind.
+extension ProgramGenerator: AttributeVisitor {
+  mutating func visit(_ name: String, _ value: inout Bool) { value = flag() }
+  mutating func visit(_ name: String, _ value: inout Int) { value = integer() }
+  mutating func visit(_ name: String, _ value: inout [Int]) { value = list() }
+  mutating func visit(_ name: String, _ value: inout Float) { value = float() }
+
+  mutating func visit<Code: RawRepresentable<UInt8> & CaseIterable>(
+    _ name: String, _ value: inout Code
+  ) {
+    value = Code.allCases.randomElement(using: &random)!
+  }
+
+  mutating func visit(_ name: String, _ value: inout UnaryFunction?) {
+    value = flag() ? function() : nil
+  }
+
+  mutating func visit(_ name: String, _ value: inout [UnaryFunction]) {
+    value = (0..<number(0...6)).map { _ in function() }
+  }
+
+  mutating func visit(_ name: String, _ value: inout OutputEncoding) {
+    value = flag() ? .float32 : .quantized(elementType(), scale: float(), zeroPoint: zeroPoint())
+  }
+
+  mutating func visitPresence(of name: String, _ isPresent: inout Bool) { isPresent = flag() }
+
+  func malformed(_ message: String) -> QMError { .malformed(message) }
 }
 
 /// A small network that is valid in every respect: inputs int8 codes and weights of 4 and 3 bits,

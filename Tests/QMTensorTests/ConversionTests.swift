@@ -55,6 +55,26 @@ import Testing
     #expect(Double(0x1.8p-133).bfloat16Bits == 2)
   }
 
+  @Test func floatsRoundAsDoublesDo() {
+    var failed: [UInt32] = []
+    func check(_ number: Float) {
+      let isRight =
+        number.float16Bits == Double(number).float16Bits
+        && number.bfloat16Bits == Double(number).bfloat16Bits
+      if !isRight { failed.append(number.bitPattern) }
+    }
+    for high in UInt16.min...UInt16.max {
+      // Beside and on the places where bfloat16 rounds, then those where float16 does.
+      for low in [0x0000, 0x0001, 0x7fff, 0x8000, 0x8001] as [UInt32] {
+        check(Float(bitPattern: UInt32(high) << 16 | low))
+      }
+      let half = (Float(float16Bits: high) + Float(float16Bits: high &+ 1)) / 2
+      for number in [half.nextDown, half, half.nextUp] { check(number) }
+    }
+    #expect(failed == [])
+    #expect(Float.nan.float16Bits == 0x7e00 && (-Float.nan).bfloat16Bits == 0x7fc0)
+  }
+
   @Test func floatsAreRoundedToNearestEven() throws {
     #expect(try converted([0.1, -0.0, .infinity], to: Float.self) == [0.1, -0.0, .infinity])
     #expect(try converted([0x1.000001p0, 0x1.000003p0], to: Float.self) == [1, 0x1.000004p0])

@@ -7,6 +7,12 @@ public struct Concatenate: DataMovement {
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
 
+  public static let placeholder = Concatenate(axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     var result = try movable(0, of: operands)
     try expectAxis(axis, rank: result.shape.rank)
@@ -91,6 +97,28 @@ public struct Split: FirstOperandMovement {
     case explicit([Int])
     /// Equal parts; the last is smaller where the extent does not divide.
     case equal(parts: Int)
+
+    private enum Kind: UInt8, CaseIterable {
+      case explicit = 0
+      case equal = 1
+    }
+
+    mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+      var (kind, sizes, parts): (Kind, [Int], Int) =
+        switch self {
+        case .explicit(let sizes): (.explicit, sizes, 0)
+        case .equal(let parts): (.equal, [], parts)
+        }
+      try visitor.visit("sizes", &kind)
+      switch kind {
+      case .explicit:
+        try visitor.visit("sizes of parts", &sizes)
+        self = .explicit(sizes)
+      case .equal:
+        try visitor.visit("parts", &parts)
+        self = .equal(parts: parts)
+      }
+    }
   }
   /// Counted from the front.
   public var axis: Int
@@ -98,6 +126,13 @@ public struct Split: FirstOperandMovement {
   public init(axis: Int, sizes: Sizes) {
     self.axis = axis
     self.sizes = sizes
+  }
+
+  public static let placeholder = Split(axis: 0, sizes: .explicit([]))
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+    try sizes.visitAttributes(&visitor)
   }
 
   /// Outputs that one node may have.

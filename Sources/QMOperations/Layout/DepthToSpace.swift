@@ -18,35 +18,35 @@ public struct DepthToSpace: FirstOperandMovement {
     self.order = order
   }
 
-  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
-    try expect(1...1, operands)
-    var type = try movable(0, of: operands)
-    try expectImage(type, block: block)
-    let axes = ImageAxes(order)
-    type.shape[axes.height] = .product(type.shape[axes.height], block)
-    type.shape[axes.width] = .product(type.shape[axes.width], block)
-    type.shape[axes.channels] = try .quotient(type.shape[axes.channels], block * block)
-    return [try type.checked()]
+  public static let placeholder = DepthToSpace(
+    block: 1, channelsComeFirst: false, order: .channelsFirst)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("block", &block)
+    try visitor.visit("channels come first", &channelsComeFirst)
+    try visitor.visit("order", &order)
   }
 
-  private func copy(_ input: [Int], _ output: [Int], _ size: Int) -> StridedCopy {
-    BlockMove(
-      wide: output, deep: input, order: order, block: block, channelsComeFirst: channelsComeFirst,
-      elementByteCount: size
-    ).copy(intoWide: true)
+  private var blocks: ImageBlocks {
+    ImageBlocks(block: block, channelsComeFirst: channelsComeFirst, order: order)
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    return [try blocks.spread(movable(0, of: operands))]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
-    copy(inputs[0]!.shape, outputs[0].shape, outputs[0].elementType.byteCount)
+    blocks.copyToSpace(inputs[0]!.shape, outputs[0].shape, outputs[0].elementType)
       .runInOrder(from: inputs[0]!.base, to: outputs[0].base)
   }
 
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    let input = try required(0, of: operands).type.concreteExtents()
-    let copy = copy(
-      input, try outputs[0].concreteExtents(), outputs[0].elementType.byteCount)
+    let copy = blocks.copyToSpace(
+      try required(0, of: operands).type.concreteExtents(), try outputs[0].concreteExtents(),
+      outputs[0].elementType)
     return .moving(Self.name, kernels, [(.input(0), copy)])
   }
 }
@@ -75,35 +75,35 @@ public struct SpaceToDepth: FirstOperandMovement {
     self.order = order
   }
 
-  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
-    try expect(1...1, operands)
-    var type = try movable(0, of: operands)
-    try expectImage(type, block: block)
-    let axes = ImageAxes(order)
-    type.shape[axes.height] = try .quotient(type.shape[axes.height], block)
-    type.shape[axes.width] = try .quotient(type.shape[axes.width], block)
-    type.shape[axes.channels] = .product(type.shape[axes.channels], block * block)
-    return [try type.checked()]
+  public static let placeholder = SpaceToDepth(
+    block: 1, channelsComeFirst: false, order: .channelsFirst)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("block", &block)
+    try visitor.visit("channels come first", &channelsComeFirst)
+    try visitor.visit("order", &order)
   }
 
-  private func copy(_ input: [Int], _ output: [Int], _ size: Int) -> StridedCopy {
-    BlockMove(
-      wide: input, deep: output, order: order, block: block, channelsComeFirst: channelsComeFirst,
-      elementByteCount: size
-    ).copy(intoWide: false)
+  private var blocks: ImageBlocks {
+    ImageBlocks(block: block, channelsComeFirst: channelsComeFirst, order: order)
+  }
+
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    try expect(1...1, operands)
+    return [try blocks.gathered(movable(0, of: operands))]
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
-    copy(inputs[0]!.shape, outputs[0].shape, outputs[0].elementType.byteCount)
+    blocks.copyToDepth(inputs[0]!.shape, outputs[0].shape, outputs[0].elementType)
       .runInOrder(from: inputs[0]!.base, to: outputs[0].base)
   }
 
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    let input = try required(0, of: operands).type.concreteExtents()
-    let copy = copy(
-      input, try outputs[0].concreteExtents(), outputs[0].elementType.byteCount)
+    let copy = blocks.copyToDepth(
+      try required(0, of: operands).type.concreteExtents(), try outputs[0].concreteExtents(),
+      outputs[0].elementType)
     return .moving(Self.name, kernels, [(.input(0), copy)])
   }
 }
@@ -119,78 +119,92 @@ extension SpaceToDepth {
   }
 }
 
-/// Places of the axes of a batch of images.
-private struct ImageAxes {
-  let channels: Int
-  let height: Int
-  let width: Int
+/// Positions of images in square blocks, and the channels that stand for them: what both
+/// operations share.
+private struct ImageBlocks {
+  let block: Int
+  let channelsComeFirst: Bool
+  let order: ChannelOrder
 
-  init(_ order: ChannelOrder) {
+  private var axes: (channels: Int, height: Int, width: Int) {
     switch order {
-    case .channelsFirst: (channels, height, width) = (1, 2, 3)
-    case .channelsLast: (height, width, channels) = (1, 2, 3)
+    case .channelsFirst: (1, 2, 3)
+    case .channelsLast: (3, 1, 2)
     }
   }
-}
 
-extension OperationProtocol {
-  fileprivate func expectImage(_ type: ValueType, block: Int) throws(QMError) {
+  /// The type of images whose channels are spread over blocks of positions.
+  /// - Throws: `malformed` if the channels do not divide.
+  func spread(_ type: ValueType) throws(QMError) -> ValueType {
+    var type = try checked(type)
+    type.shape[axes.height] = product(type.shape[axes.height], block)
+    type.shape[axes.width] = product(type.shape[axes.width], block)
+    type.shape[axes.channels] = try quotient(type.shape[axes.channels], block * block)
+    return try type.checked()
+  }
+
+  /// The type of images whose blocks of positions become channels.
+  /// - Throws: `malformed` if the positions do not divide.
+  func gathered(_ type: ValueType) throws(QMError) -> ValueType {
+    var type = try checked(type)
+    type.shape[axes.height] = try quotient(type.shape[axes.height], block)
+    type.shape[axes.width] = try quotient(type.shape[axes.width], block)
+    type.shape[axes.channels] = product(type.shape[axes.channels], block * block)
+    return try type.checked()
+  }
+
+  private func checked(_ type: ValueType) throws(QMError) -> ValueType {
     // The bound keeps products with extents that are within limits from overflowing.
     guard type.shape.rank == 4, (1...(1 << 10)).contains(block) else {
       throw .malformed("blocks of \(block) on \(type); expected a batch of images, blocks to 1024")
     }
+    return type
   }
-}
 
-extension Shape.Axis {
-  fileprivate static func product(_ axis: Shape.Axis, _ factor: Int) -> Shape.Axis {
+  private func product(_ axis: Shape.Axis, _ factor: Int) -> Shape.Axis {
     axis.extent.map { .fixed($0 * factor) } ?? (factor == 1 ? axis : .free(""))
   }
 
-  fileprivate static func quotient(_ axis: Shape.Axis, _ divisor: Int) throws(QMError)
-    -> Shape.Axis
-  {
+  private func quotient(_ axis: Shape.Axis, _ divisor: Int) throws(QMError) -> Shape.Axis {
     guard let extent = axis.extent else { return divisor == 1 ? axis : .free("") }
     guard extent % divisor == 0 else {
       throw .malformed("an axis of \(extent) elements does not divide by \(divisor)")
     }
     return .fixed(extent / divisor)
   }
-}
 
-/// The move between blocks of positions (wide) and channels (deep).
-private struct BlockMove {
-  let extents: [Int]
-  let wideStrides: [Int]
-  let deepStrides: [Int]
-  let elementByteCount: Int
+  func copyToSpace(_ input: [Int], _ output: [Int], _ elementType: ElementType) -> StridedCopy {
+    let (extents, wide, deep) = move(wide: output, deep: input, elementType.byteCount)
+    return StridedCopy(
+      elementByteCount: elementType.byteCount, extents: extents, outStrides: wide, inStrides: deep)
+  }
 
-  init(
-    wide: [Int], deep: [Int], order: ChannelOrder, block: Int, channelsComeFirst: Bool,
-    elementByteCount: Int
-  ) {
-    let axes = ImageAxes(order)
+  func copyToDepth(_ input: [Int], _ output: [Int], _ elementType: ElementType) -> StridedCopy {
+    let (extents, wide, deep) = move(wide: input, deep: output, elementType.byteCount)
+    return StridedCopy(
+      elementByteCount: elementType.byteCount, extents: extents, outStrides: deep, inStrides: wide)
+  }
+
+  /// The axes of the move, and their strides where the blocks are positions (wide) and where they
+  /// are channels (deep).
+  private func move(wide: [Int], deep: [Int], _ elementByteCount: Int)
+    -> (extents: [Int], wideStrides: [Int], deepStrides: [Int])
+  {
     let outer = StridedCopy.strides(of: wide, elementByteCount: elementByteCount)
     let inner = StridedCopy.strides(of: deep, elementByteCount: elementByteCount)
     let channels = wide[axes.channels]
     let channel = inner[axes.channels]
-    extents = [wide[0], deep[axes.height], block, deep[axes.width], block, channels]
-    wideStrides = [
-      outer[0], outer[axes.height] * block, outer[axes.height], outer[axes.width] * block,
-      outer[axes.width], outer[axes.channels],
-    ]
-    deepStrides = [
-      inner[0], inner[axes.height], channel * block * (channelsComeFirst ? 1 : channels),
-      inner[axes.width], channel * (channelsComeFirst ? 1 : channels),
-      channel * (channelsComeFirst ? block * block : 1),
-    ]
-    self.elementByteCount = elementByteCount
-  }
-
-  func copy(intoWide: Bool) -> StridedCopy {
-    StridedCopy(
-      elementByteCount: elementByteCount, extents: extents,
-      outStrides: intoWide ? wideStrides : deepStrides,
-      inStrides: intoWide ? deepStrides : wideStrides)
+    return (
+      [wide[0], deep[axes.height], block, deep[axes.width], block, channels],
+      [
+        outer[0], outer[axes.height] * block, outer[axes.height], outer[axes.width] * block,
+        outer[axes.width], outer[axes.channels],
+      ],
+      [
+        inner[0], inner[axes.height], channel * block * (channelsComeFirst ? 1 : channels),
+        inner[axes.width], channel * (channelsComeFirst ? 1 : channels),
+        channel * (channelsComeFirst ? block * block : 1),
+      ]
+    )
   }
 }

@@ -4,6 +4,8 @@ import QMTensor
 public struct Expand: FirstOperandMovement {
   public static let name = "Expand"
   public init() {}
+  public static let placeholder = Expand()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
@@ -66,6 +68,8 @@ extension Expand {
 public struct Tile: FirstOperandMovement {
   public static let name = "Tile"
   public init() {}
+  public static let placeholder = Tile()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)

@@ -12,6 +12,12 @@ public struct Gather: FirstOperandMovement {
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
 
+  public static let placeholder = Gather(axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
     var type = try required(0, of: operands).type

@@ -32,6 +32,15 @@ extension ValueType {
   }
 }
 
+extension ValueType {
+  /// A value of these extents whose elements an operation stores as `output` says.
+  /// - Throws: `malformed` as ``checked()``, or if the scale or zero point breaks its rules.
+  func stored(as output: OutputEncoding) throws(QMError) -> ValueType {
+    try output.check()
+    return try ValueType(output.elementType, shape, output.quantization).checked()
+  }
+}
+
 extension OperationProtocol {
   /// - Throws: `malformed` if there are fewer or more operands than `count`.
   func expect(_ count: ClosedRange<Int>, _ operands: [Operand?]) throws(QMError) {
@@ -100,6 +109,23 @@ extension OperationProtocol {
         throw .malformed("axes \(axes) do not ascend")
       }
     }
+  }
+
+  /// `type` with what its parameters, the inputs from 1 on, tell of the number of its channels.
+  /// - Throws: `malformed` unless each parameter is float32 with one number a channel.
+  func unified(
+    _ type: ValueType, withChannelsOf parameters: [String], along axis: Int, _ operands: [Operand?]
+  ) throws(QMError) -> ValueType {
+    var type = type
+    for (index, meaning) in parameters.enumerated() {
+      let parameter = try required(index + 1, of: operands).type
+      guard parameter.elementType == .float32, parameter.quantization == .none,
+        parameter.shape.rank == 1
+      else { throw .malformed("\(meaning) of type \(parameter); expected float32[channels]") }
+      type.shape[axis] = try unified(
+        type.shape[axis], parameter.shape[0], "the channels of \(type) and its \(meaning)")
+    }
+    return type
   }
 
   /// What is known of an extent that both sides must have.

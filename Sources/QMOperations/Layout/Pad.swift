@@ -9,7 +9,7 @@ import QMTensor
 /// its outermost element, `edge` repeats that element, `wrap` goes round.
 public struct Pad: FirstOperandMovement {
   public static let name = "Pad"
-  public enum Mode: UInt8, Hashable, Sendable {
+  public enum Mode: UInt8, Hashable, Sendable, CaseIterable {
     case constant = 0
     case reflect = 1
     case edge = 2
@@ -17,6 +17,12 @@ public struct Pad: FirstOperandMovement {
   }
   public var mode: Mode
   public init(_ mode: Mode) { self.mode = mode }
+
+  public static let placeholder = Pad(.constant)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("mode", &mode)
+  }
 
   /// What happens to one axis.
   struct Amount: Hashable {

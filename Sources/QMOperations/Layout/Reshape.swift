@@ -7,6 +7,8 @@ import QMTensor
 public struct Identity: FirstOperandMovement {
   public static let name = "Identity"
   public init() {}
+  public static let placeholder = Identity()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
@@ -39,6 +41,12 @@ public struct Reshape: FirstOperandMovement {
   /// ONNX's `allowzero`.
   public var zeroIsZero: Bool
   public init(zeroIsZero: Bool = false) { self.zeroIsZero = zeroIsZero }
+
+  public static let placeholder = Reshape()
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("zero is zero", &zeroIsZero)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
@@ -155,6 +163,12 @@ public struct Flatten: FirstOperandMovement {
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
 
+  public static let placeholder = Flatten(axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     var type = try movable(0, of: operands)
@@ -194,6 +208,12 @@ public struct Squeeze: FirstOperandMovement {
   public static let name = "Squeeze"
   public var axes: [Int]?
   public init(axes: [Int]?) { self.axes = axes }
+
+  public static let placeholder = Squeeze(axes: nil)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axes", &axes)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
@@ -248,6 +268,12 @@ public struct Unsqueeze: FirstOperandMovement {
   public static let name = "Unsqueeze"
   public var axes: [Int]
   public init(axes: [Int]) { self.axes = axes }
+
+  public static let placeholder = Unsqueeze(axes: [])
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axes", &axes)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)

@@ -9,6 +9,12 @@ public struct GatherElements: FirstOperandMovement {
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
 
+  public static let placeholder = GatherElements(axis: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
     var type = try movable(0, of: operands)
@@ -43,6 +49,12 @@ public struct GatherND: FirstOperandMovement {
   public static let name = "GatherND"
   public var batchAxes: Int
   public init(batchAxes: Int) { self.batchAxes = batchAxes }
+
+  public static let placeholder = GatherND(batchAxes: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("batch axes", &batchAxes)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
@@ -87,7 +99,7 @@ extension GatherND {
 }
 
 /// What happens where an element is put.
-public enum ScatterReduction: UInt8, Hashable, Sendable {
+public enum ScatterReduction: UInt8, Hashable, Sendable, CaseIterable {
   /// It replaces what is there; of several the last counts.
   case replace = 0
   case add = 1
@@ -107,6 +119,13 @@ public struct ScatterElements: OperationProtocol {
   public init(axis: Int, _ reduction: ScatterReduction) {
     self.axis = axis
     self.reduction = reduction
+  }
+
+  public static let placeholder = ScatterElements(axis: 0, .replace)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("axis", &axis)
+    try visitor.visit("reduction", &reduction)
   }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -160,6 +179,12 @@ public struct ScatterND: OperationProtocol {
   public static let name = "ScatterND"
   public var reduction: ScatterReduction
   public init(_ reduction: ScatterReduction) { self.reduction = reduction }
+
+  public static let placeholder = ScatterND(.replace)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("reduction", &reduction)
+  }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let (type, indices, updates) = try scatterTypes(operands, reduction)
@@ -217,6 +242,8 @@ extension ScatterND {
 public struct NonZero: PositionOperation {
   public static let name = "NonZero"
   public init() {}
+  public static let placeholder = NonZero()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)

@@ -5,6 +5,8 @@ import QMTensor
 public struct Slice: FirstOperandMovement {
   public static let name = "Slice"
   public init() {}
+  public static let placeholder = Slice()
+  public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   /// The elements of one axis that stay: `start`, `start + step`, …
   struct Range: Hashable {

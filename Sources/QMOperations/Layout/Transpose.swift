@@ -9,6 +9,12 @@ public struct Transpose: FirstOperandMovement {
   /// Whether every axis stays in its place.
   public var isIdentity: Bool { permutation == Array(permutation.indices) }
 
+  public static let placeholder = Transpose(permutation: [])
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("permutation", &permutation)
+  }
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     var type = try movable(0, of: operands)

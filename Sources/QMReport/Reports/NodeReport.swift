@@ -1,4 +1,5 @@
 import QMFormat
+import QMOperations
 
 /// How one node of a program runs.
 public struct NodeReport: Codable, Hashable, Sendable {
@@ -6,6 +7,8 @@ public struct NodeReport: Codable, Hashable, Sendable {
   public let name: String
   /// Name of the operation: `Convolution`.
   public let operation: String
+  /// Its attributes in one line: `axis 1, keeps axes true`; empty where it has none.
+  public let attributes: String
   /// `integer`, `table`, `move` or `float`.
   public let way: String
   /// Why it runs so.
@@ -15,6 +18,7 @@ public struct NodeReport: Codable, Hashable, Sendable {
   public init(_ node: Program.Node, _ note: Program.Metadata.Note) {
     name = node.name
     operation = node.operation.name
+    attributes = node.operation.body.attributeText
     way = note.way.name
     reason = note.reason
   }

@@ -1,7 +1,5 @@
 import QMTensor
 
-// From extents to values and back.
-
 /// The extents `start..<end` of the input, int64. Negative bounds count from the end and are
 /// clamped to the rank.
 public struct ShapeOf: PositionOperation {
@@ -12,6 +10,13 @@ public struct ShapeOf: PositionOperation {
   public init(start: Int = 0, end: Int? = nil) {
     self.start = start
     self.end = end
+  }
+
+  public static let placeholder = ShapeOf()
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("start", &start)
+    try visitor.visit("end", &end)
   }
 
   /// The axes that are asked for.
@@ -53,46 +58,5 @@ public struct ShapeOf: PositionOperation {
         output.storeBytes(of: extent, toByteOffset: 8 * index, as: Int64.self)
       }
     }
-  }
-}
-
-/// Inputs: int32 or int64 extents; a single element that fills them.
-public struct Fill: PositionOperation {
-  public static let name = "Fill"
-  public init() {}
-
-  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
-    try expect(2...2, operands)
-    let target = try integers(0, of: operands, "extents")
-    var type = try movable(1, of: operands)
-    guard Shape.product(of: type.shape.axes).extent ?? 1 == 1 else {
-      throw .malformed("extents filled with \(type); expected one element")
-    }
-    let rank = try target.requiredCount("extents")
-    if let extents = target.values {
-      type.shape = Shape(extents)
-    } else {
-      type.shape = .unknown(rank: rank)
-    }
-    return [try type.checked()]
-  }
-
-  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
-    let element = inputs[1]!
-    try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
-      outputs[0].copyElement(at: index, from: element, at: element.shape.map { _ in 0 })
-    }
-  }
-
-  public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
-  ) throws(QMError) -> Kernel? {
-    let extents = try outputs[0].concreteExtents()
-    let size = outputs[0].elementType.byteCount
-    let copy = StridedCopy(
-      elementByteCount: size, extents: extents,
-      outStrides: StridedCopy.strides(of: extents, elementByteCount: size),
-      inStrides: extents.map { _ in 0 })
-    return .moving(Self.name, kernels, [(.input(1), copy)])
   }
 }

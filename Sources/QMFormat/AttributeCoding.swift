@@ -1,0 +1,129 @@
+import QMOperations
+import QMTensor
+
+/// Writes attributes, which must be within the bounds of their kinds.
+extension ByteWriter: AttributeVisitor {
+  mutating func visit(_ name: String, _ value: inout Bool) { flag(value) }
+
+  mutating func visit(_ name: String, _ value: inout Int) { signed(value) }
+
+  mutating func visit(_ name: String, _ value: inout [Int]) {
+    varint(value.count)
+    for number in value { signed(number) }
+  }
+
+  mutating func visit(_ name: String, _ value: inout Float) { float(value) }
+
+  mutating func visit<Code: RawRepresentable<UInt8> & CaseIterable>(
+    _ name: String, _ value: inout Code
+  ) {
+    code(value)
+  }
+
+  mutating func visit(_ name: String, _ value: inout UnaryFunction?) { function(value) }
+
+  mutating func visit(_ name: String, _ value: inout [UnaryFunction]) {
+    varint(value.count)
+    for element in value { function(element) }
+  }
+
+  mutating func visit(_ name: String, _ value: inout OutputEncoding) {
+    switch value {
+    case .float32: byte(0)
+    case .quantized(let elementType, let scale, let zeroPoint):
+      code(elementType)
+      float(scale)
+      signed(Int(zeroPoint))
+    }
+  }
+
+  mutating func visitPresence(of name: String, _ isPresent: inout Bool) { flag(isPresent) }
+
+  func malformed(_ message: String) -> QMError { .malformed(message) }
+
+  /// 0 says that there is none, another number is one more than the function's code.
+  private mutating func function(_ function: UnaryFunction?) {
+    guard let function else { return byte(0) }
+    byte(function.code + 1)
+    let parameters = function.parameters
+    byte(UInt8(parameters.count))
+    for parameter in parameters { float(parameter) }
+  }
+}
+
+/// Reads attributes, each of which is within the bounds of its kind then; only scales and zero
+/// points are left to ``OperationProtocol/checkAttributes()``.
+extension ByteReader: AttributeVisitor {
+  mutating func visit(_ name: String, _ value: inout Bool) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in value = try flag() }
+  }
+
+  mutating func visit(_ name: String, _ value: inout Int) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in value = try signed() }
+  }
+
+  mutating func visit(_ name: String, _ value: inout [Int]) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in
+      let count = try count(of: "numbers", limit: .max)
+      value = []
+      value.reserveCapacity(count)
+      for _ in 0..<count { value.append(try signed()) }
+    }
+  }
+
+  mutating func visit(_ name: String, _ value: inout Float) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in value = try float() }
+  }
+
+  mutating func visit<Code: RawRepresentable<UInt8> & CaseIterable>(
+    _ name: String, _ value: inout Code
+  ) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in
+      value = try code("number", as: Code.self)
+    }
+  }
+
+  mutating func visit(_ name: String, _ value: inout UnaryFunction?) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in value = try function() }
+  }
+
+  mutating func visit(_ name: String, _ value: inout [UnaryFunction]) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in
+      value = []
+      for _ in 0..<(try count(of: "functions", limit: .max)) {
+        guard let function = try function() else { throw malformed("a function is missing") }
+        value.append(function)
+      }
+    }
+  }
+
+  mutating func visit(_ name: String, _ value: inout OutputEncoding) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in
+      let code = try byte()
+      guard code > 0 else {
+        value = .float32
+        return
+      }
+      guard let elementType = ElementType(rawValue: code) else {
+        throw malformed("element type \(code) is unknown")
+      }
+      value = .quantized(elementType, scale: try float(), zeroPoint: try zeroPoint())
+    }
+  }
+
+  mutating func visitPresence(of name: String, _ isPresent: inout Bool) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in isPresent = try flag() }
+  }
+
+  private mutating func function() throws(QMError) -> UnaryFunction? {
+    let code = try byte()
+    guard code > 0 else { return nil }
+    let count = try byte()
+    var parameters: [Float] = []
+    for _ in 0..<count { parameters.append(try float()) }
+    guard let function = UnaryFunction(code: code - 1, parameters: parameters) else {
+      throw malformed("function \(code - 1) with \(count) parameters is unknown")
+    }
+    return function
+  }
+}

@@ -1,0 +1,76 @@
+import QMTensor
+
+extension Program.Metadata {
+  func encoded() -> [UInt8] {
+    var writer = ByteWriter()
+    writer.string(producer)
+    writer.string(sourceName)
+    writer.varint(sourceDigest.count)
+    writer.append(sourceDigest)
+    writer.entries(recipe)
+    writer.varint(measurements.count)
+    for measurement in measurements {
+      writer.varint(measurement.output)
+      writer.code(measurement.measure)
+      writer.float(measurement.value)
+      writer.varint(measurement.sampleCount)
+    }
+    for keys in [inputKeys, outputKeys] {
+      writer.varint(keys.count)
+      for key in keys { writer.string(key) }
+    }
+    writer.varint(notes.count)
+    for note in notes {
+      writer.code(note.way)
+      writer.string(note.reason)
+    }
+    writer.entries(entries)
+    return writer.bytes
+  }
+
+  init(from reader: inout ByteReader, _ limits: DecodingLimits) throws(QMError) {
+    self.init()
+    producer = try reader.string()
+    sourceName = try reader.string()
+    sourceDigest = Array(try reader.take(reader.count(of: "bytes of a digest", limit: 32)))
+    recipe = try reader.entries(limits)
+    for _ in 0..<(try reader.count(of: "measurements", limit: limits.valueCount, byteCount: 7)) {
+      measurements.append(
+        Measurement(
+          output: try reader.varint(), try reader.code("measure", as: Measure.self),
+          try reader.float(), sampleCount: try reader.varint()))
+    }
+    for _ in 0..<(try reader.count(of: "keys", limit: limits.operandCount)) {
+      inputKeys.append(try reader.string())
+    }
+    for _ in 0..<(try reader.count(of: "keys", limit: limits.operandCount)) {
+      outputKeys.append(try reader.string())
+    }
+    for _ in 0..<(try reader.count(of: "notes", limit: limits.nodeCount, byteCount: 2)) {
+      notes.append(Note(try reader.code("way", as: Way.self), reason: try reader.string()))
+    }
+    entries = try reader.entries(limits)
+  }
+}
+
+extension ByteWriter {
+  fileprivate mutating func entries(_ entries: [Program.Metadata.Entry]) {
+    varint(entries.count)
+    for entry in entries {
+      string(entry.key)
+      string(entry.value)
+    }
+  }
+}
+
+extension ByteReader {
+  fileprivate mutating func entries(_ limits: DecodingLimits) throws(QMError)
+    -> [Program.Metadata.Entry]
+  {
+    var entries: [Program.Metadata.Entry] = []
+    for _ in 0..<(try count(of: "entries", limit: limits.valueCount, byteCount: 2)) {
+      entries.append(Program.Metadata.Entry(try string(), try string()))
+    }
+    return entries
+  }
+}

@@ -1,0 +1,230 @@
+import QMOperations
+import QMTensor
+
+extension Outline {
+  init(decoding container: Container, limits: DecodingLimits) throws(QMError) {
+    func only(_ kind: Container.Kind) throws(QMError) -> Container.Section? {
+      let sections = container.sections.filter { $0.kind == kind }
+      guard sections.count <= 1 else {
+        throw .malformed("\(sections.count) sections of kind \(kind.rawValue), 1 expected")
+      }
+      if let section = sections.first, section.inflatedByteCount > limits.payloadByteCount {
+        throw QMError(
+          .malformed,
+          "a section of \(section.inflatedByteCount) bytes, at most \(limits.payloadByteCount) "
+            + "are accepted", context: [.offset(section.offset)])
+      }
+      return sections.first
+    }
+    func read(
+      _ section: Container.Section, _ what: String,
+      _ body: (inout ByteReader) throws(QMError) -> Void
+    ) throws(QMError) {
+      let inflated = try container.inflated(section)
+      try within(.entry("\(what) at byte \(section.offset)")) { () throws(QMError) in
+        defer { withExtendedLifetime(inflated) {} }
+        var reader = ByteReader(inflated.bytes, limits: limits)
+        try body(&reader)
+        try reader.finish()
+      }
+    }
+    guard let structure = try only(.program) else {
+      throw .malformed("the section with the structure is missing")
+    }
+    try read(structure, "structure") { (reader) throws(QMError) in
+      try decodeStructure(&reader, limits)
+    }
+    if let names = try only(.names) {
+      try read(names, "names") { (reader) throws(QMError) in try decodeNames(&reader) }
+    }
+    if let section = try only(.metadata) {
+      try read(section, "metadata") { (reader) throws(QMError) in
+        metadata = try Program.Metadata(from: &reader, limits)
+      }
+    }
+    try checkData(container, limits)
+  }
+
+  /// The constants that a data section holds, before anything of it is inflated.
+  private func checkData(_ container: Container, _ limits: DecodingLimits) throws(QMError) {
+    let sections = container.sections.filter { $0.kind == .data }
+    guard sections.count == dataSections.count else {
+      throw .malformed(
+        "\(sections.count) sections of data, the structure says \(dataSections.count)")
+    }
+    var byteCounts: [Int] = []
+    for type in constants {
+      byteCounts.append(try Tensor.byteCount(of: type.elementType, type.shape.extents!))
+    }
+    try limits.check(tensorByteCount: byteCounts, fileByteCount: container.byteCount)
+    for (section, data) in zip(sections, dataSections) {
+      let elementType = constants[data.constants[0]].elementType
+      let size = data.constants.reduce(0) { $0 + byteCounts[$1] }
+      let expected = data.layout.byteCount(of: elementType, count: size / elementType.byteCount)
+      guard section.inflatedByteCount == expected else {
+        throw QMError(
+          .malformed,
+          "a section of data inflates to \(section.inflatedByteCount) bytes, its constants need "
+            + "\(expected)", context: [.offset(section.offset)])
+      }
+    }
+  }
+
+  /// The tensors of one data section, which share memory.
+  func tensors(
+    _ data: DataSection, _ section: Container.Section, _ container: Container,
+    with scratch: Container.Scratch
+  ) throws(QMError) -> [(constant: Int, tensor: Tensor)] {
+    let elementType = constants[data.constants[0]].elementType
+    let buffer: Buffer
+    if data.layout == .plain {
+      buffer = try container.inflated(section, with: scratch)
+    } else {
+      let size = data.constants.reduce(0) { $0 + byteCount(ofConstant: $1) }
+      buffer = try Buffer.pages(byteCount: size)
+      var decoder = DataDecoder(
+        data.layout, elementType,
+        into: UnsafeMutableRawBufferPointer(start: buffer.base, count: size))
+      try container.inflate(section, into: scratch.window, with: scratch) {
+        (bytes) throws(QMError) in try decoder.append(bytes)
+      }
+    }
+    var result: [(Int, Tensor)] = []
+    var offset = 0
+    for constant in data.constants {
+      let extents = constants[constant].shape.extents!
+      result.append(
+        (constant, try Tensor(elementType, extents, buffer: buffer, byteOffset: offset)))
+      offset += byteCount(ofConstant: constant)
+    }
+    return result
+  }
+
+  /// Does not overflow once ``checkData(_:_:)`` has passed.
+  private func byteCount(ofConstant constant: Int) -> Int {
+    constants[constant].shape.extents!.reduce(constants[constant].elementType.byteCount, *)
+  }
+
+  // MARK: Structure
+
+  private mutating func decodeStructure(_ reader: inout ByteReader, _ limits: DecodingLimits)
+    throws(QMError)
+  {
+    var axisNames = [""]
+    for _ in 0..<(try reader.count(of: "names of axes", limit: limits.valueCount)) {
+      axisNames.append(try reader.string())
+    }
+    guard Set(axisNames).count == axisNames.count else {
+      throw reader.malformed("two free axes have one name, or one has none")
+    }
+
+    for index in 0..<(try reader.count(of: "inputs", limit: limits.operandCount)) {
+      let name = try reader.string()
+      values.append(Program.Value(try reader.type(axisNames, limits), name: name))
+      inputs.append(index)
+    }
+
+    let constantCount = try reader.count(
+      of: "constants", limit: limits.valueCount - values.count, byteCount: 3)
+    for index in 0..<constantCount {
+      let type = try reader.type(axisNames, limits)
+      guard type.shape.extents != nil else {
+        throw reader.malformed("constant \(index) has a free axis")
+      }
+      constants.append(type)
+      values.append(Program.Value(type, constant: index))
+    }
+    try decodeDataSections(&reader)
+    try decodeNodes(&reader, axisNames, limits)
+
+    for _ in 0..<(try reader.count(of: "outputs", limit: limits.operandCount, byteCount: 2)) {
+      let name = try reader.string()
+      let value = try reader.varint()
+      guard values.indices.contains(value) else {
+        throw reader.malformed("output is value \(value), there are \(values.count)")
+      }
+      outputs.append(Program.Output(name: name, value: value))
+    }
+  }
+
+  private mutating func decodeDataSections(_ reader: inout ByteReader) throws(QMError) {
+    var isPlaced = [Bool](repeating: false, count: constants.count)
+    for _ in 0..<(try reader.count(of: "sections of data", limit: constants.count, byteCount: 3)) {
+      let layout = try reader.layout()
+      let count = try reader.count(of: "constants", limit: constants.count)
+      var members: [Int] = []
+      var next = 0
+      for _ in 0..<count {
+        let gap = try reader.varint()
+        guard gap < constants.count - next else {
+          throw reader.malformed("constant \(next) + \(gap), there are \(constants.count)")
+        }
+        let constant = next + gap
+        guard !isPlaced[constant] else {
+          throw reader.malformed("constant \(constant) lies in two sections")
+        }
+        isPlaced[constant] = true
+        members.append(constant)
+        next = constant + 1
+      }
+      guard let first = members.first else { throw reader.malformed("a section of no constants") }
+      let elementType = constants[first].elementType
+      guard layout.admits(elementType),
+        members.allSatisfy({ constants[$0].elementType == elementType })
+      else {
+        throw reader.malformed("the element types of a section differ, or do not fit its layout")
+      }
+      dataSections.append(DataSection(layout: layout, constants: members))
+    }
+    guard let missing = isPlaced.firstIndex(of: false) else { return }
+    throw reader.malformed("constant \(missing) lies in no section")
+  }
+
+  private mutating func decodeNodes(
+    _ reader: inout ByteReader, _ axisNames: [String], _ limits: DecodingLimits
+  ) throws(QMError) {
+    let nodeCount = try reader.count(of: "nodes", limit: limits.nodeCount, byteCount: 3)
+    nodes.reserveCapacity(nodeCount)
+    var nextConstant = inputs.count
+    for index in 0..<nodeCount {
+      let opcode = try reader.code("operation", as: Opcode.self)
+      let operation = try within(.node(name: "", operation: "\(opcode)")) {
+        () throws(QMError) in try Operation(opcode, visitedBy: &reader)
+      }
+      let nextValue = values.count
+      var operands: [Int?] = []
+      for _ in 0..<(try reader.count(of: "operands", limit: limits.operandCount)) {
+        let reference = try reader.varint()
+        switch reference {
+        case 0: operands.append(nil)
+        case 1:
+          guard nextConstant < inputs.count + constants.count else {
+            throw reader.malformed("node \(index) reads one constant more than there are")
+          }
+          operands.append(nextConstant)
+          nextConstant += 1
+        default:
+          let distance = reference - 1
+          guard distance <= nextValue else {
+            throw reader.malformed("node \(index) reads \(distance) values back of \(nextValue)")
+          }
+          operands.append(nextValue - distance)
+        }
+      }
+      let outputCount = try reader.count(
+        of: "outputs", limit: min(limits.operandCount, limits.valueCount - values.count),
+        byteCount: 3)
+      for _ in 0..<outputCount { values.append(Program.Value(try reader.type(axisNames, limits))) }
+      nodes.append(
+        Program.Node(
+          operation, inputs: operands, outputs: Array(nextValue..<nextValue + outputCount)))
+    }
+  }
+
+  private mutating func decodeNames(_ reader: inout ByteReader) throws(QMError) {
+    for index in values.indices.dropFirst(inputs.count) {
+      values[index].name = try reader.string()
+    }
+    for index in nodes.indices { nodes[index].name = try reader.string() }
+  }
+}

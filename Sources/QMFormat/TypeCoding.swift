@@ -1,0 +1,117 @@
+import QMOperations
+import QMTensor
+
+// Types of values, and layouts of their elements, as a structure holds them.
+
+extension ByteWriter {
+  mutating func type(_ type: ValueType, _ axisNumbers: [String: Int]) {
+    code(type.elementType)
+    switch type.quantization {
+    case .none: byte(0)
+    case .fixed(let scale, let zeroPoint):
+      byte(1)
+      float(scale)
+      signed(Int(zeroPoint))
+    case .dynamic(let axes):
+      byte(2)
+      varint(axes)
+    case .weights(let bits, let granularity):
+      byte(3)
+      byte(UInt8(bits.bits))
+      switch granularity {
+      case .perTensor: byte(0)
+      case .perChannel(let axis):
+        byte(1)
+        varint(axis)
+      case .perGroup(let axis, let size):
+        byte(2)
+        varint(axis)
+        varint(size)
+      }
+    }
+    varint(type.shape.rank)
+    for axis in type.shape.axes {
+      switch axis {
+      case .fixed(let extent): varint(2 * extent)
+      case .free(let name): varint(2 * (axisNumbers[name] ?? 0) + 1)
+      }
+    }
+  }
+
+  mutating func layout(_ layout: DataLayout) {
+    byte(layout.number)
+    switch layout {
+    case .plain, .planes, .planeDifferences: break
+    case .bits(let width): byte(UInt8(width.bits))
+    case .digits(let radix, let minimum):
+      byte(UInt8(radix))
+      signed(minimum)
+    }
+  }
+}
+
+extension ByteReader {
+  mutating func type(_ axisNames: [String], _ limits: DecodingLimits) throws(QMError)
+    -> ValueType
+  {
+    let elementType = try code("element type", as: ElementType.self)
+    let quantization = try quantization()
+    var axes: [Shape.Axis] = []
+    for _ in 0..<(try count(of: "axes", limit: limits.rank)) {
+      let number = try varint()
+      if number & 1 == 0 {
+        axes.append(.fixed(number >> 1))
+      } else {
+        guard number >> 1 < axisNames.count else {
+          throw malformed("the name of a free axis is number \(number >> 1), too many")
+        }
+        axes.append(.free(axisNames[number >> 1]))
+      }
+    }
+    return ValueType(elementType, Shape(axes), quantization)
+  }
+
+  private mutating func quantization() throws(QMError) -> Quantization {
+    switch try byte() {
+    case 0: return .none
+    case 1: return .fixed(scale: try float(), zeroPoint: try zeroPoint())
+    case 2: return .dynamic(axes: try varint())
+    case 3: return .weights(bits: try width(), granularity: try granularity())
+    case let kind: throw malformed("quantization \(kind) is unknown")
+    }
+  }
+
+  private mutating func width() throws(QMError) -> BitWidth {
+    let bits = try byte()
+    guard let width = BitWidth(Int(bits)) else {
+      throw malformed("codes have 2 to 8 bits, found \(bits)")
+    }
+    return width
+  }
+
+  private mutating func granularity() throws(QMError) -> Granularity {
+    switch try byte() {
+    case 0: return .perTensor
+    case 1: return .perChannel(axis: try varint())
+    case 2: return .perGroup(axis: try varint(), size: try varint())
+    case let kind: throw malformed("granularity \(kind) is unknown")
+    }
+  }
+
+  mutating func layout() throws(QMError) -> DataLayout {
+    switch try byte() {
+    case 0: return .plain
+    case 1: return .bits(try width())
+    case 2:
+      let radix = Int(try byte())
+      let minimum = try signed()
+      guard DataLayout.radixes.contains(radix), minimum >= -128, minimum + radix - 1 <= 127 else {
+        throw malformed("digits of radix \(radix) from \(minimum) on are no int8 codes")
+      }
+      return .digits(radix: radix, minimum: minimum)
+    case 3: return .planes
+    case 4: return .planeDifferences
+    case let number: throw malformed("layout \(number) is unknown")
+    }
+  }
+}

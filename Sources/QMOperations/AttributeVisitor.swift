@@ -1,0 +1,174 @@
+import QMTensor
+
+/// Something that goes through the attributes of an operation, each with its name, in the order
+/// in which a file holds them.
+///
+/// Each operation lists its attributes once, in
+/// ``OperationProtocol/visitAttributes(_:)``. A visitor may leave a value as it is (it writes,
+/// checks or describes it) or replace it (it reads a file). So one list serves all.
+public protocol AttributeVisitor {
+  mutating func visit(_ name: String, _ value: inout Bool) throws(QMError)
+
+  /// An integer of 32 bits with a sign.
+  mutating func visit(_ name: String, _ value: inout Int) throws(QMError)
+
+  /// Integers of 32 bits with a sign, any number of them.
+  mutating func visit(_ name: String, _ value: inout [Int]) throws(QMError)
+
+  /// A float32 that is not NaN.
+  mutating func visit(_ name: String, _ value: inout Float) throws(QMError)
+
+  /// One of a few cases. The raw value is its number in files.
+  mutating func visit<Code: RawRepresentable<UInt8> & CaseIterable>(
+    _ name: String, _ value: inout Code
+  ) throws(QMError)
+
+  mutating func visit(_ name: String, _ value: inout UnaryFunction?) throws(QMError)
+
+  mutating func visit(_ name: String, _ value: inout [UnaryFunction]) throws(QMError)
+
+  /// How an operation stores its result. A scale and zero point follow the rules of codes.
+  mutating func visit(_ name: String, _ value: inout OutputEncoding) throws(QMError)
+
+  /// Whether the attribute `name`, which is visited next where it is so, is present.
+  mutating func visitPresence(of name: String, _ isPresent: inout Bool) throws(QMError)
+
+  /// An error that says where the visitor is, as far as it knows.
+  func malformed(_ message: String) -> QMError
+}
+
+extension AttributeVisitor {
+  mutating func visit(_ name: String, _ value: inout Int32) throws(QMError) {
+    var integer = Int(value)
+    try visit(name, &integer)
+    value = Int32(truncatingIfNeeded: integer)
+  }
+
+  mutating func visit(_ name: String, _ value: inout UnaryFunction) throws(QMError) {
+    var function: UnaryFunction? = value
+    try visit(name, &function)
+    guard let function else {
+      throw malformed("a function is missing").within(.attribute(name))
+    }
+    value = function
+  }
+
+  mutating func visit(_ name: String, _ value: inout Int?) throws(QMError) {
+    guard try isPresent(name, &value, placeholder: 0) else { return }
+    try visit(name, &value!)
+  }
+
+  mutating func visit(_ name: String, _ value: inout [Int]?) throws(QMError) {
+    guard try isPresent(name, &value, placeholder: []) else { return }
+    try visit(name, &value!)
+  }
+
+  mutating func visit(_ name: String, _ value: inout Float?) throws(QMError) {
+    guard try isPresent(name, &value, placeholder: 0) else { return }
+    try visit(name, &value!)
+  }
+
+  /// Whether `value` is present; if the visitor says so and it was not, it becomes `placeholder`.
+  private mutating func isPresent<Value>(
+    _ name: String, _ value: inout Value?, placeholder: Value
+  ) throws(QMError) -> Bool {
+    var isPresent = value != nil
+    try visitPresence(of: name, &isPresent)
+    value = isPresent ? value ?? placeholder : nil
+    return isPresent
+  }
+}
+
+extension OperationProtocol {
+  /// - Throws: `malformed` if an attribute breaks the bounds of its kind: an integer is beyond 32
+  ///   bits, a number is NaN, or a scale or zero point is none for its codes.
+  public func checkAttributes() throws(QMError) {
+    var operation = self
+    var check = AttributeCheck()
+    try operation.visitAttributes(&check)
+  }
+
+  /// The attributes for people, in one line: `axis 1, output int8 …`. Absent ones are left out.
+  public var attributeText: String {
+    var operation = self
+    var text = AttributeText()
+    // It throws nothing of its own, and what the operation throws says that the list ends here.
+    try? operation.visitAttributes(&text)
+    return text.parts.joined(separator: ", ")
+  }
+}
+
+private struct AttributeCheck: AttributeVisitor {
+  func visit(_ name: String, _ value: inout Bool) {}
+
+  func visit(_ name: String, _ value: inout Int) throws(QMError) {
+    guard Int32(exactly: value) != nil else {
+      throw malformed("\(value) is beyond 32 bits").within(.attribute(name))
+    }
+  }
+
+  func visit(_ name: String, _ value: inout [Int]) throws(QMError) {
+    for var number in value { try visit(name, &number) }
+  }
+
+  func visit(_ name: String, _ value: inout Float) throws(QMError) {
+    guard !value.isNaN else { throw malformed("not a number").within(.attribute(name)) }
+  }
+
+  func visit<Code: RawRepresentable<UInt8> & CaseIterable>(
+    _ name: String, _ value: inout Code
+  ) {}
+
+  func visit(_ name: String, _ value: inout UnaryFunction?) throws(QMError) {
+    for var parameter in value?.parameters ?? [] { try visit(name, &parameter) }
+  }
+
+  func visit(_ name: String, _ value: inout [UnaryFunction]) throws(QMError) {
+    for function in value {
+      for var parameter in function.parameters { try visit(name, &parameter) }
+    }
+  }
+
+  func visit(_ name: String, _ value: inout OutputEncoding) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in try value.check() }
+  }
+
+  func visitPresence(of name: String, _ isPresent: inout Bool) {}
+
+  func malformed(_ message: String) -> QMError { .malformed(message) }
+}
+
+private struct AttributeText: AttributeVisitor {
+  var parts: [String] = []
+
+  private mutating func add(_ name: String, _ value: some Any) { parts.append("\(name) \(value)") }
+
+  mutating func visit(_ name: String, _ value: inout Bool) { add(name, value) }
+  mutating func visit(_ name: String, _ value: inout Int) { add(name, value) }
+  mutating func visit(_ name: String, _ value: inout [Int]) { add(name, value) }
+  mutating func visit(_ name: String, _ value: inout Float) { add(name, value) }
+
+  mutating func visit<Code: RawRepresentable<UInt8> & CaseIterable>(
+    _ name: String, _ value: inout Code
+  ) {
+    add(name, value)
+  }
+
+  mutating func visit(_ name: String, _ value: inout UnaryFunction?) {
+    if let function = value { add(name, function) }
+  }
+
+  mutating func visit(_ name: String, _ value: inout [UnaryFunction]) { add(name, value) }
+
+  mutating func visit(_ name: String, _ value: inout OutputEncoding) {
+    switch value {
+    case .float32: add(name, ElementType.float32)
+    case .quantized(let elementType, let scale, let zeroPoint):
+      add(name, "\(elementType), scale \(scale), zero point \(zeroPoint)")
+    }
+  }
+
+  func visitPresence(of name: String, _ isPresent: inout Bool) {}
+
+  func malformed(_ message: String) -> QMError { .malformed(message) }
+}

@@ -1,0 +1,73 @@
+import CQMKernels
+import QMTensor
+
+/// int8 codes → int8 codes by a table: `output[i] = table[input[i] + 128]`.
+/// Inputs: codes with fixed quantization; 256 int8 entries, of code −128 first.
+public struct Table: IntegerOperation {
+  public static let name = "Table"
+  /// Meaning of the entries.
+  public var scale: Float
+  public var zeroPoint: Int32
+
+  public init(scale: Float, zeroPoint: Int32) {
+    self.scale = scale
+    self.zeroPoint = zeroPoint
+  }
+
+  public static let placeholder = Table(scale: 1, zeroPoint: 0)
+
+  public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
+    try visitor.visit("scale", &scale)
+    try visitor.visit("zero point", &zeroPoint)
+  }
+}
+
+extension Table {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  /// It is what lowering makes of a Unary between codes: no float operation has this form.
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+}
+
+extension Table {
+  public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
+    let input = try required(0, of: operands).type
+    let table = try required(1, of: operands).type
+    guard case .fixed = input.quantization, input.elementType == .int8 else {
+      throw .malformed("a table takes int8 codes with fixed quantization, found \(input)")
+    }
+    try input.checkGridIfFixed()
+    guard table.elementType == .int8, table.shape.extents == [256] else {
+      throw .malformed("a table has 256 int8 entries, found \(table)")
+    }
+    try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+    return [ValueType(.int8, input.shape, .fixed(scale: scale, zeroPoint: zeroPoint))]
+  }
+
+  public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
+    let input = inputs[0]!.elements(as: Int8.self)
+    let table = inputs[1]!.elements(as: Int8.self)
+    let output = outputs[0].elements(as: Int8.self)
+    for index in input.indices { output[index] = table[Int(input[index]) + 128] }
+  }
+
+  public func kernel(
+    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    guard let set = kernels.instructionSet else { return nil }
+    let kernel = qm_quantize_for(set).table!
+    let count = try outputs[0].concreteExtents().reduce(1, *)
+    return Kernel(name: "table \(kernels)") { memory in
+      let source = memory.inputs[0]!.assumingMemoryBound(to: Int8.self)
+      let table = memory.inputs[1]!.assumingMemoryBound(to: Int8.self)
+      let target = memory.outputs[0]!.assumingMemoryBound(to: Int8.self)
+      forEachChunk(of: count, on: memory.threads) { start, count in
+        kernel(table, source + start, target + start, Int64(count))
+      }
+    }
+  }
+}
