@@ -18,7 +18,7 @@ public struct Graph: Sendable {
     /// The elements, where the value is a constant.
     public let constant: Tensor?
     /// Codes that stand for exactly these elements, where the network came with them.
-    public let codes: Plan.Weights?
+    public let codes: QuantizedTensor?
   }
 
   public struct Node: Sendable {
@@ -48,6 +48,9 @@ public struct Graph: Sendable {
   /// Of names that were taken: where the search for a free one goes on.
   private var nextNumbers: [String: Int] = [:]
 
+  /// Which graph this is, by its structure. Graphs that are built alike have equal identities.
+  public private(set) var identity = Identity()
+
   public init() {}
 
   public subscript(id: ValueID) -> Value { values[id.index] }
@@ -60,6 +63,7 @@ public struct Graph: Sendable {
     }
     let id = add(Value(name: name, type: type, constant: nil, codes: nil))
     inputs.append(id)
+    identity.add("input")
     return id
   }
 
@@ -67,7 +71,7 @@ public struct Graph: Sendable {
   /// - Parameter codes: that stand for exactly these numbers, if the constant came with them.
   public mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
-    codes: Plan.Weights? = nil
+    codes: QuantizedTensor? = nil
   ) -> ValueID {
     let type = ValueType(tensor.elementType, Shape(tensor.shape), quantization)
     return add(Value(name: uniqueName(name), type: type, constant: tensor, codes: codes))
@@ -93,6 +97,8 @@ public struct Graph: Sendable {
         add(Value(name: uniqueName(proposal), type: type, constant: nil, codes: nil)))
     }
     nodes.append(Node(operation: operation, name: name, inputs: inputs, outputs: outputs))
+    identity.add(operation.name)
+    for input in inputs { identity.add(input?.index ?? -1) }
     return outputs
   }
 
@@ -108,6 +114,8 @@ public struct Graph: Sendable {
       throw .malformed("two outputs are named '\(name.abbreviated)'")
     }
     outputs.append(Output(name: name, value: value))
+    identity.add(name)
+    identity.add(value.index)
   }
 
   /// A name that no value has: `proposal`, or `proposal~2`, `proposal~3`, ….
@@ -121,7 +129,35 @@ public struct Graph: Sendable {
 
   private mutating func add(_ value: Value) -> ValueID {
     names.insert(value.name)
+    identity.add(value.name)
     values.append(value)
     return ValueID(values.count - 1)
+  }
+}
+
+extension Graph {
+  /// A graph's structure as a number: its nodes, their operands, the names of its values. Equal in
+  /// every process, so that what is kept of a graph can say which one it speaks of.
+  ///
+  /// Elements of constants have no part in it: training changes weights, and the graph stays.
+  public struct Identity: Hashable, Sendable, Codable {
+    /// FNV-1a of 64 bits.
+    private var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    fileprivate mutating func add(_ name: String) {
+      for byte in name.utf8 { add(byte) }
+      // No UTF-8 text has this byte: two names in a row are not one.
+      add(0xff)
+    }
+
+    fileprivate mutating func add(_ number: Int) {
+      for shift in stride(from: 0, to: Int.bitWidth, by: 8) {
+        add(UInt8(truncatingIfNeeded: number >> shift))
+      }
+    }
+
+    private mutating func add(_ byte: UInt8) {
+      hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+    }
   }
 }

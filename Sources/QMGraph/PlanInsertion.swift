@@ -13,7 +13,10 @@ extension Graph {
   /// - A node that is to run in float32 reads everything unrounded.
   /// - A dynamic activation is rounded in front of the products that read it: per row of a matrix
   ///   product, per sample of a convolution.
+  ///
+  /// - Throws: `usage` if the plan was made for another graph.
   public func inserting(_ plan: Plan) throws(QMError) -> Graph {
+    try plan.requireMade(for: self)
     var insertion = PlanInsertion(rewriter: try Rewriter(self), plan: plan)
     for input in inputs { try insertion.round(input) }
     for (index, node) in nodes.enumerated() { try insertion.rewrite(node, at: index) }
@@ -126,8 +129,7 @@ private struct PlanInsertion {
     guard let weights = plan.weights[value] else { return rewriter.value(value) }
     let name = rewriter.source[value].name
     let codes = rewriter.addConstant(
-      name: name, weights.codes,
-      .weights(bits: weights.bits, granularity: weights.granularity))
+      name: name, weights.codes, weights.quantization)
     let scales = rewriter.addConstant(name: name + ".scales", weights.scales)
     let new = try rewriter.append(
       .dequantize(Dequantize()), name: name + ".dequantized", [codes, scales])[0]

@@ -119,7 +119,7 @@ public struct Conversion: Sendable {
         measured = candidates[isBetter ? 1 : 0]
       }
     }
-    plan.absorb(graph)
+    try plan.absorb(graph)
     self.plan = plan
     let kept = Conversion.kept(by: plan, in: graph)
     self.kept = kept

@@ -91,9 +91,9 @@ public struct Planner {
 
   /// - Parameter rounded: weights as another plan of the same graph and recipe has them.
   func plan(
-    with statistics: Statistics, rounded known: [Graph.ValueID: Plan.Weights]
+    with statistics: Statistics, rounded known: [Graph.ValueID: QuantizedTensor]
   ) throws(QMError) -> Plan {
-    var plan = Plan()
+    var plan = Plan(for: graph)
     plan.weights = known
     guard case .codes(let bits) = recipe.weights else { return plan }
     plan.floatNodes = floatNodes

@@ -64,7 +64,7 @@ import Testing
   @Test(arguments: ["quantized_uint8", "quantized_int8_per_tensor"])
   func codesOfTheFileStay(name: String) throws {
     let graph = try DefaultPasses.run(on: read(name, ONNXChanges()))
-    var plan = Plan()
+    var plan = Plan(for: graph)
     var products = 0
     for node in graph.nodes {
       switch node.operation {
@@ -79,7 +79,7 @@ import Testing
       plan.weights[weights] = codes
     }
     #expect(products == 3)
-    plan.absorb(graph)
+    try plan.absorb(graph)
     let lowered = try graph.inserting(plan).lowered()
     for node in lowered.nodes {
       switch node.operation {

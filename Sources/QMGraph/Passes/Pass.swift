@@ -103,7 +103,7 @@ struct Rewriter {
 
   mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
-    codes: Plan.Weights? = nil
+    codes: QuantizedTensor? = nil
   ) -> Graph.ValueID {
     graph.addConstant(name: name, tensor, quantization, codes: codes)
   }
