@@ -61,8 +61,7 @@ import Testing
     _ = try session.run(
       withNoise(samples.inputs(of: 0)),
       observing: { (value, view) throws(QMError) in
-        let bytes = UnsafeRawBufferPointer(start: view.base, count: view.byteCount)
-        seen[value] = try Tensor(view.elementType, view.shape, buffer: Buffer.copying(bytes))
+        seen[value] = try Tensor(view.elementType, view.shape, buffer: Buffer.copying(view.bytes))
       })
     var compared = 0
     for node in program.nodes {
@@ -72,7 +71,8 @@ import Testing
       else { continue }
       var inputs: [Tensor?] = []
       for (position, input) in node.inputs.enumerated() {
-        inputs.append(try input.flatMap { try realInput($0, at: position, of: node, program, seen) })
+        inputs.append(
+          try input.flatMap { try realInput($0, at: position, of: node, program, seen) })
       }
       let real = try #require(try twin.evaluate(inputs).first)
       let simulated = try Operation.quantize(
