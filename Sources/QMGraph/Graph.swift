@@ -19,6 +19,19 @@ public struct Graph: Sendable {
     public let constant: Tensor?
     /// Codes that stand for exactly these elements, where the network came with them.
     public let codes: QuantizedTensor?
+    /// Whether training may change the constant, so that no exact pass may rely on its elements.
+    public let isParameter: Bool
+
+    init(
+      name: String, type: ValueType, constant: Tensor? = nil, codes: QuantizedTensor? = nil,
+      isParameter: Bool = false
+    ) {
+      self.name = name
+      self.type = type
+      self.constant = constant
+      self.codes = codes
+      self.isParameter = isParameter
+    }
   }
 
   public struct Node: Sendable {
@@ -61,7 +74,7 @@ public struct Graph: Sendable {
     guard !names.contains(name) else {
       throw .malformed("two values are named '\(name.abbreviated)'")
     }
-    let id = add(Value(name: name, type: type, constant: nil, codes: nil))
+    let id = add(Value(name: name, type: type))
     inputs.append(id)
     identity.add("input")
     return id
@@ -71,10 +84,13 @@ public struct Graph: Sendable {
   /// - Parameter codes: that stand for exactly these numbers, if the constant came with them.
   public mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
-    codes: QuantizedTensor? = nil
+    codes: QuantizedTensor? = nil, isParameter: Bool = false
   ) -> ValueID {
     let type = ValueType(tensor.elementType, Shape(tensor.shape), quantization)
-    return add(Value(name: uniqueName(name), type: type, constant: tensor, codes: codes))
+    return add(
+      Value(
+        name: uniqueName(name), type: type, constant: tensor, codes: codes,
+        isParameter: isParameter))
   }
 
   /// Adds a node behind all others.
@@ -94,7 +110,7 @@ public struct Graph: Sendable {
       let given = index < outputNames.count ? outputNames[index] : ""
       let proposal = given.isEmpty ? (index == 0 ? name : "\(name):\(index)") : given
       outputs.append(
-        add(Value(name: uniqueName(proposal), type: type, constant: nil, codes: nil)))
+        add(Value(name: uniqueName(proposal), type: type)))
     }
     nodes.append(Node(operation: operation, name: name, inputs: inputs, outputs: outputs))
     identity.add(operation.name)
@@ -114,8 +130,14 @@ public struct Graph: Sendable {
       throw .malformed("two outputs are named '\(name.abbreviated)'")
     }
     outputs.append(Output(name: name, value: value))
-    identity.add(name)
-    identity.add(value.index)
+  }
+
+  private mutating func setConstant(
+    of id: ValueID, _ tensor: Tensor, codes: QuantizedTensor?, isParameter: Bool
+  ) {
+    values[id.index] = Value(
+      name: self[id].name, type: self[id].type, constant: tensor, codes: codes,
+      isParameter: isParameter)
   }
 
   /// A name that no value has: `proposal`, or `proposal~2`, `proposal~3`, ….
@@ -135,11 +157,49 @@ public struct Graph: Sendable {
   }
 }
 
+// MARK: Parameters
+
+extension Graph {
+  /// The values that training may change, in their order.
+  public var parameters: [ValueID] {
+    values.indices.map { ValueID($0) }.filter { self[$0].isParameter }
+  }
+
+  /// Makes a constant a parameter, which training may change.
+  /// - Throws: `usage` unless the value is a float32 constant.
+  public mutating func makeParameter(_ id: ValueID) throws(QMError) {
+    guard let constant = self[id].constant, constant.elementType == .float32 else {
+      throw .usage("value '\(self[id].name.abbreviated)' is no float32 constant")
+    }
+    setConstant(of: id, constant, codes: self[id].codes, isParameter: true)
+  }
+
+  /// Gives a parameter other elements. Codes that stood for the old ones are forgotten.
+  /// - Throws: `usage` unless the value is a parameter of the tensor's type and shape.
+  public mutating func setParameter(_ id: ValueID, to tensor: Tensor) throws(QMError) {
+    guard self[id].isParameter, self[id].type == tensor.type else {
+      throw .usage("value '\(self[id].name.abbreviated)' is no parameter of type \(tensor.type)")
+    }
+    setConstant(of: id, tensor, codes: nil, isParameter: true)
+  }
+
+  /// The graph with constants in the place of its parameters.
+  func withoutParameters() -> Graph {
+    var graph = self
+    for id in parameters {
+      guard let constant = self[id].constant else { continue }
+      graph.setConstant(of: id, constant, codes: self[id].codes, isParameter: false)
+    }
+    return graph
+  }
+}
+
 extension Graph {
   /// A graph's structure as a number: its nodes, their operands, the names of its values. Equal in
   /// every process, so that what is kept of a graph can say which one it speaks of.
   ///
-  /// Elements of constants have no part in it: training changes weights, and the graph stays.
+  /// Elements of constants have no part in it: training changes weights, and the graph stays. Nor
+  /// does what leaves the graph.
   public struct Identity: Hashable, Sendable, Codable {
     /// FNV-1a of 64 bits.
     private var hash: UInt64 = 0xcbf2_9ce4_8422_2325

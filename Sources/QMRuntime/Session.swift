@@ -122,17 +122,21 @@ public final class Session: @unchecked Sendable {
     case .none: try execute(plan)
     case .timer(let timer): try execute(plan, timer: timer)
     case .observer(let observer):
-      try execute(plan) { (value) throws(QMError) in
-        guard let view = plan.view(of: value, inputs: addresses) else { return }
-        try observer(value, ValueView(view))
-      }
+      try execute(
+        plan,
+        visit: { (value) throws(QMError) in
+          guard let view = plan.view(of: value, inputs: addresses) else { return }
+          try observer(value, ValueView(view))
+        })
     case .intercept(let intercept):
-      try execute(plan) { (value) throws(QMError) in
-        guard intercept.values.contains(value), !plan.isConstant(value),
-          let view = plan.view(of: value, inputs: addresses)
-        else { return }
-        try intercept.body(value, view)
-      }
+      try execute(
+        plan,
+        visit: { (value) throws(QMError) in
+          guard intercept.values.contains(value), !plan.isConstant(value),
+            let view = plan.view(of: value, inputs: addresses)
+          else { return }
+          try intercept.body(value, view)
+        })
     }
     return try outputs(of: plan, in: buffers, inputs: addresses)
   }

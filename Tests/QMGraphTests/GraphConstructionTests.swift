@@ -35,7 +35,8 @@ import Testing
     var construction = makeConstruction()
     let x = try construction.addInput(name: "x", ValueType(.float32, [.free("n"), 3, 4]))
     func append(
-      _ operation: Operation, _ inputs: [GraphConstruction.Value?], _ type: ElementType, _ name: String
+      _ operation: Operation, _ inputs: [GraphConstruction.Value?], _ type: ElementType,
+      _ name: String
     ) throws -> GraphConstruction.Value {
       let places = try construction.append(operation, name: name, inputs, outputNames: [name])
       return GraphConstruction.Value(place: places[0], type: type)

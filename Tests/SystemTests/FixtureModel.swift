@@ -40,4 +40,16 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
       graph(), recipe: Recipe(weights: .codes(width), activations: activations),
       samples: samples("calib", limit: 8), options: options)
   }
+
+  /// The first sample with a little noise, so that a plain background, where every position holds the
+  /// same number, does not count one rounding many times.
+  func noisyInputs() throws -> [String: Tensor] {
+    var generator = SeededGenerator(seed: 17)
+    return try samples("calib", limit: 1).inputs(of: 0).mapValues { tensor in
+      let elements = tensor.elements(as: Float.self)
+      let width = (elements.map(abs).max() ?? 0) / 16
+      return try Tensor(
+        tensor.shape, elements.map { $0 + Float.random(in: -width...width, using: &generator) })
+    }
+  }
 }
