@@ -35,7 +35,7 @@ public struct InspectCommand: ParsableCommand {
   private static func work(_ program: Program) throws(QMError) -> Work? {
     let model = try Model(program, options: Model.Options(runByteLimit: 1 << 30))
     guard let inputs = try? SeededInputs(model).tensors(seed: 0) else { return nil }
-    return try Work(Session(model), inputs)
+    return try Work(of: program, Session(model), inputs)
   }
 
   private func show(_ report: InspectionReport, _ console: Console) {

@@ -87,7 +87,7 @@ public struct RunCommand: ParsableCommand {
     var report = RunReport(
       model: model, threads: machine.threads, kernels: machine.kernels.rawValue)
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: network.program, limit: limitSamples)
+      try Samples.open(path, for: network.signature, limit: limitSamples)
     }
     if let folder, output != nil || digest || labels != nil {
       try goOver(folder, network, &report, console)
@@ -186,9 +186,10 @@ public struct RunCommand: ParsableCommand {
     _ network: Model, _ inputs: [String: Tensor], _ console: Console
   ) throws(QMError) -> [RunReport.ProfileEntry] {
     let session = Session(network)
-    var warmUp = Profile(network.program)
+    let program = try Network.program(path: model)
+    var warmUp = Profile(program)
     for _ in 0..<3 { try warmUp.run(session, inputs) }
-    var profile = Profile(network.program)
+    var profile = Profile(program)
     let runs = max(benchmark ?? 20, 1)
     for run in 0..<runs {
       try profile.run(session, inputs)

@@ -2,6 +2,7 @@ import QMFormat
 import QMGraph
 import QMNumPy
 import QMONNX
+import QMRuntime
 import QMTensor
 
 /// Opens samples in whichever of their forms they are: a folder of `.npy` or `.npz` files, ONNX's
@@ -39,5 +40,13 @@ enum Samples {
       SampleInput(program.values[$0].name, program.values[$0].type)
     }
     return try open(path, inputs: inputs, outputs: program.outputs.map(\.name), limit: limit)
+  }
+
+  static func open(
+    _ path: String, for signature: Model.Signature, limit: Int?
+  ) throws(QMError) -> any SampleSource {
+    try open(
+      path, inputs: signature.inputs.map { SampleInput($0.name, $0.type) },
+      outputs: signature.outputs.map(\.name), limit: limit)
   }
 }

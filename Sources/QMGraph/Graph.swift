@@ -18,7 +18,20 @@ public struct Graph: Sendable {
     /// The elements, where the value is a constant.
     public let constant: Tensor?
     /// Codes that stand for exactly these elements, where the network came with them.
-    public let codes: Plan.Weights?
+    public let codes: QuantizedTensor?
+    /// Whether training may change the constant, so that no exact pass may rely on its elements.
+    public let isParameter: Bool
+
+    init(
+      name: String, type: ValueType, constant: Tensor? = nil, codes: QuantizedTensor? = nil,
+      isParameter: Bool = false
+    ) {
+      self.name = name
+      self.type = type
+      self.constant = constant
+      self.codes = codes
+      self.isParameter = isParameter
+    }
   }
 
   public struct Node: Sendable {
@@ -48,6 +61,9 @@ public struct Graph: Sendable {
   /// Of names that were taken: where the search for a free one goes on.
   private var nextNumbers: [String: Int] = [:]
 
+  /// Which graph this is, by its structure. Graphs that are built alike have equal identities.
+  public private(set) var identity = Identity()
+
   public init() {}
 
   public subscript(id: ValueID) -> Value { values[id.index] }
@@ -58,8 +74,9 @@ public struct Graph: Sendable {
     guard !names.contains(name) else {
       throw .malformed("two values are named '\(name.abbreviated)'")
     }
-    let id = add(Value(name: name, type: type, constant: nil, codes: nil))
+    let id = add(Value(name: name, type: type))
     inputs.append(id)
+    identity.add("input")
     return id
   }
 
@@ -67,10 +84,13 @@ public struct Graph: Sendable {
   /// - Parameter codes: that stand for exactly these numbers, if the constant came with them.
   public mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
-    codes: Plan.Weights? = nil
+    codes: QuantizedTensor? = nil, isParameter: Bool = false
   ) -> ValueID {
     let type = ValueType(tensor.elementType, Shape(tensor.shape), quantization)
-    return add(Value(name: uniqueName(name), type: type, constant: tensor, codes: codes))
+    return add(
+      Value(
+        name: uniqueName(name), type: type, constant: tensor, codes: codes,
+        isParameter: isParameter))
   }
 
   /// What is known of the inputs of a node.
@@ -93,9 +113,11 @@ public struct Graph: Sendable {
       let given = index < outputNames.count ? outputNames[index] : ""
       let proposal = given.isEmpty ? (index == 0 ? name : "\(name):\(index)") : given
       outputs.append(
-        add(Value(name: uniqueName(proposal), type: type, constant: nil, codes: nil)))
+        add(Value(name: uniqueName(proposal), type: type)))
     }
     nodes.append(Node(operation: operation, name: name, inputs: inputs, outputs: outputs))
+    identity.add(operation.name)
+    for input in inputs { identity.add(input?.index ?? -1) }
     return outputs
   }
 
@@ -113,6 +135,14 @@ public struct Graph: Sendable {
     outputs.append(Output(name: name, value: value))
   }
 
+  private mutating func setConstant(
+    of id: ValueID, _ tensor: Tensor, codes: QuantizedTensor?, isParameter: Bool
+  ) {
+    values[id.index] = Value(
+      name: self[id].name, type: self[id].type, constant: tensor, codes: codes,
+      isParameter: isParameter)
+  }
+
   /// A name that no value has: `proposal`, or `proposal~2`, `proposal~3`, ….
   private mutating func uniqueName(_ proposal: String) -> String {
     guard names.contains(proposal) else { return proposal }
@@ -124,7 +154,73 @@ public struct Graph: Sendable {
 
   private mutating func add(_ value: Value) -> ValueID {
     names.insert(value.name)
+    identity.add(value.name)
     values.append(value)
     return ValueID(values.count - 1)
+  }
+}
+
+// MARK: Parameters
+
+extension Graph {
+  /// The values that training may change, in their order.
+  public var parameters: [ValueID] {
+    values.indices.map { ValueID($0) }.filter { self[$0].isParameter }
+  }
+
+  /// Makes a constant a parameter, which training may change.
+  /// - Throws: `usage` unless the value is a float32 constant.
+  public mutating func makeParameter(_ id: ValueID) throws(QMError) {
+    guard let constant = self[id].constant, constant.elementType == .float32 else {
+      throw .usage("value '\(self[id].name.abbreviated)' is no float32 constant")
+    }
+    setConstant(of: id, constant, codes: self[id].codes, isParameter: true)
+  }
+
+  /// Gives a parameter other elements. Codes that stood for the old ones are forgotten.
+  /// - Throws: `usage` unless the value is a parameter of the tensor's type and shape.
+  public mutating func setParameter(_ id: ValueID, to tensor: Tensor) throws(QMError) {
+    guard self[id].isParameter, self[id].type == tensor.type else {
+      throw .usage("value '\(self[id].name.abbreviated)' is no parameter of type \(tensor.type)")
+    }
+    setConstant(of: id, tensor, codes: nil, isParameter: true)
+  }
+
+  /// The graph with constants in the place of its parameters.
+  func withoutParameters() -> Graph {
+    var graph = self
+    for id in parameters {
+      guard let constant = self[id].constant else { continue }
+      graph.setConstant(of: id, constant, codes: self[id].codes, isParameter: false)
+    }
+    return graph
+  }
+}
+
+extension Graph {
+  /// A graph's structure as a number: its nodes, their operands, the names of its values. Equal in
+  /// every process, so that what is kept of a graph can say which one it speaks of.
+  ///
+  /// Elements of constants have no part in it: training changes weights, and the graph stays. Nor
+  /// does what leaves the graph.
+  public struct Identity: Hashable, Sendable, Codable {
+    /// FNV-1a of 64 bits.
+    private var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    fileprivate mutating func add(_ name: String) {
+      for byte in name.utf8 { add(byte) }
+      // No UTF-8 text has this byte: two names in a row are not one.
+      add(0xff)
+    }
+
+    fileprivate mutating func add(_ number: Int) {
+      for shift in stride(from: 0, to: Int.bitWidth, by: 8) {
+        add(UInt8(truncatingIfNeeded: number >> shift))
+      }
+    }
+
+    private mutating func add(_ byte: UInt8) {
+      hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+    }
   }
 }

@@ -2,46 +2,20 @@ import QMOperations
 import QMTensor
 
 /// What quantization decided: for each weight the very codes that go into the file, for each
-/// activation its grid, and why. Keys are values of the float graph that the plan was made for.
+/// activation its grid, and why. Keys are values and nodes of the one float graph that the plan was
+/// made for.
 public struct Plan: Sendable {
-  /// A constant as codes.
-  public struct Weights: Sendable {
-    /// int8, the constant's extents.
-    public var codes: Tensor
-    /// float32: one per index of the granularity's axis, or one in all.
-    public var scales: Tensor
-    public var bits: BitWidth
-    public var granularity: Granularity
-
-    public init(codes: Tensor, scales: Tensor, bits: BitWidth, granularity: Granularity) {
-      self.codes = codes
-      self.scales = scales
-      self.bits = bits
-      self.granularity = granularity
-    }
-
-    /// The codes in another order of axes.
-    public func transposed(_ permutation: [Int]) throws(QMError) -> Weights {
-      var result = self
-      result.codes = try Operation.transpose(Transpose(permutation: permutation))
-        .evaluate([codes])[0]
-      switch granularity {
-      case .perTensor: break
-      case .perChannel(let axis):
-        result.granularity = .perChannel(axis: permutation.firstIndex(of: axis) ?? axis)
-      case .perGroup(let axis, let size):
-        result.granularity = .perGroup(axis: permutation.firstIndex(of: axis) ?? axis, size: size)
-      }
-      return result
-    }
-  }
+  /// The graph that the plan speaks of.
+  public let graph: Graph.Identity
 
   /// Leaves to the network what it came with: its own codes of weights, and the values that it
   /// rounds itself, which nobody rounds twice.
   ///
   /// Given: a graph with Quantize and Dequantize nodes, or constants with codes, from an already
   /// quantized file.
-  public mutating func adoptStoredCodes(of graph: Graph) {
+  /// - Throws: `usage` if the plan was made for another graph.
+  public mutating func adoptStoredCodes(of graph: Graph) throws(QMError) {
+    try requireMade(for: graph)
     /// Values that have codes, also rearranged ones.
     var coded: Set<Graph.ValueID> = []
     for (index, node) in graph.nodes.enumerated() {
@@ -129,7 +103,7 @@ public struct Plan: Sendable {
     case unseen
   }
 
-  public var weights: [Graph.ValueID: Weights] = [:]
+  public var weights: [Graph.ValueID: QuantizedTensor] = [:]
   /// Nodes that read everything unrounded, by index.
   public var floatNodes: Set<Int> = []
   /// Values that are not named stay float.
@@ -140,5 +114,13 @@ public struct Plan: Sendable {
   /// Activations that an integer operation could read as codes, and why they stay real numbers.
   public var kept: [Graph.ValueID: Kept] = [:]
 
-  public init() {}
+  /// A plan that leaves everything in float32.
+  public init(for graph: Graph) { self.graph = graph.identity }
+
+  /// - Throws: `usage` if the plan was made for another graph: its keys would mean other values.
+  func requireMade(for graph: Graph) throws(QMError) {
+    guard self.graph == graph.identity else {
+      throw .usage("the plan was made for another graph")
+    }
+  }
 }

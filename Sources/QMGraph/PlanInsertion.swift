@@ -13,8 +13,27 @@ extension Graph {
   /// - A node that is to run in float32 reads everything unrounded.
   /// - A dynamic activation is rounded in front of the products that read it: per row of a matrix
   ///   product, per sample of a convolution.
+  ///
+  /// - Throws: `usage` if the plan was made for another graph.
   public func inserting(_ plan: Plan) throws(QMError) -> Graph {
-    var insertion = PlanInsertion(rewriter: try Rewriter(self), plan: plan)
+    try inserting(RoundingSites(of: plan, in: self))
+  }
+
+  /// This graph after the exact passes, with the rounding in it of a plan for the graph after the
+  /// fusions: the same simulation, in which the network's own weights, normalizations and scales
+  /// still stand.
+  ///
+  /// The weights of a product are such that what follows scales them to the very numbers of the
+  /// plan, and its bias is such that all shifts together are the plan's; both up to the rounding of
+  /// float arithmetic.
+  /// - Parameter fused: this graph after the fusions.
+  /// - Throws: `usage` if the plan was made for another graph than `fused`.
+  public func inserting(_ plan: Plan, of fused: Rewritten) throws(QMError) -> Graph {
+    try inserting(RoundingSites(of: plan, in: fused, before: self))
+  }
+
+  private func inserting(_ sites: RoundingSites) throws(QMError) -> Graph {
+    var insertion = PlanInsertion(rewriter: try Rewriter(self), sites: sites)
     for input in inputs { try insertion.round(input) }
     for (index, node) in nodes.enumerated() { try insertion.rewrite(node, at: index) }
     return try insertion.rewriter.finish()
@@ -23,7 +42,7 @@ extension Graph {
 
 private struct PlanInsertion {
   var rewriter: Rewriter
-  let plan: Plan
+  let sites: RoundingSites
   /// What the readers of an old value read instead of it.
   private var rounded: [Graph.ValueID: Graph.ValueID] = [:]
   private var roundedDynamically: [DynamicKey: Graph.ValueID] = [:]
@@ -33,14 +52,14 @@ private struct PlanInsertion {
     let axes: Int
   }
 
-  init(rewriter: Rewriter, plan: Plan) {
+  init(rewriter: Rewriter, sites: RoundingSites) {
     self.rewriter = rewriter
-    self.plan = plan
+    self.sites = sites
   }
 
   /// Adds the Quantize → Dequantize pair of a value that has a fixed grid.
   mutating func round(_ value: Graph.ValueID) throws(QMError) {
-    guard case .fixed(let grid) = plan.activations[value] else { return }
+    guard let grid = sites.grids[value] else { return }
     let name = rewriter.source[value].name
     let codes = try rewriter.append(
       .quantize(Quantize(grid.elementType, scale: grid.scale, zeroPoint: grid.zeroPoint)),
@@ -50,111 +69,60 @@ private struct PlanInsertion {
   }
 
   mutating func rewrite(_ node: Graph.Node, at index: Int) throws(QMError) {
-    if plan.floatNodes.contains(index) {
+    if sites.floatNodes.contains(index) {
       try rewriter.copy(node)
-      for output in node.outputs { try round(output) }
-      return
-    }
-    if case .recurrent(let recurrent) = node.operation {
-      try rewrite(recurrent, node)
-      return
-    }
-    var inputs: [Graph.ValueID?] = []
-    for (position, input) in node.inputs.enumerated() {
-      guard let input else {
-        inputs.append(nil)
-        continue
+    } else {
+      var operation = node.operation
+      var inputs: [Graph.ValueID?] = []
+      for (position, input) in node.inputs.enumerated() {
+        inputs.append(
+          try input.map { (input) throws(QMError) in
+            try read(input, by: node, at: .init(node: index, position: position))
+          })
       }
-      if plan.weights[input] != nil {
-        inputs.append(try dequantizedWeights(input))
-      } else if position == ProductOperand.input, plan.activations[input] == .dynamic,
-        let axes = dynamicAxes(node)
-      {
-        inputs.append(try roundedDynamically(input, axes: axes))
-      } else {
-        inputs.append(rounded[input] ?? rewriter.value(input))
+      if case .recurrent(var recurrent) = operation, sites.rowwiseNodes.contains(index) {
+        recurrent.inputs = .roundedPerRow
+        operation = .recurrent(recurrent)
       }
+      if let bias = sites.biases[index] {
+        while inputs.count <= ProductOperand.bias { inputs.append(nil) }
+        let own = node.input(ProductOperand.bias).map { rewriter.source[$0].name }
+        inputs[ProductOperand.bias] = rewriter.addConstant(
+          name: own ?? "\(node.name).bias", bias)
+      }
+      try rewriter.append(operation, name: node.name, inputs, replacing: node.outputs)
     }
-    if let bias = try bias(of: node, at: index) {
-      while inputs.count <= ProductOperand.bias { inputs.append(nil) }
-      inputs[ProductOperand.bias] = bias
-    }
-    try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
     for output in node.outputs { try round(output) }
   }
 
-  /// A recurrent layer rounds its input and states itself, each row on a grid of its own; it reads
-  /// them unrounded, so that nothing is rounded twice.
-  private mutating func rewrite(
-    _ recurrent: Recurrent, _ node: Graph.Node
-  ) throws(QMError) {
-    let weights = [RecurrentOperand.weights, RecurrentOperand.recurrence].compactMap(node.input)
-    var recurrent = recurrent
-    if let input = node.input(RecurrentOperand.input), plan.activations[input] != nil,
-      weights.allSatisfy({ plan.weights[$0] != nil })
-    {
-      recurrent.inputs = .roundedPerRow
-    }
-    var inputs: [Graph.ValueID?] = []
-    for input in node.inputs {
-      inputs.append(
-        try input.map { (input) throws(QMError) in
-          plan.weights[input] != nil ? try dequantizedWeights(input) : rewriter.value(input)
-        })
-    }
-    try rewriter.append(
-      .recurrent(recurrent), name: node.name, inputs, replacing: node.outputs)
-    for output in node.outputs { try round(output) }
-  }
-
-  /// Leading axes whose every index has a grid of its own; nil for what is no product with
-  /// quantized weights.
-  private func dynamicAxes(_ node: Graph.Node) -> Int? {
-    guard let weights = node.input(ProductOperand.weights), plan.weights[weights] != nil
-    else { return nil }
-    switch node.operation {
-    case .convolution: return 1
-    case .matrixMultiply: return rewriter.source[node.input(0)!].type.shape.rank - 1
-    default: return nil
-    }
-  }
-
-  private mutating func dequantizedWeights(
-    _ value: Graph.ValueID
+  /// What a node reads instead of an old value.
+  private mutating func read(
+    _ value: Graph.ValueID, by node: Graph.Node, at operand: RoundingSites.Operand
   ) throws(QMError) -> Graph.ValueID {
-    if let known = rounded[value] { return known }
-    guard let weights = plan.weights[value] else { return rewriter.value(value) }
-    let name = rewriter.source[value].name
-    let codes = rewriter.addConstant(
-      name: name, weights.codes,
-      .weights(bits: weights.bits, granularity: weights.granularity))
-    let scales = rewriter.addConstant(name: name + ".scales", weights.scales)
-    let new = try rewriter.append(
-      .dequantize(Dequantize()), name: name + ".dequantized", [codes, scales])[0]
-    rounded[value] = new
-    return new
+    if let weights = sites.weights[operand] { return try dequantized(weights, value) }
+    // A recurrent layer rounds its input and states itself, each row on a grid of its own; it reads
+    // them unrounded, so that nothing is rounded twice.
+    if case .recurrent = node.operation { return rewriter.value(value) }
+    if let axes = sites.dynamicAxes[operand] { return try roundedDynamically(value, axes: axes) }
+    return rounded[value] ?? rewriter.value(value)
   }
 
-  /// The bias of a product with quantized weights: the plan's, or its own, and on a fixed grid as
-  /// the accumulator will hold it. nil where the node's own stands.
-  private mutating func bias(of node: Graph.Node, at index: Int) throws(QMError) -> Graph.ValueID? {
-    switch node.operation {
-    case .convolution, .matrixMultiply: break
-    default: return nil
+  private mutating func dequantized(
+    _ weights: RoundingSites.Weights, _ value: Graph.ValueID
+  ) throws(QMError) -> Graph.ValueID {
+    let name = rewriter.source[value].name
+    switch weights {
+    case .numbers(let numbers):
+      return rewriter.addConstant(name: name + ".dequantized", numbers)
+    case .codes(let weights):
+      if let known = rounded[value] { return known }
+      let codes = rewriter.addConstant(name: name, weights.codes, weights.quantization)
+      let scales = rewriter.addConstant(name: name + ".scales", weights.scales)
+      let new = try rewriter.append(
+        .dequantize(Dequantize()), name: name + ".dequantized", [codes, scales])[0]
+      rounded[value] = new
+      return new
     }
-    let own = node.input(ProductOperand.bias)
-    guard let input = node.input(ProductOperand.input),
-      let weights = node.input(ProductOperand.weights).flatMap({ plan.weights[$0] }),
-      let numbers = plan.biases[index] ?? own.flatMap({ rewriter.source[$0].constant }),
-      numbers.elementType == .float32
-    else { return nil }
-    let name = own.map { rewriter.source[$0].name } ?? "\(node.name).bias"
-    guard case .fixed(let grid) = plan.activations[input],
-      let integers = IntegerBias(numbers, inputScale: grid.scale, weightScales: weights.scales)
-    else {
-      return plan.biases[index].map { rewriter.addConstant(name: name, $0) }
-    }
-    return rewriter.addConstant(name: name, try Tensor(numbers.shape, integers.rounded))
   }
 
   private mutating func roundedDynamically(

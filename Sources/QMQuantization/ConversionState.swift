@@ -15,7 +15,7 @@ struct ConversionState {
   /// The float network on the samples; nil without samples.
   let reference: ReferenceRuns?
 
-  var plan = Plan()
+  var plan: Plan
   /// Why the values of a group are not int8 on fixed parameters: they stay float32, or become int16
   /// where every reader takes it.
   var reasons: [Int: Plan.Kept] = [:]
@@ -34,6 +34,7 @@ struct ConversionState {
     reference: ReferenceRuns? = nil
   ) throws(QMError) {
     self.graph = graph
+    plan = Plan(for: graph)
     self.recipe = recipe
     self.reference = reference
     let tail = OutputTail(graph).values

@@ -134,6 +134,6 @@ struct AdoptStoredCodes: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    state.plan.adoptStoredCodes(of: state.graph)
+    try state.plan.adoptStoredCodes(of: state.graph)
   }
 }

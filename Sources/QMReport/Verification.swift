@@ -103,7 +103,7 @@ public struct Verification {
     let float = try reference.map { (program) throws(QMError) in
       Session(try Model(program, options: options))
     }
-    var saturation = Saturation(model.program)
+    var saturation = Saturation(program)
     var comparisons: [String: Comparison] = [:]
     var truths: Set<VerificationReport.Truth> = []
     for index in 0..<inputs.count {

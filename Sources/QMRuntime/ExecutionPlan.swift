@@ -204,7 +204,8 @@ final class ExecutionPlan {
             form: model.options.memory == .compact ? .smallest : .plain)
           if let rearranged { packed.append(rearranged) }
         }
-        if let next = transposes[index], case .transpose(let transpose) = program.nodes[next].operation,
+        if let next = transposes[index],
+          case .transpose(let transpose) = program.nodes[next].operation,
           let kernel = try node.operation.body.kernel(
             for: operands, outputs: outputs, packed: rearranged, kernels: model.kernels,
             transposing: transpose.permutation)
@@ -288,6 +289,11 @@ final class ExecutionPlan {
         address(of: origin)
       }
     return base.map { TensorView(type.elementType, extents, type.quantization, base: $0) }
+  }
+
+  /// Whether no step and no input gives the value its bytes.
+  func isConstant(_ value: Int) -> Bool {
+    if case .constant = sources[origins[value]] { true } else { false }
   }
 
   /// What kernels rely on: an operand that a node has, has memory. That a node has the operands

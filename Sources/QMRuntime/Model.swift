@@ -25,6 +25,24 @@ public final class Model: Sendable {
     public let type: ValueType
   }
 
+  /// What a caller must know of a network to run it.
+  public struct Signature: Sendable, Hashable {
+    /// In the order of the network.
+    public let inputs: [Port]
+    /// In the order of the network.
+    public let outputs: [Port]
+    /// What the file says beside the network: who made it and how, what it measured, labels.
+    public let metadata: Program.Metadata
+
+    init(_ program: Program) {
+      inputs = program.inputs.map {
+        Port(name: program.values[$0].name, type: program.values[$0].type)
+      }
+      outputs = program.outputs.map { Port(name: $0.name, type: program.values[$0.value].type) }
+      metadata = program.metadata
+    }
+  }
+
   /// How a model runs. No choice changes a bit of the results.
   public struct Options: Sendable {
     /// Threads of one run. With 1 a run stays on the thread that calls it.
@@ -61,14 +79,18 @@ public final class Model: Sendable {
     case compact
   }
 
-  /// The network. Of weights that kernels have rearranged, the elements here are 0.
-  public let program: Program
+  /// Inputs, outputs, and what the file says beside them.
+  public let signature: Signature
   /// How the model runs.
   public let options: Options
+
   /// In the order of the network.
-  public let inputs: [Port]
+  public var inputs: [Port] { signature.inputs }
   /// In the order of the network.
-  public let outputs: [Port]
+  public var outputs: [Port] { signature.outputs }
+
+  /// The network. Of weights that kernels have rearranged, the elements here are 0.
+  let program: Program
 
   var kernels: KernelSet { options.kernels }
   /// Elements of the values that are known before a run.
@@ -118,10 +140,7 @@ public final class Model: Sendable {
       threadCount: options.threadCount, kernels: options.kernels,
       cachedPlanCount: options.cachedPlanCount, runByteLimit: options.runByteLimit,
       memory: options.memory)
-    inputs = program.inputs.map {
-      Port(name: program.values[$0].name, type: program.values[$0].type)
-    }
-    outputs = program.outputs.map { Port(name: $0.name, type: program.values[$0.value].type) }
+    signature = Signature(program)
 
     var constants: [Int: Tensor] = [:]
     for (index, value) in program.values.enumerated() {

@@ -84,11 +84,7 @@ extension Session {
     for input in preparation.inputs { try Session.checkTruthValues(input) }
     let plan = try currentPlan(of: preparation)
     plan.bind(preparation.addresses)
-    try withStandardFloatEnvironment { () throws(QMError) in
-      threads.beginRun()
-      defer { threads.endRun() }
-      for step in plan.steps { try run(step, of: plan) }
-    }
+    try execute(plan)
   }
 
   /// The plan for what the switch inputs hold now.

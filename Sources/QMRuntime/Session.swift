@@ -19,9 +19,27 @@ import QMTensor
 /// A session belongs to one task at a time: it may move between threads, and must not be shared.
 /// The model may be: make a session for each task.
 public final class Session: @unchecked Sendable {
-  /// What happens to a value as it is computed: its index in the program, and its bytes, valid
-  /// during the call.
-  public typealias Observer = (_ value: Int, _ view: TensorView) throws(QMError) -> Void
+  /// Receives a value's index in the program and its elements.
+  public typealias Observer = (_ value: Int, _ view: ValueView) throws(QMError) -> Void
+
+  /// Receives the node and the kernel of a step that begins; nil when the last has ended.
+  public typealias Timer = (_ step: (node: Int, kernel: String)?) -> Void
+
+  /// Who takes part in a run, between its steps.
+  private enum Attendant {
+    case none
+    case observer(Observer)
+    case intercept(Intercept)
+    case timer(Timer)
+
+    /// Whether every value must exist, also one that only the next node reads.
+    var needsValues: Bool {
+      switch self {
+      case .none, .timer: false
+      case .observer, .intercept: true
+      }
+    }
+  }
 
   /// What a plan is made for.
   private struct PlanKey: Equatable {
@@ -49,70 +67,109 @@ public final class Session: @unchecked Sendable {
 
   /// Runs the model once. See ``Model/run(_:)``.
   public func run(_ inputs: [String: Tensor]) throws(QMError) -> [String: Tensor] {
-    try run(inputs, observer: nil, timer: nil)
+    try run(inputs, .none)
   }
 
   /// Runs the model once and shows every value to `observer`: inputs first, then each node's
   /// outputs as they are computed.
-  public func run(_ inputs: [String: Tensor], observing observer: Observer) throws(QMError)
-    -> [String: Tensor]
-  {
+  public func run(
+    _ inputs: [String: Tensor], observing observer: Observer
+  ) throws(QMError) -> [String: Tensor] {
     try withoutActuallyEscaping(observer) { (observer) throws(QMError) in
-      try run(inputs, observer: observer, timer: nil)
+      try run(inputs, .observer(observer))
     }
   }
 
-  /// Runs the model once and tells `timer` the node and kernel before each step; nil at the end.
+  /// Runs the model once with some values rewritten.
   public func run(
-    _ inputs: [String: Tensor], timing timer: (_ step: (node: Int, kernel: String)?) -> Void
+    _ inputs: [String: Tensor], intercepting intercept: Intercept
+  ) throws(QMError) -> [String: Tensor] {
+    try run(inputs, .intercept(intercept))
+  }
+
+  /// Runs the model once and tells `timer` of each step.
+  public func run(
+    _ inputs: [String: Tensor], timing timer: Timer
   ) throws(QMError) -> [String: Tensor] {
     try withoutActuallyEscaping(timer) { (timer) throws(QMError) in
-      try run(inputs, observer: nil, timer: timer)
+      try run(inputs, .timer(timer))
     }
   }
 
   private func run(
-    _ inputs: [String: Tensor], observer: Observer?,
-    timer: ((_ step: (node: Int, kernel: String)?) -> Void)?
+    _ inputs: [String: Tensor], _ attendant: Attendant
   ) throws(QMError) -> [String: Tensor] {
-    try withStandardFloatEnvironment { () throws(QMError) in
-      try runInStandardEnvironment(inputs, observer: observer, timer: timer)
+    var tensors = try ordered(inputs)
+    if case .intercept(let intercept) = attendant {
+      for (position, value) in model.program.inputs.enumerated()
+      where intercept.values.contains(value) {
+        tensors[position] = try Tensor(
+          tensors[position].elementType, tensors[position].shape,
+          buffer: .copying(tensors[position].bytes))
+      }
     }
-  }
-
-  private func runInStandardEnvironment(
-    _ inputs: [String: Tensor], observer: Observer?,
-    timer: ((_ step: (node: Int, kernel: String)?) -> Void)?
-  ) throws(QMError) -> [String: Tensor] {
-    let tensors = try ordered(inputs)
     let plan = try plan(
       for: tensors.map(\.shape),
       switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) },
-      keepsAll: observer != nil)
+      keepsAll: attendant.needsValues)
     let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
     plan.bind(addresses)
     defer { plan.unbindOutputs() }
     let buffers = try plan.bindOutputs()
     defer { withExtendedLifetime((tensors, buffers)) {} }
 
-    if let observer {
-      for value in plan.givenValues {
-        if let view = plan.view(of: value, inputs: addresses) { try observer(value, view) }
-      }
+    switch attendant {
+    case .none: try execute(plan)
+    case .timer(let timer): try execute(plan, timer: timer)
+    case .observer(let observer):
+      try execute(
+        plan,
+        visit: { (value) throws(QMError) in
+          guard let view = plan.view(of: value, inputs: addresses) else { return }
+          try observer(value, ValueView(view))
+        })
+    case .intercept(let intercept):
+      try execute(
+        plan,
+        visit: { (value) throws(QMError) in
+          guard intercept.values.contains(value), !plan.isConstant(value),
+            let view = plan.view(of: value, inputs: addresses)
+          else { return }
+          try intercept.body(value, view)
+        })
     }
-    threads.beginRun()
-    defer { threads.endRun() }
-    for step in plan.steps {
-      timer?((step.node, step.kernel.name))
-      try run(step, of: plan)
-      if let observer {
-        for value in step.values {
-          if let view = plan.view(of: value, inputs: addresses) { try observer(value, view) }
+    return try outputs(of: plan, in: buffers, inputs: addresses)
+  }
+
+  /// Runs the steps of a plan whose inputs are bound.
+  /// - Parameters:
+  ///   - timer: told of each step.
+  ///   - visit: called with each value as it is computed; first with those that are given.
+  func execute(
+    _ plan: ExecutionPlan, timer: Timer? = nil,
+    visit: ((_ value: Int) throws(QMError) -> Void)? = nil
+  ) throws(QMError) {
+    try withStandardFloatEnvironment { () throws(QMError) in
+      if let visit {
+        for value in plan.givenValues { try visit(value) }
+      }
+      threads.beginRun()
+      defer { threads.endRun() }
+      for step in plan.steps {
+        timer?((step.node, step.kernel.name))
+        try run(step, of: plan)
+        if let visit {
+          for value in step.values { try visit(value) }
         }
       }
     }
     timer?(nil)
+  }
 
+  /// - Parameter buffers: memory of their own of the outputs that steps compute.
+  private func outputs(
+    of plan: ExecutionPlan, in buffers: [Buffer?], inputs addresses: [UnsafeMutableRawPointer]
+  ) throws(QMError) -> [String: Tensor] {
     var outputs: [String: Tensor] = [:]
     for (output, buffer) in zip(model.program.outputs, buffers) {
       guard let view = plan.view(of: output.value, inputs: addresses) else {
@@ -127,7 +184,7 @@ public final class Session: @unchecked Sendable {
     return outputs
   }
 
-  func run(_ step: ExecutionPlan.Step, of plan: ExecutionPlan) throws(QMError) {
+  private func run(_ step: ExecutionPlan.Step, of plan: ExecutionPlan) throws(QMError) {
     do { try plan.run(step, threads: threads) } catch {
       let node = model.program.nodes[step.node]
       throw error.within(.node(name: node.name, operation: node.operation.name))
@@ -204,9 +261,12 @@ public final class Session: @unchecked Sendable {
       if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
       return plans[plans.count - 1].plan
     }
-    let plan = try ExecutionPlan(
-      model, extents: extents, switches: switches, threadCount: threads.threadCount,
-      keepsAll: keepsAll)
+    // Kernels compute tables when they are made.
+    let plan = try withStandardFloatEnvironment { () throws(QMError) in
+      try ExecutionPlan(
+        model, extents: extents, switches: switches, threadCount: threads.threadCount,
+        keepsAll: keepsAll)
+    }
     if plans.count == model.options.cachedPlanCount { plans.removeFirst() }
     plans.append((key, plan))
     return plan

@@ -14,16 +14,16 @@ import Testing
         shape, (0..<shape.reduce(1, *)).map { _ in Float.random(in: -1...1, using: &generator) })
     }
     var graph = Graph()
-    var plan = Plan()
+    var weightCodes: [Graph.ValueID: QuantizedTensor] = [:]
     let grid = Plan.Grid(covering: -2, 2)
     func weights(_ name: String, _ shape: [Int]) throws -> Graph.ValueID {
       let tensor = try random(shape)
       let id = graph.addConstant(name: name, tensor)
-      plan.weights[id] = Plan.Weights(
+      weightCodes[id] = QuantizedTensor(
         codes: try Tensor(
           shape, tensor.elements(as: Float.self).map { Int8(($0 * 127).rounded()) }),
-        scales: try Tensor([shape[0]], [Float](repeating: 1 / 127, count: shape[0])), bits: .eight,
-        granularity: .perChannel(axis: 0))
+        scales: try Tensor([shape[0]], [Float](repeating: 1 / 127, count: shape[0])),
+        granularity: .perChannel(axis: 0), codeRange: -127...127)
       return id
     }
     func convolution(_ epilogue: Epilogue) -> QMOperations.Operation {
@@ -50,8 +50,21 @@ import Testing
       .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y",
       [flat, weights("y.w", [3, 4])])[0]
     try graph.addOutput(name: "y", y)
+    var plan = Plan(for: graph)
+    plan.weights = weightCodes
     for value in [x, first, second, pooled, flat] { plan.activations[value] = .fixed(grid) }
     return (graph, plan)
+  }
+
+  @Test func aPlanOfAnotherGraphIsRefused() throws {
+    let (graph, plan) = try makeNetwork()
+    var longer = graph
+    try longer.append(.unary(Unary(.relu)), name: "more", [graph.outputs[0].value])
+    #expect(throws: QMError.usage("")) { try longer.inserting(plan) }
+    var twin = Graph()
+    _ = try twin.addInput(name: "other", graph[graph.inputs[0]].type)
+    #expect(throws: QMError.usage("")) { try twin.inserting(plan) }
+    #expect(try makeNetwork().graph.identity == graph.identity)
   }
 
   @Test func nothingIsRealBetweenTheFirstCodeAndTheOutput() throws {

@@ -64,7 +64,7 @@ import Testing
   @Test(arguments: ["quantized_uint8", "quantized_int8_per_tensor"])
   func codesOfTheFileStay(name: String) throws {
     let graph = try DefaultPasses.run(on: read(name, ONNXChanges()))
-    var plan = Plan()
+    var plan = Plan(for: graph)
     var products = 0
     for node in graph.nodes {
       switch node.operation {
@@ -79,7 +79,7 @@ import Testing
       plan.weights[weights] = codes
     }
     #expect(products == 3)
-    plan.adoptStoredCodes(of: graph)
+    try plan.adoptStoredCodes(of: graph)
     let lowered = try graph.inserting(plan).lowered()
     for node in lowered.nodes {
       switch node.operation {
@@ -96,8 +96,9 @@ import Testing
     let x = try Tensor([1, 3, 6, 6], (0..<108).map { Float($0 % 17) / 8 - 1 })
     let float = try Model(graph.flattened().program).run(["x": x])["y"]!
     let integer = try Model(lowered.flattened().program).run(["x": x])["y"]!
-    guard case .quantize(let last)? = graph.nodes.last(where: { $0.operation.name == "Quantize" })?
-      .operation
+    guard
+      case .quantize(let last)? = graph.nodes.last(where: { $0.operation.name == "Quantize" })?
+        .operation
     else { return }
     for (one, other) in zip(float.elements(as: Float.self), integer.elements(as: Float.self)) {
       #expect(abs(one - other) <= last.scale * 1.01)
@@ -107,7 +108,8 @@ import Testing
   @Test func codesOfFourBits() throws {
     let graph = try read("quantized_int4_per_channel", ONNXChanges())
     let weights = try #require(graph.nodes[0].input(ProductOperand.weights))
-    #expect(graph[weights].codes?.bits.bits == 4)
-    #expect(graph[weights].codes?.granularity == .perChannel(axis: 0))
+    let width = try #require(BitWidth(4))
+    #expect(
+      graph[weights].codes?.quantization == .weights(bits: width, granularity: .perChannel(axis: 0)))
   }
 }

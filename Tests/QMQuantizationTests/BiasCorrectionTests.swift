@@ -57,9 +57,9 @@ import Testing
   @Test func eachGroupReadsItsOwnChannels() throws {
     // Two groups of one channel: the first weight is rounded away, the second is exact.
     let weights = try Tensor([2, 1], [Float(0.25), 1])
-    let rounded = Plan.Weights(
-      codes: try Tensor([2, 1], [Int8(0), 1]), scales: try Tensor([1], [Float(1)]), bits: .eight,
-      granularity: .perTensor)
+    let rounded = QuantizedTensor(
+      codes: try Tensor([2, 1], [Int8(0), 1]), scales: try Tensor([1], [Float(1)]),
+      granularity: .perTensor, codeRange: -128...127)
     let corrected = try BiasCorrection.corrected(
       nil, weights: weights, rounded: rounded, means: [8, 100], roundedMeans: [8, 100])
     #expect(corrected?.elements(as: Float.self) == [2, 0])

@@ -41,4 +41,16 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
     )
     .convert(graph(), samples: samples("calib", limit: 8))
   }
+
+  /// The first sample with a little noise, so that a plain background, where every position holds the
+  /// same number, does not count one rounding many times.
+  func noisyInputs() throws -> [String: Tensor] {
+    var generator = SeededGenerator(seed: 17)
+    return try samples("calib", limit: 1).inputs(of: 0).mapValues { tensor in
+      let elements = tensor.elements(as: Float.self)
+      let width = (elements.map(abs).max() ?? 0) / 16
+      return try Tensor(
+        tensor.shape, elements.map { $0 + Float.random(in: -width...width, using: &generator) })
+    }
+  }
 }

@@ -51,7 +51,6 @@ import Testing
   ) throws {
     let program = try fixture.conversion(bits: bits, activations: activations).program
     let session = Session(try Model(program))
-    let samples = try fixture.samples("calib", limit: 1)
     var seen: [Int: Tensor] = [:]
     for constant in program.values.indices {
       if let number = program.values[constant].constant {
@@ -59,10 +58,9 @@ import Testing
       }
     }
     _ = try session.run(
-      withNoise(samples.inputs(of: 0)),
+      fixture.noisyInputs(),
       observing: { (value, view) throws(QMError) in
-        let bytes = UnsafeRawBufferPointer(start: view.base, count: view.byteCount)
-        seen[value] = try Tensor(view.elementType, view.shape, buffer: Buffer.copying(bytes))
+        seen[value] = try Tensor(view.elementType, view.shape, buffer: Buffer.copying(view.bytes))
       })
     var compared = 0
     for node in program.nodes {
@@ -91,18 +89,6 @@ import Testing
       compared += 1
     }
     #expect(activations == .dynamic || compared >= 2)
-  }
-
-  /// The inputs with a little noise, so that a plain background, where every position holds the
-  /// same number, does not count one rounding many times.
-  private func withNoise(_ inputs: [String: Tensor]) throws -> [String: Tensor] {
-    var generator = SeededGenerator(seed: 17)
-    return try inputs.mapValues { tensor in
-      let elements = tensor.elements(as: Float.self)
-      let width = (elements.map(abs).max() ?? 0) / 16
-      return try Tensor(
-        tensor.shape, elements.map { $0 + Float.random(in: -width...width, using: &generator) })
-    }
   }
 
   /// What the node's twin on real numbers reads; nil for operands that only codes need.

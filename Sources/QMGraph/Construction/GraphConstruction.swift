@@ -34,7 +34,7 @@ public struct GraphConstruction {
     let name: String
     let tensor: Tensor
     /// Codes that stand for the elements, where the file has them.
-    var codes: Plan.Weights?
+    var codes: QuantizedTensor?
     /// Set once a node of the graph reads it.
     var id: Graph.ValueID?
   }
@@ -110,7 +110,7 @@ public struct GraphConstruction {
   }
 
   /// Says by which codes a constant stands in the file.
-  public mutating func attach(_ codes: Plan.Weights, to value: Value) {
+  public mutating func attach(_ codes: QuantizedTensor, to value: Value) {
     if case .constant(let index) = value.place { constants[index].codes = codes }
   }
 

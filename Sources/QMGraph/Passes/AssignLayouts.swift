@@ -12,7 +12,7 @@ public struct AssignLayouts: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     var assignment = LayoutAssignment(try Rewriter(graph))
     for node in graph.nodes { try assignment.rewrite(node) }
     return try assignment.finish()
@@ -32,9 +32,9 @@ private struct LayoutAssignment {
     source = rewriter.source
   }
 
-  mutating func finish() throws(QMError) -> Graph {
+  mutating func finish() throws(QMError) -> Rewritten {
     for output in source.outputs { _ = try first(output.value) }
-    return try rewriter.finish()
+    return try rewriter.finished()
   }
 
   private func rank(_ value: Graph.ValueID) -> Int { source[value].type.shape.rank }
@@ -62,6 +62,7 @@ private struct LayoutAssignment {
       new = rewriter.addConstant(
         name: name, moved[0], source[value].type.quantization,
         codes: try source[value].codes?.transposed(permutation))
+      rewriter.record(value, isPermuted: permutation, as: new)
     } else {
       new = try rewriter.append(
         .transpose(Transpose(permutation: permutation)), name: name, [rewriter.value(value)],
@@ -79,6 +80,7 @@ private struct LayoutAssignment {
     for (old, new) in zip(node.outputs, outputs) {
       channelsLast[old] = new
       isLastOnly.insert(old)
+      rewriter.record(old, isPermuted: LayoutAssignment.toLast(rank(old)), as: new)
     }
   }
 

@@ -10,7 +10,7 @@ public struct DropIdentities: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
       if let input = identity(node, in: graph) {
@@ -19,7 +19,7 @@ public struct DropIdentities: Pass {
         try rewriter.copy(node)
       }
     }
-    return try rewriter.finish()
+    return try rewriter.finished()
   }
 
   /// The input that the node's one output is.
@@ -55,7 +55,7 @@ public struct DropIdentities: Pass {
   }
 
   private func isOne(_ value: Graph.Value) -> Bool {
-    guard let constant = value.constant, constant.elementType == .float32,
+    guard let constant = value.constant, constant.elementType == .float32, !value.isParameter,
       constant.elementCount <= 1 << 16
     else { return false }
     return constant.elements(as: Float.self).allSatisfy { $0 == 1 }

@@ -13,7 +13,7 @@ public struct FoldAffine: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let uses = Uses(graph)
     var rewriter = try Rewriter(graph)
     var folded: Set<Int> = []
@@ -41,8 +41,10 @@ public struct FoldAffine: Pass {
       inputs[ProductOperand.bias] = rewriter.addConstant(
         name: product.biasName, try Tensor([product.bias.count], product.bias.map { Float($0) }))
       try rewriter.append(node.operation, name: node.name, inputs, replacing: [output])
+      rewriter.record(
+        .init(outputScale: product.scale, outputShift: product.shift), into: node, output: output)
     }
-    return try rewriter.finish()
+    return try rewriter.finished()
   }
 
   /// `scale · x + shift` per channel; either holds one number for all or one for each.
@@ -59,6 +61,8 @@ public struct FoldAffine: Pass {
     let rank: Int
     let weights: Tensor
     var scale: [Double]
+    /// What is added to the output beside the node's own bias.
+    var shift: [Double]
     var bias: [Double]
 
     init?(_ node: Graph.Node, in graph: Graph) {
@@ -90,6 +94,7 @@ public struct FoldAffine: Pass {
       self.weightsID = weightsID
       self.weights = weights
       scale = [Double](repeating: 1, count: channels)
+      shift = [Double](repeating: 0, count: channels)
       self.bias = bias
     }
 
@@ -162,6 +167,7 @@ public struct FoldAffine: Pass {
         let scale = affine.scale[affine.scale.count == 1 ? 0 : channel]
         let shift = affine.shift[affine.shift.count == 1 ? 0 : channel]
         self.scale[channel] *= scale
+        self.shift[channel] = scale * self.shift[channel] + shift
         bias[channel] = scale * bias[channel] + shift
       }
     }

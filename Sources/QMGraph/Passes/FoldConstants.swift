@@ -4,20 +4,24 @@ import QMTensor
 /// Given: a node whose inputs are all constants, or the extents of a value whose extents are known.
 /// Result: its outputs as constants, computed by the interpreter.
 ///
-/// A node whose results ``ConstantFolder`` finds too large for a file is left in place.
+/// A parameter is no constant: training may change it. A node whose results ``ConstantFolder`` finds too large for a file is left in place.
 public struct FoldConstants: Pass {
   public static let name = "fold-constants"
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     var rewriter = try Rewriter(graph)
     let constantByteCount = graph.values.reduce(0) { $0 + ($1.constant?.byteCount ?? 0) }
     var folder = ConstantFolder(
       for: .graph, byteLimit: ConstantFolder.byteLimit(besides: constantByteCount))
     for node in graph.nodes {
       let inputs = node.inputs.map { input in input.map { rewriter.value($0) } }
-      let operands = rewriter.graph.operands(inputs)
+      var operands = rewriter.graph.operands(inputs)
+      for (place, input) in inputs.enumerated() {
+        guard let input, rewriter.graph[input].isParameter else { continue }
+        operands[place]?.constant = nil
+      }
       let context = QMError.Context.node(name: node.name, operation: node.operation.name)
       let results = try within(context) { () throws(QMError) in
         try folder.results(of: node.operation, operands)
@@ -30,6 +34,6 @@ public struct FoldConstants: Pass {
         rewriter.replace(old, by: rewriter.addConstant(name: graph[old].name, tensor))
       }
     }
-    return try rewriter.finish()
+    return try rewriter.finished()
   }
 }

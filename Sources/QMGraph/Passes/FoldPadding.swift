@@ -14,7 +14,7 @@ public struct FoldPadding: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
@@ -43,7 +43,7 @@ public struct FoldPadding: Pass {
         try rewriter.copy(node)
       }
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   /// The value before it is padded, and the padding of both together.
@@ -61,7 +61,9 @@ public struct FoldPadding: Pass {
     else { return nil }
     let rank = matching.shape(source).rank
     let axes =
-      pad.input(3) == nil ? Array(0..<rank) : integers(pad.input(3), matching)?.map {
+      pad.input(3) == nil
+      ? Array(0..<rank)
+      : integers(pad.input(3), matching)?.map {
         $0 < 0 ? $0 + rank : $0
       }
     guard let axes, amounts.count == 2 * axes.count, rank == before.count + 2 else { return nil }
@@ -95,7 +97,9 @@ public struct FoldPadding: Pass {
       default: return false
       }
     }
-    guard let constant = matching.graph[value].constant else { return false }
+    guard let constant = matching.graph[value].constant, !matching.graph[value].isParameter else {
+      return false
+    }
     return constant.elementType == .float32 && constant.elementCount <= 1 << 20
       && constant.elements(as: Float.self).allSatisfy { $0 == 0 }
   }

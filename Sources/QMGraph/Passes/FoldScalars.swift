@@ -18,8 +18,8 @@ public struct FoldScalars: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
-    try folded(joined(graph))
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
+    try joined(graph).then(folded)
   }
 
   // MARK: One function for a row of numbers
@@ -30,7 +30,7 @@ public struct FoldScalars: Pass {
     var offset: Double = 0
   }
 
-  private func joined(_ graph: Graph) throws(QMError) -> Graph {
+  private func joined(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
     var rewriter = try Rewriter(graph)
     var known: [Graph.ValueID: Affine] = [:]
@@ -57,7 +57,7 @@ public struct FoldScalars: Pass {
         .unary(Unary(function)), name: node.name, [rewriter.value(affine.source)],
         replacing: node.outputs)
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   /// What one node does with a number.
@@ -98,7 +98,7 @@ public struct FoldScalars: Pass {
 
   // MARK: Into the next product
 
-  private func folded(_ graph: Graph) throws(QMError) -> Graph {
+  private func folded(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
@@ -157,8 +157,11 @@ public struct FoldScalars: Pass {
           rewriter.addConstant(name: name, try Tensor([channels], bias.map { Float($0) })))
       }
       try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
+      rewriter.record(
+        .init(inputScale: Double(scale), inputShift: Double(offset)), into: node,
+        output: node.outputs[0])
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   /// The operands of a product of activations without the scaling of one, and its factor.

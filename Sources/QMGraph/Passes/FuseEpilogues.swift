@@ -12,7 +12,7 @@ public struct FuseEpilogues: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let uses = Uses(graph)
     var rewriter = try Rewriter(graph)
     /// The product that is emitted in the place of the node, by that node's index.
@@ -22,7 +22,8 @@ public struct FuseEpilogues: Pass {
       if let fusion = fusions[index] {
         let inputs = fusion.inputs.map { input in input.map { rewriter.value($0) } }
         try rewriter.append(
-          fusion.operation, name: fusion.name, inputs, replacing: node.outputs)
+          fusion.operation, name: fusion.node.name, inputs, replacing: node.outputs)
+        rewriter.record(.init(), into: fusion.node, output: node.outputs[0])
         continue
       }
       if absorbed.contains(index) { continue }
@@ -44,13 +45,13 @@ public struct FuseEpilogues: Pass {
         fusions[last] = fusion
       }
     }
-    return try rewriter.finish()
+    return try rewriter.finished()
   }
 
   /// A node with what it has taken in so far.
   private struct Fusion {
+    let node: Graph.Node
     var operation: Operation
-    let name: String
     var inputs: [Graph.ValueID?]
 
     init?(_ node: Graph.Node) {
@@ -58,8 +59,8 @@ public struct FuseEpilogues: Pass {
       case .convolution, .matrixMultiply, .binary: break
       default: return nil
       }
+      self.node = node
       operation = node.operation
-      name = node.name
       inputs = node.inputs
     }
 

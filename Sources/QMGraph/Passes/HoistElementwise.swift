@@ -12,7 +12,7 @@ public struct HoistElementwise: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
     var rewriter = try Rewriter(graph)
     /// By old value: what was computed before the rearrangements, and these, the last one last.
@@ -57,7 +57,7 @@ public struct HoistElementwise: Pass {
       }
       try rewriter.copy(node)
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   private func isProduct(_ node: Graph.Node?) -> Bool {

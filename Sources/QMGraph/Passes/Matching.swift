@@ -18,10 +18,10 @@ struct Matching {
 
   func shape(_ value: Graph.ValueID) -> Shape { graph[value].type.shape }
 
-  /// The one number that a float constant holds.
+  /// The one number that a float constant holds for good.
   func scalar(_ value: Graph.ValueID) -> Float? {
     guard let constant = graph[value].constant, constant.elementType == .float32,
-      constant.elementCount == 1
+      constant.elementCount == 1, !graph[value].isParameter
     else { return nil }
     return constant.elements(as: Float.self)[0]
   }

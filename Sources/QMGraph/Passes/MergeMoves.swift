@@ -13,7 +13,7 @@ public struct MergeMoves: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
     var rewriter = try Rewriter(graph)
     /// New values that are `permutation` of another new value.
@@ -86,7 +86,7 @@ public struct MergeMoves: Pass {
         try rewriter.copy(node)
       }
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   private func isTranspose(in graph: Graph) -> (Int) -> Bool {

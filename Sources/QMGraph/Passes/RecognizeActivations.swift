@@ -21,7 +21,7 @@ public struct RecognizeActivations: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matcher = Matcher(matching: Matching(graph))
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
@@ -33,7 +33,7 @@ public struct RecognizeActivations: Pass {
         try rewriter.copy(node)
       }
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   private struct Matcher {
@@ -72,8 +72,9 @@ public struct RecognizeActivations: Pass {
           return (x, .leakyRelu(slope: Float(factors.scale)))
         }
       }
-      guard matching.operands(output, of: .multiply) != nil
-        || matching.operands(output, of: .divide) != nil
+      guard
+        matching.operands(output, of: .multiply) != nil
+          || matching.operands(output, of: .divide) != nil
       else { return nil }
       let factors = matching.factors(output)
       if factors.values.count == 1, isSixth(factors.scale),

@@ -10,7 +10,7 @@ public struct RecognizeEmbedding: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
@@ -20,7 +20,7 @@ public struct RecognizeEmbedding: Pass {
       }
       try emit(found, node, &rewriter)
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   private struct Embedding {
@@ -40,6 +40,7 @@ public struct RecognizeEmbedding: Pass {
       let input = node.input(ProductOperand.input),
       let weightsID = node.input(ProductOperand.weights), let weights = graph[weightsID].constant,
       weights.elementType == .float32, weights.shape.count == 2,
+      !graph[weightsID].isParameter,
       weights.withElements(as: Float.self, { $0.allSatisfy(\.isFinite) }),
       let cast = matching.producer(of: input), case .cast = cast.operation,
       let flags = cast.input(0), let equal = matching.producer(of: flags),

@@ -19,7 +19,7 @@ public struct RecognizeNormalization: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matcher = Matcher(graph)
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
@@ -33,7 +33,7 @@ public struct RecognizeNormalization: Pass {
         try rewriter.copy(node)
       }
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   private func emit(
@@ -296,7 +296,8 @@ private struct Matcher {
   private func parameter(_ value: Graph.ValueID, of found: Normalization) -> [Float]? {
     let rank = matching.shape(found.source).rank
     guard let constant = matching.graph[value].constant, constant.elementType == .float32,
-      constant.shape.count <= rank, found.parameterExtents.count == found.axes.count,
+      !matching.graph[value].isParameter, constant.shape.count <= rank,
+      found.parameterExtents.count == found.axes.count,
       let count = Shape.elementCount(of: found.parameterExtents), count > 0
     else { return nil }
     let added = rank - constant.shape.count

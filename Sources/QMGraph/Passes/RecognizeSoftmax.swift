@@ -13,7 +13,7 @@ public struct RecognizeSoftmax: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matcher = Matcher(matching: Matching(graph))
     var rewriter = try Rewriter(graph)
     for node in graph.nodes {
@@ -24,7 +24,7 @@ public struct RecognizeSoftmax: Pass {
         try rewriter.copy(node)
       }
     }
-    return try RemoveDeadNodes().run(on: rewriter.finish())
+    return try rewriter.finished().then(RemoveDeadNodes())
   }
 
   private struct Matcher {

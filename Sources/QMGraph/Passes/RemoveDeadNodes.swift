@@ -8,7 +8,7 @@ public struct RemoveDeadNodes: Pass {
 
   public init() {}
 
-  public func run(on graph: Graph) throws(QMError) -> Graph {
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     var needed = Set(graph.outputs.map(\.value))
     var isKept = [Bool](repeating: false, count: graph.nodes.count)
     for index in graph.nodes.indices.reversed() {
@@ -19,6 +19,6 @@ public struct RemoveDeadNodes: Pass {
     }
     var rewriter = try Rewriter(graph)
     for (index, node) in graph.nodes.enumerated() where isKept[index] { try rewriter.copy(node) }
-    return try rewriter.finish()
+    return try rewriter.finished()
   }
 }

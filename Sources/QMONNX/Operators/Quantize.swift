@@ -122,7 +122,7 @@ extension NodeReader {
   /// Codes around zero with their scales; nil where they do not fit int8, or have scales per block.
   private func weights(
     _ numbers: Tensor, _ scales: Tensor, axis: Int
-  ) throws(QMError) -> Plan.Weights? {
+  ) throws(QMError) -> QuantizedTensor? {
     guard scales.shape.count <= 1, scales.elementType == .float32, numbers.elementCount > 0,
       scales.elements(as: Float.self).allSatisfy({ $0.isNormal && $0 > 0 })
     else { return nil }
@@ -130,15 +130,13 @@ extension NodeReader {
     let extents = numbers.reduce(into: (low: Float(0), high: Float(0))) {
       $0 = (min($0.low, $1), max($0.high, $1))
     }
-    let width = (2...8).compactMap { BitWidth($0) }.first {
-      extents.low >= Float($0.allCodes.lowerBound) && extents.high <= Float($0.allCodes.upperBound)
-    }
-    guard let width else { return nil }
+    guard extents.low >= -128, extents.high <= 127 else { return nil }
     let codes = try Tensor(self.shapeOfCodes(), numbers.map { Int8($0) })
     let isOne = scales.elementCount == 1
-    return Plan.Weights(
-      codes: codes, scales: try scales.reshaped([scales.elementCount]), bits: width,
-      granularity: isOne ? .perTensor : .perChannel(axis: axis))
+    return QuantizedTensor(
+      codes: codes, scales: try scales.reshaped([scales.elementCount]),
+      granularity: isOne ? .perTensor : .perChannel(axis: axis),
+      codeRange: Int32(extents.low)...Int32(extents.high))
   }
 
   private func shapeOfCodes() throws(QMError) -> [Int] {

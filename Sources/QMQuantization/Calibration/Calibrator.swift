@@ -110,9 +110,9 @@ public struct Calibrator {
   private final class Part {
     var statistics = Statistics()
 
-    func add(_ view: TensorView, _ wanted: Wanted) {
+    func add(_ view: ValueView, _ wanted: Wanted) {
       guard view.elementType == .float32 else { return }
-      let elements = UnsafeBufferPointer(view.elements(as: Float.self))
+      let elements = view.elements(as: Float.self)
       let channelCount = view.shape.last ?? 1
       if wanted.range || wanted.histogram {
         statistics.values[

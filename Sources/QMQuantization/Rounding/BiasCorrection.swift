@@ -20,7 +20,7 @@ package struct BiasCorrection {
   ///   - roundedMeans: of the input on its grid; `means` where it is read unrounded.
   /// - Returns: float32 `[O]`; nil where the means do not fit the weights.
   package static func corrected(
-    _ bias: Tensor?, weights: Tensor, rounded: Plan.Weights, means: [Double],
+    _ bias: Tensor?, weights: Tensor, rounded: QuantizedTensor, means: [Double],
     roundedMeans: [Double]
   ) throws(QMError) -> Tensor? {
     guard let outputs = weights.shape.first, let channels = weights.shape.last, outputs > 0,

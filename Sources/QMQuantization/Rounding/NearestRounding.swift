@@ -21,7 +21,7 @@ public struct NearestRounding: Sendable {
   }
 
   /// - Parameter weights: float32, output channels along axis 0, every element finite.
-  public func quantize(_ weights: Tensor) throws(QMError) -> Plan.Weights {
+  public func quantize(_ weights: Tensor) throws(QMError) -> QuantizedTensor {
     let channels = granularity == .perTensor ? 1 : max(weights.shape.first ?? 1, 1)
     var scales = [Float](repeating: 1, count: channels)
     let codes = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
@@ -39,8 +39,9 @@ public struct NearestRounding: Sendable {
         }
       }
     }
-    return Plan.Weights(
-      codes: codes, scales: try Tensor([channels], scales), bits: bits, granularity: granularity)
+    return QuantizedTensor(
+      codes: codes, scales: try Tensor([channels], scales), granularity: granularity,
+      codeRange: bits.symmetricCodes)
   }
 
   private func code(_ weight: Float, _ inverseScale: Float) -> Int8 {

@@ -170,22 +170,14 @@ struct SensitivityAnalysis {
   private func noise(
     rounding groups: Set<Int>, ofSample index: Int, _ session: Session
   ) throws(QMError) -> [String: Double] {
-    // The observer rounds inputs in place too: they must not be the samples themselves.
-    var copies: [String: Tensor] = [:]
-    for (name, tensor) in inputs[index] {
-      copies[name] =
-        tensor.elementType == .float32
-        ? try Tensor(.float32, tensor.shape, buffer: .copying(tensor.bytes)) : tensor
+    let rounding = Intercept(
+      of: Set(grids.filter { groups.contains($0.value.group) }.keys)
+    ) { [grids] (number, view) throws(QMError) in
+      guard view.elementType == .float32 else { return }
+      grids[number]?.grid.round(view.elements(as: Float.self))
     }
     let outputs = try numbersToCompare(
-      try session.run(
-        copies,
-        observing: { (number, view) throws(QMError) in
-          guard view.elementType == .float32, let (grid, group) = grids[number],
-            groups.contains(group)
-          else { return }
-          grid.round(view.elements(as: Float.self))
-        }))
+      try session.run(inputs[index], intercepting: rounding))
     var noise: [String: Double] = [:]
     for (name, expected) in references[index] {
       guard let found = outputs[name], found.count == expected.count else {

@@ -33,7 +33,7 @@ public struct Profile {
   /// Times one run.
   /// - Throws: what the run throws.
   public mutating func run(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
-    if runCount == 0 { work = try Work.multiplyAddsByNode(session, inputs) }
+    if runCount == 0 { work = try Work.multiplyAddsByNode(of: program, session, inputs) }
     let clock = ContinuousClock()
     var times = times
     var current: (node: Int, kernel: String)?

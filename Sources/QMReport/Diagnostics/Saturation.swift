@@ -1,5 +1,6 @@
 import QMFormat
 import QMOperations
+import QMRuntime
 import QMTensor
 
 /// How often int8 activations with fixed ranges met an end of their range: there a number may have
@@ -29,7 +30,7 @@ public struct Saturation {
   /// - Parameters:
   ///   - value: its number in the program.
   ///   - view: its elements.
-  public mutating func observe(_ value: Int, _ view: TensorView) {
+  public mutating func observe(_ value: Int, _ view: ValueView) {
     guard view.elementType == .int8, case .fixed(_, let zeroPoint) = view.quantization else {
       return
     }

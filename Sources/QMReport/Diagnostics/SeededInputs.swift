@@ -24,7 +24,7 @@ public struct SeededInputs: Sendable {
     self.model = model
     let session = Session(model)
     var failure: QMError?
-    let remembered = model.inputs.map { InputExample(of: $0, in: model.program.metadata) }
+    let remembered = model.inputs.map { InputExample(of: $0, in: model.signature.metadata) }
     var tried = remembered.contains { $0 == nil } ? [] : [remembered.compactMap { $0 }]
     for inputCount in [model.inputs.count, 1] {
       tried += SeededInputs.candidates.map {

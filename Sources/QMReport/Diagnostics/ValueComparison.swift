@@ -18,6 +18,7 @@ public struct ValueComparison {
 
   private let reference: Session
   private let measured: Session
+  private let program: Program
   /// In the measured program: number of each value that both have.
   private let names: [Int: String]
   private let referenceNumbers: [String: Int]
@@ -28,6 +29,7 @@ public struct ValueComparison {
   public init(
     _ measured: Program, against reference: Program, options: Model.Options = Model.Options()
   ) throws(QMError) {
+    program = measured
     self.measured = Session(try Model(measured, options: options))
     self.reference = Session(try Model(reference, options: options))
     let known = ValueComparison.computed(reference)
@@ -74,7 +76,6 @@ public struct ValueComparison {
 
   /// The compared values in the order in which the measured program computes them.
   public var entries: [Entry] {
-    let program = measured.model.program
     var operations: [Int: String] = [:]
     for node in program.nodes {
       for output in node.outputs { operations[output] = node.operation.name }
@@ -87,7 +88,7 @@ public struct ValueComparison {
   }
 }
 
-extension TensorView {
+extension ValueView {
   /// The elements in float32: floats as they are, codes with a fixed scale dequantized; nil for
   /// anything else.
   var realNumbers: [Float]? {

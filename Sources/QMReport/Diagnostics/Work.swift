@@ -15,11 +15,13 @@ public struct Work: Sendable, Hashable {
     multiplyAdds == 0 ? 1 : Double(integerMultiplyAdds) / Double(multiplyAdds)
   }
 
-  /// Counts one run of a session.
+  /// Counts one run of a program.
+  /// - Parameter session: of the program's model.
   /// - Throws: what the run throws.
-  public init(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
-    let program = session.model.program
-    for (node, count) in try Work.multiplyAddsByNode(session, inputs) {
+  public init(
+    of program: Program, _ session: Session, _ inputs: [String: Tensor]
+  ) throws(QMError) {
+    for (node, count) in try Work.multiplyAddsByNode(of: program, session, inputs) {
       multiplyAdds += count
       if program.way(of: program.nodes[node]).way == .integer { integerMultiplyAdds += count }
     }
@@ -27,9 +29,8 @@ public struct Work: Sendable, Hashable {
 
   /// Multiply-adds of one run, of each node that is a product.
   static func multiplyAddsByNode(
-    _ session: Session, _ inputs: [String: Tensor]
+    of program: Program, _ session: Session, _ inputs: [String: Tensor]
   ) throws(QMError) -> [Int: Int] {
-    let program = session.model.program
     var shapes: [Int: [Int]] = [:]
     _ = try session.run(
       inputs,

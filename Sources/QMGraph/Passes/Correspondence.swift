@@ -1,0 +1,99 @@
+/// Where the values of a graph are in another one that computes the same: the exact graph, and the
+/// graph after the fusions.
+///
+/// A value that no node computes any more is nowhere: one that a fused product keeps to itself.
+public struct Correspondence: Sendable {
+  /// The value of the new graph that holds an old one's elements.
+  struct Counterpart: Sendable {
+    var value: Graph.ValueID
+    /// Axis `i` of the new value is axis `permutation[i]` of the old one; nil where the axes are the
+    /// same.
+    var permutation: [Int]?
+  }
+
+  /// What a product has taken in of the nodes around it: of an old product
+  /// `y = Σ w · u + b` over its inputs `u = inputScale · x + inputShift`, the new one computes
+  /// `outputScale · y + outputShift` of `x`, for each output channel.
+  struct Folding: Sendable {
+    var inputScale = 1.0
+    var inputShift = 0.0
+    /// One number for all channels, or one for each.
+    var outputScale = [1.0]
+    var outputShift = [0.0]
+
+    /// What both have taken in, `next` after this.
+    func then(_ next: Folding) -> Folding {
+      // y' = s₂ · (s₁ · y(a₁ · u + o₁) + t₁) + t₂ with u = a₂ · x + o₂.
+      func each(_ first: [Double], _ second: [Double], _ body: (Double, Double) -> Double)
+        -> [Double]
+      {
+        (0..<max(first.count, second.count)).map {
+          body(first[first.count == 1 ? 0 : $0], second[second.count == 1 ? 0 : $0])
+        }
+      }
+      return Folding(
+        inputScale: inputScale * next.inputScale,
+        inputShift: inputScale * next.inputShift + inputShift,
+        outputScale: each(outputScale, next.outputScale, *),
+        outputShift: each(each(outputShift, next.outputScale, *), next.outputShift, +))
+    }
+  }
+
+  /// By old value.
+  private var counterparts: [Graph.ValueID: Counterpart] = [:]
+  /// By the output of the old product: that of the new one, and what it has taken in.
+  private var products: [Graph.ValueID: (output: Graph.ValueID, folding: Folding)] = [:]
+
+  init() {}
+
+  /// Of a graph to itself.
+  init(of graph: Graph) {
+    for index in graph.values.indices {
+      counterparts[Graph.ValueID(index)] = Counterpart(value: Graph.ValueID(index))
+    }
+  }
+
+  /// The value that holds the elements of an old one, perhaps with its axes in another order; nil
+  /// where no node computes it any more.
+  public func value(for old: Graph.ValueID) -> Graph.ValueID? { counterparts[old]?.value }
+
+  /// Of the value for an old one: axis `i` is the old one's axis `permutation[i]`. nil where the
+  /// axes are the same.
+  public func permutation(for old: Graph.ValueID) -> [Int]? { counterparts[old]?.permutation }
+
+  /// The output of the product that an old product has become, and what that has taken in.
+  /// - Parameter output: of the old product.
+  func product(_ output: Graph.ValueID) -> (output: Graph.ValueID, folding: Folding)? {
+    if let known = products[output] { return known }
+    return counterparts[output].map { ($0.value, Folding()) }
+  }
+
+  /// Keeps what is known of the value already.
+  mutating func record(_ old: Graph.ValueID, as new: Counterpart) {
+    if counterparts[old] == nil { counterparts[old] = new }
+  }
+
+  mutating func record(_ folding: Folding, of old: Graph.ValueID, as new: Graph.ValueID) {
+    products[old] = (new, folding)
+  }
+
+  /// From the old graph of this to the new graph of `next`.
+  func then(_ next: Correspondence) -> Correspondence {
+    var result = Correspondence()
+    for (old, counterpart) in counterparts {
+      guard let last = next.counterparts[counterpart.value] else { continue }
+      var permutation = last.permutation
+      if let first = counterpart.permutation {
+        permutation = permutation?.map { first[$0] } ?? first
+      }
+      result.counterparts[old] = Counterpart(value: last.value, permutation: permutation)
+    }
+    for old in Set(products.keys).union(counterparts.keys) {
+      guard let middle = product(old), let last = next.product(middle.output),
+        products[old] != nil || next.products[middle.output] != nil
+      else { continue }
+      result.products[old] = (last.output, middle.folding.then(last.folding))
+    }
+    return result
+  }
+}

@@ -1,0 +1,30 @@
+/// Who makes and who reads each value.
+struct Uses {
+  /// Index of the node that computes a value.
+  private let producers: [Graph.ValueID: Int]
+  /// Indices of the nodes that read a value, one entry per reading.
+  private let consumers: [Graph.ValueID: [Int]]
+  private let outputs: Set<Graph.ValueID>
+
+  init(_ graph: Graph) {
+    var producers: [Graph.ValueID: Int] = [:]
+    var consumers: [Graph.ValueID: [Int]] = [:]
+    for (index, node) in graph.nodes.enumerated() {
+      for case .some(let input) in node.inputs { consumers[input, default: []].append(index) }
+      for output in node.outputs { producers[output] = index }
+    }
+    self.producers = producers
+    self.consumers = consumers
+    outputs = Set(graph.outputs.map(\.value))
+  }
+
+  func producer(of value: Graph.ValueID) -> Int? { producers[value] }
+  func consumers(of value: Graph.ValueID) -> [Int] { consumers[value] ?? [] }
+  func isOutput(_ value: Graph.ValueID) -> Bool { outputs.contains(value) }
+
+  /// The one node that reads the value, if there is one and the value does not leave the graph.
+  func onlyConsumer(of value: Graph.ValueID) -> Int? {
+    let readers = consumers(of: value)
+    return readers.count == 1 && !outputs.contains(value) ? readers[0] : nil
+  }
+}

@@ -1,0 +1,268 @@
+import QMOperations
+import QMTensor
+
+/// What each node of a float graph reads rounded, as a plan has it.
+struct RoundingSites {
+  struct Operand: Hashable {
+    /// Index of the node.
+    let node: Int
+    let position: Int
+  }
+
+  /// The numbers that a node reads in the place of its weights.
+  enum Weights {
+    case codes(QuantizedTensor)
+    case numbers(Tensor)
+  }
+
+  /// Of values that are rounded where they are made.
+  private(set) var grids: [Graph.ValueID: Plan.Grid] = [:]
+  /// Nodes that read everything unrounded.
+  private(set) var floatNodes: Set<Int> = []
+  private(set) var weights: [Operand: Weights] = [:]
+  /// Of operands that are rounded in the run, on a grid for each index of so many leading axes.
+  private(set) var dynamicAxes: [Operand: Int] = [:]
+  /// Biases in the place of the nodes' own, rounded already.
+  private(set) var biases: [Int: Tensor] = [:]
+  /// Recurrent layers that round each row of their inputs and states.
+  private(set) var rowwiseNodes: Set<Int> = []
+
+  /// The sites in the graph that the plan was made for.
+  /// - Throws: `usage` if it was made for another.
+  init(of plan: Plan, in graph: Graph) throws(QMError) {
+    try plan.requireMade(for: graph)
+    floatNodes = plan.floatNodes
+    for (value, activation) in plan.activations {
+      if case .fixed(let grid) = activation { grids[value] = grid }
+    }
+    for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {
+      for (position, input) in node.inputs.enumerated() {
+        guard let input, let codes = plan.weights[input] else { continue }
+        weights[Operand(node: index, position: position)] = .codes(codes)
+      }
+      if let input = node.input(0), let axes = RoundingSites.dynamicAxes(of: node, plan, graph) {
+        let operand = Operand(node: index, position: 0)
+        if plan.activations[input] == .dynamic, weights[operand] == nil {
+          dynamicAxes[operand] = axes
+        }
+      }
+      if RoundingSites.roundsRows(node, plan) { rowwiseNodes.insert(index) }
+      biases[index] = try plan.bias(of: node, at: index, in: graph)
+    }
+  }
+
+  /// Leading axes whose every index has a grid of its own; nil for what is no product with
+  /// quantized weights.
+  private static func dynamicAxes(of node: Graph.Node, _ plan: Plan, _ graph: Graph) -> Int? {
+    guard let weights = node.input(ProductOperand.weights), plan.weights[weights] != nil,
+      let input = node.input(ProductOperand.input)
+    else { return nil }
+    switch node.operation {
+    case .convolution: return 1
+    case .matrixMultiply: return graph[input].type.shape.rank - 1
+    default: return nil
+    }
+  }
+
+  private static func roundsRows(_ node: Graph.Node, _ plan: Plan) -> Bool {
+    guard case .recurrent = node.operation, let input = node.input(RecurrentOperand.input),
+      plan.activations[input] != nil
+    else { return false }
+    return [RecurrentOperand.weights, RecurrentOperand.recurrence].compactMap(node.input)
+      .allSatisfy { plan.weights[$0] != nil }
+  }
+}
+
+extension Plan {
+  /// The bias of a product with quantized weights: the plan's, or its own, and on a fixed grid as
+  /// the accumulator will hold it. nil where the node's own stands.
+  fileprivate func bias(
+    of node: Graph.Node, at index: Int, in graph: Graph
+  ) throws(QMError) -> Tensor? {
+    switch node.operation {
+    case .convolution, .matrixMultiply: break
+    default: return nil
+    }
+    guard let input = node.input(ProductOperand.input),
+      let weights = node.input(ProductOperand.weights).flatMap({ weights[$0] }),
+      let numbers = biases[index]
+        ?? node.input(ProductOperand.bias).flatMap({ graph[$0].constant }),
+      numbers.elementType == .float32
+    else { return nil }
+    guard case .fixed(let grid) = activations[input],
+      let integers = IntegerBias(numbers, inputScale: grid.scale, weightScales: weights.scales)
+    else { return biases[index] }
+    return try Tensor(numbers.shape, integers.rounded)
+  }
+}
+
+// MARK: The exact graph
+
+extension RoundingSites {
+  /// The sites in a graph from whose fusions the graph came that the plan was made for.
+  /// - Throws: `usage` if the plan was made for another graph than the fused one.
+  init(of plan: Plan, in fused: Rewritten, before exact: Graph) throws(QMError) {
+    let sites = try RoundingSites(of: plan, in: fused.graph)
+    for index in exact.values.indices {
+      let value = Graph.ValueID(index)
+      guard exact[value].constant == nil, let new = fused.correspondence.value(for: value)
+      else { continue }
+      grids[value] = sites.grids[new]
+    }
+    let uses = Uses(exact)
+    let places = RoundingSites.places(of: exact, uses, in: fused)
+    for (index, node) in exact.nodes.enumerated() {
+      guard let place = places[index] else { continue }
+      if sites.floatNodes.contains(place) {
+        floatNodes.insert(index)
+        continue
+      }
+      if sites.rowwiseNodes.contains(place) { rowwiseNodes.insert(index) }
+      if let (_, folding) = fused.correspondence.product(node.outputs[0]),
+        let product = ExactProduct(node, at: index, in: exact),
+        let codes = sites.weights[Operand(node: place, position: ProductOperand.weights)],
+        case .codes(let codes) = codes
+      {
+        let fusedNode = fused.graph.nodes[place]
+        let numbers = try product.weights(codes, folding, of: fusedNode)
+        weights[Operand(node: index, position: ProductOperand.weights)] = .numbers(numbers)
+        let bias =
+          sites.biases[place]
+          ?? fusedNode.input(ProductOperand.bias).flatMap { fused.graph[$0].constant }
+        biases[index] = try bias.map { (bias) throws(QMError) in
+          try product.bias(bias, folding, weights: numbers)
+        }
+        if let axes = sites.dynamicAxes[Operand(node: place, position: 0)] {
+          dynamicAxes[product.entry(fused.correspondence, uses)] = axes
+        }
+        continue
+      }
+      if fused.correspondence.product(node.outputs[0]) != nil, node.operation.isProduct {
+        biases[index] = sites.biases[place]
+      }
+      for (position, input) in node.inputs.enumerated() {
+        guard let input, exact[input].constant != nil,
+          let new = fused.correspondence.value(for: input), let codes = plan.weights[new],
+          fused.correspondence.permutation(for: input) == nil
+        else { continue }
+        weights[Operand(node: index, position: position)] = .codes(codes)
+      }
+    }
+  }
+
+  /// Of each node of the exact graph the node of the fused one that computes it, or that has taken
+  /// it in.
+  private static func places(of exact: Graph, _ uses: Uses, in fused: Rewritten) -> [Int: Int] {
+    let fusedUses = Uses(fused.graph)
+    var places: [Int: Int] = [:]
+    for (index, node) in exact.nodes.enumerated().reversed() {
+      let output = node.outputs[0]
+      if let product = fused.correspondence.product(output) {
+        places[index] = fusedUses.producer(of: product.output)
+      } else if let reader = uses.onlyConsumer(of: output) {
+        places[index] = places[reader]
+      }
+    }
+    return places
+  }
+}
+
+extension Operation {
+  fileprivate var isProduct: Bool {
+    switch self {
+    case .convolution, .matrixMultiply: true
+    default: false
+    }
+  }
+}
+
+/// A product of the exact graph with constant weights, output channels along their first axis.
+private struct ExactProduct {
+  let node: Graph.Node
+  let index: Int
+  let graph: Graph
+  let weightShape: [Int]
+
+  init?(_ node: Graph.Node, at index: Int, in graph: Graph) {
+    guard let weights = node.input(ProductOperand.weights),
+      let constant = graph[weights].constant, constant.elementType == .float32
+    else { return nil }
+    switch node.operation {
+    case .convolution: break
+    case .matrixMultiply(let product):
+      guard product.rightLayout == .channelsFirst, constant.shape.count == 2 else { return nil }
+    default: return nil
+    }
+    self.node = node
+    self.index = index
+    self.graph = graph
+    weightShape = constant.shape
+  }
+
+  /// The weights that what follows scales to the numbers of the codes, in this product's order of
+  /// axes.
+  func weights(
+    _ fused: QuantizedTensor, _ folding: Correspondence.Folding, of fusedNode: Graph.Node
+  ) throws(QMError) -> Tensor {
+    var codes = fused
+    if case .convolution(let own) = node.operation,
+      case .convolution(let other) = fusedNode.operation, own.order != other.order
+    {
+      let rank = weightShape.count
+      codes = try fused.transposed([0, rank - 1] + Array(1..<(rank - 1)))
+    }
+    let scales = codes.scales.elements(as: Float.self).map(Double.init)
+    let channels = max(weightShape.first ?? 1, 1)
+    let factors = (0..<channels).map { channel in
+      let folded =
+        folding.inputScale * folding.outputScale[folding.outputScale.count == 1 ? 0 : channel]
+      // Of a channel that is scaled by 0, the codes are 0.
+      return folded == 0 ? 0 : scales[scales.count == 1 ? 0 : channel] / folded
+    }
+    let size = codes.codes.elementCount / channels
+    return try codes.codes.withElements(as: Int8.self) { (elements) throws(QMError) in
+      try Tensor(weightShape, as: Float.self) { numbers in
+        for place in numbers.indices {
+          numbers[place] = Float(Double(elements[place]) * factors[place / size])
+        }
+      }
+    }
+  }
+
+  /// The bias with which all that is added comes to the fused product's bias.
+  func bias(
+    _ fused: Tensor, _ folding: Correspondence.Folding, weights: Tensor
+  ) throws(QMError) -> Tensor {
+    let channels = max(weightShape.first ?? 1, 1)
+    let size = weights.elementCount / channels
+    let (numbers, elements) = (fused.elements(as: Float.self), weights.elements(as: Float.self))
+    let own = node.input(ProductOperand.bias).flatMap { graph[$0].constant }?
+      .elements(as: Float.self)
+    return try Tensor(
+      [channels],
+      (0..<channels).map { channel in
+        let scale = folding.outputScale[folding.outputScale.count == 1 ? 0 : channel]
+        let shift = folding.outputShift[folding.outputShift.count == 1 ? 0 : channel]
+        guard scale != 0 else { return own?[channel] ?? 0 }
+        let sum = elements[(channel * size)..<((channel + 1) * size)].reduce(0.0) {
+          $0 + Double($1)
+        }
+        return Float((Double(numbers[channel]) - shift) / scale - folding.inputShift * sum)
+      })
+  }
+
+  /// The operand where the fused product's input comes in: the product's own, or that of the first
+  /// of the nodes in front of it which it has taken in.
+  func entry(_ correspondence: Correspondence, _ uses: Uses) -> RoundingSites.Operand {
+    var operand = RoundingSites.Operand(node: index, position: ProductOperand.input)
+    while let value = graph.nodes[operand.node].input(operand.position),
+      correspondence.value(for: value) == nil, let producer = uses.producer(of: value),
+      let position = graph.nodes[producer].inputs.firstIndex(where: { input in
+        input.map { graph[$0].constant == nil } ?? false
+      })
+    {
+      operand = RoundingSites.Operand(node: producer, position: position)
+    }
+    return operand
+  }
+}
