@@ -312,7 +312,7 @@ struct ConvolutionKernel: Sendable {
     if copies {
       let prepared = memory.scratch + layout.prepared + threadOffset
       table.prepare(
-        qm_box(
+        qm_input_tile(
           input: start, input_extents: input.wide, origin: origin.wide, extents: extents.wide,
           channels: Int64(inputChannels), pitch: Int64(pitch), zero_point: parameters.zeroPoint,
           output: prepared))

@@ -235,7 +235,7 @@ extension Unary {
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
-    guard input.isReal, let set = kernels.instructionSet else { return nil }
+    guard input.isReal, let set = kernels.number else { return nil }
     let count = try input.concreteExtents().reduce(1, *)
     let unary = function.unary
     if input.elementType == .float32 && output == .float32 {
@@ -400,7 +400,7 @@ extension Binary {
   ) throws(QMError) -> Kernel? {
     let left = try required(0, of: operands).type
     let right = try required(1, of: operands).type
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     guard left.isReal, right.isReal else {
       let pairs = try BroadcastPairs(left, right, outputs[0])
       return left.elementType == .int32
@@ -485,7 +485,7 @@ extension Table {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let kernel = qm_quantize_for(set).table!
     let count = try outputs[0].concreteExtents().reduce(1, *)
     return Kernel(name: "table \(kernels)") { memory in

@@ -1,49 +1,51 @@
 import CQMKernels
 
-/// A way to compute every operation: the reference loops, or kernels for an instruction set.
+/// A way to compute every operation: the reference loops, or kernels in C for an instruction set.
 /// All give the same bits.
-public enum KernelSet: String, Hashable, Sendable, CaseIterable {
+public struct KernelSet: Hashable, Sendable {
+  /// The name, as users write it: `reference`, or that of a row of `qm_kernel_set.h`.
+  public let rawValue: String
+  /// The number by which C knows the set; nil for the reference loops.
+  let number: qm_kernel_set?
+
+  private init(name: String, number: qm_kernel_set?) {
+    rawValue = name
+    self.number = number
+  }
+
+  /// The set of C with the given number.
+  private init(_ number: qm_kernel_set) {
+    self.init(name: String(cString: qm_kernel_set_name(number)), number: number)
+  }
+
   /// The reference loops, in Swift.
-  case reference
+  public static let reference = KernelSet(name: "reference", number: nil)
   /// C for the baseline of the architecture.
-  case portable
-  case avx2
-  /// AVX2, and dot products of bytes.
-  case avxvnni
-  case avx512
-  /// AVX-512, and dot products of bytes.
-  case vnni
-  /// 64-bit ARM.
-  case neon
-  /// NEON, and dot products of bytes.
-  case neondot
-
-  /// The number by which C knows the set in products; nil for the reference loops.
-  var productSet: qm_kernel_set? {
-    switch self {
-    case .avxvnni: QM_AVX_VNNI
-    case .vnni: QM_AVX512_VNNI
-    case .neondot: QM_NEON_DOT
-    default: instructionSet
-    }
-  }
-
-  /// The number by which C knows the set in all else; nil for the reference loops.
-  var instructionSet: qm_kernel_set? {
-    switch self {
-    case .reference: nil
-    case .portable: QM_PORTABLE
-    case .avx2, .avxvnni: QM_AVX2
-    case .avx512, .vnni: QM_AVX512
-    case .neon, .neondot: QM_NEON
-    }
-  }
+  public static let portable = KernelSet(QM_KERNELS_portable)
 
   /// The sets that this machine can run, slowest first.
   public static let available: [KernelSet] = allCases.filter { set in
-    set.productSet.map(qm_kernel_set_available) ?? true
+    set.number.map(qm_kernel_set_available) ?? true
   }
 
   /// The fastest set that this machine can run.
   public static let best: KernelSet = available.last ?? .reference
+}
+
+extension KernelSet: CaseIterable {
+  /// Every set, whatever the machine: those of an architecture stand slowest first.
+  public static let allCases: [KernelSet] =
+    [reference] + (0..<UInt32(QM_KERNEL_SET_COUNT)).map { KernelSet(qm_kernel_set($0)) }
+}
+
+extension KernelSet: CustomStringConvertible {
+  public var description: String { rawValue }
+}
+
+extension KernelSet: RawRepresentable {
+  /// - Returns: nil if no set has the name.
+  public init?(rawValue: String) {
+    guard let set = Self.allCases.first(where: { $0.rawValue == rawValue }) else { return nil }
+    self = set
+  }
 }

@@ -13,16 +13,16 @@ struct ProductTable: @unchecked Sendable {
     for kernels: KernelSet, input: ElementType, weights: Operand, columns: Int,
     isDepthwise: Bool = false
   ) {
-    guard let set = kernels.productSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let count = Int64(columns)
     if weights.type.elementType == .float32 {
       pointer =
         isDepthwise
         ? qm_depthwise_float32(set)
-        : qm_product_few_float32(set, count) ?? qm_product_float32(set)
+        : qm_product_float32_n(set, count) ?? qm_product_float32(set)
     } else if input == .int16 {
       guard !isDepthwise else { return nil }
-      pointer = qm_product_few_int16(set, count) ?? qm_product_int16(set)
+      pointer = qm_product_int16_n(set, count) ?? qm_product_int16(set)
     } else {
       // Only of constants it is proven that their codes keep within their width; a zero point of
       // theirs takes codes of the input that are wide.
@@ -33,7 +33,7 @@ struct ProductTable: @unchecked Sendable {
       pointer =
         isDepthwise
         ? qm_depthwise_int8(set)
-        : qm_product_few_int8(set, count) ?? qm_product_int8(set, Int32(bits))
+        : qm_product_int8_n(set, count) ?? qm_product_int8(set, Int32(bits))
     }
   }
 
@@ -42,8 +42,8 @@ struct ProductTable: @unchecked Sendable {
   init?(
     packedFor kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int
   ) {
-    guard let set = kernels.productSet, input == .int8, weights.constant != nil,
-      depth >= Self.leastDepth, qm_product_few_int8(set, Int64(columns)) == nil,
+    guard let set = kernels.number, input == .int8, weights.constant != nil,
+      depth >= Self.leastDepth, qm_product_int8_n(set, Int64(columns)) == nil,
       case .weights(let bits, _) = weights.type.quantization,
       let table = qm_product_packed_int8(set, Int32(bits.bits))
     else { return nil }
@@ -97,7 +97,7 @@ struct ProductTable: @unchecked Sendable {
   /// Bytes of weights that are packed at a time where they are given up.
   private static let givenUpByteCount = 1 << 16
 
-  func prepare(_ box: qm_box) {
+  func prepare(_ box: qm_input_tile) {
     withUnsafePointer(to: box) { pointer.pointee.prepare($0) }
   }
 
@@ -472,7 +472,7 @@ struct MatrixKernel: Sendable {
     _ input: UnsafeRawPointer, rows: Int, _ zeroPoint: Int32, _ output: UnsafeMutableRawPointer
   ) {
     table.prepare(
-      qm_box(
+      qm_input_tile(
         input: input, input_extents: (1, 1, Int64(rows)), origin: (0, 0, 0),
         extents: (1, 1, Int64(rows)), channels: Int64(depth), pitch: Int64(depth),
         zero_point: zeroPoint, output: output))

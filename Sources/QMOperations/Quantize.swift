@@ -77,7 +77,7 @@ extension Quantize {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let encode = qm_quantize_for(set).encode!
     let count = try outputs[0].concreteExtents().reduce(1, *)
     let codes = outputs[0].codes
@@ -107,7 +107,7 @@ extension Quantize {
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel? {
     let extents = try outputs[0].concreteExtents()
-    guard let set = kernels.instructionSet, extents.count >= 3, !extents.contains(0),
+    guard let set = kernels.number, extents.count >= 3, !extents.contains(0),
       extents[1] <= Self.mostChannels, permutation == [0] + Array(2..<extents.count) + [1]
     else { return nil }
     let encode = qm_quantize_for(set).encode!
@@ -206,7 +206,7 @@ extension DynamicQuantize {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let (rows, length) = try split(outputs[0].concreteExtents())
     let rules = DynamicKernel(functions: qm_quantize_for(set), rows: rows, length: length)
     return Kernel(
@@ -389,7 +389,7 @@ extension Dequantize {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let codes = try required(0, of: operands).type
     let decode = qm_quantize_for(set).decode!
     let rows = try rows(codes.concreteExtents(), codes.quantization)

@@ -90,7 +90,7 @@ private struct RowProduct: Sendable {
     quantize.encode(type, 1 / scale, row, codes, Int64(depth))
     if rows == .codes {
       table.prepare(
-        qm_box(
+        qm_input_tile(
           input: codes, input_extents: (1, 1, 1), origin: (0, 0, 0), extents: (1, 1, 1),
           channels: Int64(depth), pitch: Int64(depth), zero_point: zeroPoint, output: output))
     } else {
@@ -180,7 +180,7 @@ private struct RecurrentKernel: Sendable {
     let weightsOperand = try operation.required(RecurrentOperand.weights, of: operands)
     let recurrenceOperand = try operation.required(RecurrentOperand.recurrence, of: operands)
     let (weights, recurrence) = (weightsOperand.type, recurrenceOperand.type)
-    guard let set = kernels.instructionSet,
+    guard let set = kernels.number,
       let inputTable = ProductTable(
         for: kernels, input: .int8, weights: weightsOperand, columns: .max),
       let stateTable = ProductTable(

@@ -219,7 +219,7 @@ public struct Reduction: OperationProtocol {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let output = outputs[0]
     // Integers are shapes, a few elements: the reference loops.

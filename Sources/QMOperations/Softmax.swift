@@ -70,7 +70,7 @@ public struct Softmax: OperationProtocol {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let output = outputs[0]
     let extents = try input.concreteExtents()

@@ -59,7 +59,7 @@ struct TransposedConvolution {
     _ convolution: Convolution, _ operands: [Operand?], kernels: KernelSet
   ) throws(QMError) {
     func operand(_ index: Int) -> Operand? { index < operands.count ? operands[index] : nil }
-    guard convolution.order == .channelsLast, kernels.instructionSet != nil,
+    guard convolution.order == .channelsLast, kernels.number != nil,
       let input = operand(ProductOperand.input)?.type,
       let weights = operand(ProductOperand.weights),
       let constant = weights.constant, let inputShape = input.shape.extents
@@ -172,7 +172,7 @@ struct TransposedConvolution {
 
   /// The kernel that runs the phases one after the other.
   func kernel(_ output: ValueType) throws(QMError) -> Kernel? {
-    guard let set = set.instructionSet else { return nil }
+    guard let set = set.number else { return nil }
     let (phases, hasResidual) = (phases, hasResidual)
     func aligned(_ count: Int) -> Int {
       (count + Buffer.alignment - 1) / Buffer.alignment * Buffer.alignment

@@ -19,7 +19,7 @@ struct WinogradKernel: Sendable {
     init?(
       _ convolution: Convolution, _ input: ElementType, _ weights: Operand, kernels: KernelSet
     ) {
-      guard let set = kernels.productSet, input == .int8, let constant = weights.constant,
+      guard let set = kernels.number, input == .int8, let constant = weights.constant,
         weights.type.elementType == .int8, case .weights = weights.type.quantization,
         convolution.order == .channelsLast, !convolution.isTransposed, convolution.groups == 1,
         constant.shape.count == 4, constant.shape[1...2].allSatisfy({ $0 == 3 }),

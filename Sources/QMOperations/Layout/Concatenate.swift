@@ -149,7 +149,7 @@ public struct Split: OperationProtocol {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let size = input.elementType.byteCount
     let inStrides = StridedCopy.strides(of: try input.concreteExtents(), elementByteCount: size)
