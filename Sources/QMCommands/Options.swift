@@ -65,7 +65,7 @@ struct MachineOptions: ParsableArguments {
 }
 
 extension KernelSet: ExpressibleByArgument {}
-extension Model.Memory: ExpressibleByArgument {}
+extension WeightMemory: ExpressibleByArgument {}
 extension Recipe.Activations: ExpressibleByArgument {}
 
 /// `minmax`, `percentile`, `percentile:99.99` or `mse`.

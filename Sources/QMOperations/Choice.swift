@@ -46,7 +46,7 @@ public struct Choice: OperationProtocol {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let extents = try outputs[0].concreteExtents()
     for index in 1...2 {

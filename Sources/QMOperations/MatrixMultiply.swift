@@ -41,7 +41,8 @@ extension MatrixMultiply {
     let left = try required(ProductOperand.input, of: operands).type.shape
     let right = try required(ProductOperand.weights, of: operands).type.shape
     guard left.rank >= 2, right.rank >= 2 else {
-      throw .malformed("a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
+      throw .malformed(
+        "a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
     }
     for extent in (left.axes + right.axes).compactMap(\.extent) {
       guard extent >= 1, extent <= Window.largest else {
@@ -101,7 +102,8 @@ extension MatrixMultiply {
     for axis in 0..<rank {
       let (a, b) = (leftPadded[axis], rightPadded[axis])
       guard a == b || a == 1 || b == 1 else {
-        throw .malformed("leading axes of a matrix product are equal or 1, found \(left) × \(right)")
+        throw .malformed(
+          "leading axes of a matrix product are equal or 1, found \(left) × \(right)")
       }
       var next: [(left: Int, right: Int)] = []
       for batch in batches {
@@ -148,7 +150,8 @@ extension MatrixMultiply {
             let zeroPoint = end.inputZeroPoint(row: leftRow)
             var sum: Int32 = 0
             for step in 0..<extents.depth {
-              sum &+= (left.code(at: first + step) - zeroPoint)
+              sum &+=
+                (left.code(at: first + step) - zeroPoint)
                 &* (right.code(at: rightIndex(step)) - rightZeroPoint)
             }
             end.finish(sum, row: leftRow, channel: column, at: index)
@@ -175,8 +178,29 @@ extension MatrixMultiply {
   /// Rows up to which reading the weights takes longer than unpacking them for each row.
   private static let mostPackedRows = 2
 
+  /// The panels of the right operand; nil where the reference loops are the only way.
+  /// - Parameter keepsBits: whether codes of few bits stay packed where a kernel can read them so.
+  private func panels(
+    _ input: ElementType, _ right: Operand, shape: [Int], _ kernels: KernelSet, keepsBits: Bool
+  ) -> ProductPanels? {
+    let depth = shape[shape.count - rightDepthOffset]
+    let columns = shape[shape.count - rightColumnOffset]
+    let table =
+      keepsBits
+      ? ProductTable(
+        packedFor: kernels, input: input, weights: right, depth: depth, columns: columns) : nil
+    guard
+      let table = table
+        ?? ProductTable(for: kernels, input: input, weights: right, columns: columns)
+    else { return nil }
+    return ProductPanels(
+      table: table, taps: 1, depth: depth, columns: columns,
+      matrixCount: shape.dropLast(2).reduce(1, *),
+      elementByteCount: right.type.elementType.byteCount)
+  }
+
   private func kernel(
-    for operands: [Operand?], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> MatrixKernel? {
     let left = try required(ProductOperand.input, of: operands).type
     let right = try required(ProductOperand.weights, of: operands)
@@ -184,85 +208,55 @@ extension MatrixMultiply {
       return nil
     }
     let extents = try extents(left: leftShape, right: rightShape)
-    guard
-      var table = ProductTable(
-        for: kernels, input: left.elementType, weights: right, columns: extents.columns)
-    else { return nil }
-    // How the weights were packed shows in the size.
-    if let packed,
-      let other = ProductTable(
-        packedFor: kernels, input: left.elementType, weights: right, depth: extents.depth,
-        columns: extents.columns),
-      packed.count == extents.rightBatchCount
-        * other.packedByteCount(taps: 1, depth: extents.depth, columns: extents.columns)
-    {
-      table = other
+    let panels: ProductPanels
+    switch packed?.scheme {
+    case .panels(let packed): panels = packed
+    case nil:
+      guard
+        let own = self.panels(left.elementType, right, shape: rightShape, kernels, keepsBits: false)
+      else { return nil }
+      panels = own
+    case .winograd, .recurrent:
+      throw .internalFault("weights that are packed for another operation")
     }
-    let isDepthFirst = rightLayout == .depthFirst
     // One right matrix for all: the rows of all left matrices are those of one.
     let isOne =
       extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
     return MatrixKernel(
-      table: table, end: KernelEpilogue(epilogue, operands: operands),
-      rows: isOne ? extents.rows * extents.batches.count : extents.rows, depth: extents.depth,
-      columns: extents.columns, batches: isOne ? [(0, 0)] : extents.batches,
-      rightBatchCount: extents.rightBatchCount,
-      depthStride: isDepthFirst ? extents.columns : 1,
-      columnStride: isDepthFirst ? 1 : extents.depth, packed: packed, parameters: .row)
+      panels: panels, rightLayout: rightLayout, end: KernelEpilogue(epilogue, operands: operands),
+      rows: isOne ? extents.rows * extents.batches.count : extents.rows,
+      batches: isOne ? [(0, 0)] : extents.batches, packed: packed?.buffer, parameters: .row)
   }
 
   public func packedInputs(_ operands: [Operand?]) -> [Int] { [ProductOperand.weights] }
 
   public func pack(
-    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
-  ) throws(QMError) -> Buffer? {
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedWeights? {
     let right = try required(ProductOperand.weights, of: operands)
-    guard let constant = right.constant else { return nil }
-    let shape = constant.shape
-    let depth = shape[shape.count - rightDepthOffset]
-    let columns = shape[shape.count - rightColumnOffset]
+    guard let constant = right.constant, let elements = constant.bytes.baseAddress else {
+      return nil
+    }
     let left = try required(ProductOperand.input, of: operands).type
-    guard
-      var table = ProductTable(
-        for: kernels, input: left.elementType, weights: right, columns: columns)
-    else { return nil }
     let rows = left.shape.axes.dropLast()
     let rowCount = Shape.elementCount(of: rows.map { $0.extent ?? .max })
     let hasFewRows = rowCount.map { (1...Self.mostPackedRows).contains($0) } ?? false
-    if hasFewRows || form == .smallest,
-      let packed = ProductTable(
-        packedFor: kernels, input: left.elementType, weights: right, depth: depth,
-        columns: columns)
-    {
-      table = packed
-    }
-    let batches = shape.dropLast(2).reduce(1, *)
-    let isDepthFirst = rightLayout == .depthFirst
-    let byteCount = table.packedByteCount(taps: 1, depth: depth, columns: columns)
-    let buffer = try Buffer.pages(byteCount: batches * byteCount)
-    guard let source = constant.bytes.baseAddress else { return nil }
-    let elementByteCount = constant.elementType.byteCount
-    for batch in 0..<batches {
-      table.pack(
-        qm_weights(
-          elements: source + batch * depth * columns * elementByteCount, taps: 1,
-          depth: Int64(depth), columns: Int64(columns), tap_stride: 0,
-          depth_stride: Int64(isDepthFirst ? columns : 1),
-          column_stride: Int64(isDepthFirst ? 1 : depth)),
-        elementByteCount: elementByteCount, into: buffer.base + batch * byteCount,
-        givingUp: right.givenUpBuffer)
-    }
-    return buffer
+    let panels = panels(
+      left.elementType, right, shape: constant.shape, kernels,
+      keepsBits: hasFewRows || packing.memory == .compact)
+    return try panels?.packed(
+      elements, rightLayout,
+      consuming: packing.consumedBuffer(ProductOperand.weights, of: operands))
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let kernel = try kernel(for: operands, packed: packed, kernels: kernels) else {
       return nil
     }
     return Kernel(
-      name: "product \(kernel.table.name)",
+      name: "product \(kernel.panels.table.name)",
       scratchByteCount: { kernel.scratchByteCount(threads: $0) },
       run: { (memory) throws(QMError) in kernel.run(memory) })
   }

@@ -53,7 +53,7 @@ public struct BatchNormalization: OperationProtocol {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let extents = try outputs[0].concreteExtents()
@@ -155,7 +155,7 @@ public struct LayerNormalization: OperationProtocol {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type

@@ -154,7 +154,7 @@ public struct Pooling: OperationProtocol {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number, window.count <= 3 else { return nil }
     let input = try required(0, of: operands).type

@@ -75,7 +75,7 @@ extension Quantize {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let encode = qm_quantize_for(set).encode!
@@ -103,7 +103,7 @@ extension Quantize {
 
   /// From channels first to channels last.
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel? {
     let extents = try outputs[0].concreteExtents()
@@ -204,7 +204,7 @@ extension DynamicQuantize {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let (rows, length) = try split(outputs[0].concreteExtents())
@@ -387,7 +387,7 @@ extension Dequantize {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let codes = try required(0, of: operands).type

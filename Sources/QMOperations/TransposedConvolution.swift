@@ -47,7 +47,7 @@ struct TransposedConvolution {
     /// Brings the residual into the arrangement of the phase.
     let loadResidual: StridedCopy
     /// Kept alive for the kernel.
-    let packed: Buffer?
+    let packed: PackedWeights?
   }
 
   private let phases: [Phase]
@@ -120,7 +120,7 @@ struct TransposedConvolution {
       own[ProductOperand.residual] = Operand(type)
     }
     let output = try ordinary.outputTypes(for: own)[0]
-    let packed = try ordinary.pack(own, for: kernels)
+    let packed = try ordinary.pack(own, for: kernels, .fastest)
     guard output.shape.extents == computed,
       let kernel = try ordinary.kernel(
         for: own, outputs: [output], packed: packed, kernels: kernels)

@@ -5,7 +5,7 @@ import QMTensor
 /// F(4 × 4, 3 × 3): a quarter of the multiplications, and the same sums. See qm_winograd.h.
 struct WinogradKernel: Sendable {
   /// Transformed weights keep within 16 bits and may be used in place of the given ones.
-  struct Weights: @unchecked Sendable {
+  struct Weights: Hashable, @unchecked Sendable {
     fileprivate let table: UnsafePointer<qm_winograd>
     let channels: Int
     let columns: Int
@@ -38,7 +38,7 @@ struct WinogradKernel: Sendable {
     }
 
     /// - Returns: nil where sums may be too large.
-    func pack(_ constant: Tensor) throws(QMError) -> Buffer? {
+    func pack(_ constant: Tensor) throws(QMError) -> PackedWeights? {
       let depth = 9 * channels
       let isExact = constant.withElements(as: Int8.self) { codes in
         (0..<columns).allSatisfy { column in
@@ -53,7 +53,7 @@ struct WinogradKernel: Sendable {
       let buffer = try Buffer.pages(byteCount: packedByteCount)
       table.pointee.pack(
         codes.assumingMemoryBound(to: Int8.self), Int64(channels), Int64(columns), buffer.base)
-      return buffer
+      return PackedWeights(scheme: .winograd(self), buffer: buffer)
     }
   }
 

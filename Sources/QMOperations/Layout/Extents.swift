@@ -43,7 +43,7 @@ public struct ShapeOf: OperationProtocol {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference else { return nil }
     let extents = selected(try required(0, of: operands).type.concreteExtents()).map { Int64($0) }
@@ -85,7 +85,7 @@ public struct Fill: OperationProtocol {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let extents = try outputs[0].concreteExtents()
     let size = outputs[0].elementType.byteCount

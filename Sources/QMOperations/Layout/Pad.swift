@@ -167,7 +167,7 @@ public struct Pad: OperationProtocol {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
