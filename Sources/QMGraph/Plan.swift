@@ -8,7 +8,7 @@ public struct Plan: Sendable {
   public struct Weights: Sendable {
     /// int8, the constant's extents.
     public var codes: Tensor
-    /// float32: one per index of the granularity's axis, or one in all.
+    /// float32, of ``Granularity/scaleShape(of:)``.
     public var scales: Tensor
     public var bits: BitWidth
     public var granularity: Granularity
@@ -23,14 +23,15 @@ public struct Plan: Sendable {
     /// The codes in another order of axes.
     public func transposed(_ permutation: [Int]) throws(QMError) -> Weights {
       var result = self
-      result.codes = try Operation.transpose(Transpose(permutation: permutation))
-        .evaluate([codes])[0]
+      let transpose = Operation.transpose(Transpose(permutation: permutation))
+      result.codes = try transpose.evaluate([codes])[0]
       switch granularity {
       case .perTensor: break
       case .perChannel(let axis):
         result.granularity = .perChannel(axis: permutation.firstIndex(of: axis) ?? axis)
       case .perGroup(let axis, let size):
         result.granularity = .perGroup(axis: permutation.firstIndex(of: axis) ?? axis, size: size)
+        result.scales = try transpose.evaluate([scales])[0]
       }
       return result
     }
@@ -116,8 +117,6 @@ public struct Plan: Sendable {
     case outputTail
     /// Rounding it alone leaves an output this ratio of signal to noise power: too little.
     case damage(Double)
-    /// What a product over some of the channels adds to the next.
-    case partialSum
     /// It held NaN or infinities over the samples, as masks of attention do.
     case nonFinite
     /// It is in a branch that no sample takes.

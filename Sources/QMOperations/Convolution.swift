@@ -132,7 +132,8 @@ extension Convolution {
     }
     let rule = ProductRule(
       operation: Self.name, channelAxis: 0, channels: .fixed(outputChannels), parameterAxes: 1,
-      takesActivationsAsWeights: false)
+      takesActivationsAsWeights: false,
+      groupAxis: order == .channelsLast ? weights.rank - 1 : nil)
     return [try rule.outputType(for: operands, shape: output, epilogue: epilogue)]
   }
 
@@ -161,7 +162,17 @@ extension Convolution {
     else { throw .malformed("\(Self.name) needs two factors") }
     let extents = try extents(input: input.shape, weights: weights.shape)
     let end = ReferenceEpilogue(epilogue, inputs, outputs[0])
-    if end.isInteger {
+    if let groups = end.groupScales {
+      forEachOutput(extents) { (sample, channel, index, steps) in
+        let zeroPoint = end.inputZeroPoint(row: sample)
+        var sum = GroupSum(end, groups, row: sample)
+        steps { (inputIndex, weightIndex) in
+          let code = inputIndex.map { input.code(at: $0) } ?? zeroPoint
+          sum.add((code - zeroPoint) &* weights.code(at: weightIndex), weight: weightIndex)
+        }
+        end.finish(sum.total, channel: channel, at: index)
+      }
+    } else if end.isInteger {
       forEachOutput(extents) { (sample, channel, index, steps) in
         let zeroPoint = end.inputZeroPoint(row: sample)
         var sum: Int32 = 0
@@ -328,6 +339,7 @@ extension Convolution {
       let weights = try? required(ProductOperand.weights, of: operands),
       let shape = weights.type.shape.extents, shape.count >= 3
     else { return [] }
+    if hasGroupScales(operands) { return [ProductOperand.weights] }
     let window = Array(shape.dropFirst().dropLast())
     // Runs may find other axes than the weights were packed for, or tiles too large for a kernel.
     var wide = input.shape
@@ -355,6 +367,9 @@ extension Convolution {
     guard let constant = weights.constant, let source = constant.bytes.baseAddress,
       constant.shape.count >= 3
     else { return nil }
+    if let scales = GroupScales(weights.type.quantization, shape: constant.shape) {
+      return try groupedPanels(input.elementType, weights, scales, kernels)?.packed(source)
+    }
     let rank = leastRank(input.shape, window: Array(constant.shape.dropFirst().dropLast()))
     guard let (_, panels) = cut(input.elementType, weights, rank: rank, kernels) else {
       return nil
@@ -373,6 +388,12 @@ extension Convolution {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
+    let weights = try required(ProductOperand.weights, of: operands).type
+    if let scales = weights.shape.extents.flatMap({
+      GroupScales(weights.quantization, shape: $0)
+    }) {
+      return try groupedKernel(for: operands, scales, packed: packed, kernels: kernels)
+    }
     if isTransposed {
       return try TransposedConvolution(self, operands, kernels: kernels)?.kernel(outputs[0])
     }
@@ -386,10 +407,51 @@ extension Convolution {
   ) throws(QMError) -> Kernel? {
     let hasResidual =
       operands.count > ProductOperand.residual && operands[ProductOperand.residual] != nil
-    guard !isTransposed, !hasResidual,
+    guard !isTransposed, !hasResidual, !hasGroupScales(operands),
       let store = ChannelsFirstStore(outputs[0], permutation, kernels: kernels)
     else { return nil }
     return try kernel(operands, packed: packed, kernels, store: store)
+  }
+
+  private func hasGroupScales(_ operands: [Operand?]) -> Bool {
+    let weights = operands.count > ProductOperand.weights ? operands[ProductOperand.weights] : nil
+    if case .weights(_, .perGroup) = weights?.type.quantization { return true }
+    return false
+  }
+
+  /// The panels of weights whose groups have scales of their own; nil where the reference loops are
+  /// the only way.
+  private func groupedPanels(
+    _ input: ElementType, _ weights: Operand, _ scales: GroupScales, _ kernels: KernelSet
+  ) -> GroupedPanels? {
+    guard order == .channelsLast, !isTransposed, let shape = weights.type.shape.extents,
+      let table = ProductTable(
+        for: kernels, input: input, weights: weights, columns: shape[0] / groups)
+    else { return nil }
+    return GroupedPanels(
+      table: table, taps: shape.dropFirst().dropLast().reduce(1, *), scales: scales,
+      columns: shape[0] / groups, matrixCount: groups)
+  }
+
+  private func groupedKernel(
+    for operands: [Operand?], _ scales: GroupScales, packed: PackedWeights?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(ProductOperand.input, of: operands).type
+    let weights = try required(ProductOperand.weights, of: operands)
+    guard let inputShape = input.shape.extents, let weightsShape = weights.type.shape.extents,
+      let panels = groupedPanels(input.elementType, weights, scales, kernels)
+    else { return nil }
+    let extents = try extents(input: inputShape, weights: weightsShape)
+    let windows = ConvolutionWindows(
+      axes: extents.axes, channels: extents.inputChannels, groups: groups)
+    guard
+      packed.map({ $0.scheme == .grouped(panels) }) ?? true,
+      let kernel = GroupedProductKernel(
+        panels, packed: packed?.buffer, end: KernelEpilogue(epilogue, operands: operands),
+        rows: .windows(windows), rowCount: extents.samples * windows.positions,
+        rowsPerParameters: windows.positions, kernels: kernels)
+    else { return nil }
+    return kernel.kernel(name: "convolution")
   }
 
   private func kernel(

@@ -87,7 +87,8 @@ extension MatrixMultiply {
     let shape = Shape(axes + [left[left.rank - 2], columns])
     let rule = ProductRule(
       operation: Self.name, channelAxis: right.rank - rightColumnOffset, channels: columns,
-      parameterAxes: left.rank - 1, takesActivationsAsWeights: true)
+      parameterAxes: left.rank - 1, takesActivationsAsWeights: true,
+      groupAxis: right.rank == 2 ? right.rank - rightDepthOffset : nil)
     return [try rule.outputType(for: operands, shape: shape, epilogue: epilogue)]
   }
 
@@ -146,7 +147,17 @@ extension MatrixMultiply {
             return rightLayout == .depthFirst
               ? matrix + step * extents.columns + column : matrix + column * extents.depth + step
           }
-          if end.isInteger {
+          if let groups = end.groupScales {
+            let zeroPoint = end.inputZeroPoint(row: leftRow)
+            var sum = GroupSum(end, groups, row: leftRow)
+            for step in 0..<extents.depth {
+              let weight = rightIndex(step)
+              sum.add(
+                (left.code(at: first + step) - zeroPoint) &* right.code(at: weight),
+                weight: weight)
+            }
+            end.finish(sum.total, channel: column, at: index)
+          } else if end.isInteger {
             let zeroPoint = end.inputZeroPoint(row: leftRow)
             var sum: Int32 = 0
             for step in 0..<extents.depth {
@@ -216,7 +227,7 @@ extension MatrixMultiply {
         let own = self.panels(left.elementType, right, shape: rightShape, kernels, keepsBits: false)
       else { return nil }
       panels = own
-    case .winograd, .recurrent:
+    case .grouped, .winograd, .recurrent:
       throw .internalFault("weights that are packed for another operation")
     }
     // One right matrix for all: the rows of all left matrices are those of one.
@@ -230,6 +241,16 @@ extension MatrixMultiply {
 
   public func packedInputs(_ operands: [Operand?]) -> [Int] { [ProductOperand.weights] }
 
+  /// The panels of weights whose groups have scales of their own.
+  private func groupedPanels(
+    _ input: ElementType, _ right: Operand, _ scales: GroupScales, _ kernels: KernelSet
+  ) -> GroupedPanels? {
+    guard rightLayout == .channelsFirst, let columns = right.type.shape.extents?[0],
+      let table = ProductTable(for: kernels, input: input, weights: right, columns: columns)
+    else { return nil }
+    return GroupedPanels(table: table, taps: 1, scales: scales, columns: columns, matrixCount: 1)
+  }
+
   public func pack(
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights? {
@@ -238,6 +259,9 @@ extension MatrixMultiply {
       return nil
     }
     let left = try required(ProductOperand.input, of: operands).type
+    if let scales = GroupScales(right.type.quantization, shape: constant.shape) {
+      return try groupedPanels(left.elementType, right, scales, kernels)?.packed(elements)
+    }
     let rows = left.shape.axes.dropLast()
     let rowCount = Shape.elementCount(of: rows.map { $0.extent ?? .max })
     let hasFewRows = rowCount.map { (1...Self.mostPackedRows).contains($0) } ?? false
@@ -252,6 +276,9 @@ extension MatrixMultiply {
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
+    if let scales = try groupScales(operands) {
+      return try groupedKernel(for: operands, scales, packed: packed, kernels: kernels)
+    }
     guard let kernel = try kernel(for: operands, packed: packed, kernels: kernels) else {
       return nil
     }
@@ -259,5 +286,26 @@ extension MatrixMultiply {
       name: "product \(kernel.panels.table.name)",
       scratchByteCount: { kernel.scratchByteCount(threads: $0) },
       run: { (memory) throws(QMError) in kernel.run(memory) })
+  }
+
+  private func groupScales(_ operands: [Operand?]) throws(QMError) -> GroupScales? {
+    let right = try required(ProductOperand.weights, of: operands).type
+    return right.shape.extents.flatMap { GroupScales(right.quantization, shape: $0) }
+  }
+
+  private func groupedKernel(
+    for operands: [Operand?], _ scales: GroupScales, packed: PackedWeights?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let left = try required(ProductOperand.input, of: operands).type
+    let right = try required(ProductOperand.weights, of: operands)
+    guard let extents = left.shape.extents,
+      let panels = groupedPanels(left.elementType, right, scales, kernels),
+      packed.map({ $0.scheme == .grouped(panels) }) ?? true,
+      let kernel = GroupedProductKernel(
+        panels, packed: packed?.buffer, end: KernelEpilogue(epilogue, operands: operands),
+        rows: .matrix, rowCount: extents.dropLast().reduce(1, *), rowsPerParameters: 1,
+        kernels: kernels)
+    else { return nil }
+    return kernel.kernel(name: "product")
   }
 }

@@ -26,6 +26,7 @@ struct WinogradKernel: Sendable {
         convolution.strides.allSatisfy({ $0 == 1 }),
         convolution.dilations.allSatisfy({ $0 == 1 }),
         constant.shape[3] >= Self.leastChannels, constant.shape[0] >= Self.leastColumns,
+        GroupScales(weights.type.quantization, shape: constant.shape) == nil,
         let table = qm_winograd_int8(set)
       else { return nil }
       channels = constant.shape[3]

@@ -22,13 +22,13 @@ public struct Conversion: Sendable {
     public let reason: String
   }
   /// In the order in which they are computed; left out are the tails in front of outputs, which
-  /// every network has, and sums on their way.
+  /// every network has.
   public let kept: [Kept]
 
   private static func kept(by plan: Plan, in graph: Graph) -> [Kept] {
     plan.kept.sorted { $0.key < $1.key }.compactMap { (value, reason) in
       switch reason {
-      case .outputTail, .partialSum: nil
+      case .outputTail: nil
       case .signalFront: Kept(value: graph[value].name, reason: "in front of a power spectrum")
       case .unseen: Kept(value: graph[value].name, reason: "no sample computes it")
       case .nonFinite: Kept(value: graph[value].name, reason: "holds NaN or infinities")
@@ -73,13 +73,10 @@ public struct Conversion: Sendable {
     progress: (Phase) -> Void = { _ in }
   ) throws(QMError) {
     progress(.simplifying)
-    let whole = try DefaultPasses.run(on: source)
-    let split = try Conversion.split(whole, for: recipe)
-    graph = split?.graph ?? whole
-    let partialSums = Dictionary(
-      uniqueKeysWithValues: (split?.partialSums ?? []).map { ($0, Plan.Kept.partialSum) })
+    graph = try DefaultPasses.run(on: source)
+    if let size = recipe.groupSize, size < 1 { throw .usage("a group of \(size) channels") }
 
-    let planner = try Planner(graph, recipe, keeping: partialSums)
+    let planner = try Planner(graph, recipe)
     var statistics = Statistics()
     if recipe.needsSamples, samples.map({ $0.count == 0 }) ?? true {
       throw .usage(
@@ -101,8 +98,7 @@ public struct Conversion: Sendable {
         progress(.testing(done: done, of: test.groups.count))
       }
       progress(.rounding)
-      let final = try Planner(
-        graph, recipe, keeping: planner.kept(damaging).merging(partialSums) { $1 })
+      let final = try Planner(graph, recipe, keeping: planner.kept(damaging))
       plan = try final.plan(with: statistics, rounded: plan.weights)
       let rounded = final.observations(of: plan)
       if !rounded.isEmpty {
@@ -144,15 +140,6 @@ public struct Conversion: Sendable {
     }
     self.program = program
     self.comparisons = comparisons
-  }
-
-  /// The graph with a product for each group of channels, if groups are asked for.
-  private static func split(_ graph: Graph, for recipe: Recipe) throws(QMError) -> SplitProducts? {
-    guard let size = recipe.groupSize, case .codes = recipe.weights else { return nil }
-    guard size >= 1 else { throw .usage("a group of \(size) channels") }
-    var kept: Set<Int> = []
-    for pattern in recipe.floatNodes { kept.formUnion(try pattern.nodes(of: graph)) }
-    return try SplitProducts(graph, size: size, keeping: kept)
   }
 }
 

@@ -114,7 +114,9 @@ public struct Planner {
         continue
       }
       guard let weights = constantWeights(of: node) else { continue }
-      try round([weights], of: node, rounding, into: &plan)
+      let product = NearestRounding(
+        bits: width, granularity: granularity(of: weights, in: node))
+      try round([weights], of: node, product, into: &plan)
       let bias = node.input(ProductOperand.bias).map { graph[$0].constant }
       if let input = node.input(ProductOperand.input), let means = statistics.means[input],
         let constant = graph[weights].constant, let rounded = plan.weights[weights],
@@ -252,6 +254,18 @@ public struct Planner {
         codes[first..<first + size].reduce(0) { $0 + abs(Int($1)) } * 65535 < limit
       }
     }
+  }
+
+  /// Of the weights of a product: by group, if the recipe asks for groups and there are several.
+  private func granularity(of weights: Graph.ValueID, in node: Graph.Node) -> Granularity {
+    guard let size = recipe.groupSize, let shape = graph[weights].constant?.shape,
+      let channels = shape.last, channels > size
+    else { return recipe.granularity }
+    if case .convolution(let convolution) = node.operation {
+      guard convolution.order == .channelsLast, convolution.groups == 1, !convolution.isTransposed
+      else { return recipe.granularity }
+    }
+    return .perGroup(axis: shape.count - 1, size: size)
   }
 
   private func round(

@@ -4,7 +4,9 @@ import QMTensor
 extension Lowering {
   /// On integers where the input has codes, and the weights are a constant's codes.
   mutating func lower(_ convolution: Convolution, _ node: Graph.Node) throws(QMError) {
-    guard let inputs = try productInputs(node) else {
+    guard convolution.order == .channelsLast || !hasGroupScales(node),
+      let inputs = try productInputs(node)
+    else {
       try lowerToFloat(node)
       return
     }
@@ -16,13 +18,24 @@ extension Lowering {
   /// On integers where both operands have codes: an activation, and weights or an activation on a
   /// fixed grid.
   mutating func lower(_ product: MatrixMultiply, _ node: Graph.Node) throws(QMError) {
-    guard let inputs = try productInputs(node) else {
+    guard product.rightLayout == .channelsFirst || !hasGroupScales(node),
+      let inputs = try productInputs(node)
+    else {
       try lowerToFloat(node)
       return
     }
     var product = product
     product.epilogue.output = encoding(of: node.outputs[0])
     try emit(.matrixMultiply(product), for: node, inputs)
+  }
+
+  /// Whether groups of weights share scales: the products that take them have the depth of their
+  /// weights along the last axis.
+  private func hasGroupScales(_ node: Graph.Node) -> Bool {
+    guard let weights = codes(of: node.input(ProductOperand.weights)),
+      case .weights(_, .perGroup) = weights.quantization
+    else { return false }
+    return true
   }
 
   /// The operands of a product on integers, by ``ProductOperand``; nil where it must run in float.
@@ -52,8 +65,7 @@ extension Lowering {
         inputs[ProductOperand.bias] = try float(bias)
       }
     }
-    if let residual = node.input(ProductOperand.residual)
-    {
+    if let residual = node.input(ProductOperand.residual) {
       inputs[ProductOperand.residual] = try codesOrFloat(residual)
     }
     while let last = inputs.last, last == nil { inputs.removeLast() }

@@ -6,6 +6,8 @@ public struct PackedWeights: Sendable {
   enum Scheme: Hashable, Sendable {
     /// The weights of a convolution or a matrix product in panels.
     case panels(ProductPanels)
+    /// The same where groups of weights share scales.
+    case grouped(GroupedPanels)
     /// The weights of a convolution, transformed.
     case winograd(WinogradKernel.Weights)
     /// The weights of a recurrent layer in panels.
