@@ -99,7 +99,8 @@ let package = Package(
       name: "KernelSetTests", dependencies: ["CKernelDigests"],
       exclude: ["main.c", "avx512_emulation.h"]),
     .testTarget(
-      name: "CommandLineTests", dependencies: ["qconvert", "qverify", "qinspect", "qrun"]),
+      name: "CommandLineTests",
+      dependencies: ["qconvert", "qverify", "qinspect", "qrun", "QMOperations"]),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -65,6 +65,6 @@ struct MachineOptions: ParsableArguments {
 }
 
 extension KernelSet: ExpressibleByArgument {}
-extension Model.Memory: ExpressibleByArgument {}
+extension WeightMemory: ExpressibleByArgument {}
 extension Recipe.Activations: ExpressibleByArgument {}
 extension RangeEstimator: ExpressibleByArgument {}

@@ -12,8 +12,10 @@ struct IntegerBias {
   ///   - bias: float32, one number per output channel.
   ///   - weightScales: one per output channel, or one in all.
   /// - Returns: nil if a code would take half of the accumulator's range, which belongs to the
-  ///   product.
+  ///   product; and if groups of weights have scales of their own: no accumulator has the unit of
+  ///   all of them.
   init?(_ bias: Tensor, inputScale: Float, weightScales: Tensor) {
+    guard weightScales.shape.count == 1 else { return nil }
     let scales = weightScales.elements(as: Float.self)
     var codes: [Int32] = []
     var units: [Float] = []

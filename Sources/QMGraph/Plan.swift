@@ -95,8 +95,6 @@ public struct Plan: Sendable {
     case outputTail
     /// Rounding it alone leaves an output this ratio of signal to noise power: too little.
     case damage(Double)
-    /// What a product over some of the channels adds to the next.
-    case partialSum
     /// It held NaN or infinities over the samples, as masks of attention do.
     case nonFinite
     /// It is in a branch that no sample takes.

@@ -196,11 +196,11 @@ extension Binary {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let left = try required(0, of: operands).type
     let right = try required(1, of: operands).type
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     guard left.isReal, right.isReal else {
       let pairs = try BroadcastPairs(left, right, outputs[0])
       return left.elementType == .int32

@@ -48,7 +48,7 @@ extension Cast {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
     guard kernels != .reference else { return nil }

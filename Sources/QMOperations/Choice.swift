@@ -48,7 +48,7 @@ public struct Choice: DataMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let extents = try outputs[0].concreteExtents()
     for index in 1...2 {

@@ -71,7 +71,7 @@ public struct Compare: IntegerOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let left = try required(0, of: operands).type
     let right = try required(1, of: operands).type
@@ -179,7 +179,7 @@ public struct Logic: FloatOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference else { return nil }
     let pairs = try BroadcastPairs(
@@ -290,7 +290,7 @@ public struct Select: DataMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference else { return nil }
     let extents = try outputs[0].concreteExtents()

@@ -10,7 +10,17 @@ extension Convolution {
     else { throw .malformed("\(Self.name) needs two factors") }
     let extents = try extents(input: input.shape, weights: weights.shape)
     let end = ReferenceEpilogue(epilogue, inputs, outputs[0])
-    if end.isInteger {
+    if let groups = end.groupScales {
+      forEachOutput(extents) { (sample, channel, index, steps) in
+        let zeroPoint = end.inputZeroPoint(row: sample)
+        var sum = GroupSum(end, groups, row: sample)
+        steps { (inputIndex, weightIndex) in
+          let code = inputIndex.map { input.code(at: $0) } ?? zeroPoint
+          sum.add((code - zeroPoint) &* weights.code(at: weightIndex), weight: weightIndex)
+        }
+        end.finish(sum.total, channel: channel, at: index)
+      }
+    } else if end.isInteger {
       forEachOutput(extents) { (sample, channel, index, steps) in
         let zeroPoint = end.inputZeroPoint(row: sample)
         var sum: Int32 = 0

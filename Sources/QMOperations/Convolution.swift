@@ -219,7 +219,8 @@ extension Convolution {
     }
     let rule = ProductRule(
       operation: Self.name, channelAxis: 0, channels: .fixed(outputChannels), parameterAxes: 1,
-      takesActivationsAsWeights: false)
+      takesActivationsAsWeights: false,
+      groupAxis: order == .channelsLast ? weights.rank - 1 : nil)
     return [try rule.outputType(for: operands, shape: output, epilogue: epilogue)]
   }
 
@@ -244,7 +245,7 @@ extension Convolution {
   ///   1, so that positions along the last one that counts follow each other in memory.
   private func cut(
     _ input: ElementType, _ weights: Operand, rank: Int, _ kernels: KernelSet
-  ) -> (ConvolutionKernel.Cut, ProductTable)? {
+  ) -> (ConvolutionKernel.Cut, ProductPanels)? {
     guard order == .channelsLast, !isTransposed, let extents = weights.type.shape.extents else {
       return nil
     }
@@ -257,7 +258,8 @@ extension Convolution {
         for: kernels, input: input, weights: weights, columns: cut.columns,
         isDepthwise: cut.isDepthwise)
     else { return nil }
-    return (cut, table)
+    let elementByteCount = weights.type.elementType.byteCount
+    return (cut, cut.panels(of: table, elementByteCount: elementByteCount))
   }
 
   /// Spatial axes without those of extent 1 at the end. An axis that is free counts as one of
@@ -294,15 +296,16 @@ extension Convolution {
       let weights = try? required(ProductOperand.weights, of: operands),
       let shape = weights.type.shape.extents, shape.count >= 3
     else { return [] }
+    if hasGroupScales(operands) { return [ProductOperand.weights] }
     let window = Array(shape.dropFirst().dropLast())
-    // Runs may find other axes than the weights were packed for, or boxes too large for a kernel.
+    // Runs may find other axes than the weights were packed for, or tiles too large for a kernel.
     var wide = input.shape
     wide.axes = wide.axes.map { $0.extent == nil ? .fixed(2) : $0 }
     var reach = 4 * (shape[shape.count - 1] * groups + 64)
     for (extent, dilation) in zip(window, dilations) {
       let (span, isLong) = (extent - 1).multipliedReportingOverflow(by: dilation)
       let (product, isLarge) = reach.multipliedReportingOverflow(by: isLong ? .max : span + 1)
-      guard !isLong, !isLarge, product <= ConvolutionKernel.largestBoxByteCount else { return [] }
+      guard !isLong, !isLarge, product <= ConvolutionKernel.largestTileByteCount else { return [] }
       reach = product
     }
     let hasOnePosition = window.allSatisfy { $0 == 1 }
@@ -314,33 +317,40 @@ extension Convolution {
   }
 
   public func pack(
-    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
-  ) throws(QMError) -> Buffer? {
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedWeights? {
     let weights = try required(ProductOperand.weights, of: operands)
     let input = try required(ProductOperand.input, of: operands).type
     guard let constant = weights.constant, let source = constant.bytes.baseAddress,
       constant.shape.count >= 3
     else { return nil }
+    if let scales = GroupScales(weights.type.quantization, shape: constant.shape) {
+      return try groupedPanels(input.elementType, weights, scales, kernels)?.packed(source)
+    }
     let rank = leastRank(input.shape, window: Array(constant.shape.dropFirst().dropLast()))
-    guard let (cut, table) = cut(input.elementType, weights, rank: rank, kernels) else {
+    guard let (_, panels) = cut(input.elementType, weights, rank: rank, kernels) else {
       return nil
     }
-    if form == .fastest,
+    if packing.mayTransform,
       let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels),
       let packed = try winograd.pack(constant)
     {
       return packed
     }
-    let buffer = try Buffer.pages(byteCount: cut.groups * cut.packedByteCount(table))
-    cut.pack(
-      source, elementByteCount: constant.elementType.byteCount, table: table, into: buffer.base,
-      givingUp: weights.givenUpBuffer)
-    return buffer
+    return try panels.packed(
+      source, .channelsFirst,
+      consuming: packing.consumedBuffer(ProductOperand.weights, of: operands))
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
+    let weights = try required(ProductOperand.weights, of: operands).type
+    if let scales = weights.shape.extents.flatMap({
+      GroupScales(weights.quantization, shape: $0)
+    }) {
+      return try groupedKernel(for: operands, scales, packed: packed, kernels: kernels)
+    }
     if isTransposed {
       return try TransposedConvolution(self, operands, kernels: kernels)?.kernel(outputs[0])
     }
@@ -349,19 +359,61 @@ extension Convolution {
 
   /// From channels last to channels first.
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel? {
     let hasResidual =
       operands.count > ProductOperand.residual && operands[ProductOperand.residual] != nil
-    guard !isTransposed, !hasResidual,
+    guard !isTransposed, !hasResidual, !hasGroupScales(operands),
       let store = ChannelsFirstStore(outputs[0], permutation, kernels: kernels)
     else { return nil }
     return try kernel(operands, packed: packed, kernels, store: store)
   }
 
+  private func hasGroupScales(_ operands: [Operand?]) -> Bool {
+    let weights = operands.count > ProductOperand.weights ? operands[ProductOperand.weights] : nil
+    if case .weights(_, .perGroup) = weights?.type.quantization { return true }
+    return false
+  }
+
+  /// The panels of weights whose groups have scales of their own; nil where the reference loops are
+  /// the only way.
+  private func groupedPanels(
+    _ input: ElementType, _ weights: Operand, _ scales: GroupScales, _ kernels: KernelSet
+  ) -> GroupedPanels? {
+    guard order == .channelsLast, !isTransposed, let shape = weights.type.shape.extents,
+      let table = ProductTable(
+        for: kernels, input: input, weights: weights, columns: shape[0] / groups)
+    else { return nil }
+    return GroupedPanels(
+      table: table, taps: shape.dropFirst().dropLast().reduce(1, *), scales: scales,
+      columns: shape[0] / groups, matrixCount: groups)
+  }
+
+  private func groupedKernel(
+    for operands: [Operand?], _ scales: GroupScales, packed: PackedWeights?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let input = try required(ProductOperand.input, of: operands).type
+    let weights = try required(ProductOperand.weights, of: operands)
+    guard let inputShape = input.shape.extents, let weightsShape = weights.type.shape.extents,
+      let panels = groupedPanels(input.elementType, weights, scales, kernels)
+    else { return nil }
+    let extents = try extents(input: inputShape, weights: weightsShape)
+    let windows = ConvolutionWindows(
+      axes: extents.axes, channels: extents.inputChannels, groups: groups)
+    guard
+      packed.map({ $0.scheme == .grouped(panels) }) ?? true,
+      let kernel = GroupedProductKernel(
+        panels, packed: packed?.buffer, end: KernelEpilogue(epilogue, operands: operands),
+        rows: .windows(windows), rowCount: extents.samples * windows.positions,
+        rowsPerParameters: windows.positions, kernels: kernels)
+    else { return nil }
+    return kernel.kernel(name: "convolution")
+  }
+
   private func kernel(
-    _ operands: [Operand?], packed: Buffer?, _ kernels: KernelSet, store: ChannelsFirstStore?
+    _ operands: [Operand?], packed: PackedWeights?, _ kernels: KernelSet,
+    store: ChannelsFirstStore?
   ) throws(QMError) -> Kernel? {
     let suffix = store == nil ? "" : " to channels first"
     let input = try required(ProductOperand.input, of: operands).type
@@ -370,50 +422,45 @@ extension Convolution {
     else { return nil }
     var extents = try extents(input: inputShape, weights: weightsShape)
     let rank = leastRank(input.shape, window: extents.axes.map(\.window))
-    guard let (cut, table) = cut(input.elementType, weights, rank: rank, kernels) else {
+    guard let (cut, panels) = cut(input.elementType, weights, rank: rank, kernels) else {
       return nil
     }
     let end = KernelEpilogue(epilogue, operands: operands)
-    // How the weights were packed shows in the size.
-    if let packed,
-      let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels),
-      packed.count == winograd.packedByteCount
-    {
+    if case .winograd(let winograd) = packed?.scheme, let packed {
       guard
         let kernel = WinogradKernel(
-          winograd, packed: packed, end: end, extents: extents, store: store)
+          winograd, packed: packed.buffer, end: end, extents: extents, store: store)
       else { return nil }
       return Kernel(
         name: "convolution \(kernel.name)\(suffix)",
         scratchByteCount: { kernel.scratchByteCount(threads: $0) },
         run: { (memory) throws(QMError) in kernel.run(memory) })
     }
+    // A run may find other axes than the weights were packed for, and packs them itself then.
+    var buffer: Buffer?
+    if case .panels(let own) = packed?.scheme, own.canBeRead(as: panels) { buffer = packed?.buffer }
     if isPointwise(extents, cut) {
       let plane = extents.axes.map(\.output).reduce(1, *)
       let perSample = end.isDynamic || store != nil
       let kernel = MatrixKernel(
-        table: table, end: end, rows: perSample ? plane : extents.samples * plane,
-        depth: cut.depth, columns: cut.columns,
+        panels: panels, rightLayout: .channelsFirst, end: end,
+        rows: perSample ? plane : extents.samples * plane,
         batches: perSample ? (0..<extents.samples).map { ($0, 0) } : [(0, 0)],
-        rightBatchCount: 1, depthStride: 1, columnStride: cut.depth, packed: packed,
-        parameters: .batch, store: store)
+        packed: buffer, parameters: .batch, store: store)
       return Kernel(
-        name: "convolution \(table.name)\(suffix)",
+        name: "convolution \(panels.table.name)\(suffix)",
         scratchByteCount: { kernel.scratchByteCount(threads: $0) },
         run: { (memory) throws(QMError) in kernel.run(memory) })
     }
     extents = Extents(
       samples: extents.samples, inputChannels: extents.inputChannels,
       outputChannels: extents.outputChannels, axes: Array(extents.axes.prefix(rank)))
-    // Weights that were packed for other axes have another size, or the same layout.
-    let isPacked = packed?.count == cut.groups * cut.packedByteCount(table)
     guard
       let kernel = ConvolutionKernel(
-        table: table, end: end, cut: cut, extents: extents, packed: isPacked ? packed : nil,
-        store: store)
+        panels: panels, end: end, cut: cut, extents: extents, packed: buffer, store: store)
     else { return nil }
     return Kernel(
-      name: "convolution \(table.name)\(suffix)",
+      name: "convolution \(panels.table.name)\(suffix)",
       scratchByteCount: { kernel.scratchByteCount(threads: $0) },
       run: { (memory) throws(QMError) in kernel.run(memory) })
   }

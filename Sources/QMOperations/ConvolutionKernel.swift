@@ -3,10 +3,10 @@ import QMTensor
 
 /// Convolution with channels last over weights packed by output channels, without unrolled copies
 /// of the input: each output element reads the taps of its window where they lie, in the input or
-/// in a box of it that was padded (and widened, where it holds codes) once.
+/// in a tile of it that was padded (and widened, where it holds codes) once.
 struct ConvolutionKernel: Sendable {
-  /// Boxes beyond this are refused; the reference loops take over.
-  static let largestBoxByteCount = 1 << 30
+  /// Tiles beyond this are refused; the reference loops take over.
+  static let largestTileByteCount = 1 << 30
 
   /// How the weights `[O, k…, C/groups]` are cut into taps and depth.
   struct Cut: Sendable {
@@ -31,24 +31,10 @@ struct ConvolutionKernel: Sendable {
       columns = channels.output / self.groups
     }
 
-    func packedByteCount(_ table: ProductTable) -> Int {
-      table.packedByteCount(taps: taps, depth: depth, columns: columns)
-    }
-
-    /// Packs all groups, one after the other.
-    func pack(
-      _ weights: UnsafeRawPointer, elementByteCount: Int, table: ProductTable,
-      into panels: UnsafeMutableRawPointer, givingUp source: Buffer? = nil
-    ) {
-      for group in 0..<groups {
-        table.pack(
-          qm_weights(
-            elements: weights + group * columns * taps * depth * elementByteCount,
-            taps: Int64(taps), depth: Int64(depth), columns: Int64(columns),
-            tap_stride: Int64(depth), depth_stride: 1, column_stride: Int64(taps * depth)),
-          elementByteCount: elementByteCount, into: panels + group * packedByteCount(table),
-          givingUp: source)
-      }
+    func panels(of table: ProductTable, elementByteCount: Int) -> ProductPanels {
+      ProductPanels(
+        table: table, taps: taps, depth: depth, columns: columns, matrixCount: groups,
+        elementByteCount: elementByteCount)
     }
   }
 
@@ -74,10 +60,11 @@ struct ConvolutionKernel: Sendable {
     var wide: (Int64, Int64, Int64) { (Int64(z), Int64(y), Int64(x)) }
   }
 
-  let table: ProductTable
+  /// The weights, a matrix for each group.
+  let panels: ProductPanels
   let end: KernelEpilogue
   let cut: Cut
-  /// Of all groups, made when the model was loaded.
+  /// The ``panels``, made when the model was loaded.
   let packed: Buffer?
   let store: ChannelsFirstStore?
   let samples: Int
@@ -98,10 +85,10 @@ struct ConvolutionKernel: Sendable {
 
   /// - Returns: nil where a chunk would need more memory than is sensible.
   init?(
-    table: ProductTable, end: KernelEpilogue, cut: Cut, extents: Convolution.Extents,
+    panels: ProductPanels, end: KernelEpilogue, cut: Cut, extents: Convolution.Extents,
     packed: Buffer?, store: ChannelsFirstStore?
   ) {
-    self.table = table
+    self.panels = panels
     self.end = end
     self.cut = cut
     self.packed = packed
@@ -125,37 +112,40 @@ struct ConvolutionKernel: Sendable {
       let last = axis.inputPosition(axis.output - 1, tap: axis.window - 1)
       return axis.before > 0 || last >= axis.input
     }
-    let panel = table.columns
+    let panel = panels.table.columns
     let wholePanels = (inputChannels + panel - 1) / panel * panel
     pitch = cut.isDepthwise ? wholePanels : inputChannels
-    step = table.splitsPanels ? panel : pitch
+    step = panels.table.splitsPanels ? panel : pitch
     copies = end.isInteger || isPadded || pitch != inputChannels
-    guard boxByteCount(Triple(1, 1, 1)) != nil else { return nil }
+    guard tileByteCount(Triple(1, 1, 1)) != nil else { return nil }
   }
 
-  /// Input positions that a box of output positions reads.
-  private func reach(_ box: Triple) -> Triple {
+  private var table: ProductTable { panels.table }
+  private var loop: PanelLoop { PanelLoop(panels: panels, end: end, store: store) }
+
+  /// Input positions that a tile of output positions reads.
+  private func reach(_ tile: Triple) -> Triple {
     Triple(
-      (box.z - 1) * stride.z + (window.z - 1) * dilation.z + 1,
-      (box.y - 1) * stride.y + (window.y - 1) * dilation.y + 1,
-      (box.x - 1) * stride.x + (window.x - 1) * dilation.x + 1)
+      (tile.z - 1) * stride.z + (window.z - 1) * dilation.z + 1,
+      (tile.y - 1) * stride.y + (window.y - 1) * dilation.y + 1,
+      (tile.x - 1) * stride.x + (window.x - 1) * dilation.x + 1)
   }
 
-  /// - Returns: nil beyond the largest sensible box.
-  private func boxByteCount(_ box: Triple) -> Int? {
-    let reach = reach(box)
+  /// - Returns: nil beyond the largest sensible tile.
+  private func tileByteCount(_ tile: Triple) -> Int? {
+    let reach = reach(tile)
     var count = table.inputByteCount
     for extent in [pitch, reach.x, reach.y, reach.z] {
       let (product, overflow) = count.multipliedReportingOverflow(by: extent)
-      guard !overflow, product <= Self.largestBoxByteCount else { return nil }
+      guard !overflow, product <= Self.largestTileByteCount else { return nil }
       count = product
     }
     return count
   }
 
   private struct Layout {
-    var box = Triple(1, 1, 1)
-    var boxes = Triple(1, 1, 1)
+    var tile = Triple(1, 1, 1)
+    var tiles = Triple(1, 1, 1)
     /// Panels of one group that a chunk computes.
     var columnPanels = 0
     var columnBlocks = 1
@@ -171,63 +161,60 @@ struct ConvolutionKernel: Sendable {
   }
 
   private func layout(threads: Int) -> Layout {
-    var box = output
+    var tile = output
     func halve() -> Bool {
-      if box.z > 1 {
-        box.z = (box.z + 1) / 2
-      } else if box.y > 1 {
-        box.y = (box.y + 1) / 2
-      } else if box.x > 8 {
-        box.x = (box.x + 1) / 2
+      if tile.z > 1 {
+        tile.z = (tile.z + 1) / 2
+      } else if tile.y > 1 {
+        tile.y = (tile.y + 1) / 2
+      } else if tile.x > 8 {
+        tile.x = (tile.x + 1) / 2
       } else {
         return false
       }
       return true
     }
-    func boxes() -> Triple {
+    func tiles() -> Triple {
       Triple(
-        (output.z + box.z - 1) / box.z, (output.y + box.y - 1) / box.y,
-        (output.x + box.x - 1) / box.x)
+        (output.z + tile.z - 1) / tile.z, (output.y + tile.y - 1) / tile.y,
+        (output.x + tile.x - 1) / tile.x)
     }
-    while (boxByteCount(box) ?? .max) > ProductBlocking.inputByteCount, halve() {}
+    while (tileByteCount(tile) ?? .max) > ProductBlocking.inputByteCount, halve() {}
     let outputRowByteCount = outputChannels * end.epilogue.output.elementType.byteCount
-    while store == nil, box.product > 4 * ProductBlocking.leastRows,
-      box.product * outputRowByteCount > ProductBlocking.outputByteCount, halve()
+    while store == nil, tile.product > 4 * ProductBlocking.leastRows,
+      tile.product * outputRowByteCount > ProductBlocking.outputByteCount, halve()
     {}
-    // At the least extents a box may still be large; x can shrink to one position.
-    while boxByteCount(box) == nil, box.x > 1 { box.x = (box.x + 1) / 2 }
-    let panels = (cut.columns + table.columns - 1) / table.columns
+    // At the least extents a tile may still be large; x can shrink to one position.
+    while tileByteCount(tile) == nil, tile.x > 1 { tile.x = (tile.x + 1) / 2 }
+    let panelCount = panels.panelCount
     var layout = Layout()
-    layout.columnPanels = panels
+    layout.columnPanels = panelCount
     let positions = Double(samples) * Double(output.product)
     let work = positions * Double(cut.taps * cut.depth) * Double(outputChannels)
     if threads > 1, work >= Double(ProductBlocking.leastSharedWork) {
       let wanted = threads * ProductBlocking.chunksPerThread
-      while samples * boxes().product < wanted, box.product > ProductBlocking.leastRows, halve() {}
-      while samples * boxes().product * layout.columnBlocks < wanted, cut.groups == 1,
+      while samples * tiles().product < wanted, tile.product > ProductBlocking.leastRows, halve() {}
+      while samples * tiles().product * layout.columnBlocks < wanted, cut.groups == 1,
         !cut.isDepthwise, layout.columnPanels > 2
       {
         layout.columnPanels = (layout.columnPanels + 1) / 2
-        layout.columnBlocks = (panels + layout.columnPanels - 1) / layout.columnPanels
+        layout.columnBlocks = (panelCount + layout.columnPanels - 1) / layout.columnPanels
       }
     }
-    layout.boxes = boxes()
-    box = Triple(
-      (output.z + layout.boxes.z - 1) / layout.boxes.z,
-      (output.y + layout.boxes.y - 1) / layout.boxes.y,
-      (output.x + layout.boxes.x - 1) / layout.boxes.x)
-    layout.box = box
-    layout.boxes = boxes()
+    layout.tiles = tiles()
+    tile = Triple(
+      (output.z + layout.tiles.z - 1) / layout.tiles.z,
+      (output.y + layout.tiles.y - 1) / layout.tiles.y,
+      (output.x + layout.tiles.x - 1) / layout.tiles.x)
+    layout.tile = tile
+    layout.tiles = tiles()
     var scratch = ScratchLayout()
     layout.multipliers = scratch.reserve(end.isInteger ? 4 * outputChannels : 0)
     layout.taps = scratch.reserve(8 * cut.taps)
-    layout.panels = scratch.reserve(
-      packed == nil ? cut.groups * cut.packedByteCount(table) : 0)
+    layout.panels = scratch.reserve(packed == nil ? panels.byteCount : 0)
     var thread = ScratchLayout()
-    if copies { layout.prepared = thread.reserve(boxByteCount(box)! + table.slackByteCount) }
-    if let store {
-      layout.stored = thread.reserve(box.product * table.columns * store.elementByteCount)
-    }
+    if copies { layout.prepared = thread.reserve(tileByteCount(tile)! + table.slackByteCount) }
+    layout.stored = thread.reserve(loop.storedByteCount(rows: tile.product))
     if end.isDynamic { layout.sampleMultipliers = thread.reserve(4 * outputChannels) }
     layout.threadByteCount = thread.byteCount
     let perThread = scratch.reserve(threads * thread.byteCount)
@@ -256,70 +243,58 @@ struct ConvolutionKernel: Sendable {
 
   func run(_ memory: Kernel.Memory) {
     let layout = layout(threads: memory.threads.threadCount)
-    let panels: UnsafeRawPointer
+    let weights: UnsafeRawPointer
     if let packed {
-      panels = UnsafeRawPointer(packed.base)
+      weights = UnsafeRawPointer(packed.base)
     } else {
-      cut.pack(
-        memory.inputs[ProductOperand.weights]!, elementByteCount: end.isInteger ? 1 : 4,
-        table: table, into: memory.scratch + layout.panels)
-      panels = UnsafeRawPointer(memory.scratch + layout.panels)
+      let given = UnsafeRawPointer(memory.inputs[ProductOperand.weights]!)
+      for group in 0..<cut.groups {
+        panels.pack(
+          matrix: group, given, .channelsFirst, into: memory.scratch + layout.panels)
+      }
+      weights = UnsafeRawPointer(memory.scratch + layout.panels)
     }
     let multipliers = (memory.scratch + layout.multipliers).assumingMemoryBound(to: Float.self)
     if end.isInteger, !end.isDynamic {
       let scale = end.inputParameters(row: 0, of: memory).scale
       end.fillMultipliers(multipliers, count: outputChannels, inputScale: scale, of: memory)
     }
-    let extents = copies ? reach(layout.box) : input
-    let boxes = layout.boxes
+    let extents = copies ? reach(layout.tile) : input
+    let tiles = layout.tiles
     let taps = (memory.scratch + layout.taps).assumingMemoryBound(to: Int64.self)
     fill(taps, in: extents)
-    memory.threads.run(chunks: samples * boxes.product * layout.columnBlocks) { (chunk, thread) in
+    memory.threads.run(chunks: samples * tiles.product * layout.columnBlocks) { (chunk, thread) in
       let index = chunk / layout.columnBlocks
-      let box = Triple(
-        index / boxes.x / boxes.y % boxes.z, index / boxes.x % boxes.y, index % boxes.x)
+      let tile = Triple(
+        index / tiles.x / tiles.y % tiles.z, index / tiles.x % tiles.y, index % tiles.x)
       multiply(
-        memory, layout, sample: index / boxes.product, box: box,
-        columnBlock: chunk % layout.columnBlocks, thread: thread, panels: panels,
+        memory, layout, sample: index / tiles.product, tile: tile,
+        columnBlock: chunk % layout.columnBlocks, thread: thread, weights: weights,
         multipliers: multipliers, taps: taps, extents: extents)
     }
   }
 
   private func multiply(
-    _ memory: Kernel.Memory, _ layout: Layout, sample: Int, box: Triple, columnBlock: Int,
-    thread: Int, panels: UnsafeRawPointer, multipliers: UnsafePointer<Float>,
+    _ memory: Kernel.Memory, _ layout: Layout, sample: Int, tile: Triple, columnBlock: Int,
+    thread: Int, weights: UnsafeRawPointer, multipliers: UnsafePointer<Float>,
     taps: UnsafePointer<Int64>, extents: Triple
   ) {
-    let first = Triple(box.z * layout.box.z, box.y * layout.box.y, box.x * layout.box.x)
+    let first = Triple(tile.z * layout.tile.z, tile.y * layout.tile.y, tile.x * layout.tile.x)
     let count = Triple(
-      min(layout.box.z, output.z - first.z), min(layout.box.y, output.y - first.y),
-      min(layout.box.x, output.x - first.x))
+      min(layout.tile.z, output.z - first.z), min(layout.tile.y, output.y - first.y),
+      min(layout.tile.x, output.x - first.x))
     let threadOffset = thread * layout.threadByteCount
-    let start =
-      UnsafeRawPointer(memory.inputs[ProductOperand.input]!)
-      + sample * input.product * inputChannels * end.inputElementByteCount
-    let parameters = end.inputParameters(row: sample, of: memory)
+    let (scale, zeroPoint) = end.inputParameters(row: sample, of: memory)
     var ownMultipliers = multipliers
     if end.isDynamic {
       let own = (memory.scratch + layout.sampleMultipliers + threadOffset)
         .assumingMemoryBound(to: Float.self)
-      end.fillMultipliers(own, count: outputChannels, inputScale: parameters.scale, of: memory)
+      end.fillMultipliers(own, count: outputChannels, inputScale: scale, of: memory)
       ownMultipliers = UnsafePointer(own)
     }
-    let origin = Triple(
-      first.z * stride.z - before.z, first.y * stride.y - before.y, first.x * stride.x - before.x)
-    let place: UnsafeRawPointer
-    if copies {
-      let prepared = memory.scratch + layout.prepared + threadOffset
-      table.prepare(
-        qm_box(
-          input: start, input_extents: input.wide, origin: origin.wide, extents: extents.wide,
-          channels: Int64(inputChannels), pitch: Int64(pitch), zero_point: parameters.zeroPoint,
-          output: prepared))
-      place = UnsafeRawPointer(prepared)
-    } else {
-      place = start + ((origin.z * input.y + origin.y) * input.x + origin.x) * inputChannels * 4
-    }
+    let place = inputTile(
+      memory, sample: sample, first: first, extents: extents, zeroPoint: zeroPoint,
+      prepared: memory.scratch + layout.prepared + threadOffset)
     var block = qm_product_block()
     block.extents = count.wide
     block.input_strides =
@@ -327,45 +302,64 @@ struct ConvolutionKernel: Sendable {
         stride.z * extents.y * extents.x * pitch, stride.y * extents.x * pitch, stride.x * step
       ).wide
     // Of the output, or of the chunk's own part of it.
-    let (rows, outputPitch) = store == nil ? (output, outputChannels) : (count, table.columns)
+    let rows = store == nil ? output : count
+    let outputPitch = loop.outputPitch(columns: outputChannels)
     block.output_strides =
       Triple(
         rows.y * rows.x * outputPitch, rows.x * outputPitch, outputPitch
       ).wide
     block.taps = taps
-    block.zero_point = parameters.zeroPoint
+    block.zero_point = zeroPoint
     block.tap_count = Int64(cut.taps)
     block.depth = Int64(cut.depth)
-    let firstColumn = columnBlock * layout.columnPanels * table.columns
-    let endColumn = min(firstColumn + layout.columnPanels * table.columns, cut.columns)
-    let position = ((sample * output.z + first.z) * output.y + first.y) * output.x + first.x
-    let panelByteCount = table.panelByteCount(taps: cut.taps, depth: cut.depth)
-    // What is stored with channels first goes panel by panel through memory of its own.
-    let stored = store.map { _ in memory.scratch + layout.stored + threadOffset }
-    let columnStep = store == nil ? endColumn - firstColumn : table.columns
     let panelStride = table.splitsPanels ? extents.x * table.columns : table.columns
     block.panel_stride = Int64(panelStride)
+    let firstColumn = columnBlock * layout.columnPanels * table.columns
+    let columns =
+      firstColumn..<min(firstColumn + layout.columnPanels * table.columns, cut.columns)
+    let position = ((sample * output.z + first.z) * output.y + first.y) * output.x + first.x
+    let stored = memory.scratch + layout.stored + threadOffset
     for group in 0..<cut.groups {
-      for panelColumn in Swift.stride(from: firstColumn, to: endColumn, by: columnStep) {
-        let column = group * cut.columns + panelColumn
-        let inputOffset =
-          cut.isDepthwise ? panelColumn / table.columns * panelStride : group * cut.depth
-        block.columns = Int64(min(columnStep, endColumn - panelColumn))
-        block.input = place + inputOffset * table.inputByteCount
-        block.weights =
-          panels + group * cut.packedByteCount(table)
-          + panelColumn / table.columns * panelByteCount
-        block.epilogue = end.block(
-          memory, element: position * outputChannels + column, column: column,
-          multipliers: ownMultipliers, output: stored)
-        table.multiply(block)
-        if let store, let stored {
-          storeFirst(
-            store, stored, memory.outputs[0]!, sample: sample, first: first, count: count,
-            firstChannel: column, channels: Int(block.columns))
-        }
+      let inputOffset =
+        cut.isDepthwise ? firstColumn / table.columns * panelStride : group * cut.depth
+      block.input = place + inputOffset * table.inputByteCount
+      let chunk = PanelLoop.Chunk(
+        matrix: group, columns: columns, firstChannel: group * cut.columns,
+        firstElement: position * outputChannels + group * cut.columns,
+        inputStep: cut.isDepthwise ? panelStride * table.inputByteCount : 0)
+      loop.run(
+        chunk, &block, memory, weights: weights, multipliers: ownMultipliers, stored: stored
+      ) { (store, channel, channels) in
+        storeFirst(
+          store, stored, memory.outputs[0]!, sample: sample, first: first, count: count,
+          firstChannel: channel, channels: channels)
       }
     }
+  }
+
+  /// What a tile of outputs reads: a copy of its part of the input, or the input itself.
+  /// - Parameters:
+  ///   - first: the tile's first position in the output.
+  ///   - extents: of the part of the input.
+  ///   - prepared: memory for a copy.
+  private func inputTile(
+    _ memory: Kernel.Memory, sample: Int, first: Triple, extents: Triple, zeroPoint: Int32,
+    prepared: UnsafeMutableRawPointer
+  ) -> UnsafeRawPointer {
+    let start =
+      UnsafeRawPointer(memory.inputs[ProductOperand.input]!)
+      + sample * input.product * inputChannels * end.inputElementByteCount
+    let origin = Triple(
+      first.z * stride.z - before.z, first.y * stride.y - before.y, first.x * stride.x - before.x)
+    guard copies else {
+      return start + ((origin.z * input.y + origin.y) * input.x + origin.x) * inputChannels * 4
+    }
+    table.prepare(
+      qm_input_tile(
+        input: start, input_extents: input.wide, origin: origin.wide, extents: extents.wide,
+        channels: Int64(inputChannels), pitch: Int64(pitch), zero_point: zeroPoint,
+        output: prepared))
+    return UnsafeRawPointer(prepared)
   }
 
   /// Moves the channels of a panel to their place, in as long parts as follow each other in memory.

@@ -3,6 +3,8 @@ import QMTensor
 /// What a product does to each accumulator before the one rounding, in this order:
 ///
 ///     real = Float(accumulator) · multiplier[c]      (integer operands only)
+///     real = Σ Float(accumulator[g]) · multiplier[c, g] over the groups g, in their order, from +0
+///                                                    (weights with scales by group)
 ///     real = real + bias[c]                          (a float32 bias)
 ///     real = real + residual                         (dequantized where it holds codes)
 ///     real = function(real)
@@ -50,7 +52,7 @@ public enum ProductOperand {
   /// quantization), or float32.
   public static let bias = 2
   /// float32, present exactly if the weights have weights quantization: one scale per output
-  /// channel, or one in all.
+  /// channel, one in all, or ``Granularity/scaleShape(of:)`` where groups share one.
   public static let weightScales = 3
   /// float32 `[…, 2]`, present exactly if the input's quantization is dynamic: scale and zero
   /// point of each row or sample.
@@ -95,6 +97,8 @@ struct ProductRule {
   let parameterAxes: Int
   /// Whether the weights may be activations: codes with fixed quantization.
   let takesActivationsAsWeights: Bool
+  /// Axis of the weights along which groups may share scales; nil where they may not.
+  let groupAxis: Int?
 
   /// The output's type.
   /// - Parameter shape: extents of the output.
@@ -163,8 +167,14 @@ struct ProductRule {
           "\(operation) takes one scale per output channel (axis \(channelAxis) of the weights), found scales along axis \(axis)"
         )
       }
-    case .weights(_, .perGroup):
-      throw .unsupported("\(operation) with one scale per group of weights is not computed yet")
+    case .weights(_, .perGroup(let axis, let size)):
+      guard size >= 1 else { throw .malformed("\(operation) with groups of \(size) weights") }
+      guard axis == groupAxis else {
+        throw .unsupported(
+          groupAxis.map {
+            "\(operation) takes scales of groups along axis \($0) of the weights, found axis \(axis)"
+          } ?? "\(operation) of this form takes no scales of groups of weights")
+      }
     case .fixed(let scale, let zeroPoint) where takesActivationsAsWeights:
       try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
     case .none, .fixed, .dynamic:
@@ -186,8 +196,13 @@ struct ProductRule {
     guard let scales else {
       throw .malformed("\(operation) of weight codes needs their scales (input 3)")
     }
-    let expected = granularity == .perTensor ? Shape.Axis.fixed(1) : channels
-    try check(scales, "weight scales", [.float32], count: expected)
+    var expected = Shape([granularity == .perTensor ? Shape.Axis.fixed(1) : channels])
+    if case .perGroup = granularity,
+      let weights = type(ProductOperand.weights, of: operands)
+    {
+      expected = try granularity.scaleShape(of: weights.shape)
+    }
+    try check(scales, "weight scales", [.float32], shape: expected)
   }
 
   private func checkParameters(_ operands: [Operand?]) throws(QMError) {
@@ -214,23 +229,26 @@ struct ProductRule {
   private func checkBias(_ operands: [Operand?], isInteger: Bool) throws(QMError) {
     guard let bias = type(ProductOperand.bias, of: operands) else { return }
     if bias.elementType == .int32 {
+      if case .weights(_, .perGroup) = type(ProductOperand.weights, of: operands)?.quantization {
+        throw .malformed("\(operation) with scales of groups takes a float32 bias only")
+      }
       guard isInteger, case .fixed = type(ProductOperand.input, of: operands)?.quantization else {
         throw .malformed(
           "\(operation) takes an int32 bias beside an input with fixed quantization only; give float32"
         )
       }
     }
-    try check(bias, "bias", [.float32, .int32], count: channels)
+    try check(bias, "bias", [.float32, .int32], shape: Shape([channels]))
   }
 
   private func check(
-    _ type: ValueType, _ name: String, _ elementTypes: [ElementType], count: Shape.Axis
+    _ type: ValueType, _ name: String, _ elementTypes: [ElementType], shape: Shape
   ) throws(QMError) {
     guard elementTypes.contains(type.elementType), type.quantization == .none,
-      Self.agree(type.shape, Shape([count]))
+      Self.agree(type.shape, shape)
     else {
       let types = elementTypes.map(\.description).joined(separator: " or ")
-      throw .malformed("\(operation) needs \(name) \(types)[\(count)], found \(type)")
+      throw .malformed("\(operation) needs \(name) \(types)\(shape), found \(type)")
     }
   }
 
@@ -300,16 +318,25 @@ struct ReferenceEpilogue {
     if case .fixed(_, let zeroPoint) = weights.quantization { zeroPoint } else { 0 }
   }
 
+  /// Which scale belongs to which weight, where groups share one.
+  var groupScales: GroupScales? { GroupScales(weights.quantization, shape: weights.shape) }
+
+  private func inputScale(row: Int) -> Float {
+    switch input.quantization {
+    case .fixed(let scale, _): scale
+    default: inputParameters!.elements(as: Float.self)[2 * row]
+    }
+  }
+
   /// Input scale · weight scale, one rounding.
   private func multiplier(row: Int, channel: Int) -> Float {
-    let inputScale: Float
-    switch input.quantization {
-    case .fixed(let scale, _): inputScale = scale
-    default: inputScale = inputParameters!.elements(as: Float.self)[2 * row]
-    }
-    if case .fixed(let scale, _) = weights.quantization { return inputScale * scale }
-    let scales = weightScales!.elements(as: Float.self)
-    return inputScale * scales[scales.count == 1 ? 0 : channel]
+    if case .fixed(let scale, _) = weights.quantization { return inputScale(row: row) * scale }
+    return multiplier(row: row, scale: weightScales!.elementCount == 1 ? 0 : channel)
+  }
+
+  /// The same of the weight scale at an index.
+  func multiplier(row: Int, scale index: Int) -> Float {
+    inputScale(row: row) * weightScales!.elements(as: Float.self)[index]
   }
 
   /// Finishes an integer accumulator. Integers are modulo 2³²: validation proves elsewhere that

@@ -108,9 +108,9 @@ public struct GroupNormalization: IntegerOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let shape = try input.concreteExtents()
     let extents = extents(shape)

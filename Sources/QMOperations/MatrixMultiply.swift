@@ -124,7 +124,8 @@ extension MatrixMultiply {
     let shape = Shape(axes + [left[left.rank - 2], columns])
     let rule = ProductRule(
       operation: Self.name, channelAxis: right.rank - rightColumnOffset, channels: columns,
-      parameterAxes: left.rank - 1, takesActivationsAsWeights: true)
+      parameterAxes: left.rank - 1, takesActivationsAsWeights: true,
+      groupAxis: right.rank == 2 ? right.rank - rightDepthOffset : nil)
     return [try rule.outputType(for: operands, shape: shape, epilogue: epilogue)]
   }
 
@@ -183,7 +184,17 @@ extension MatrixMultiply {
             return rightLayout == .depthFirst
               ? matrix + step * extents.columns + column : matrix + column * extents.depth + step
           }
-          if end.isInteger {
+          if let groups = end.groupScales {
+            let zeroPoint = end.inputZeroPoint(row: leftRow)
+            var sum = GroupSum(end, groups, row: leftRow)
+            for step in 0..<extents.depth {
+              let weight = rightIndex(step)
+              sum.add(
+                (left.code(at: first + step) - zeroPoint) &* right.code(at: weight),
+                weight: weight)
+            }
+            end.finish(sum.total, channel: column, at: index)
+          } else if end.isInteger {
             let zeroPoint = end.inputZeroPoint(row: leftRow)
             var sum: Int32 = 0
             for step in 0..<extents.depth {
@@ -215,8 +226,29 @@ extension MatrixMultiply {
   /// Rows up to which reading the weights takes longer than unpacking them for each row.
   private static let mostPackedRows = 2
 
+  /// The panels of the right operand; nil where the reference loops are the only way.
+  /// - Parameter keepsBits: whether codes of few bits stay packed where a kernel can read them so.
+  private func panels(
+    _ input: ElementType, _ right: Operand, shape: [Int], _ kernels: KernelSet, keepsBits: Bool
+  ) -> ProductPanels? {
+    let depth = shape[shape.count - rightDepthOffset]
+    let columns = shape[shape.count - rightColumnOffset]
+    let table =
+      keepsBits
+      ? ProductTable(
+        packedFor: kernels, input: input, weights: right, depth: depth, columns: columns) : nil
+    guard
+      let table = table
+        ?? ProductTable(for: kernels, input: input, weights: right, columns: columns)
+    else { return nil }
+    return ProductPanels(
+      table: table, taps: 1, depth: depth, columns: columns,
+      matrixCount: shape.dropLast(2).reduce(1, *),
+      elementByteCount: right.type.elementType.byteCount)
+  }
+
   private func kernel(
-    for operands: [Operand?], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> MatrixKernel? {
     let left = try required(ProductOperand.input, of: operands).type
     let right = try required(ProductOperand.weights, of: operands)
@@ -224,86 +256,93 @@ extension MatrixMultiply {
       return nil
     }
     let extents = try extents(left: leftShape, right: rightShape)
-    guard
-      var table = ProductTable(
-        for: kernels, input: left.elementType, weights: right, columns: extents.columns)
-    else { return nil }
-    // How the weights were packed shows in the size.
-    if let packed,
-      let other = ProductTable(
-        packedFor: kernels, input: left.elementType, weights: right, depth: extents.depth,
-        columns: extents.columns),
-      packed.count == extents.rightBatchCount
-        * other.packedByteCount(taps: 1, depth: extents.depth, columns: extents.columns)
-    {
-      table = other
+    let panels: ProductPanels
+    switch packed?.scheme {
+    case .panels(let packed): panels = packed
+    case nil:
+      guard
+        let own = self.panels(left.elementType, right, shape: rightShape, kernels, keepsBits: false)
+      else { return nil }
+      panels = own
+    case .grouped, .winograd, .recurrent:
+      throw .internalFault("weights that are packed for another operation")
     }
-    let isDepthFirst = rightLayout == .depthFirst
     // One right matrix for all: the rows of all left matrices are those of one.
     let isOne =
       extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
     return MatrixKernel(
-      table: table, end: KernelEpilogue(epilogue, operands: operands),
-      rows: isOne ? extents.rows * extents.batches.count : extents.rows, depth: extents.depth,
-      columns: extents.columns, batches: isOne ? [(0, 0)] : extents.batches,
-      rightBatchCount: extents.rightBatchCount,
-      depthStride: isDepthFirst ? extents.columns : 1,
-      columnStride: isDepthFirst ? 1 : extents.depth, packed: packed, parameters: .row)
+      panels: panels, rightLayout: rightLayout, end: KernelEpilogue(epilogue, operands: operands),
+      rows: isOne ? extents.rows * extents.batches.count : extents.rows,
+      batches: isOne ? [(0, 0)] : extents.batches, packed: packed?.buffer, parameters: .row)
   }
 
   public func packedInputs(_ operands: [Operand?]) -> [Int] { [ProductOperand.weights] }
 
-  public func pack(
-    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
-  ) throws(QMError) -> Buffer? {
-    let right = try required(ProductOperand.weights, of: operands)
-    guard let constant = right.constant else { return nil }
-    let shape = constant.shape
-    let depth = shape[shape.count - rightDepthOffset]
-    let columns = shape[shape.count - rightColumnOffset]
-    let left = try required(ProductOperand.input, of: operands).type
-    guard
-      var table = ProductTable(
-        for: kernels, input: left.elementType, weights: right, columns: columns)
+  /// The panels of weights whose groups have scales of their own.
+  private func groupedPanels(
+    _ input: ElementType, _ right: Operand, _ scales: GroupScales, _ kernels: KernelSet
+  ) -> GroupedPanels? {
+    guard rightLayout == .channelsFirst, let columns = right.type.shape.extents?[0],
+      let table = ProductTable(for: kernels, input: input, weights: right, columns: columns)
     else { return nil }
+    return GroupedPanels(table: table, taps: 1, scales: scales, columns: columns, matrixCount: 1)
+  }
+
+  public func pack(
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedWeights? {
+    let right = try required(ProductOperand.weights, of: operands)
+    guard let constant = right.constant, let elements = constant.bytes.baseAddress else {
+      return nil
+    }
+    let left = try required(ProductOperand.input, of: operands).type
+    if let scales = GroupScales(right.type.quantization, shape: constant.shape) {
+      return try groupedPanels(left.elementType, right, scales, kernels)?.packed(elements)
+    }
     let rows = left.shape.axes.dropLast()
     let rowCount = Shape.elementCount(of: rows.map { $0.extent ?? .max })
     let hasFewRows = rowCount.map { (1...Self.mostPackedRows).contains($0) } ?? false
-    if hasFewRows || form == .smallest,
-      let packed = ProductTable(
-        packedFor: kernels, input: left.elementType, weights: right, depth: depth,
-        columns: columns)
-    {
-      table = packed
-    }
-    let batches = shape.dropLast(2).reduce(1, *)
-    let isDepthFirst = rightLayout == .depthFirst
-    let byteCount = table.packedByteCount(taps: 1, depth: depth, columns: columns)
-    let buffer = try Buffer.pages(byteCount: batches * byteCount)
-    guard let source = constant.bytes.baseAddress else { return nil }
-    let elementByteCount = constant.elementType.byteCount
-    for batch in 0..<batches {
-      table.pack(
-        qm_weights(
-          elements: source + batch * depth * columns * elementByteCount, taps: 1,
-          depth: Int64(depth), columns: Int64(columns), tap_stride: 0,
-          depth_stride: Int64(isDepthFirst ? columns : 1),
-          column_stride: Int64(isDepthFirst ? 1 : depth)),
-        elementByteCount: elementByteCount, into: buffer.base + batch * byteCount,
-        givingUp: right.givenUpBuffer)
-    }
-    return buffer
+    let panels = panels(
+      left.elementType, right, shape: constant.shape, kernels,
+      keepsBits: hasFewRows || packing.memory == .compact)
+    return try panels?.packed(
+      elements, rightLayout,
+      consuming: packing.consumedBuffer(ProductOperand.weights, of: operands))
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
+    if let scales = try groupScales(operands) {
+      return try groupedKernel(for: operands, scales, packed: packed, kernels: kernels)
+    }
     guard let kernel = try kernel(for: operands, packed: packed, kernels: kernels) else {
       return nil
     }
     return Kernel(
-      name: "product \(kernel.table.name)",
+      name: "product \(kernel.panels.table.name)",
       scratchByteCount: { kernel.scratchByteCount(threads: $0) },
       run: { (memory) throws(QMError) in kernel.run(memory) })
+  }
+
+  private func groupScales(_ operands: [Operand?]) throws(QMError) -> GroupScales? {
+    let right = try required(ProductOperand.weights, of: operands).type
+    return right.shape.extents.flatMap { GroupScales(right.quantization, shape: $0) }
+  }
+
+  private func groupedKernel(
+    for operands: [Operand?], _ scales: GroupScales, packed: PackedWeights?, kernels: KernelSet
+  ) throws(QMError) -> Kernel? {
+    let left = try required(ProductOperand.input, of: operands).type
+    let right = try required(ProductOperand.weights, of: operands)
+    guard let extents = left.shape.extents,
+      let panels = groupedPanels(left.elementType, right, scales, kernels),
+      packed.map({ $0.scheme == .grouped(panels) }) ?? true,
+      let kernel = GroupedProductKernel(
+        panels, packed: packed?.buffer, end: KernelEpilogue(epilogue, operands: operands),
+        rows: .matrix, rowCount: extents.dropLast().reduce(1, *), rowsPerParameters: 1,
+        kernels: kernels)
+    else { return nil }
+    return kernel.kernel(name: "product")
   }
 }

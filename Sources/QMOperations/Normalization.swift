@@ -55,9 +55,9 @@ public struct BatchNormalization: FloatOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let extents = try outputs[0].concreteExtents()
     let name = "\(Self.name) \(kernels.rawValue)"
     guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
@@ -173,9 +173,9 @@ public struct LayerNormalization: IntegerOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let extents = try input.concreteExtents()
     let name = "\(Self.name) \(kernels.rawValue)"

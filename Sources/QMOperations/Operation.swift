@@ -6,30 +6,11 @@ public struct Operand: Sendable {
   /// The elements, where they are known before the run: weights, and shapes computed from
   /// extents that are known.
   public var constant: Tensor?
-  /// Whether nobody needs the elements once they are packed, so that their memory may go while
-  /// they are.
-  public var isGivenUp = false
 
   public init(_ type: ValueType, constant: Tensor? = nil) {
     self.type = type
     self.constant = constant
   }
-
-  /// The memory that goes while it is packed: the constant's, where it is all in it.
-  var givenUpBuffer: Buffer? {
-    guard isGivenUp, let constant, constant.byteCount == constant.buffer.count else { return nil }
-    return constant.buffer
-  }
-}
-
-/// What rearranged weights may take in memory.
-public enum PackedForm: Sendable, Hashable {
-  /// What makes kernels fastest: up to eight bytes a code.
-  case fastest
-  /// At most about a byte a code.
-  case plain
-  /// As ``plain``, and codes of few bits stay packed where a kernel can read them so.
-  case smallest
 }
 
 /// An operation: a struct whose stored properties are its attributes.
@@ -60,8 +41,8 @@ public protocol OperationProtocol: OperationFacts, Hashable, Sendable {
   /// Constants rearranged for the kernels of this machine, made once when a model is loaded;
   /// nil where the kernels read the constants as they are.
   func pack(
-    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
-  ) throws(QMError) -> Buffer?
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedWeights?
 
   /// Positions of inputs that no run reads once they are packed, whatever its extents.
   func packedInputs(_ operands: [Operand?]) -> [Int]
@@ -69,7 +50,7 @@ public protocol OperationProtocol: OperationFacts, Hashable, Sendable {
   /// The fast way to compute the same bits on concrete shapes;
   /// nil where the reference loops are the only way yet.
   func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel?
 
   /// The same, and `Transpose(permutation)` of the only output behind it, in one: the output with
@@ -77,33 +58,28 @@ public protocol OperationProtocol: OperationFacts, Hashable, Sendable {
   /// nil where that is no gain.
   /// - Parameter outputs: with their axes in the operation's own order.
   func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel?
 }
 
 extension OperationProtocol {
   public func pack(
-    _ operands: [Operand?], for kernels: KernelSet, form: PackedForm
-  ) throws(QMError) -> Buffer? {
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedWeights? {
     nil
-  }
-
-  /// Packed so that kernels are fastest.
-  public func pack(_ operands: [Operand?], for kernels: KernelSet) throws(QMError) -> Buffer? {
-    try pack(operands, for: kernels, form: .fastest)
   }
 
   public func packedInputs(_ operands: [Operand?]) -> [Int] { [] }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     nil
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel? {
     nil
@@ -146,48 +122,6 @@ public struct TensorView {
       elementType == Element.elementType, "a \(elementType) operand read as \(Element.self)")
     return UnsafeMutableBufferPointer(
       start: base.assumingMemoryBound(to: Element.self), count: elementCount)
-  }
-}
-
-/// One node made ready to run on concrete shapes.
-public struct Kernel: Sendable {
-  /// The memory of a run.
-  public struct Memory {
-    /// Start of each input; nil where the node has none, and then only: what `outputTypes(for:)`
-    /// asks for with `required(_:of:)` may be unwrapped. Whoever makes a kernel has called it.
-    public let inputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>
-    public let outputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>
-    /// `scratchByteCount` bytes of any content, aligned to ``Buffer/alignment``.
-    public let scratch: UnsafeMutableRawPointer
-    public let threads: ThreadPool
-
-    public init(
-      inputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>,
-      outputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>,
-      scratch: UnsafeMutableRawPointer, threads: ThreadPool
-    ) {
-      self.inputs = inputs
-      self.outputs = outputs
-      self.scratch = scratch
-      self.threads = threads
-    }
-  }
-
-  /// Shown by profiles: the family and the way, `product int8 avx2` say.
-  public let name: String
-  /// Scratch for a run with the given number of threads.
-  public let scratchByteCount: @Sendable (_ threads: Int) -> Int
-  public let run: Body
-
-  public typealias Body = @Sendable (Memory) throws(QMError) -> Void
-
-  public init(
-    name: String, scratchByteCount: @escaping @Sendable (_ threads: Int) -> Int = { _ in 0 },
-    run: @escaping Body
-  ) {
-    self.name = name
-    self.scratchByteCount = scratchByteCount
-    self.run = run
   }
 }
 

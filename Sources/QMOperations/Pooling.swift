@@ -164,9 +164,9 @@ public struct Pooling: IntegerOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet, window.count <= 3 else { return nil }
+    guard let set = kernels.number, window.count <= 3 else { return nil }
     let input = try required(0, of: operands).type
     let output = outputs[0]
     let extents = try input.concreteExtents()

@@ -68,7 +68,8 @@ extension DynamicQuantize {
 /// Codes → float32, `scale · Float(code − zeroPoint)`; a NaN, which only a dynamic scale that is
 /// NaN or infinite can give, is the canonical one. Inputs: codes; and as second
 ///
-/// - for weights quantization their scales, float32 `[1]` or one per channel (zero point 0);
+/// - for weights quantization their scales, float32 of ``Granularity/scaleShape(of:)`` (zero point
+///   0);
 /// - for dynamic quantization the parameters that ``DynamicQuantize`` gives;
 /// - for fixed quantization nothing.
 public struct Dequantize: FloatOperation {
@@ -112,9 +113,9 @@ extension Quantize {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let encode = qm_quantize_for(set).encode!
     let count = try outputs[0].concreteExtents().reduce(1, *)
     let codes = outputs[0].codes
@@ -140,11 +141,11 @@ extension Quantize {
 
   /// From channels first to channels last.
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet,
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel? {
     let extents = try outputs[0].concreteExtents()
-    guard let set = kernels.instructionSet, extents.count >= 3, !extents.contains(0),
+    guard let set = kernels.number, extents.count >= 3, !extents.contains(0),
       extents[1] <= Self.mostChannels, permutation == [0] + Array(2..<extents.count) + [1]
     else { return nil }
     let encode = qm_quantize_for(set).encode!
@@ -241,9 +242,9 @@ extension DynamicQuantize {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let (rows, length) = try split(outputs[0].concreteExtents())
     let rules = DynamicKernel(functions: qm_quantize_for(set), rows: rows, length: length)
     return Kernel(
@@ -379,16 +380,7 @@ extension Dequantize {
       guard codes.elementType == .int8 else {
         throw .malformed("Dequantize takes codes of weights as int8, found \(codes.elementType)")
       }
-      switch granularity {
-      case .perTensor: expected = [1]
-      case .perChannel(let axis):
-        guard axis >= 0, axis < codes.shape.rank else {
-          throw .malformed("scales along axis \(axis) of weights \(codes.shape)")
-        }
-        expected = Shape([codes.shape[axis]])
-      case .perGroup:
-        throw .unsupported("Dequantize with one scale per group of weights is not computed yet")
-      }
+      expected = try granularity.scaleShape(of: codes.shape)
     }
     if let expected {
       let found = try required(1, of: operands).type
@@ -402,6 +394,14 @@ extension Dequantize {
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
     let codes = inputs[0]!
     let output = outputs[0].elements(as: Float.self)
+    if let groups = GroupScales(codes.quantization, shape: codes.shape) {
+      let scales = inputs[1]!.elements(as: Float.self)
+      for index in output.indices {
+        output[index] = decode(
+          code: codes.code(at: index), scale: scales[groups.scale(ofCode: index)], zeroPoint: 0)
+      }
+      return
+    }
     let rows = rows(codes.shape, codes.quantization)
     for row in 0..<rows.count {
       for index in row * rows.length..<(row + 1) * rows.length {
@@ -424,11 +424,16 @@ extension Dequantize {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let codes = try required(0, of: operands).type
     let decode = qm_quantize_for(set).decode!
+    if let groups = GroupScales(codes.quantization, shape: try codes.concreteExtents()) {
+      let count = try codes.concreteExtents().reduce(1, *)
+      return groups.inner == 1 && count > 0
+        ? groupKernel(groups, count: count, decode, kernels) : nil
+    }
     let rows = try rows(codes.concreteExtents(), codes.quantization)
     let fixed = codes.codes
     let isDynamic = if case .dynamic = codes.quantization { true } else { false }
@@ -461,6 +466,31 @@ extension Dequantize {
       let target = memory.outputs[0]!.assumingMemoryBound(to: Float.self)
       forEachChunk(of: count, on: memory.threads) { start, count in
         decode(fixed, source + start * size, target + start, Int64(count))
+      }
+    }
+  }
+
+  /// Of weights whose groups lie along the last axis.
+  private func groupKernel(
+    _ groups: GroupScales, count: Int, _ decode: @escaping qm_decode_kernel, _ kernels: KernelSet
+  ) -> Kernel {
+    Kernel(name: "dequantize groups \(kernels)") { memory in
+      let source = memory.inputs[0]!.assumingMemoryBound(to: Int8.self)
+      let scales = memory.inputs[1]!.assumingMemoryBound(to: Float.self)
+      let target = memory.outputs[0]!.assumingMemoryBound(to: Float.self)
+      memory.threads.run(
+        forRangesOf: count / groups.extent, byteCount: 4 * groups.extent
+      ) { rows, _ in
+        for row in rows {
+          for group in 0..<groups.count {
+            let start = row * groups.extent + group * groups.size
+            let length = min(groups.size, groups.extent - group * groups.size)
+            let type = qm_codes(
+              element_type: Int32(QM_INT8), scale: scales[row * groups.count + group],
+              zero_point: 0)
+            decode(type, source + start, target + start, Int64(length))
+          }
+        }
       }
     }
   }

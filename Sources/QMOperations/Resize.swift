@@ -391,7 +391,7 @@ public struct Resize: OperationProtocol {
   // MARK: Kernels
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference, coordinates != .region,
       let target = try required(1, of: operands).constant

@@ -56,9 +56,9 @@ extension Table {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let kernel = qm_quantize_for(set).table!
     let count = try outputs[0].concreteExtents().reduce(1, *)
     return Kernel(name: "table \(kernels)") { memory in

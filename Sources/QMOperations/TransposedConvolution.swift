@@ -47,7 +47,7 @@ struct TransposedConvolution {
     /// Brings the residual into the arrangement of the phase.
     let loadResidual: StridedCopy
     /// Kept alive for the kernel.
-    let packed: Buffer?
+    let packed: PackedWeights?
   }
 
   private let phases: [Phase]
@@ -59,7 +59,7 @@ struct TransposedConvolution {
     _ convolution: Convolution, _ operands: [Operand?], kernels: KernelSet
   ) throws(QMError) {
     func operand(_ index: Int) -> Operand? { index < operands.count ? operands[index] : nil }
-    guard convolution.order == .channelsLast, kernels.instructionSet != nil,
+    guard convolution.order == .channelsLast, kernels.number != nil,
       let input = operand(ProductOperand.input)?.type,
       let weights = operand(ProductOperand.weights),
       let constant = weights.constant, let inputShape = input.shape.extents
@@ -120,7 +120,7 @@ struct TransposedConvolution {
       own[ProductOperand.residual] = Operand(type)
     }
     let output = try ordinary.outputTypes(for: own)[0]
-    let packed = try ordinary.pack(own, for: kernels)
+    let packed = try ordinary.pack(own, for: kernels, .fastest)
     guard output.shape.extents == computed,
       let kernel = try ordinary.kernel(
         for: own, outputs: [output], packed: packed, kernels: kernels)
@@ -172,7 +172,7 @@ struct TransposedConvolution {
 
   /// The kernel that runs the phases one after the other.
   func kernel(_ output: ValueType) throws(QMError) -> Kernel? {
-    guard let set = set.instructionSet else { return nil }
+    guard let set = set.number else { return nil }
     let (phases, hasResidual) = (phases, hasResidual)
     func aligned(_ count: Int) -> Int {
       (count + Buffer.alignment - 1) / Buffer.alignment * Buffer.alignment

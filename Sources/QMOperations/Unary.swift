@@ -148,10 +148,10 @@ extension Unary {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
-    guard input.isReal, let set = kernels.instructionSet else { return nil }
+    guard input.isReal, let set = kernels.number else { return nil }
     let count = try input.concreteExtents().reduce(1, *)
     let unary = function.unary
     if input.elementType == .float32 && output == .float32 {

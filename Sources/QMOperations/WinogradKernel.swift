@@ -5,7 +5,7 @@ import QMTensor
 /// F(4 × 4, 3 × 3): a quarter of the multiplications, and the same sums. See qm_winograd.h.
 struct WinogradKernel: Sendable {
   /// Transformed weights keep within 16 bits and may be used in place of the given ones.
-  struct Weights: @unchecked Sendable {
+  struct Weights: Hashable, @unchecked Sendable {
     fileprivate let table: UnsafePointer<qm_winograd>
     let channels: Int
     let columns: Int
@@ -19,13 +19,14 @@ struct WinogradKernel: Sendable {
     init?(
       _ convolution: Convolution, _ input: ElementType, _ weights: Operand, kernels: KernelSet
     ) {
-      guard let set = kernels.productSet, input == .int8, let constant = weights.constant,
+      guard let set = kernels.number, input == .int8, let constant = weights.constant,
         weights.type.elementType == .int8, case .weights = weights.type.quantization,
         convolution.order == .channelsLast, !convolution.isTransposed, convolution.groups == 1,
         constant.shape.count == 4, constant.shape[1...2].allSatisfy({ $0 == 3 }),
         convolution.strides.allSatisfy({ $0 == 1 }),
         convolution.dilations.allSatisfy({ $0 == 1 }),
         constant.shape[3] >= Self.leastChannels, constant.shape[0] >= Self.leastColumns,
+        GroupScales(weights.type.quantization, shape: constant.shape) == nil,
         let table = qm_winograd_int8(set)
       else { return nil }
       channels = constant.shape[3]
@@ -38,14 +39,14 @@ struct WinogradKernel: Sendable {
     }
 
     /// - Returns: nil where sums may be too large.
-    func pack(_ constant: Tensor) throws(QMError) -> Buffer? {
+    func pack(_ constant: Tensor) throws(QMError) -> PackedWeights? {
       let sums = AccumulatorBound.magnitudes(of: constant, .channelThenWindow, zeroPoint: 0)
       let isExact = sums.allSatisfy { 255 * $0 < Int(QM_WINOGRAD_BOUND) }
       guard isExact, let codes = constant.bytes.baseAddress else { return nil }
       let buffer = try Buffer.pages(byteCount: packedByteCount)
       table.pointee.pack(
         codes.assumingMemoryBound(to: Int8.self), Int64(channels), Int64(columns), buffer.base)
-      return buffer
+      return PackedWeights(scheme: .winograd(self), buffer: buffer)
     }
   }
 

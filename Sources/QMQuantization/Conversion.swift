@@ -22,13 +22,13 @@ public struct Conversion: Sendable {
     public let reason: String
   }
   /// In the order in which they are computed; left out are the tails in front of outputs, which
-  /// every network has, and sums on their way.
+  /// every network has.
   public let kept: [Kept]
 
   static func kept(by plan: Plan, in graph: Graph) -> [Kept] {
     plan.kept.sorted { $0.key < $1.key }.compactMap { (value, reason) in
       switch reason {
-      case .outputTail, .partialSum: nil
+      case .outputTail: nil
       case .signalFront: Kept(value: graph[value].name, reason: "in front of a power spectrum")
       case .unseen: Kept(value: graph[value].name, reason: "no sample computes it")
       case .nonFinite: Kept(value: graph[value].name, reason: "holds NaN or infinities")

@@ -27,12 +27,8 @@ struct ConversionState {
   /// The program of ``plan`` as it was measured last; nil if it was not.
   var measured: ReferenceRuns.Candidate?
 
-  /// - Parameter reasons: of values that stay float32, beside those that steps find.
   /// - Throws: `usage` if a pattern of the recipe fits no node.
-  init(
-    _ graph: Graph, _ recipe: Recipe, keeping reasons: [Graph.ValueID: Plan.Kept] = [:],
-    reference: ReferenceRuns? = nil
-  ) throws(QMError) {
+  init(_ graph: Graph, _ recipe: Recipe, reference: ReferenceRuns?) throws(QMError) {
     self.graph = graph
     plan = Plan(for: graph)
     self.recipe = recipe
@@ -48,15 +44,14 @@ struct ConversionState {
     }
     self.widths = widths
     plan.floatNodes = recipe.weights == .float32 ? [] : floatNodes
-    for value in tail { self.reasons[groups.group(of: value)] = .outputTail }
+    for value in tail { reasons[groups.group(of: value)] = .outputTail }
     // Inputs of convolutions and matrix products are measured instead of being kept in float32 up
     // front: most of the run time may depend on them.
     let products = groupsOfProducts
     for value in SpectralFrontEnd(graph).values
     where !products.contains(groups.group(of: value)) {
-      self.reasons[groups.group(of: value)] = .signalFront
+      reasons[groups.group(of: value)] = .signalFront
     }
-    for (value, reason) in reasons { self.reasons[groups.group(of: value)] = reason }
   }
 
   // MARK: What the graph has

@@ -50,18 +50,13 @@ public struct Converter: Sendable {
       throw .usage(
         "fixed activation ranges need samples", remedies: .giveSamples, .useDynamicActivations)
     }
-    let whole = try DefaultPasses.run(on: source)
-    let split = try Converter.split(whole, for: recipe)
-    let graph = split?.graph ?? whole
+    let graph = try DefaultPasses.run(on: source)
+    if let size = recipe.groupSize, size < 1 { throw .usage("a group of \(size) channels") }
     let reference = try samples.map { (samples) throws(QMError) in
       try ReferenceRuns(
         graph, over: samples, measuredSamples: recipe.thresholds.measuredSamples, options: options)
     }
-    var state = try ConversionState(
-      graph, recipe,
-      keeping: Dictionary(
-        uniqueKeysWithValues: (split?.partialSums ?? []).map { ($0, Plan.Kept.partialSum) }),
-      reference: reference)
+    var state = try ConversionState(graph, recipe, reference: reference)
     try run(Converter.steps[...], on: &state, progress: progress)
     return try finish(state, metadata: metadata, progress: progress)
   }
@@ -115,17 +110,6 @@ public struct Converter: Sendable {
     return Conversion(
       graph: state.graph, plan: state.plan, simulation: simulation, program: program,
       comparisons: comparisons)
-  }
-
-  /// The graph with a product for each group of channels, if groups are asked for.
-  private static func split(
-    _ graph: Graph, for recipe: Recipe
-  ) throws(QMError) -> SplitProducts? {
-    guard let size = recipe.groupSize, case .codes = recipe.weights else { return nil }
-    guard size >= 1 else { throw .usage("a group of \(size) channels") }
-    var kept: Set<Int> = []
-    for pattern in recipe.floatNodes { kept.formUnion(try pattern.nodes(of: graph)) }
-    return try SplitProducts(graph, size: size, keeping: kept)
   }
 }
 

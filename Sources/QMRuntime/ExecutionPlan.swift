@@ -52,7 +52,7 @@ final class ExecutionPlan {
   private var outputAddresses: [Int: UnsafeMutableRawPointer] = [:]
   private let outputValues: [Int]
   /// Rearranged constants that this plan made itself, kept alive.
-  private let packed: [Buffer]
+  private let packed: [PackedWeights]
 
   var byteCount: Int { arena.count + scratch.count }
 
@@ -74,7 +74,7 @@ final class ExecutionPlan {
     types = resolution.types
     let nodes = resolution.nodesToRun()
 
-    var packed: [Buffer] = []
+    var packed: [PackedWeights] = []
     let planned = try ExecutionPlan.planned(
       model, resolution, nodes, joining: !keepsAll, packing: &packed)
     var stepNumbers: [Int: Int] = [:]
@@ -186,7 +186,7 @@ final class ExecutionPlan {
   ///   - packed: receives what is rearranged for this plan alone.
   private static func planned(
     _ model: Model, _ resolution: Resolution, _ nodes: [Int], joining: Bool,
-    packing packed: inout [Buffer]
+    packing packed: inout [PackedWeights]
   ) throws(QMError) -> [Planned] {
     let program = model.program
     let transposes = joining ? resolution.transposesAlone(nodes) : [:]
@@ -201,7 +201,7 @@ final class ExecutionPlan {
         if rearranged == nil, !model.packedInRuns.contains(index) {
           rearranged = try node.operation.body.pack(
             operands, for: model.kernels,
-            form: model.options.memory == .compact ? .smallest : .plain)
+            Packing(memory: model.options.memory))
           if let rearranged { packed.append(rearranged) }
         }
         if let next = transposes[index],
@@ -217,8 +217,8 @@ final class ExecutionPlan {
         let prepared = try PreparedNode(
           node.operation, operands: operands, outputs: outputs, packed: rearranged,
           kernels: model.kernels)
-        let isHollow = node.inputs.contains { $0.map(model.hollow.contains) ?? false }
-        guard prepared.isFast || !isHollow else {
+        let readsReleased = node.inputs.contains { $0.map(model.released.contains) ?? false }
+        guard prepared.isFast || !readsReleased else {
           throw .internalFault("its weights are packed for a kernel that it does not have")
         }
         planned.append(Planned(node: index, lastNode: index, kernel: prepared.kernel))

@@ -71,13 +71,7 @@ public final class Model: Sendable {
   }
 
   /// What weights may take while a model is open; the results are the same.
-  public enum Memory: String, Sendable, Hashable, CaseIterable {
-    /// At most three bytes for each code, which lets convolutions be fastest.
-    case standard
-    /// About one byte for each code, less where codes of few bits can be read as they are; what
-    /// takes more is made in each run.
-    case compact
-  }
+  public typealias Memory = WeightMemory
 
   /// Inputs, outputs, and what the file says beside them.
   public let signature: Signature
@@ -96,9 +90,9 @@ public final class Model: Sendable {
   /// Elements of the values that are known before a run.
   let constants: [Int: Tensor]
   /// Rearranged constants, by node.
-  let packed: [Int: Buffer]
+  let packed: [Int: PackedWeights]
   /// Values whose elements are gone, since they are among ``packed``.
-  let hollow: Set<Int>
+  let released: Set<Int>
   /// Nodes that pack their constants in each run, since they would take more memory packed.
   let packedInRuns: Set<Int>
   /// Nodes that each run computes from constants, which take less memory than their results.
@@ -155,9 +149,9 @@ public final class Model: Sendable {
     evaluatedByteLimit = ConstantFolder.byteLimit(
       besides: program.constants.reduce(0) { $0 + $1.tensor.byteCount })
     var folder = ConstantFolder(for: .memory, byteLimit: evaluatedByteLimit)
-    var packed: [Int: Buffer] = [:]
+    var packed: [Int: PackedWeights] = [:]
     var packedInRuns: Set<Int> = []
-    var pending: [Packing] = []
+    var pending: [PendingNode] = []
     let mostPending = threads.threadCount == 1 ? 1 : 4 * threads.threadCount
     for (index, node) in program.nodes.enumerated() {
       try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
@@ -183,34 +177,32 @@ public final class Model: Sendable {
           }
           return
         }
-        let form: PackedForm =
-          options.memory == .compact ? .smallest : transformed.contains(index) ? .fastest : .plain
-        var packing = Packing(node: index, operands: operands, form: form)
+        var packing = PendingNode(
+          node: index, operands: operands,
+          packing: Packing(memory: options.memory, mayTransform: transformed.contains(index)))
         let positions = node.operation.body.packedInputs(operands).filter { $0 < operands.count }
         for position in positions {
           packing.givenByteCount += operands[position]?.constant?.byteCount ?? 0
         }
         if isOnlyOwner, !packing.mayStayAsGiven {
-          for position in positions {
-            packing.operands[position]?.isGivenUp =
-              node.inputs[position].map(weights.hasOneReader) ?? false
-          }
+          packing.packing.consumed = Set(
+            positions.filter { node.inputs[$0].map(weights.hasOneReader) ?? false })
         }
         pending.append(packing)
       }
       // Nodes are packed together, as many as keep the threads busy; then the given codes go.
       guard pending.count >= mostPending || index == program.nodes.count - 1 else { continue }
       let nodes = program.nodes
-      let buffers = try threads.map(pending.count) { [pending] (number) throws(QMError) in
+      let made = try threads.map(pending.count) { [pending] (number) throws(QMError) in
         let packing = pending[number]
         return try within(nodes[packing.node].context) { () throws(QMError) in
           try nodes[packing.node].operation.body.pack(
-            packing.operands, for: options.kernels, form: packing.form)
+            packing.operands, for: options.kernels, packing.packing)
         }
       }
-      for (packing, buffer) in zip(pending, buffers) {
-        guard let buffer else { continue }
-        if packing.staysAsGiven(besides: buffer) {
+      for (packing, made) in zip(pending, made) {
+        guard let made else { continue }
+        if packing.staysAsGiven(besides: made.buffer) {
           packedInRuns.insert(packing.node)
           continue
         }
@@ -218,7 +210,7 @@ public final class Model: Sendable {
         let inputs = node.operation.body.packedInputs(packing.operands).compactMap {
           $0 < node.inputs.count ? node.inputs[$0] : nil
         }
-        packed[packing.node] = inputs.first.map { weights.shared(buffer, of: $0) } ?? buffer
+        packed[packing.node] = inputs.first.map { weights.shared(made, of: $0) } ?? made
         for input in inputs { try weights.release(input, in: &program, &constants) }
       }
       pending = []
@@ -228,7 +220,7 @@ public final class Model: Sendable {
     self.constants = constants
     self.packed = packed
     self.packedInRuns = packedInRuns
-    hollow = weights.released
+    released = weights.released
   }
 
   /// Which of the given constants a run may still read.
@@ -238,7 +230,7 @@ public final class Model: Sendable {
     /// Those that nobody reads any more; their elements are gone.
     private(set) var released: Set<Int> = []
     /// What became of those that several nodes read.
-    private var rearranged: [Int: [Buffer]] = [:]
+    private var rearranged: [Int: [PackedWeights]] = [:]
     private var zeros: Buffer?
 
     init(_ program: Program) {
@@ -251,12 +243,14 @@ public final class Model: Sendable {
 
     func hasOneReader(_ value: Int) -> Bool { readerCounts[value] == 1 }
 
-    /// `buffer`, or another with the same bytes that the same value gave before.
-    mutating func shared(_ buffer: Buffer, of value: Int) -> Buffer {
-      guard readerCounts[value] > 1 || rearranged[value] != nil else { return buffer }
-      if let same = rearranged[value]?.first(where: { $0.isIdentical(to: buffer) }) { return same }
-      rearranged[value, default: []].append(buffer)
-      return buffer
+    /// `weights`, or others with the same bytes that the same value gave before.
+    mutating func shared(_ weights: PackedWeights, of value: Int) -> PackedWeights {
+      guard readerCounts[value] > 1 || rearranged[value] != nil else { return weights }
+      if let same = rearranged[value]?.first(where: { $0.isIdentical(to: weights) }) {
+        return same
+      }
+      rearranged[value, default: []].append(weights)
+      return weights
     }
 
     /// Takes note that one of a value's readers needs it no more, and gives up its elements with
@@ -271,31 +265,31 @@ public final class Model: Sendable {
           try Buffer.zeros(byteCount: tensor.byteCount)
         }
       self.zeros = zeros
-      let hollow = try Tensor(tensor.elementType, tensor.shape, buffer: zeros)
-      constants[value] = hollow
+      let empty = try Tensor(tensor.elementType, tensor.shape, buffer: zeros)
+      constants[value] = empty
       if let constant = program.values[value].constant {
-        program.constants[constant].tensor = hollow
+        program.constants[constant].tensor = empty
       }
       released.insert(value)
     }
   }
 
   /// A node whose constants are to be packed.
-  private struct Packing: Sendable {
+  private struct PendingNode: Sendable {
     let node: Int
     var operands: [Operand?]
-    let form: PackedForm
+    var packing: Packing
     /// Bytes of the constants.
     var givenByteCount = 0
 
-    init(node: Int, operands: [Operand?], form: PackedForm) {
+    init(node: Int, operands: [Operand?], packing: Packing) {
       self.node = node
       self.operands = operands
-      self.form = form
+      self.packing = packing
     }
 
     /// Whether each run may pack the constants anew: they are few, and are packed soon.
-    var mayStayAsGiven: Bool { form == .smallest && givenByteCount < 1 << 16 }
+    var mayStayAsGiven: Bool { packing.memory == .compact && givenByteCount < 1 << 16 }
 
     /// Whether much of what they are packed into would be padding.
     func staysAsGiven(besides packed: Buffer) -> Bool {
@@ -307,7 +301,7 @@ public final class Model: Sendable {
   public var weightByteCount: Int {
     var byteCounts: [ObjectIdentifier: Int] = [:]
     for buffer in constants.values.map(\.buffer) + program.constants.map(\.tensor.buffer)
-      + packed.values
+      + packed.values.map(\.buffer)
     {
       byteCounts[ObjectIdentifier(buffer)] = buffer.ownedByteCount
     }

@@ -5,7 +5,8 @@
 public struct QuantizedTensor: Sendable {
   /// int8, of the shape of the numbers.
   public var codes: Tensor
-  /// float32, `[n]`: one scale per index of the granularity's axis, or one in all.
+  /// float32: one scale per index of the granularity's axis, one in all, or one a group, of
+  /// ``Granularity/scaleShape(of:)``.
   public var scales: Tensor
   /// Which codes share a scale.
   public var granularity: Granularity

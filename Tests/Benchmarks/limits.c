@@ -85,7 +85,7 @@ int main(void) {
   report("avx512   int16", avx512, avx512_words);
   report("avx512   bytes (weights up to 7 bits)", avx512, avx512_bytes);
   report("avx512   bytes (weights up to 4 bits)", avx512, avx512_narrow_bytes);
-  report("vnni     int16 (Winograd)", vnni, vnni_words);
-  report("vnni     bytes", vnni, vnni_bytes);
+  report("avx512vnni int16 (Winograd)", vnni, vnni_words);
+  report("avx512vnni bytes", vnni, vnni_bytes);
   return 0;
 }

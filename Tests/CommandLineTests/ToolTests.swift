@@ -1,4 +1,5 @@
 import Foundation
+import QMOperations
 import Testing
 
 @Suite("The tools, from one end to the other")
@@ -95,10 +96,7 @@ struct ToolTests {
         .status == 0)
     for model in [file, Fixture.model] {
       var digests: Set<String> = []
-      let sets = [
-        "reference", "portable", "avx2", "avxvnni", "avx512", "vnni", "neon", "neondot",
-      ]
-      for kernels in sets {
+      for kernels in KernelSet.allCases.map(\.rawValue) {
         for threads in ["1", "2", "3"] {
           let ran = try Tool.qrun(
             model, Fixture.evaluation, "--digest", "--kernels", kernels, "--threads", threads)

@@ -132,7 +132,7 @@ static void convolve(
   int64_t pitch = g.is_depthwise ? panels * table->columns : g.channels;
   char *prepared =
       exact_memory(c, box_height * box_width * pitch * table->input_bytes + table->slack_bytes);
-  qm_box box = {
+  qm_input_tile box = {
       .input = of.input,
       .input_extents = {1, g.height, g.width},
       .origin = {0, -g.before, -g.before},
@@ -145,7 +145,7 @@ static void convolve(
   if (end.row_parameters && !table->reads_codes) {
     int64_t size = of.number == QM_NUMBER_INT16 ? 2 : 1;
     for (int64_t row = 0; row < g.width; row++) {
-      qm_box one = box;
+      qm_input_tile one = box;
       one.input = (const char *)of.input + row * g.channels * size;
       one.input_extents[2] = one.extents[2] = 1;
       one.zero_point = of.number == QM_NUMBER_INT16 ? 0 : (int32_t)end.row_parameters[2 * row + 1];
@@ -227,14 +227,14 @@ static const qm_product *table_of(
     return number == QM_NUMBER_FLOAT32 ? qm_depthwise_float32(set) : qm_depthwise_int8(set);
   }
   if (number == QM_NUMBER_FLOAT32) {
-    if (way == FEW_COLUMNS) table = qm_product_few_float32(set, g.columns);
+    if (way == FEW_COLUMNS) table = qm_product_float32_n(set, g.columns);
     return table ? table : qm_product_float32(set);
   }
   if (number == QM_NUMBER_INT16) {
-    if (way == FEW_COLUMNS) table = qm_product_few_int16(set, g.columns);
+    if (way == FEW_COLUMNS) table = qm_product_int16_n(set, g.columns);
     return table ? table : qm_product_int16(set);
   }
-  if (way == FEW_COLUMNS) table = qm_product_few_int8(set, g.columns);
+  if (way == FEW_COLUMNS) table = qm_product_int8_n(set, g.columns);
   if (way == PACKED) table = qm_product_packed_int8(set, bits);
   return table ? table : qm_product_int8(set, bits);
 }

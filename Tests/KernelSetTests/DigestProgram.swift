@@ -34,8 +34,9 @@ final class DigestProgram {
       Self.tests.appendingPathComponent("main.c"),
     ]
     for name in ["Sources/CQMKernels", "Tests/KernelDigests"] {
-      sources += try FileManager.default.contentsOfDirectory(
-        at: root.appendingPathComponent(name), includingPropertiesForKeys: nil)
+      let folder = root.appendingPathComponent(name)
+      sources += try FileManager.default.subpathsOfDirectory(atPath: folder.path)
+        .map { folder.appendingPathComponent($0) }
     }
     sources.removeAll { $0.pathExtension != "c" }
     let failures = Mutex<[String]>([])

@@ -4,7 +4,7 @@ import CKernelDigests
 struct Digests {
   /// What the portable kernels give here. That those are right is what the tests of the operations
   /// say.
-  static let portable = Digests(of: QM_PORTABLE)
+  static let portable = Digests(of: QM_KERNELS_portable)
 
   var families: [String: UInt64] = [:]
 

@@ -8,15 +8,6 @@
 #include "kernel_digests.h"
 #include "qm_threads.h"
 
-static const struct {
-  qm_kernel_set set;
-  const char *name;
-} sets[] = {
-    {QM_PORTABLE, "portable"}, {QM_AVX2, "avx2"},     {QM_AVX_VNNI, "avxvnni"},
-    {QM_AVX512, "avx512"},     {QM_AVX512_VNNI, "vnni"}, {QM_NEON, "neon"},
-    {QM_NEON_DOT, "neondot"},
-};
-
 static void trace(const char *family, int64_t number, uint64_t digest) {
   printf("%s %" PRId64 " %016" PRIx64 "\n", family, number, digest);
 }
@@ -41,13 +32,14 @@ int main(int count, char **arguments) {
   // The caller's mode must not matter, and come back.
   set_mode(foreign);
   uint64_t saved = qm_float_environment_enter();
-  for (unsigned i = 0; i < sizeof sets / sizeof sets[0]; i++) {
-    if (!qm_kernel_set_available(sets[i].set)) continue;
+  for (int number = 0; number < QM_KERNEL_SET_COUNT; number++) {
+    qm_kernel_set set = (qm_kernel_set)number;
+    if (!qm_kernel_set_available(set)) continue;
     const qm_digest_family *family;
     for (int f = 0; (family = qm_digest_family_at(f)) != NULL; f++) {
       if (count > 1 && strcmp(arguments[1], family->name) != 0) continue;
-      uint64_t digest = family->digest(sets[i].set);
-      printf("%s\t%s\t%016" PRIx64 "\n", sets[i].name, family->name, digest);
+      uint64_t digest = family->digest(set);
+      printf("%s\t%s\t%016" PRIx64 "\n", qm_kernel_set_name(set), family->name, digest);
     }
   }
   qm_float_environment_leave(saved);

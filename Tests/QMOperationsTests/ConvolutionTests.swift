@@ -110,14 +110,17 @@ import Testing
   // MARK: Kernels
 
   /// A convolution of random form with channels last, and its weights' and output's extents.
-  private func random(_ generator: inout SeededGenerator, _ test: ProductCase, _ input: [Int],
+  private func random(
+    _ generator: inout SeededGenerator, _ test: ProductCase, _ input: [Int],
     output channels: Int, groups: Int
   ) throws -> (Convolution, weights: [Int], output: [Int])? {
     let rank = input.count - 2
     func numbers(_ range: ClosedRange<Int>) -> [Int] {
       (0..<rank).map { _ in Int.random(in: range, using: &generator) }
     }
-    let window = generator.coin() ? [Int](repeating: generator.one(of: [1, 3]), count: rank)
+    let window =
+      generator.coin()
+      ? [Int](repeating: generator.one(of: [1, 3]), count: rank)
       : numbers(1...(rank == 1 ? 9 : 4))
     let padding: Padding = generator.one(
       of: [
@@ -257,24 +260,35 @@ import Testing
     }
   }
 
-  /// Weights are packed before the run tells the extents of free axes.
-  @Test func freeAxesMayTurnOutWide() throws {
+  /// Weights are packed before the run tells the extents of free axes, which decide how a window is
+  /// cut into taps: 2 × 2 × 3 numbers may be two taps of six, or four of three, that take the same
+  /// bytes of memory in another order.
+  @Test(arguments: [[9, 7, 1, 1], [9, 2, 2, 1, 3]])
+  func freeAxesMayTurnOutWide(weightsShape: [Int]) throws {
     var generator = SeededGenerator(seed: 20)
+    let rank = weightsShape.count - 2
+    let none = [Int](repeating: 0, count: rank)
+    let ones = [Int](repeating: 1, count: rank)
     let operation = Convolution(
-      order: .channelsLast, strides: [1, 1], dilations: [1, 1],
-      padding: .explicit(before: [0, 0], after: [0, 0]), groups: 1)
+      order: .channelsLast, strides: ones, dilations: ones,
+      padding: .explicit(before: none, after: none), groups: 1)
     let weights = TestOperand(
-      try generator.codes([9, 7, 1, 1]), .weights(bits: .eight, granularity: .perTensor),
-      isConstant: true)
+      try generator.tensor(weightsShape, in: Int8(-8)...7),
+      .weights(bits: BitWidth(4)!, granularity: .perTensor), isConstant: true)
     let scale = TestOperand(try Tensor([1], [0.5] as [Float]), isConstant: true)
+    let fixed = [2] + [Int](repeating: 12, count: rank - 1)
+    let channels = weightsShape[rank + 1]
     for width in [1, 4] {
       let input = TestOperand(
-        try generator.codes([2, 12, width, 1]), .fixed(scale: 0.1, zeroPoint: 3))
+        try generator.codes(fixed + [width, channels]), .fixed(scale: 0.1, zeroPoint: 3))
       let free = Operand(
-        ValueType(.int8, Shape([.fixed(2), .fixed(12), .free("w"), .fixed(1)]), input.type.quantization))
+        ValueType(
+          .int8, Shape(fixed.map { .fixed($0) } + [.free("w"), .fixed(channels)]),
+          input.type.quantization))
       let expected = try referenceOutputs(operation, [input, weights, nil, scale])[0]
       for set in KernelSet.available where set != .reference {
-        let packed = try operation.pack([free, weights.operand, nil, scale.operand], for: set)
+        let packed = try operation.pack(
+          [free, weights.operand, nil, scale.operand], for: set, .fastest)
         let operands = [input.operand, weights.operand, nil, scale.operand]
         let kernel = try operation.kernel(
           for: operands, outputs: operation.outputTypes(for: operands), packed: packed,
@@ -345,7 +359,8 @@ import Testing
       for set in KernelSet.available where set != .reference {
         let kernel = try operation.kernel(
           for: operands, outputs: operation.outputTypes(for: operands),
-          packed: operation.pack(operands, for: set), kernels: set, transposing: [0, 3, 1, 2])
+          packed: operation.pack(operands, for: set, .fastest), kernels: set,
+          transposing: [0, 3, 1, 2])
         let name = try #require(kernel?.name, "\(form)")
         #expect(name.contains(form.way) && name.hasSuffix("to channels first"), "\(name), \(form)")
       }
@@ -369,7 +384,7 @@ import Testing
       let operands = [input.operand, weights.operand, nil, scale.operand]
       let kernel = try operation.kernel(
         for: operands, outputs: operation.outputTypes(for: operands),
-        packed: operation.pack(operands, for: .portable), kernels: .portable)
+        packed: operation.pack(operands, for: .portable, .fastest), kernels: .portable)
       #expect(kernel?.name.contains("Winograd") == (channels == 114))
     }
   }

@@ -186,9 +186,8 @@ struct Truth: CustomTestStringConvertible {
 }
 
 /// Sets of kernels that this machine can run.
-let availableSets: [qm_kernel_set] = [QM_PORTABLE, QM_AVX2, QM_AVX512].filter {
-  qm_kernel_set_available($0)
-}
+let availableSets: [qm_kernel_set] = (0..<UInt32(QM_KERNEL_SET_COUNT)).map { qm_kernel_set($0) }
+  .filter { qm_kernel_set_available($0) }
 
 /// |found − truth| in units in the last place of the float nearest to the truth; 0 where the truth
 /// is below the normal numbers or beyond the finite ones and `found` is of that kind too.

@@ -46,7 +46,7 @@ func kernelOutputs(
 ) throws -> [Tensor]? {
   let operands = inputs.map { $0?.operand }
   var types = try operation.outputTypes(for: operands)
-  let packed = try operation.pack(operands, for: set)
+  let packed = try operation.pack(operands, for: set, .fastest)
   let found: Kernel?
   if let permutation {
     found = try operation.kernel(
@@ -165,7 +165,10 @@ extension SeededGenerator {
     return try Tensor(
       leading + [2],
       (0..<count).flatMap { _ in
-        [Float.random(in: 0.001...0.1, using: &self), Float(Int.random(in: -128...127, using: &self))]
+        [
+          Float.random(in: 0.001...0.1, using: &self),
+          Float(Int.random(in: -128...127, using: &self)),
+        ]
       })
   }
 
@@ -195,7 +198,8 @@ struct ProductCase: CustomStringConvertible {
     self.arithmetic = arithmetic
     bits = Int.random(in: 2...8, using: &generator)
     perChannel = generator.coin()
-    bias = generator.one(of: arithmetic == .fixed || arithmetic == .wide ? [.none, .integer, .real] : [.none, .real])
+    bias = generator.one(
+      of: arithmetic == .fixed || arithmetic == .wide ? [.none, .integer, .real] : [.none, .real])
     residual = generator.one(of: [nil, nil, .float32, .int8])
     let function: UnaryFunction? = generator.one(
       of: [nil, nil, .relu, .clip(minimum: -1, maximum: 6), .hardSwish, .sigmoid, .gelu])

@@ -290,8 +290,12 @@ import Testing
       recipe.floatNodes = [pattern]
       let conversion = try Converter(recipe: recipe)
         .convert(network.graph, samples: TensorSamples(samples))
-      let products = conversion.program.nodes.filter { $0.operation.name == "MatrixMultiply" }
-      #expect(products.count == 1 + (groupSize.map { (31 + $0) / $0 } ?? 1))
+      let granularities = conversion.program.constants.compactMap { constant -> Granularity? in
+        guard case .weights(_, let granularity) = constant.quantization else { return nil }
+        return granularity
+      }
+      #expect(
+        granularities == [groupSize.map { .perGroup(axis: 1, size: $0) } ?? .perChannel(axis: 0)])
       return try #require(conversion.comparisons["y"]).signalToNoise
     }
     #expect(try signalToNoise(16) > signalToNoise(nil) + 10)

@@ -49,15 +49,12 @@ typedef void (*qm_unary_codes_kernel)(qm_unary f, qm_codes input, qm_codes outpu
                                       float inverse_scale, const void *in, void *out,
                                       int64_t count);
 
-#define QM_DECLARE(set)                                                                      \
-  void qm_binary_##set(const qm_binary *binary, const void *left, const void *right,         \
-                       void *out, int64_t count);                                            \
-  void qm_unary_codes_##set(qm_unary f, qm_codes input, qm_codes output, float inverse_scale, \
+#define QM_DECLARE(set, base, is_available)                                                    \
+  void qm_binary_##base(const qm_binary *binary, const void *left, const void *right,          \
+                       void *out, int64_t count);                                              \
+  void qm_unary_codes_##base(qm_unary f, qm_codes input, qm_codes output, float inverse_scale, \
                             const void *in, void *out, int64_t count);
-QM_DECLARE(portable)
-QM_DECLARE(avx2)
-QM_DECLARE(avx512)
-QM_DECLARE(neon)
+QM_KERNEL_SETS(QM_DECLARE)
 #undef QM_DECLARE
 
 typedef struct {

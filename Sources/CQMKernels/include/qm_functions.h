@@ -49,20 +49,17 @@ typedef struct {
 /// `out[i] = f(in[i])`. `in` and `out` may be the same; otherwise they must not overlap.
 typedef void (*qm_unary_f32_kernel)(qm_unary f, const float *in, float *out, int64_t count);
 
-void qm_unary_f32_portable(qm_unary f, const float *in, float *out, int64_t count);
-void qm_unary_f32_avx2(qm_unary f, const float *in, float *out, int64_t count);
-void qm_unary_f32_avx512(qm_unary f, const float *in, float *out, int64_t count);
-void qm_unary_f32_neon(qm_unary f, const float *in, float *out, int64_t count);
-
 /// The kernel of a set; that of the portable set where this build has no other.
 qm_unary_f32_kernel qm_unary_f32_for(qm_kernel_set set);
 
 /// `out[i] = x[i] to the power y[i]`. `out` may be `x` or `y`.
 typedef void (*qm_power_f32_kernel)(const float *x, const float *y, float *out, int64_t count);
 
-void qm_power_f32_portable(const float *x, const float *y, float *out, int64_t count);
-void qm_power_f32_avx2(const float *x, const float *y, float *out, int64_t count);
-void qm_power_f32_avx512(const float *x, const float *y, float *out, int64_t count);
-void qm_power_f32_neon(const float *x, const float *y, float *out, int64_t count);
+#define QM_DECLARE(set, base, is_available)                                               \
+  void qm_unary_f32_##base(qm_unary f, const float *in, float *out, int64_t count);       \
+  void qm_power_f32_##base(const float *x, const float *y, float *out, int64_t count);
+QM_KERNEL_SETS(QM_DECLARE)
+#undef QM_DECLARE
 
+/// The kernel of a set; that of the portable set where this build has no other.
 qm_power_f32_kernel qm_power_f32_for(qm_kernel_set set);

@@ -2,18 +2,37 @@
 #pragma once
 #include <stdbool.h>
 
-typedef enum qm_kernel_set {
-  QM_PORTABLE = 0,
-  QM_AVX2 = 1,    // AVX2, FMA
-  QM_AVX512 = 2,  // AVX-512 F, BW, VL, DQ
-  // For products only; what else there is takes the set without dot products.
-  QM_AVX_VNNI = 3,     // QM_AVX2, AVX-VNNI
-  QM_AVX512_VNNI = 4,  // QM_AVX512, AVX-512 VNNI
+// The list of the sets, which numbers, names, tables of kernels, tests and `--kernels` follow. A
+// new set is a row here, `targets/target_<set>.h`, `product/product_<set>.c` and, where it is its
+// own base, one such file for every other family.
+//
+//   ROW(set, base, is_available)
+//   - set: its name, everywhere.
+//   - base: the set whose kernels compute what is no product. A set that adds instructions for
+//     products only names another set here, and only its products are compiled for it.
+//   - is_available: whether the machine can run it, in the words of `targets/kernel_set.c`.
+//
+// Sets of one architecture stand in the order of their speed, the fastest last.
+#define QM_PORTABLE_SETS(ROW) ROW(portable, portable, true)
+#define QM_X86_SETS(ROW)                                                                  \
+  ROW(avx2, avx2, QM_HAS_AVX2)                                                            \
+  ROW(avxvnni, avx2, QM_HAS_AVX2 && QM_HAS("avxvnni"))                                    \
+  ROW(avx512, avx512, QM_HAS_AVX512)                                                      \
+  ROW(avx512vnni, avx512, QM_HAS_AVX512 && QM_HAS("avx512vnni"))
+#define QM_ARM_SETS(ROW)    \
+  ROW(neon, neon, true)     \
+  ROW(neondot, neon, QM_HAS_DOT_PRODUCTS)
+#define QM_KERNEL_SETS(ROW) QM_PORTABLE_SETS(ROW) QM_X86_SETS(ROW) QM_ARM_SETS(ROW)
 
-  QM_NEON = 5,  // 64-bit ARM
-  // For products only, as above.
-  QM_NEON_DOT = 6,  // QM_NEON, dot products of bytes
-} qm_kernel_set;
+#define QM_NUMBER_OF_SET(set, base, is_available) QM_KERNELS_##set,
+#define QM_COUNT_SET(set, base, is_available) +1
+typedef enum qm_kernel_set { QM_KERNEL_SETS(QM_NUMBER_OF_SET) } qm_kernel_set;
+enum { QM_KERNEL_SET_COUNT = 0 QM_KERNEL_SETS(QM_COUNT_SET) };
+#undef QM_NUMBER_OF_SET
+#undef QM_COUNT_SET
+
+/// The name of the set; NULL of a number that is no set.
+const char *qm_kernel_set_name(qm_kernel_set set);
 
 /// Whether this machine, and this build, can run the set.
 bool qm_kernel_set_available(qm_kernel_set set);

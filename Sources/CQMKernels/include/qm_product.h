@@ -77,20 +77,20 @@ typedef struct {
   int64_t tap_stride, depth_stride, column_stride;
 } qm_weights;
 
-/// A box of an input with channels last, copied with what lies outside the input as the number 0.
+/// A tile of an input with channels last, copied with what lies outside the input as the number 0.
 typedef struct {
   const void *input;
   int64_t input_extents[3];
-  /// Of the box's first element in the input; may be negative.
+  /// Of the tile's first element in the input; may be negative.
   int64_t origin[3];
   int64_t extents[3];
   int64_t channels;
-  /// Elements from one position of the box to the next; what lies between is set to 0.
+  /// Elements from one position of the tile to the next; what lies between is set to 0.
   int64_t pitch;
   /// The code that stands for 0. Products that read codes use it for what lies outside only.
   int32_t zero_point;
   void *output;
-} qm_box;
+} qm_input_tile;
 
 /// One way to compute products: a number format, an instruction set.
 typedef struct {
@@ -107,7 +107,7 @@ typedef struct {
   /// Bytes of one packed panel.
   int64_t (*panel_bytes)(int64_t taps, int64_t depth);
   void (*pack)(const qm_weights *weights, void *panels);
-  void (*prepare)(const qm_box *box);
+  void (*prepare)(const qm_input_tile *tile);
   void (*multiply)(const qm_product_block *block);
   /// Depthwise: whether `prepare` writes [z][y][panel][x][columns of a panel], so that what is read
   /// for a panel lies together; otherwise [z][y][x][channels, to a pitch].
@@ -123,13 +123,13 @@ const qm_product *qm_product_int8(qm_kernel_set set, int32_t weight_bits);
 /// int16 codes × signed weights of up to 8 bits, both around 0.
 const qm_product *qm_product_int16(qm_kernel_set set);
 
-/// The same for weights of so few columns, all of which a block has, that another way is better;
-/// NULL where none is.
-const qm_product *qm_product_few_float32(qm_kernel_set set, int64_t columns);
-const qm_product *qm_product_few_int8(qm_kernel_set set, int64_t columns);
-const qm_product *qm_product_few_int16(qm_kernel_set set, int64_t columns);
-/// Up to so many, vectors do not go along the columns.
-#define QM_NARROW_COLUMNS 4
+/// The same with tiles that are narrower than a panel, for weights of few columns, all of which a
+/// block has; NULL where the set has none, or the columns are more.
+const qm_product *qm_product_float32_n(qm_kernel_set set, int64_t columns);
+const qm_product *qm_product_int8_n(qm_kernel_set set, int64_t columns);
+const qm_product *qm_product_int16_n(qm_kernel_set set, int64_t columns);
+/// Most columns of the narrowest tile, n4: its vectors do not go along the columns.
+#define QM_N4_COLUMNS 4
 
 /// The same for matrices of few rows, with weights that stay packed in memory; NULL where the set
 /// has no such way, or the width is no gain. Blocks have one tap.

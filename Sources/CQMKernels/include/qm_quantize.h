@@ -32,16 +32,13 @@ typedef void (*qm_bounds_kernel)(const float *in, int64_t count, float bounds[2]
 typedef void (*qm_table_kernel)(const int8_t table[256], const int8_t *in, int8_t *out,
                                 int64_t count);
 
-#define QM_DECLARE(set)                                                                       \
-  void qm_decode_##set(qm_codes type, const void *in, float *out, int64_t count);             \
-  void qm_encode_##set(qm_codes type, float inverse_scale, const float *in, void *out,        \
-                       int64_t count);                                                        \
-  void qm_bounds_##set(const float *in, int64_t count, float bounds[2]);                      \
-  void qm_table_##set(const int8_t table[256], const int8_t *in, int8_t *out, int64_t count);
-QM_DECLARE(portable)
-QM_DECLARE(avx2)
-QM_DECLARE(avx512)
-QM_DECLARE(neon)
+#define QM_DECLARE(set, base, is_available)                                             \
+  void qm_decode_##base(qm_codes type, const void *in, float *out, int64_t count);      \
+  void qm_encode_##base(qm_codes type, float inverse_scale, const float *in, void *out, \
+                       int64_t count);                                                  \
+  void qm_bounds_##base(const float *in, int64_t count, float bounds[2]);               \
+  void qm_table_##base(const int8_t table[256], const int8_t *in, int8_t *out, int64_t count);
+QM_KERNEL_SETS(QM_DECLARE)
 #undef QM_DECLARE
 
 typedef struct {

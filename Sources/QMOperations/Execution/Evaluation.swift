@@ -30,7 +30,8 @@ extension Operation {
       outputs.append(try Tensor(zeros: type.elementType, extents))
     }
     let step = try PreparedNode(
-      self, operands: operands, outputs: types, packed: try body.pack(operands, for: kernels),
+      self, operands: operands, outputs: types,
+      packed: try body.pack(operands, for: kernels, .fastest),
       kernels: kernels)
     let scratch = try Buffer.allocate(byteCount: step.kernel.scratchByteCount(threads.threadCount))
     let inputPointers = inputs.map { $0.map { $0.buffer.base + $0.byteOffset } }
@@ -57,7 +58,7 @@ package struct PreparedNode {
   package let isFast: Bool
 
   package init(
-    _ operation: Operation, operands: [Operand?], outputs: [ValueType], packed: Buffer?,
+    _ operation: Operation, operands: [Operand?], outputs: [ValueType], packed: PackedWeights?,
     kernels: KernelSet
   ) throws(QMError) {
     if kernels != .reference,

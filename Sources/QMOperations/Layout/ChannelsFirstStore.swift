@@ -38,7 +38,7 @@ struct ChannelsFirstStore: Sendable {
   /// - Parameter output: with channels last.
   /// - Returns: nil where `permutation` is another than that to channels first.
   init?(_ output: ValueType, _ permutation: [Int], kernels: KernelSet) {
-    guard let set = kernels.instructionSet, let extents = output.shape.extents,
+    guard let set = kernels.number, let extents = output.shape.extents,
       extents.count >= 3,
       permutation == [0, extents.count - 1] + Array(1..<(extents.count - 1))
     else { return nil }

@@ -56,7 +56,7 @@ public struct Concatenate: DataMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let size = outputs[0].elementType.byteCount
     let outStrides = StridedCopy.strides(
@@ -195,9 +195,9 @@ public struct Split: FirstOperandMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let size = input.elementType.byteCount
     let inStrides = StridedCopy.strides(of: try input.concreteExtents(), elementByteCount: size)

@@ -42,7 +42,7 @@ public struct DepthToSpace: FirstOperandMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let copy = blocks.copyToSpace(
       try required(0, of: operands).type.concreteExtents(), try outputs[0].concreteExtents(),
@@ -99,7 +99,7 @@ public struct SpaceToDepth: FirstOperandMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let copy = blocks.copyToDepth(
       try required(0, of: operands).type.concreteExtents(), try outputs[0].concreteExtents(),

@@ -31,7 +31,7 @@ public struct Fill: PositionOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let extents = try outputs[0].concreteExtents()
     let size = outputs[0].elementType.byteCount

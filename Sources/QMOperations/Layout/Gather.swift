@@ -70,7 +70,7 @@ public struct Gather: FirstOperandMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference else { return nil }
     let data = try required(0, of: operands).type

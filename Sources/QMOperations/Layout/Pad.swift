@@ -173,9 +173,9 @@ public struct Pad: FirstOperandMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let axes = try optional(3, of: operands) == nil ? nil : integers(3, of: operands, "axes")
     // Where an amount is computed by the run, the reference loops read it.

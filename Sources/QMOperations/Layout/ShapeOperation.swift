@@ -48,7 +48,7 @@ public struct ShapeOf: PositionOperation {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference else { return nil }
     let extents = selected(try required(0, of: operands).type.concreteExtents()).map { Int64($0) }

@@ -136,7 +136,7 @@ public struct Slice: FirstOperandMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
     var values: [[Int]?] = []

@@ -140,7 +140,7 @@ extension Kernel {
   static func moving(
     _ name: String, _ kernels: KernelSet, _ steps: [(source: MoveSource, copy: StridedCopy)]
   ) -> Kernel? {
-    guard let set = kernels.instructionSet else { return nil }
+    guard let set = kernels.number else { return nil }
     return Kernel(name: "\(name) \(kernels.rawValue)") { (memory) throws(QMError) in
       let output = memory.outputs[0]!
       for step in steps {

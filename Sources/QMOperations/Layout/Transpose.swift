@@ -35,7 +35,7 @@ public struct Transpose: FirstOperandMovement {
   }
 
   public func kernel(
-    for operands: [Operand?], outputs: [ValueType], packed: Buffer?, kernels: KernelSet
+    for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
     let copy = StridedCopy.transposing(

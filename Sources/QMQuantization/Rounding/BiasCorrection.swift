@@ -5,7 +5,7 @@ import QMTensor
 /// Takes what rounding the weights of a product, and its input Q(x), adds to its mean output out of
 /// its bias:
 ///
-///     bias′[o] = bias[o] + Σ_k w[o, k] · mean(x[k]) − scale[o] · code[o, k] · mean(Q(x)[k])
+///     bias′[o] = bias[o] + Σ_k w[o, k] · mean(x[k]) − scale[o, k] · code[o, k] · mean(Q(x)[k])
 ///
 /// A convolution's input has the mean of its channel at every tap; that padding has not is left
 /// out of account.
@@ -28,6 +28,8 @@ package struct BiasCorrection {
       means.count > 0, outputs % (means.count / channels) == 0
     else { return nil }
     let scales = rounded.scales.elements(as: Float.self)
+    let groups = GroupScales(
+      rounded.quantization, shape: weights.shape)
     let outputsOfGroup = outputs / (means.count / channels)
     let size = weights.elementCount / outputs
     var corrected = bias?.elements(as: Float.self) ?? [Float](repeating: 0, count: outputs)
@@ -35,14 +37,17 @@ package struct BiasCorrection {
     weights.withElements(as: Float.self) { numbers in
       rounded.codes.withElements(as: Int8.self) { codes in
         for output in 0..<outputs {
-          let scale = Double(scales[scales.count == 1 ? 0 : output])
+          func scale(_ index: Int) -> Double {
+            Double(scales[groups?.scale(ofCode: index) ?? (scales.count == 1 ? 0 : output)])
+          }
           let firstMean = output / outputsOfGroup * channels
           var shift = 0.0
           for first in stride(from: output * size, to: (output + 1) * size, by: channels) {
             for channel in 0..<channels {
               shift +=
                 Double(numbers[first + channel]) * means[firstMean + channel]
-                - scale * Double(codes[first + channel]) * roundedMeans[firstMean + channel]
+                - scale(first + channel) * Double(codes[first + channel])
+                * roundedMeans[firstMean + channel]
             }
           }
           corrected[output] = Float(Double(corrected[output]) + shift)

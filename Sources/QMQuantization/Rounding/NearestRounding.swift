@@ -1,11 +1,12 @@
 import QMGraph
+import QMOperations
 import QMTensor
 
-/// Each weight to the nearest code of its channel's symmetric grid.
+/// Each weight to the nearest code of its channel's, or its group's, symmetric grid.
 ///
 /// The scale of a channel is its largest magnitude over the largest code at 8 bits; below, the
 /// largest magnitude times the factor in 0.30…1.00 (71 steps) with the least squared error. A
-/// channel with no magnitude over 2⁻⁴⁸ holds zeros.
+/// channel with no magnitude over 2⁻⁴⁸ holds zeros. A group is treated like a channel.
 ///
 /// Source: Nagel et al. 2021, "A White Paper on Neural Network Quantization", equations 2.4 and 2.11.
 public struct NearestRounding: Sendable {
@@ -14,7 +15,7 @@ public struct NearestRounding: Sendable {
 
   /// - Parameters:
   ///   - bits: of a code.
-  ///   - granularity: per tensor, or per channel along axis 0.
+  ///   - granularity: per tensor, per channel along axis 0, or per group along the last axis.
   public init(bits: BitWidth, granularity: Granularity) {
     self.bits = bits
     self.granularity = granularity
@@ -22,26 +23,38 @@ public struct NearestRounding: Sendable {
 
   /// - Parameter weights: float32, output channels along axis 0, every element finite.
   public func quantize(_ weights: Tensor) throws(QMError) -> QuantizedTensor {
-    let channels = granularity == .perTensor ? 1 : max(weights.shape.first ?? 1, 1)
-    var scales = [Float](repeating: 1, count: channels)
+    let parts = parts(of: weights.shape)
+    var scales = [Float](repeating: 1, count: parts.count)
     let codes = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
       guard elements.allSatisfy(\.isFinite) else {
         throw .malformed("its weights are not all finite numbers")
       }
-      let size = elements.count / channels
       return try Tensor(weights.shape, as: Int8.self) { codes in
-        for channel in 0..<channels {
-          let range = (channel * size)..<((channel + 1) * size)
+        for (part, range) in parts.enumerated() {
           let scale = self.scale(of: elements[range])
-          scales[channel] = scale
+          scales[part] = scale
           let inverse = 1 / scale
           for index in range { codes[index] = code(elements[index], inverse) }
         }
       }
     }
+    let shape = try granularity.scaleShape(of: Shape(weights.shape)).extents ?? [parts.count]
     return QuantizedTensor(
-      codes: codes, scales: try Tensor([channels], scales), granularity: granularity,
+      codes: codes, scales: try Tensor(shape, scales), granularity: granularity,
       codeRange: bits.symmetricCodes)
+  }
+
+  /// The elements that share each scale.
+  private func parts(of shape: [Int]) -> [Range<Int>] {
+    let count = shape.reduce(1, *)
+    guard case .perGroup(_, let size) = granularity, let length = shape.last, length > 0 else {
+      let channels = granularity == .perTensor ? 1 : max(shape.first ?? 1, 1)
+      let size = count / channels
+      return (0..<channels).map { ($0 * size)..<(($0 + 1) * size) }
+    }
+    return stride(from: 0, to: count, by: length).flatMap { row in
+      stride(from: row, to: row + length, by: size).map { $0..<min($0 + size, row + length) }
+    }
   }
 
   private func code(_ weight: Float, _ inverseScale: Float) -> Int8 {
@@ -49,7 +62,7 @@ public struct NearestRounding: Sendable {
     return Int8(min(max(weight * inverseScale, -limit), limit).roundedWithin22Bits)
   }
 
-  private func scale(of channel: Slice<UnsafeBufferPointer<Float>>) -> Float {
+  private func scale(of channel: Swift.Slice<UnsafeBufferPointer<Float>>) -> Float {
     let largest = channel.reduce(0) { max($0, abs($1)) }
     let limit = Float(bits.symmetricCodes.upperBound)
     // Dead channels: the product of the scale and an input's would leave the normal numbers.
@@ -69,7 +82,7 @@ public struct NearestRounding: Sendable {
 
   /// Of each scale the sum over the weights, in their order.
   private func squaredErrors(
-    of channel: Slice<UnsafeBufferPointer<Float>>, _ scales: [Float]
+    of channel: Swift.Slice<UnsafeBufferPointer<Float>>, _ scales: [Float]
   ) -> [Float] {
     let limit = Float(bits.symmetricCodes.upperBound)
     let inverses = scales.map { 1 / $0 }

@@ -23,13 +23,30 @@ struct RoundWeights: ConversionStep {
         let rows = NearestRounding(bits: width, granularity: .perChannel(axis: 0))
         try round([table], of: node, rows, in: &state)
       } else if let weights = state.constantWeights(of: node) {
-        try round([weights], of: node, rounding, in: &state)
+        let product = NearestRounding(
+          bits: width, granularity: granularity(of: weights, in: node, state))
+        try round([weights], of: node, product, in: &state)
         if activations == .dynamic, let input = node.input(ProductOperand.input) {
           state.dynamic.insert(input)
         }
       }
     }
     for value in state.dynamic { state.plan.activations[value] = .dynamic }
+  }
+
+  /// Of the weights of a product: by group, if the recipe asks for groups and there are several.
+  private func granularity(
+    of weights: Graph.ValueID, in node: Graph.Node, _ state: ConversionState
+  ) -> Granularity {
+    let recipe = state.recipe
+    guard let size = recipe.groupSize, let shape = state.graph[weights].constant?.shape,
+      let channels = shape.last, channels > size
+    else { return recipe.granularity }
+    if case .convolution(let convolution) = node.operation {
+      guard convolution.order == .channelsLast, convolution.groups == 1, !convolution.isTransposed
+      else { return recipe.granularity }
+    }
+    return .perGroup(axis: shape.count - 1, size: size)
   }
 
   private func round(

@@ -1,0 +1,3 @@
+#include "../targets/target_portable.h"
+#include "elementwise.inc"
+#include "../targets/target_end.h"

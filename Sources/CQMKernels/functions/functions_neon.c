@@ -1,0 +1,5 @@
+#if defined(__aarch64__)
+#include "../targets/target_neon.h"
+#include "functions.inc"
+#include "../targets/target_end.h"
+#endif

@@ -1,6 +1,0 @@
-#if defined(__x86_64__)
-#include "layout_types.h"
-#include "target_avx512.h"
-#include "layout.inc"
-#include "target_end.h"
-#endif

@@ -1,0 +1,3 @@
+#include "../targets/target_portable.h"
+#include "pooling.inc"
+#include "../targets/target_end.h"

@@ -1,9 +1,0 @@
-#if defined(__x86_64__)
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include "qm_pooling.h"
-#include "target_avx2.h"
-#include "pooling.inc"
-#include "target_end.h"
-#endif

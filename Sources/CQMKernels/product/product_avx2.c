@@ -1,0 +1,5 @@
+#if defined(__x86_64__)
+#include "../targets/target_avx2.h"
+#include "product.inc"
+#include "../targets/target_end.h"
+#endif

@@ -1,0 +1,3 @@
+#include "../targets/target_portable.h"
+#include "product.inc"
+#include "../targets/target_end.h"

@@ -1,0 +1,3 @@
+#include "../targets/target_portable.h"
+#include "reduction.inc"
+#include "../targets/target_end.h"

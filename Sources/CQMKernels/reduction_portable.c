@@ -1,8 +1,0 @@
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-#include "qm_functions.h"
-#include "qm_reduction.h"
-#include "target_portable.h"
-#include "reduction.inc"
-#include "target_end.h"

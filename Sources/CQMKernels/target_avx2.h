@@ -1,7 +1,0 @@
-// What comes after is compiled for AVX2 and FMA. See target_portable.h.
-#define QM_SET avx2
-#define QM_SET_IS_AVX2 1
-#define QM_VECTOR_BYTES 32
-#pragma STDC FP_CONTRACT OFF
-#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
-#include "target_names.h"

@@ -1,0 +1,12 @@
+// What comes after is compiled for AVX-512 F, BW, VL, DQ. See target_portable.h.
+#include "headers.h"
+
+#define QM_SET avx512
+#define QM_BASE avx512
+#define QM_SET_IS_AVX512 1
+#define QM_VECTOR_BYTES 64
+#include "target_names.h"
+#pragma STDC FP_CONTRACT OFF
+#pragma clang attribute push(                                                    \
+    __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))), \
+    apply_to = function)

@@ -1,0 +1,19 @@
+// What comes after is compiled for the baseline of the architecture.
+//
+// A family's source stands in `family.inc` and is compiled once per set by `family_<set>.c`:
+//
+//     #include "../targets/target_<set>.h"
+//     #include "family.inc"
+//     #include "../targets/target_end.h"
+//
+// No source is compiled for two sets, so names of static functions do not say the set, and each
+// `.inc` includes, once, what it needs.
+#include "headers.h"
+
+#define QM_SET portable
+#define QM_BASE portable
+#define QM_SET_IS_PORTABLE 1
+#define QM_SET_IS_BASELINE 1
+#define QM_VECTOR_BYTES 16
+#include "target_names.h"
+#pragma STDC FP_CONTRACT OFF

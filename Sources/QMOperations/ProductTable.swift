@@ -1,0 +1,79 @@
+import CQMKernels
+import QMTensor
+
+/// One way of C to compute products.
+struct ProductTable: Hashable, @unchecked Sendable {
+  private let pointer: UnsafePointer<qm_product>
+
+  /// The fastest exact way for the operands; nil where the reference loops are the only one.
+  /// - Parameter columns: all that the weights have.
+  init?(
+    for kernels: KernelSet, input: ElementType, weights: Operand, columns: Int,
+    isDepthwise: Bool = false
+  ) {
+    guard let set = kernels.number else { return nil }
+    let count = Int64(columns)
+    if weights.type.elementType == .float32 {
+      pointer =
+        isDepthwise
+        ? qm_depthwise_float32(set)
+        : qm_product_float32_n(set, count) ?? qm_product_float32(set)
+    } else if input == .int16 {
+      guard !isDepthwise else { return nil }
+      pointer = qm_product_int16_n(set, count) ?? qm_product_int16(set)
+    } else {
+      // Validation proves the code range only for constant weights. A weight zero point needs
+      // 16-bit input codes.
+      var bits = 16
+      if case .weights(let width, _) = weights.type.quantization {
+        bits = weights.constant == nil ? 8 : width.bits
+      }
+      pointer =
+        isDepthwise
+        ? qm_depthwise_int8(set)
+        : qm_product_int8_n(set, count) ?? qm_product_int8(set, Int32(bits))
+    }
+  }
+
+  /// The way for matrices of few rows whose weights stay packed in memory; nil where it is no
+  /// gain.
+  init?(
+    packedFor kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int
+  ) {
+    guard let set = kernels.number, input == .int8, weights.constant != nil,
+      depth >= Self.leastDepth, qm_product_int8_n(set, Int64(columns)) == nil,
+      case .weights(let bits, _) = weights.type.quantization,
+      let table = qm_product_packed_int8(set, Int32(bits.bits))
+    else { return nil }
+    pointer = table
+  }
+
+  /// From here on packed weights take less memory than others.
+  private static let leastDepth = 16
+
+  var name: String { String(cString: pointer.pointee.name) }
+  /// Columns of a panel.
+  var columns: Int { Int(pointer.pointee.columns) }
+  var inputByteCount: Int { Int(pointer.pointee.input_bytes) }
+  var slackByteCount: Int { Int(pointer.pointee.slack_bytes) }
+  /// Whether a prepared tile of the input holds the columns of a panel together, row by row of positions.
+  var splitsPanels: Bool { pointer.pointee.splits_panels }
+  /// Whether the product reads codes and learns of their zero point from the block.
+  var readsCodes: Bool { pointer.pointee.reads_codes }
+
+  func panelByteCount(taps: Int, depth: Int) -> Int {
+    Int(pointer.pointee.panel_bytes(Int64(taps), Int64(depth)))
+  }
+
+  func pack(_ weights: qm_weights, into panels: UnsafeMutableRawPointer) {
+    withUnsafePointer(to: weights) { pointer.pointee.pack($0, panels) }
+  }
+
+  func prepare(_ tile: qm_input_tile) {
+    withUnsafePointer(to: tile) { pointer.pointee.prepare($0) }
+  }
+
+  func multiply(_ block: qm_product_block) {
+    withUnsafePointer(to: block) { pointer.pointee.multiply($0) }
+  }
+}
