@@ -184,3 +184,36 @@ public struct Reduction: IntegerOperation {
     }
   }
 }
+
+extension Reduction {
+  public func elementSource(operandCount: Int) -> ElementSource {
+    kind == .maximum || kind == .minimum ? .picked : .computed
+  }
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? {
+    switch kind {
+    case .maximum, .minimum: IntegerForm(operands: [0], result: .codesOfInput)
+    case .mean, .sum: IntegerForm(operands: [0], result: .encoded(storing))
+    case .product, .sumOfMagnitudes, .norm, .sumOfSquares, .logarithmOfSum,
+      .logarithmOfSumOfExponentials:
+      nil
+    }
+  }
+  private func storing(_ output: OutputEncoding) -> Operation {
+    var result = self
+    result.output = output
+    return .reduction(result)
+  }
+  public var accumulators: Accumulators { .wide }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    guard axes.allSatisfy(order.places.indices.contains) else { return nil }
+    // With its axes gone, what is left must stand as before.
+    guard keepsAxes || order.keepsOrder(without: axes) else { return nil }
+    var result = self
+    result.axes = axes.map { order.places[$0] }.sorted()
+    return ReorderedForm(
+      .reduction(result), [.reordered], of: operands, reordersOutput: keepsAxes)
+  }
+}

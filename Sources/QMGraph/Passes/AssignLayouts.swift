@@ -80,7 +80,7 @@ private struct LayoutAssignment {
     for (old, new) in zip(node.outputs, outputs) {
       channelsLast[old] = new
       isLastOnly.insert(old)
-      rewriter.record(old, isPermuted: LayoutAssignment.toLast(rank(old)), as: new)
+      rewriter.record(old, isPermuted: AxisOrder.channelsLast(rank: rank(old)).sources, as: new)
     }
   }
 
