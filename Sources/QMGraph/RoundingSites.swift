@@ -209,7 +209,7 @@ private struct ExactProduct {
       case .convolution(let other) = fusedNode.operation, own.order != other.order
     {
       let rank = weightShape.count
-      codes = try fused.transposed([0, rank - 1] + Array(1..<(rank - 1)))
+      codes = try fused.transposed(AxisOrder.channelsLast(rank: rank).places)
     }
     let scales = codes.scales.elements(as: Float.self).map(Double.init)
     let channels = max(weightShape.first ?? 1, 1)

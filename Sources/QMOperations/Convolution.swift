@@ -108,7 +108,11 @@ extension Convolution {
     .products([ProductOperand.integerSum(.channelThenWindow)])
   }
   public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
-    [WeightOperand(ProductOperand.weights)]
+    let rank = optional(ProductOperand.weights, of: operands)?.type.shape.rank
+    let takesGroups = order == .channelsLast && !isTransposed
+    return [
+      WeightOperand(ProductOperand.weights, groupAxis: takesGroups ? rank.map { $0 - 1 } : nil)
+    ]
   }
   /// The taps of a transposed convolution that meet a gap are not counted.
   public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? {

@@ -112,9 +112,15 @@ public struct WeightOperand: Hashable, Sendable {
   public var channelAxis: Int
   public var use: Use
 
-  public init(_ position: Int, channelAxis: Int = 0, use: Use = .product) {
+  /// Axis along which groups of weights may share scales; nil where they may not.
+  public var groupAxis: Int?
+
+  public init(
+    _ position: Int, channelAxis: Int = 0, groupAxis: Int? = nil, use: Use = .product
+  ) {
     self.position = position
     self.channelAxis = channelAxis
+    self.groupAxis = groupAxis
     self.use = use
   }
 }

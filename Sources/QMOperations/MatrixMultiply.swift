@@ -49,7 +49,7 @@ extension MatrixMultiply {
     guard rightLayout == .channelsFirst,
       let right = optional(ProductOperand.weights, of: operands), right.type.shape.rank == 2
     else { return [] }
-    return [WeightOperand(ProductOperand.weights)]
+    return [WeightOperand(ProductOperand.weights, groupAxis: 1)]
   }
   public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? {
     guard let left = inputs.first ?? nil, let depth = left.last else { return nil }

@@ -92,8 +92,8 @@ public struct Recipe: Hashable, Sendable {
   public var activations: Activations?
   public var granularity: Granularity
   public var rangeEstimator: RangeEstimator
-  /// Channels of a product's input whose weights share a scale; nil for all. Depthwise, grouped and
-  /// transposed convolutions keep one scale per output channel.
+  /// Channels of a product's input whose weights share a scale; nil for all. Transposed
+  /// convolutions keep one scale per output channel.
   public var groupSize: Int?
   /// Nodes that run in float32, weights included.
   public var floatNodes: [NodePattern] = []

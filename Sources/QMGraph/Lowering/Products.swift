@@ -6,26 +6,11 @@ extension Lowering {
   /// activation with fixed quantization parameters.
   mutating func lowerProduct(_ node: Graph.Node) throws(QMError) {
     let form = node.operation.body.integerForm(of: source.operands(of: node))
-    guard case .encoded(let storing)? = form?.result, takesScales(node),
-      let inputs = try productInputs(node)
-    else {
+    guard case .encoded(let storing)? = form?.result, let inputs = try productInputs(node) else {
       try lowerToFloat(node)
       return
     }
     try emit(storing(encoding(of: node.outputs[0])), for: node, inputs)
-  }
-
-  /// Whether the product takes the scales of its weights. Scales of groups need the depth of the
-  /// weights along their last axis.
-  private func takesScales(_ node: Graph.Node) -> Bool {
-    guard let weights = codes(of: node.input(ProductOperand.weights)),
-      case .weights(_, .perGroup) = weights.quantization
-    else { return true }
-    return switch node.operation {
-    case .convolution(let convolution): convolution.order == .channelsLast
-    case .matrixMultiply(let product): product.rightLayout == .channelsFirst
-    default: false
-    }
   }
 
   /// The operands of a product on integers, by ``ProductOperand``; nil where it must run in float.
@@ -39,6 +24,10 @@ extension Lowering {
       guard input.elementType == .int16, case .fixed(_, 0) = input.quantization,
         case .weights = weights.quantization
       else { return nil }
+    }
+    if case .weights(_, .perGroup(let axis, _)) = weights.quantization {
+      let operands = node.operation.body.weightOperands(of: source.operands(of: node))
+      guard operands.first?.groupAxis == axis else { return nil }
     }
     var inputs = [Graph.ValueID?](repeating: nil, count: ProductOperand.residual + 1)
     inputs[ProductOperand.input] = input.value

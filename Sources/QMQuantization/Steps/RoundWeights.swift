@@ -38,15 +38,11 @@ struct RoundWeights: ConversionStep {
   private func granularity(
     of weights: Graph.ValueID, in node: Graph.Node, _ state: ConversionState
   ) -> Granularity {
-    let recipe = state.recipe
-    guard let size = recipe.groupSize, let shape = state.graph[weights].constant?.shape,
-      let channels = shape.last, channels > size
-    else { return recipe.granularity }
-    if case .convolution(let convolution) = node.operation {
-      guard convolution.order == .channelsLast, convolution.groups == 1, !convolution.isTransposed
-      else { return recipe.granularity }
-    }
-    return .perGroup(axis: shape.count - 1, size: size)
+    let operands = node.operation.body.weightOperands(of: state.graph.operands(of: node))
+    guard let size = state.recipe.groupSize, let axis = operands.first?.groupAxis,
+      let shape = state.graph[weights].constant?.shape, shape[axis] > size
+    else { return state.recipe.granularity }
+    return .perGroup(axis: axis, size: size)
   }
 
   private func round(
