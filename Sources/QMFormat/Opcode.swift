@@ -16,7 +16,7 @@ package enum Opcode: UInt8, CaseIterable {
   case cast = 19
   case comparison = 20
   case logic = 21
-  case classification = 22
+  case isNaNOrInf = 22
   case select = 23
   // Over windows and axes, from 32.
   case pooling = 32
@@ -24,7 +24,7 @@ package enum Opcode: UInt8, CaseIterable {
   case softmax = 34
   case batchNormalization = 35
   case layerNormalization = 36
-  case argExtreme = 37
+  case argMinMax = 37
   case topK = 38
   case cumulativeSum = 39
   case resize = 40
@@ -43,11 +43,11 @@ package enum Opcode: UInt8, CaseIterable {
   case gather = 74
   case expand = 75
   case tile = 76
-  case shapeOf = 77
+  case shape = 77
   case fill = 78
-  case progression = 79
+  case range = 79
   case oneHot = 80
-  case triangle = 81
+  case trilu = 81
   case gatherElements = 82
   case gatherND = 83
   case scatterElements = 84
@@ -55,7 +55,7 @@ package enum Opcode: UInt8, CaseIterable {
   case nonZero = 86
   case depthToSpace = 87
   case spaceToDepth = 88
-  case choice = 89
+  case `if` = 89
   // Between real numbers and codes, from 96.
   case quantize = 96
   case dynamicQuantize = 97
@@ -75,14 +75,14 @@ extension Operation {
     case .cast: .cast
     case .comparison: .comparison
     case .logic: .logic
-    case .classification: .classification
+    case .isNaNOrInf: .isNaNOrInf
     case .select: .select
     case .pooling: .pooling
     case .reduction: .reduction
     case .softmax: .softmax
     case .batchNormalization: .batchNormalization
     case .layerNormalization: .layerNormalization
-    case .argExtreme: .argExtreme
+    case .argMinMax: .argMinMax
     case .topK: .topK
     case .cumulativeSum: .cumulativeSum
     case .resize: .resize
@@ -100,11 +100,11 @@ extension Operation {
     case .gather: .gather
     case .expand: .expand
     case .tile: .tile
-    case .shapeOf: .shapeOf
+    case .shape: .shape
     case .fill: .fill
-    case .progression: .progression
+    case .range: .range
     case .oneHot: .oneHot
-    case .triangle: .triangle
+    case .trilu: .trilu
     case .gatherElements: .gatherElements
     case .gatherND: .gatherND
     case .scatterElements: .scatterElements
@@ -112,7 +112,7 @@ extension Operation {
     case .nonZero: .nonZero
     case .depthToSpace: .depthToSpace
     case .spaceToDepth: .spaceToDepth
-    case .choice: .choice
+    case .if: .if
     case .quantize: .quantize
     case .dynamicQuantize: .dynamicQuantize
     case .dequantize: .dequantize
@@ -141,14 +141,14 @@ extension Operation {
     case .cast: self = try visited(Operation.cast, .placeholder)
     case .comparison: self = try visited(Operation.comparison, .placeholder)
     case .logic: self = try visited(Operation.logic, .placeholder)
-    case .classification: self = try visited(Operation.classification, .placeholder)
+    case .isNaNOrInf: self = try visited(Operation.isNaNOrInf, .placeholder)
     case .select: self = try visited(Operation.select, .placeholder)
     case .pooling: self = try visited(Operation.pooling, .placeholder)
     case .reduction: self = try visited(Operation.reduction, .placeholder)
     case .softmax: self = try visited(Operation.softmax, .placeholder)
     case .batchNormalization: self = try visited(Operation.batchNormalization, .placeholder)
     case .layerNormalization: self = try visited(Operation.layerNormalization, .placeholder)
-    case .argExtreme: self = try visited(Operation.argExtreme, .placeholder)
+    case .argMinMax: self = try visited(Operation.argMinMax, .placeholder)
     case .topK: self = try visited(Operation.topK, .placeholder)
     case .cumulativeSum: self = try visited(Operation.cumulativeSum, .placeholder)
     case .resize: self = try visited(Operation.resize, .placeholder)
@@ -166,11 +166,11 @@ extension Operation {
     case .gather: self = try visited(Operation.gather, .placeholder)
     case .expand: self = try visited(Operation.expand, .placeholder)
     case .tile: self = try visited(Operation.tile, .placeholder)
-    case .shapeOf: self = try visited(Operation.shapeOf, .placeholder)
+    case .shape: self = try visited(Operation.shape, .placeholder)
     case .fill: self = try visited(Operation.fill, .placeholder)
-    case .progression: self = try visited(Operation.progression, .placeholder)
+    case .range: self = try visited(Operation.range, .placeholder)
     case .oneHot: self = try visited(Operation.oneHot, .placeholder)
-    case .triangle: self = try visited(Operation.triangle, .placeholder)
+    case .trilu: self = try visited(Operation.trilu, .placeholder)
     case .gatherElements: self = try visited(Operation.gatherElements, .placeholder)
     case .gatherND: self = try visited(Operation.gatherND, .placeholder)
     case .scatterElements: self = try visited(Operation.scatterElements, .placeholder)
@@ -178,7 +178,7 @@ extension Operation {
     case .nonZero: self = try visited(Operation.nonZero, .placeholder)
     case .depthToSpace: self = try visited(Operation.depthToSpace, .placeholder)
     case .spaceToDepth: self = try visited(Operation.spaceToDepth, .placeholder)
-    case .choice: self = try visited(Operation.choice, .placeholder)
+    case .if: self = try visited(Operation.if, .placeholder)
     case .quantize: self = try visited(Operation.quantize, .placeholder)
     case .dynamicQuantize: self = try visited(Operation.dynamicQuantize, .placeholder)
     case .dequantize: self = try visited(Operation.dequantize, .placeholder)

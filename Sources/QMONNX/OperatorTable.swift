@@ -129,8 +129,8 @@ public enum OperatorTable {
 
     // Recurrent
     recurrent("RNN", inputs: 3...6, .simple),
-    recurrent("GRU", inputs: 3...6, .gated),
-    recurrent("LSTM", inputs: 3...8, .longShortTerm),
+    recurrent("GRU", inputs: 3...6, .gru),
+    recurrent("LSTM", inputs: 3...8, .lstm),
 
     // Elementwise
     binary("Add", .add),
@@ -278,24 +278,24 @@ public enum OperatorTable {
 
     // Ordering
     ONNXOperator("ArgMax", inputs: 1...1, .integer, whereCoded) { (node) throws(QMError) in
-      try node.argExtreme(.maximum)
+      try node.argMinMax(.maximum)
     },
     ONNXOperator("ArgMin", inputs: 1...1, .integer, whereCoded) { (node) throws(QMError) in
-      try node.argExtreme(.minimum)
+      try node.argMinMax(.minimum)
     },
     ONNXOperator("TopK", inputs: 1...2, .float) { (node) throws(QMError) in try node.topK() },
     ONNXOperator("CumSum", since: 11, inputs: 2...2, .float, "constant axis") {
       (node) throws(QMError) in try node.cumulativeSum()
     },
     ONNXOperator("Range", since: 11, inputs: 3...3, .read, "known before the run") {
-      (node) throws(QMError) in try node.progression()
+      (node) throws(QMError) in try node.range()
     },
     ONNXOperator("Size", inputs: 1...1, .move) { (node) throws(QMError) in try node.size() },
     ONNXOperator("OneHot", since: 9, inputs: 3...3, .move, "depth known before the run") {
       (node) throws(QMError) in try node.oneHot()
     },
     ONNXOperator("Trilu", since: 14, inputs: 1...2, .move) { (node) throws(QMError) in
-      try node.triangle()
+      try node.trilu()
     },
 
     // Pooling
@@ -411,7 +411,7 @@ public enum OperatorTable {
       try node.expand()
     },
     ONNXOperator("Tile", inputs: 2...2, .move) { (node) throws(QMError) in try node.tile() },
-    ONNXOperator("Shape", inputs: 1...1, .move) { (node) throws(QMError) in try node.shapeOf() },
+    ONNXOperator("Shape", inputs: 1...1, .move) { (node) throws(QMError) in try node.shape() },
     ONNXOperator(
       "ConstantOfShape", since: 9, inputs: 1...1, .read, "moves where the run decides the shape"
     ) { (node) throws(QMError) in

@@ -18,25 +18,27 @@ public enum BinaryFunction: UInt8, Hashable, Sendable, CaseIterable {
   case parametricRelu = 8
 }
 
-/// `output[i] = encode(then(function(real(left[i]), real(right[i]))))` with NumPy broadcasting:
-/// float32, or int8/uint8/int16 codes with fixed quantization, on either side in any mix, which
-/// stand for `real = scale · Float(code − zeroPoint)`. Each step is one rounding in float32.
+/// `output[i] = encode(secondFunction(function(real(left[i]), real(right[i]))))` with NumPy
+/// broadcasting: float32, or int8/uint8/int16 codes with fixed quantization, on either side in any
+/// mix, which stand for `real = scale · Float(code − zeroPoint)`. Each step is one rounding in
+/// float32.
 ///
-/// Also two int32 or two int64 operands, in two's complement with wrapping; `then` and `output`
-/// are ignored there. Division truncates toward zero; dividing by 0, and 0 to a negative power,
-/// are errors of the run.
+/// Also two int32 or two int64 operands, in two's complement with wrapping; `secondFunction` and
+/// `output` are ignored there. Division truncates toward zero; dividing by 0, and 0 to a negative
+/// power, are errors of the run.
 public struct Binary: IntegerOperation {
   public static let name = "Binary"
   public var function: BinaryFunction
   /// A function of the result, before the one rounding.
-  public var then: UnaryFunction?
+  public var secondFunction: UnaryFunction?
   public var output: OutputEncoding
 
   public init(
-    _ function: BinaryFunction, then: UnaryFunction? = nil, output: OutputEncoding = .float32
+    _ function: BinaryFunction, secondFunction: UnaryFunction? = nil,
+    output: OutputEncoding = .float32
   ) {
     self.function = function
-    self.then = then
+    self.secondFunction = secondFunction
     self.output = output
   }
 
@@ -44,7 +46,7 @@ public struct Binary: IntegerOperation {
 
   public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
     try visitor.visit("function", &function)
-    try visitor.visit("then", &then)
+    try visitor.visit("second function", &secondFunction)
     try visitor.visit("output", &output)
   }
 }
@@ -69,7 +71,7 @@ extension Binary {
   public var accumulators: Accumulators { .none }
   public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
-  public var analyticRange: ClosedRange<Float>? { then?.analyticRange }
+  public var analyticRange: ClosedRange<Float>? { secondFunction?.analyticRange }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     // A constant of lower rank is broadcast from the front, and its axes are reordered with the others.
     let changes = operands.map { operand -> ReorderedForm.Change? in
@@ -177,7 +179,7 @@ extension Binary {
     default:
       broadcasting.forEach { index, leftIndex, rightIndex in
         var real = function(left.real(at: leftIndex), right.real(at: rightIndex))
-        if let then { real = then(real) }
+        if let secondFunction { real = secondFunction(real) }
         output.store(real, at: index)
       }
     }
@@ -213,8 +215,9 @@ extension Binary {
     let binary = qm_binary(
       function: Int32(function.rawValue), left_pattern: runs.leftPattern.rawValue,
       right_pattern: runs.rightPattern.rawValue, left: left.codes, right: right.codes,
-      output: outputs[0].codes, inverse_scale: outputs[0].inverseScale, has_then: then != nil,
-      then: (then ?? .relu).unary, row: Int64(runs.row))
+      output: outputs[0].codes, inverse_scale: outputs[0].inverseScale,
+      has_then: secondFunction != nil,
+      then: (secondFunction ?? .relu).unary, row: Int64(runs.row))
     let kernel = qm_elementwise_for(set).binary!
     let leftSize = left.elementType.byteCount
     let rightSize = right.elementType.byteCount

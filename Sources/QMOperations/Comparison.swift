@@ -200,8 +200,8 @@ extension Logic {
 }
 
 /// Which float32 elements are NaN, or infinite: bool.
-public struct Classification: FloatOperation {
-  public static let name = "Classification"
+public struct IsNaNOrInf: FloatOperation {
+  public static let name = "IsNaNOrInf"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case notANumber = 0
@@ -213,7 +213,7 @@ public struct Classification: FloatOperation {
   public var kind: Kind
   public init(_ kind: Kind) { self.kind = kind }
 
-  public static let placeholder = Classification(.notANumber)
+  public static let placeholder = IsNaNOrInf(.notANumber)
 
   public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
     try visitor.visit("kind", &kind)
@@ -242,7 +242,7 @@ public struct Classification: FloatOperation {
   }
 }
 
-extension Classification {
+extension IsNaNOrInf {
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

@@ -8,7 +8,7 @@ import QMTensor
 ///     real = real + bias[c]                          (a float32 bias)
 ///     real = real + residual                         (dequantized where it holds codes)
 ///     real = function(real)
-///     real = then(real)
+///     real = secondFunction(real)
 ///     output = real, or clamp(roundToNearestEven(real · (1 / scale)) + zeroPoint) as int8 or int16
 ///
 /// Each step is one IEEE operation in float32; none is fused. An int32 bias belongs to the
@@ -18,25 +18,26 @@ public struct Epilogue: Hashable, Sendable {
   /// nil leaves the number as it is.
   public var function: UnaryFunction?
   /// Behind ``function``; nil leaves the number as it is.
-  public var then: UnaryFunction?
+  public var secondFunction: UnaryFunction?
   public var output: OutputEncoding
 
   public init(
-    function: UnaryFunction? = nil, then: UnaryFunction? = nil, output: OutputEncoding = .float32
+    function: UnaryFunction? = nil, secondFunction: UnaryFunction? = nil,
+    output: OutputEncoding = .float32
   ) {
     self.function = function
-    self.then = then
+    self.secondFunction = secondFunction
     self.output = output
   }
 
   mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
     try visitor.visit("function", &function)
-    try visitor.visit("then", &then)
+    try visitor.visit("second function", &secondFunction)
     try visitor.visit("output", &output)
   }
 
   /// Its functions, in their order.
-  public var functions: [UnaryFunction] { [function, then].compactMap { $0 } }
+  public var functions: [UnaryFunction] { [function, secondFunction].compactMap { $0 } }
 }
 
 /// Positions of a product's inputs: of a convolution (input, filter) and of a matrix product

@@ -98,9 +98,9 @@ struct KernelEpilogue: Sendable {
       end.has_function = true
       end.function = function.unary
     }
-    if let then = epilogue.then {
+    if let second = epilogue.secondFunction {
       end.has_then = true
-      end.then = then.unary
+      end.then = second.unary
     }
     end.output =
       output ?? memory.outputs[0]! + element * epilogue.output.elementType.byteCount

@@ -167,7 +167,7 @@ public enum Operation: Hashable, Sendable {
   case cast(Cast)
   case comparison(Compare)
   case logic(Logic)
-  case classification(Classification)
+  case isNaNOrInf(IsNaNOrInf)
   case select(Select)
   // Over windows and axes.
   case pooling(Pooling)
@@ -175,7 +175,7 @@ public enum Operation: Hashable, Sendable {
   case softmax(Softmax)
   case batchNormalization(BatchNormalization)
   case layerNormalization(LayerNormalization)
-  case argExtreme(ArgExtreme)
+  case argMinMax(ArgMinMax)
   case topK(TopK)
   case cumulativeSum(CumulativeSum)
   case resize(Resize)
@@ -194,11 +194,11 @@ public enum Operation: Hashable, Sendable {
   case gather(Gather)
   case expand(Expand)
   case tile(Tile)
-  case shapeOf(ShapeOf)
+  case shape(ShapeOperation)
   case fill(Fill)
-  case progression(Progression)
+  case range(RangeOperation)
   case oneHot(OneHot)
-  case triangle(Triangle)
+  case trilu(Trilu)
   case gatherElements(GatherElements)
   case gatherND(GatherND)
   case scatterElements(ScatterElements)
@@ -206,7 +206,7 @@ public enum Operation: Hashable, Sendable {
   case nonZero(NonZero)
   case depthToSpace(DepthToSpace)
   case spaceToDepth(SpaceToDepth)
-  case choice(Choice)
+  case `if`(If)
   // Between real numbers and codes.
   case quantize(Quantize)
   case dynamicQuantize(DynamicQuantize)
@@ -224,14 +224,14 @@ public enum Operation: Hashable, Sendable {
     case .cast(let operation): operation
     case .comparison(let operation): operation
     case .logic(let operation): operation
-    case .classification(let operation): operation
+    case .isNaNOrInf(let operation): operation
     case .select(let operation): operation
     case .pooling(let operation): operation
     case .reduction(let operation): operation
     case .softmax(let operation): operation
     case .batchNormalization(let operation): operation
     case .layerNormalization(let operation): operation
-    case .argExtreme(let operation): operation
+    case .argMinMax(let operation): operation
     case .topK(let operation): operation
     case .cumulativeSum(let operation): operation
     case .resize(let operation): operation
@@ -249,11 +249,11 @@ public enum Operation: Hashable, Sendable {
     case .gather(let operation): operation
     case .expand(let operation): operation
     case .tile(let operation): operation
-    case .shapeOf(let operation): operation
+    case .shape(let operation): operation
     case .fill(let operation): operation
-    case .progression(let operation): operation
+    case .range(let operation): operation
     case .oneHot(let operation): operation
-    case .triangle(let operation): operation
+    case .trilu(let operation): operation
     case .gatherElements(let operation): operation
     case .gatherND(let operation): operation
     case .scatterElements(let operation): operation
@@ -261,7 +261,7 @@ public enum Operation: Hashable, Sendable {
     case .nonZero(let operation): operation
     case .depthToSpace(let operation): operation
     case .spaceToDepth(let operation): operation
-    case .choice(let operation): operation
+    case .if(let operation): operation
     case .quantize(let operation): operation
     case .dynamicQuantize(let operation): operation
     case .dequantize(let operation): operation

@@ -7,8 +7,8 @@ import QMTensor
 /// Input: float32, codes with fixed quantization, int32 or int64. The search begins with the first
 /// element and takes a later one that is larger (less); with `takesLast` also one that is equal.
 /// NaN counts as larger than any number.
-public struct ArgExtreme: IntegerOperation {
-  public static let name = "ArgExtreme"
+public struct ArgMinMax: IntegerOperation {
+  public static let name = "ArgMinMax"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case maximum = 0
@@ -29,7 +29,7 @@ public struct ArgExtreme: IntegerOperation {
     self.takesLast = takesLast
   }
 
-  public static let placeholder = ArgExtreme(.maximum, axis: 0, keepsAxis: false)
+  public static let placeholder = ArgMinMax(.maximum, axis: 0, keepsAxis: false)
 
   public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
     try visitor.visit("kind", &kind)
@@ -67,7 +67,7 @@ public struct ArgExtreme: IntegerOperation {
   }
 }
 
-extension ArgExtreme {
+extension ArgMinMax {
   public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
     IntegerForm(operands: [0], result: .noNumbers, asksForCodes: false)
@@ -81,7 +81,7 @@ extension ArgExtreme {
 
 /// The `k` largest or least elements along `axis`, in order, and their positions (int64).
 ///
-/// Inputs: x, as ``ArgExtreme`` takes it; k, int64 scalar or `[1]`. Of equal elements the one that
+/// Inputs: x, as ``ArgMinMax`` takes it; k, int64 scalar or `[1]`. Of equal elements the one that
 /// stands first comes first; NaN counts as larger than any number.
 public struct TopK: FloatOperation {
   public static let name = "TopK"

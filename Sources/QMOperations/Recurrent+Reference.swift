@@ -156,8 +156,8 @@ private struct ReferenceStep {
     case .simple:
       let b = fromState(h, 0..<1)
       h = units.map { gate(0, b[$0] + a[$0]) }
-    case .gated, .gatedResetAfter:
-      let isAfter = cell == .gatedResetAfter
+    case .gru, .gruResetAfter:
+      let isAfter = cell == .gruResetAfter
       let b = fromState(h, 0..<(isAfter ? 3 : 2))
       let z = units.map { gate(0, b[$0] + a[$0]) }
       let r = units.map { gate(0, b[hidden + $0] + a[hidden + $0]) }
@@ -171,7 +171,7 @@ private struct ReferenceStep {
       h = units.map { unit in
         canonical((1 - z[unit]) * gate(1, arguments[unit]) + z[unit] * h[unit])
       }
-    case .longShortTerm, .longShortTermCoupled:
+    case .lstm, .lstmCoupled:
       let b = fromState(h, 0..<4)
       func argument(_ gate: Int, _ unit: Int, _ c: Float) -> Float {
         let sum = b[gate * hidden + unit] + a[gate * hidden + unit]
@@ -181,7 +181,7 @@ private struct ReferenceStep {
       for unit in units {
         let i = gate(0, argument(0, unit, c[unit]))
         let j =
-          cell == .longShortTermCoupled ? 1 - i : gate(0, argument(2, unit, c[unit]))
+          cell == .lstmCoupled ? 1 - i : gate(0, argument(2, unit, c[unit]))
         c[unit] = canonical(j * c[unit] + i * gate(1, argument(3, unit, 0)))
         let o = gate(0, argument(1, unit, c[unit]))
         h[unit] = canonical(o * functions[2](c[unit]))

@@ -4,7 +4,7 @@ import QMTensor
 /// item its own. Input positions: ``RecurrentOperand``.
 ///
 /// Outputs: float32 `[T, D, B, H]`, h after every step, +0 behind the end of a sequence;
-/// `[D, B, H]`, h after the last step; `[D, B, H]`, c after the last step (`longShortTerm` only).
+/// `[D, B, H]`, h after the last step; `[D, B, H]`, c after the last step (`lstm` only).
 ///
 /// A gate is H rows of the weights. With f, g, k the functions of the direction, in the order
 /// given, and each sum and product one float32 operation:
@@ -13,14 +13,14 @@ import QMTensor
 ///
 ///     simple            h = f(b + a)
 ///
-///     gated             z = f(b[0] + a[0])   r = f(b[1] + a[1])
+///     gru               z = f(b[0] + a[0])   r = f(b[1] + a[1])
 ///                       n = g(((r · h) · R[2]ᵀ + Rb[2]) + a[2])
-///     gatedResetAfter   n = g(r · b[2] + a[2])
+///     gruResetAfter     n = g(r · b[2] + a[2])
 ///                       h = (1 − z) · n + z · h
 ///
-///     longShortTerm     i = f((b[0] + a[0]) + P[0] · c)
+///     lstm              i = f((b[0] + a[0]) + P[0] · c)
 ///                       j = f((b[2] + a[2]) + P[2] · c)
-///     coupled           j = 1 − i
+///     lstmCoupled       j = 1 − i
 ///                       c = j · c + i · g(b[3] + a[3])
 ///                       o = f((b[1] + a[1]) + P[1] · c)
 ///                       h = o · k(c)
@@ -42,13 +42,13 @@ public struct Recurrent: ProductOperation {
     /// ONNX's RNN.
     case simple = 0
     /// ONNX's GRU: the reset gate acts on h in front of its product.
-    case gated = 1
+    case gru = 1
     /// GRU with `linear_before_reset`: the reset gate acts on the product.
-    case gatedResetAfter = 2
+    case gruResetAfter = 2
     /// ONNX's LSTM.
-    case longShortTerm = 3
+    case lstm = 3
     /// LSTM with `input_forget`.
-    case longShortTermCoupled = 4
+    case lstmCoupled = 4
   }
 
   public enum Direction: UInt8, Hashable, Sendable, CaseIterable {
@@ -154,21 +154,21 @@ extension Recurrent.Cell {
   public var gateCount: Int {
     switch self {
     case .simple: 1
-    case .gated, .gatedResetAfter: 3
-    case .longShortTerm, .longShortTermCoupled: 4
+    case .gru, .gruResetAfter: 3
+    case .lstm, .lstmCoupled: 4
     }
   }
 
   public var functionCount: Int {
     switch self {
     case .simple: 1
-    case .gated, .gatedResetAfter: 2
-    case .longShortTerm, .longShortTermCoupled: 3
+    case .gru, .gruResetAfter: 2
+    case .lstm, .lstmCoupled: 3
     }
   }
 
   /// Whether there is a state c.
-  public var hasCellState: Bool { self == .longShortTerm || self == .longShortTermCoupled }
+  public var hasCellState: Bool { self == .lstm || self == .lstmCoupled }
 }
 
 extension Recurrent.Direction {

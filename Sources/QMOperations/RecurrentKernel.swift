@@ -106,7 +106,7 @@ struct RecurrentKernel: Sendable {
       stateTable, set, operation.inputs, weights: recurrence, depth: extents.hidden)
 
     let (rows, hidden) = (extents.rows, extents.hidden)
-    let joined = operation.cell == .gated ? 2 * hidden : rows
+    let joined = operation.cell == .gru ? 2 * hidden : rows
     func panels(_ table: ProductTable, _ type: ValueType, depth: Int, columns: Int) -> ProductPanels
     {
       ProductPanels(
@@ -153,7 +153,7 @@ struct RecurrentKernel: Sendable {
     layout.hidden = thread.reserve(4 * block * hidden)
     layout.cell = thread.reserve(operation.cell.hasCellState ? 4 * block * hidden : 0)
     layout.gates = thread.reserve(4 * block * extents.rows)
-    layout.reset = thread.reserve(operation.cell == .gated ? 4 * block * hidden : 0)
+    layout.reset = thread.reserve(operation.cell == .gru ? 4 * block * hidden : 0)
     layout.threadByteCount = thread.byteCount
     layout.thread = scratch.reserve(threads * thread.byteCount)
     layout.byteCount = scratch.byteCount

@@ -102,9 +102,9 @@ struct RecurrentSteps {
   private func advance(_ step: Int) {
     switch cell {
     case .simple: advanceSimple(step)
-    case .gatedResetAfter: advanceGatedResetAfter(step)
-    case .gated: advanceGated(step)
-    case .longShortTerm, .longShortTermCoupled:
+    case .gruResetAfter: advanceGRUResetAfter(step)
+    case .gru: advanceGRU(step)
+    case .lstm, .lstmCoupled:
       forEachItem(at: step) { (row, a, _) in
         let b = gates + row * extents.rows
         add(a, to: b, extents.rows)
@@ -123,7 +123,7 @@ struct RecurrentSteps {
     }
   }
 
-  private func advanceGatedResetAfter(_ step: Int) {
+  private func advanceGRUResetAfter(_ step: Int) {
     forEachItem(at: step) { (row, a, _) in
       let b = gates + row * extents.rows
       add(a, to: b, 2 * hidden)
@@ -136,7 +136,7 @@ struct RecurrentSteps {
     }
   }
 
-  private func advanceGated(_ step: Int) {
+  private func advanceGRU(_ step: Int) {
     forEachItem(at: step) { (row, a, _) in
       let b = gates + row * extents.rows
       add(a, to: b, 2 * hidden)
@@ -179,7 +179,7 @@ struct RecurrentSteps {
     _ gates: UnsafeMutablePointer<Float>, _ h: UnsafeMutablePointer<Float>,
     _ c: UnsafeMutablePointer<Float>
   ) {
-    let isCoupled = cell == .longShortTermCoupled
+    let isCoupled = cell == .lstmCoupled
     let (i, o, j, g) = (gates, gates + hidden, gates + 2 * hidden, gates + 3 * hidden)
     func addPeephole(_ gate: Int) {
       guard let peepholes else { return }

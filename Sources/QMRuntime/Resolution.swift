@@ -145,7 +145,7 @@ struct Resolution {
 
   /// The values that must be resolved before a node is, as far as that is known already.
   private func neededInputs(of node: Program.Node) -> [Int] {
-    guard case .choice = node.operation, let condition = node.inputs[0] else {
+    guard case .if = node.operation, let condition = node.inputs[0] else {
       return node.inputs.compactMap { $0 }
     }
     guard sources[condition] != nil else { return [condition] }
@@ -153,9 +153,9 @@ struct Resolution {
     return node.inputs.compactMap { $0 }
   }
 
-  /// The value that a Choice with a known condition is.
+  /// The value that an If with a known condition is.
   private func chosenSide(of node: Program.Node) -> Int? {
-    guard case .choice = node.operation, let condition = node.inputs[0].flatMap(constant),
+    guard case .if = node.operation, let condition = node.inputs[0].flatMap(constant),
       condition.elementCount == 1
     else { return nil }
     return node.inputs[condition.elements(as: Bool.self)[0] ? 1 : 2]
@@ -182,7 +182,7 @@ struct Resolution {
       }
       return
     }
-    if case .choice = node.operation, let left = operands[1]?.type.shape,
+    if case .if = node.operation, let left = operands[1]?.type.shape,
       let right = operands[2]?.type.shape, left != right
     {
       throw .unsupported(

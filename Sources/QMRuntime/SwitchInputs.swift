@@ -6,12 +6,12 @@ extension Program {
   /// Elements that an input may have to choose branches: a rate, a flag, a few counts.
   private static let largestSwitch = 16
 
-  /// Positions of the small integer and bool inputs that the condition of a Choice is computed
+  /// Positions of the small integer and bool inputs that the condition of an If is computed
   /// from, where it is computed from nothing else but such inputs, constants and extents. A run is
   /// planned for what they hold, so that only the chosen branch is.
   package var switchInputs: [Int] {
     let conditions = nodes.compactMap { node -> Int? in
-      if case .choice = node.operation { node.inputs[0] } else { nil }
+      if case .if = node.operation { node.inputs[0] } else { nil }
     }
     guard !conditions.isEmpty else { return [] }
     var isDecided = values.map { $0.constant != nil }
@@ -46,6 +46,6 @@ extension Program {
 
 extension Program.Node {
   fileprivate var readsExtentsOnly: Bool {
-    if case .shapeOf = operation { true } else { false }
+    if case .shape = operation { true } else { false }
   }
 }

@@ -13,12 +13,12 @@ struct OpcodeTests {
       .pooling: 32, .reduction: 33, .softmax: 34, .batchNormalization: 35,
       .layerNormalization: 36, .identity: 64, .reshape: 65, .flatten: 66, .squeeze: 67,
       .unsqueeze: 68, .transpose: 69, .concatenate: 70, .split: 71, .slice: 72, .pad: 73,
-      .gather: 74, .expand: 75, .tile: 76, .shapeOf: 77, .fill: 78, .quantize: 96,
+      .gather: 74, .expand: 75, .tile: 76, .shape: 77, .fill: 78, .quantize: 96,
       .dynamicQuantize: 97, .dequantize: 98, .transposedConvolution: 8, .comparison: 20,
-      .logic: 21, .classification: 22, .select: 23, .argExtreme: 37, .topK: 38,
-      .cumulativeSum: 39, .resize: 40, .groupNormalization: 41, .progression: 79, .oneHot: 80,
-      .triangle: 81, .gatherElements: 82, .gatherND: 83, .scatterElements: 84, .scatterND: 85,
-      .nonZero: 86, .depthToSpace: 87, .spaceToDepth: 88, .choice: 89,
+      .logic: 21, .isNaNOrInf: 22, .select: 23, .argMinMax: 37, .topK: 38,
+      .cumulativeSum: 39, .resize: 40, .groupNormalization: 41, .range: 79, .oneHot: 80,
+      .trilu: 81, .gatherElements: 82, .gatherND: 83, .scatterElements: 84, .scatterND: 85,
+      .nonZero: 86, .depthToSpace: 87, .spaceToDepth: 88, .if: 89,
     ]
     for opcode in Opcode.allCases { #expect(frozen[opcode] == opcode.rawValue) }
     var generator = ProgramGenerator(seed: 0)
@@ -32,8 +32,8 @@ struct OpcodeTests {
     #expect(ChannelOrder.channelsFirst.rawValue == 0 && ChannelOrder.channelsLast.rawValue == 1)
     #expect(RightLayout.depthFirst.rawValue == 0 && RightLayout.channelsFirst.rawValue == 1)
     #expect(Recurrent.Cell.allCases.map(\.rawValue) == Array(0...4))
-    #expect(Recurrent.Cell.gatedResetAfter.rawValue == 2)
-    #expect(Recurrent.Cell.longShortTerm.rawValue == 3)
+    #expect(Recurrent.Cell.gruResetAfter.rawValue == 2)
+    #expect(Recurrent.Cell.lstm.rawValue == 3)
     #expect(Recurrent.Direction.allCases.map(\.rawValue) == Array(0...2))
     #expect(Recurrent.Direction.reverse.rawValue == 1)
     #expect(Recurrent.Inputs.real.rawValue == 0 && Recurrent.Inputs.roundedPerRow.rawValue == 1)
@@ -44,9 +44,9 @@ struct OpcodeTests {
     #expect(Compare.Function.greaterOrEqual.rawValue == 4)
     #expect(Logic.Function.allCases.map(\.rawValue) == [0, 1, 2])
     #expect(Logic.Function.exclusiveOr.rawValue == 2 && Logic.Function.and.rawValue == 0)
-    #expect(Classification.Kind.notANumber.rawValue == 0)
-    #expect(Classification.Kind.negativeInfinite.rawValue == 3)
-    #expect(ArgExtreme.Kind.maximum.rawValue == 0 && ArgExtreme.Kind.minimum.rawValue == 1)
+    #expect(IsNaNOrInf.Kind.notANumber.rawValue == 0)
+    #expect(IsNaNOrInf.Kind.negativeInfinite.rawValue == 3)
+    #expect(ArgMinMax.Kind.maximum.rawValue == 0 && ArgMinMax.Kind.minimum.rawValue == 1)
     #expect(Resize.Rounding.nearestPreferringFloor.rawValue == 0)
     #expect(Resize.Rounding.floor.rawValue == 2 && Resize.Rounding.ceiling.rawValue == 3)
     #expect(Resize.Coordinates.halfPixel.rawValue == 0 && Resize.Coordinates.region.rawValue == 6)

@@ -41,7 +41,7 @@ import Testing
       let places = try construction.append(operation, name: name, inputs, outputNames: [name])
       return GraphConstruction.Value(place: places[0], type: type)
     }
-    let shape = try append(.shapeOf(ShapeOf(start: 0, end: 1)), [x], .int64, "shape")
+    let shape = try append(.shape(ShapeOperation(start: 0, end: 1)), [x], .int64, "shape")
     #expect(construction.partial(of: shape)?.elements == [.axis("n")])
     let rest = construction.addConstant(name: "rest", try Tensor([1], [Int64(12)]))
     let extents = try append(

@@ -140,7 +140,8 @@ import Testing
     let found = try RecognizeEmbedding().run(on: graph)
     #expect(found.nodes.contains { $0.operation == .gather(Gather(axis: 0)) })
     #expect(!found.nodes.contains { $0.operation.name == "MatrixMultiply" })
-    let results = try outputs([graph, found], Tensor([2, 4, 1], [Int32(0), 1, 2, 3, -1, -7, 99, 1]))
+    let results = try outputs(
+      [graph, found], Tensor([2, 4, 1], [Int32(0), 1, 2, 3, -1, -7, 99, 1]))
     #expect(results[0] == results[1])
     #expect(results[1] == [1, 4, 2, 5, 3, 6, 0, 0, 0, 0, 0, 0, 0, 0, 2, 5])
   }
@@ -199,15 +200,17 @@ import Testing
   @Test func zeroStatesAreNone() throws {
     var graph = Graph()
     let x = try graph.addInput(name: "x", ValueType(.float32, [3, .free("n"), 2]))
-    let shape = try graph.append(.shapeOf(ShapeOf(start: 1, end: 2)), name: "shape", [x])[0]
+    let shape = try graph.append(.shape(ShapeOperation(start: 1, end: 2)), name: "shape", [x])[0]
     let one = graph.addConstant(name: "one", try Tensor([1], [Int64(1)]))
     let three = graph.addConstant(name: "three", try Tensor([1], [Int64(3)]))
     let extents = try graph.append(
       .concatenate(Concatenate(axis: 0)), name: "extents", [one, shape, three])[0]
     let zero = graph.addConstant(name: "zero", try Tensor([], [Float(0)]))
     let state = try graph.append(.fill(Fill()), name: "state", [extents, zero])[0]
-    let weights = graph.addConstant(name: "w", try Tensor([3, 2], [Float](repeating: 0.5, count: 6)))
-    let again = graph.addConstant(name: "r", try Tensor([3, 3], [Float](repeating: 0.25, count: 9)))
+    let weights = graph.addConstant(
+      name: "w", try Tensor([3, 2], [Float](repeating: 0.5, count: 6)))
+    let again = graph.addConstant(
+      name: "r", try Tensor([3, 3], [Float](repeating: 0.25, count: 9)))
     let outputs = try graph.append(
       .recurrent(Recurrent(.simple, direction: .forward, functions: [.tanh])),
       name: "rnn", [x, weights, again, nil, nil, state])
@@ -215,7 +218,8 @@ import Testing
     let folded = try FoldPadding().run(on: graph)
     #expect(folded.nodes.map(\.operation.name) == ["Recurrent"])
     let input = try Tensor([3, 2, 2], (0..<12).map { Float($0) / 6 - 1 })
-    #expect(try self.outputs([graph, folded], input)[0] == self.outputs([graph, folded], input)[1])
+    #expect(
+      try self.outputs([graph, folded], input)[0] == self.outputs([graph, folded], input)[1])
   }
 
   /// What exporters write for an extent: one element of a Shape, without its axis.

@@ -149,7 +149,7 @@ import Testing
       let condition = graph.addConstant(name: "c", try Tensor([], [isTrue]))
       let negated = try graph.append(.unary(Unary(.negate)), name: "negated", [x])[0]
       let doubled = try graph.append(.binary(Binary(.add)), name: "doubled", [x, x])[0]
-      let y = try graph.append(.choice(Choice()), name: "y", [condition, negated, doubled])[0]
+      let y = try graph.append(.if(If()), name: "y", [condition, negated, doubled])[0]
       try graph.addOutput(name: "y", y)
       let result = try DefaultPasses.run(on: graph)
       #expect(result.nodes.map(\.name) == [isTrue ? "negated" : "doubled"])

@@ -77,14 +77,14 @@ import Testing
   }
 
   @Test func aConditionThatIsKnownLeavesOneBranch() throws {
-    #expect(try nodes("if_input_chooses_8").filter { $0 == "Choice" }.count == 1)
+    #expect(try nodes("if_input_chooses_8").filter { $0 == "If" }.count == 1)
     // The other branch's weights go with it.
     let setting = ONNXChanges(settings: ["rate": .text("8")])
     #expect(
       try nodes("if_input_chooses_8", changes: setting) == ["Reshape", "MatrixMultiply", "Unary"])
     // A squeeze as PyTorch writes it is one.
-    #expect(try nodes("if_extent_is_one").filter { $0 == "Choice" }.isEmpty)
-    #expect(try nodes("if_data_chooses_positive").filter { $0 == "Choice" }.count == 1)
+    #expect(try nodes("if_extent_is_one").filter { $0 == "If" }.isEmpty)
+    #expect(try nodes("if_data_chooses_positive").filter { $0 == "If" }.count == 1)
   }
 
   @Test func weightsOfEachGroupAreChannels() throws {

@@ -12,7 +12,7 @@ import Testing
         let right = try generator.bytes(elementType, shape)
         for (condition, side) in [(true, left), (false, right)] {
           for extents in [[], [1], [1, 1]] as [[Int]] {
-            let output = try Choice().run([
+            let output = try If().run([
               Given(extents, [condition]), Given(left), Given(right),
             ])[0]
             #expect(output.isIdentical(to: side))
@@ -24,7 +24,7 @@ import Testing
 
   @Test func axesThatDifferAreFreeUntilTheConditionIsKnown() throws {
     func type(_ condition: Operand, _ left: Shape, _ right: Shape) throws -> Shape {
-      try Choice().outputTypes(for: [
+      try If().outputTypes(for: [
         condition, Operand(ValueType(.int8, left)), Operand(ValueType(.int8, right)),
       ])[0].shape
     }
@@ -48,11 +48,11 @@ import Testing
       try Given([2], [Int8(1), 2], .fixed(scale: 1, zeroPoint: 0)),
       try Given([2], [Int8(1), 2], .fixed(scale: 2, zeroPoint: 0))
     )
-    #expect(try Choice().types(for: [condition, codes, codes])[0] == codes.type)
-    #expect(throws: QMError.malformed("")) { try Choice().types(for: [condition, codes, others]) }
+    #expect(try If().types(for: [condition, codes, codes])[0] == codes.type)
+    #expect(throws: QMError.malformed("")) { try If().types(for: [condition, codes, others]) }
     #expect(throws: QMError.malformed("")) {
-      try Choice().types(for: [condition, codes, Given([2], [UInt8(1), 2])])
+      try If().types(for: [condition, codes, Given([2], [UInt8(1), 2])])
     }
-    #expect(throws: QMError.malformed("")) { try Choice().types(for: [condition, codes]) }
+    #expect(throws: QMError.malformed("")) { try If().types(for: [condition, codes]) }
   }
 }

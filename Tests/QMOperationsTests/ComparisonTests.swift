@@ -19,7 +19,7 @@ import Testing
       #expect(output[0] == false)
     }
     #expect(try Compare(.equal).loops([numbers, zero])[0].elements() == [false, true])
-    #expect(try Classification(.notANumber).loops([numbers])[0].elements() == [true, false])
+    #expect(try IsNaNOrInf(.notANumber).loops([numbers])[0].elements() == [true, false])
   }
 
   @Test func mixedTypesAreRefused() throws {
@@ -71,13 +71,13 @@ import Testing
 
   @Test func extremesBreakTiesAsAsked() throws {
     let data = try Given([1, 4], [Float(1), 3, 3, .nan])
-    func place(_ operation: ArgExtreme) throws -> [Int64] {
+    func place(_ operation: ArgMinMax) throws -> [Int64] {
       try operation.loops([data])[0].elements()
     }
-    #expect(try place(ArgExtreme(.minimum, axis: 1, keepsAxis: true)) == [0])
-    #expect(try place(ArgExtreme(.maximum, axis: 1, keepsAxis: false)) == [3])
+    #expect(try place(ArgMinMax(.minimum, axis: 1, keepsAxis: true)) == [0])
+    #expect(try place(ArgMinMax(.maximum, axis: 1, keepsAxis: false)) == [3])
     let ties = try Given([3], [Int32(5), 5, 1])
-    let last = ArgExtreme(.maximum, axis: 0, keepsAxis: true, takesLast: true)
+    let last = ArgMinMax(.maximum, axis: 0, keepsAxis: true, takesLast: true)
     #expect(try last.loops([ties])[0].elements() == [Int64(1)])
   }
 
@@ -93,16 +93,16 @@ import Testing
 
   @Test func progressionsEnd() throws {
     func count(_ numbers: [Float]) throws -> Int {
-      try Progression().loops(numbers.map { try Given([], [$0]) })[0].elementCount
+      try RangeOperation().loops(numbers.map { try Given([], [$0]) })[0].elementCount
     }
     #expect(try count([0, 1, 0.25]) == 4 && count([0, 1.1, 0.25]) == 5 && count([1, 0, 1]) == 0)
     for numbers: [Float] in [[0, 1, 0], [0, .infinity, 1], [.nan, 1, 1], [0, -.infinity, 1]] {
       #expect(throws: QMError.malformed("")) { try count(numbers) }
     }
-    let down = try Progression().loops([5, 0, -2].map { try Given([], [Int64($0)]) })[0]
+    let down = try RangeOperation().loops([5, 0, -2].map { try Given([], [Int64($0)]) })[0]
     #expect(down.elements(as: Int64.self) == [5, 3, 1])
     #expect(throws: QMError.malformed("")) {
-      try Progression().loops([Int64.min, .max, 1].map { try Given([], [$0]) })
+      try RangeOperation().loops([Int64.min, .max, 1].map { try Given([], [$0]) })
     }
   }
 

@@ -20,11 +20,11 @@ import Testing
   @Test func theShapeOfAValueIsKnownBeforeItsElements() throws {
     var folder = ConstantFolder(for: .graph, byteLimit: 0)
     let known = Operand(ValueType(.float32, [2, 3]))
-    let results = try folder.results(of: .shapeOf(ShapeOf()), [known])
+    let results = try folder.results(of: .shape(ShapeOperation()), [known])
     #expect(results?[0].elements(as: Int64.self) == [2, 3])
     let free = Operand(ValueType(.float32, [.free("n"), 3]))
-    #expect(try folder.results(of: .shapeOf(ShapeOf()), [free]) == nil)
-    let part = try folder.results(of: .shapeOf(ShapeOf(start: 1)), [free])
+    #expect(try folder.results(of: .shape(ShapeOperation()), [free]) == nil)
+    let part = try folder.results(of: .shape(ShapeOperation(start: 1)), [free])
     #expect(part?[0].elements(as: Int64.self) == [3])
   }
 

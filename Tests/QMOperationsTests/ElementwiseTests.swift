@@ -78,7 +78,7 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
     for (left, right) in shapes {
       for (leftType, rightType) in [(ElementType.int8, ElementType.int8), (.float32, .float32)] {
         for output in everyOutput.prefix(2) {
-          let operation = Binary(.add, then: .relu, output: output)
+          let operation = Binary(.add, secondFunction: .relu, output: output)
           let a = try randomValue(leftType, left, seed: 3)
           let b = try randomValue(rightType, right, seed: 4)
           try expectKernelsEqualReference(operation, [a, b])
@@ -98,7 +98,7 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
           for then in [nil, UnaryFunction.clip(minimum: 0, maximum: 6), .sigmoid] {
             let count = 33 + 7 * index
             try expectKernelsEqualReference(
-              Binary(function, then: then, output: output),
+              Binary(function, secondFunction: then, output: output),
               [randomValue(left, [3, count], seed: 5), randomValue(right, [3, count], seed: 6)])
           }
         }
@@ -116,7 +116,7 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
           let a = try randomValue(.int8, one, seed: 12)
           let b = try randomValue(otherType, other, seed: 13)
           let output = OutputEncoding.quantized(.int8, scale: 0.05, zeroPoint: 4)
-          let operation = Binary(function, then: then, output: output)
+          let operation = Binary(function, secondFunction: then, output: output)
           try expectKernelsEqualReference(operation, [a, b])
           try expectKernelsEqualReference(operation, [b, a])
         }
@@ -264,7 +264,9 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
     }
     for input in [bare, whole, double] {
       #expect(throws: QMError.malformed("")) { try referenceOutputs(Unary(.relu), [input]) }
-      #expect(throws: QMError.malformed("")) { try referenceOutputs(Binary(.add), [number, input]) }
+      #expect(throws: QMError.malformed("")) {
+        try referenceOutputs(Binary(.add), [number, input])
+      }
     }
     #expect(throws: QMError.malformed("")) { try referenceOutputs(Binary(.add), [number]) }
     #expect(throws: QMError.malformed("")) { try referenceOutputs(Cast(to: .float32), [codes]) }
@@ -302,7 +304,8 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
       for target: ElementType in [.float32, .int8, .uint8, .int32, .int64] {
         for count in [1, 17, 67] {
           try expectKernelsEqualReference(
-            Cast(to: target), [TestOperand(generator.bytes(source, [count]))], "\(source) \(target)")
+            Cast(to: target), [TestOperand(generator.bytes(source, [count]))], "\(source) \(target)"
+          )
         }
       }
     }

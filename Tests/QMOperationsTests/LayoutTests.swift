@@ -396,7 +396,7 @@ import Testing
     }
   }
 
-  // MARK: Expand, Tile, ShapeOf, Fill
+  // MARK: Expand, Tile, ShapeOperation, Fill
 
   @Test func expandBroadcasts() throws {
     let data = try counting([3, 1])
@@ -440,7 +440,7 @@ import Testing
   @Test func extentsBecomeValuesAndBack() throws {
     let data = try counting([2, 3, 4])
     func extents(_ start: Int, _ end: Int?) throws -> [Int64] {
-      try ShapeOf(start: start, end: end).run([data])[0].elements()
+      try ShapeOperation(start: start, end: end).run([data])[0].elements()
     }
     #expect(try extents(0, nil) == [2, 3, 4])
     #expect(try extents(-2, nil) == [3, 4])
@@ -450,8 +450,8 @@ import Testing
     #expect(try extents(Int.min, Int.max) == [2, 3, 4])
 
     let partly = Shape([.free("N"), 3, 4])
-    #expect(try ShapeOf().value(for: partly) == nil)
-    let known: [Int64]? = try ShapeOf(start: 1).value(for: partly)?.elements()
+    #expect(try ShapeOperation().value(for: partly) == nil)
+    let known: [Int64]? = try ShapeOperation(start: 1).value(for: partly)?.elements()
     #expect(known == [3, 4])
 
     let filled = try Fill().outputTypes(for: [

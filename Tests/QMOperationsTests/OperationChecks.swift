@@ -211,7 +211,7 @@ struct ProductCase: CustomStringConvertible {
       ])
     let then: UnaryFunction? = generator.one(
       of: [nil, nil, nil, .affine(scale: 1.7, offset: -0.3), .relu, .tanh])
-    epilogue = Epilogue(function: function, then: then, output: output)
+    epilogue = Epilogue(function: function, secondFunction: then, output: output)
     isExtreme = Int.random(in: 0..<8, using: &generator) == 0
   }
 

@@ -59,26 +59,26 @@ import Testing
     let first = try Given([1, 1, 1], [4] as [Float])
     let input = try Given([1, 1, 1], [0.5] as [Float])
     // n = r · h · 1 + x = 0.5 · 4 + 0.5 = 2.5; h = 0.5 · 2.5 + 0.5 · 4.
-    let before = Recurrent(.gated, direction: .forward, functions: functions)
+    let before = Recurrent(.gru, direction: .forward, functions: functions)
     #expect(
       try before.run([input, rows, zeros, nil, nil, first])[1].elements(as: Float.self) == [3.25])
     // With a bias of 2 on the recurrent side: n = r · (h + 2) + x = 3.5; before the product 4.5.
     let bias = try Given([1, 6], [0, 0, 0, 0, 0, 2] as [Float])
-    let after = Recurrent(.gatedResetAfter, direction: .forward, functions: functions)
+    let after = Recurrent(.gruResetAfter, direction: .forward, functions: functions)
     #expect(
       try after.run([input, rows, zeros, bias, nil, first])[1].elements(as: Float.self) == [3.75])
     #expect(
       try before.run([input, rows, zeros, bias, nil, first])[1].elements(as: Float.self) == [4.25])
   }
 
-  @Test func longShortTermByHand() throws {
+  @Test func lstmByHand() throws {
     let rows = try Given([4, 1], [1, 1, 1, 1] as [Float])
     let zeros = try Given([4, 1], [0, 0, 0, 0] as [Float])
     let functions = [Self.identity, Self.identity, Self.identity]
     let input = try Given([1, 1, 1], [0.5] as [Float])
     let cell = try Given([1, 1, 1], [8] as [Float])
     let peepholes = try Given([1, 3], [0.25, 1, 0.5] as [Float])
-    var operation = Recurrent(.longShortTerm, direction: .forward, functions: functions)
+    var operation = Recurrent(.lstm, direction: .forward, functions: functions)
     // c = x · c + x · x = 4.25; h = x · c.
     var outputs = try operation.run([input, rows, zeros, nil, nil, nil, cell])
     #expect(outputs[2].elements(as: Float.self) == [4.25])
@@ -94,7 +94,7 @@ import Testing
     #expect(outputs[1].elements(as: Float.self) == [8.5])
     // j = 1 − i = −1.5.
     operation.clip = nil
-    operation.cell = .longShortTermCoupled
+    operation.cell = .lstmCoupled
     outputs = try operation.run([input, rows, zeros, nil, nil, nil, cell, peepholes])
     #expect(outputs[2].elements(as: Float.self) == [-10.75])
   }
@@ -265,7 +265,7 @@ import Testing
 
   @Test func freeAxesPassThrough() throws {
     let operation = Recurrent(
-      .longShortTerm, direction: .bidirectional,
+      .lstm, direction: .bidirectional,
       functions: [.sigmoid, .tanh, .tanh, .sigmoid, .tanh, .tanh])
     let types = try operation.outputTypes(for: [
       Operand(ValueType(.float32, [.free("steps"), .free("batch"), 5])),
@@ -278,7 +278,7 @@ import Testing
   }
 
   @Test func wrongOperandsAreRefused() throws {
-    let operation = Recurrent(.gated, direction: .forward, functions: [.sigmoid, .tanh])
+    let operation = Recurrent(.gru, direction: .forward, functions: [.sigmoid, .tanh])
     let input = Operand(ValueType(.float32, [7, 2, 5]))
     let weights = Operand(ValueType(.float32, [9, 5]))
     let recurrence = Operand(ValueType(.float32, [9, 3]))

@@ -190,7 +190,7 @@ import Testing
   @Test func valuesThatExtentsDecideAreObserved() throws {
     var network = try Network([.free("n"), 16])
     var graph = network.graph
-    let extents = try graph.append(.shapeOf(ShapeOf()), name: "extents", [network.x])[0]
+    let extents = try graph.append(.shape(ShapeOperation()), name: "extents", [network.x])[0]
     let filled = try graph.append(
       .fill(Fill()), name: "filled",
       [extents, graph.addConstant(name: "half", Tensor([], [Float(0.5)]))],
@@ -213,7 +213,7 @@ import Testing
     let first = try network.product(network.x, 12, "first", relu)
     let second = try network.product(network.product(network.x, 14, "inner", relu), 12, "second")
     let chosen = try network.graph.append(
-      .choice(Choice()), name: "chosen", [flag, first, second], outputNames: ["chosen"])[0]
+      .if(If()), name: "chosen", [flag, first, second], outputNames: ["chosen"])[0]
     try network.graph.addOutput(name: "y", network.product(chosen, 4, "y"))
     return try Converter(recipe: Recipe(weights: .codes(.eight), activations: .int8))
       .convert(

@@ -75,7 +75,7 @@ import Testing
 
   @Test func withFloatActivationsOnlyTheWeightsAreRounded() throws {
     let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .float))
-      .convert(network(.gated))
+      .convert(network(.gru))
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
     #expect(conversion.program.way(of: node).way == .float)
     guard case .recurrent(let recurrent) = node.operation else { return }

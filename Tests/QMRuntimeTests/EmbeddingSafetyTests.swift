@@ -101,7 +101,7 @@ import Testing
     let program = Program(
       values: values, constants: [.init(try Tensor([1], [Int64(1 << 35)]))],
       nodes: [
-        .init(.shapeOf(ShapeOf()), inputs: [0], outputs: [2]),
+        .init(.shape(ShapeOperation()), inputs: [0], outputs: [2]),
         .init(.tile(Tile()), inputs: [2, 1], outputs: [3]),
       ], inputs: [0], outputs: [.init(name: "y", value: 3)])
     let model = try Model(program, options: Model.Options(runByteLimit: 1 << 20))
@@ -178,7 +178,6 @@ import Testing
     }
   }
 
-
   /// Extents that only loading computes, declared as others: weights would be read beyond their end.
   @Test func whatLoadingComputesIsHeldAgainstItsDeclaration() throws {
     for (declared, isGood) in [([2, 3], true), ([2048, 3], false)] {
@@ -192,7 +191,9 @@ import Testing
       ]
       let program = Program(
         values: values,
-        constants: [.init(try Tensor([2], [Int32(2), 3])), .init(try Tensor([1, 1], [Float(2)]))],
+        constants: [
+          .init(try Tensor([2], [Int32(2), 3])), .init(try Tensor([1, 1], [Float(2)])),
+        ],
         nodes: [
           .init(.cast(Cast(to: .int64)), inputs: [1], outputs: [3]),
           .init(.expand(Expand()), inputs: [2, 3], outputs: [4]),

@@ -12,7 +12,7 @@ import Testing
     let one = builder.constant(try Tensor([1], [Float(1)]))
     let sum = try builder.append(.binary(Binary(.add)), [x, one])
     let root = try builder.append(.unary(Unary(.squareRoot)), [sum])
-    let shape = try builder.append(.shapeOf(ShapeOf()), [x])
+    let shape = try builder.append(.shape(ShapeOperation()), [x])
     return try Model(builder.program(["root": root, "shape": shape, "x": x]))
   }
 

@@ -163,7 +163,7 @@ import Testing
         .init(try Tensor([3, 2], [Float(1), 2, 3, 4, 5, 6])),
       ],
       nodes: [
-        .init(.shapeOf(ShapeOf()), inputs: [0], outputs: [3]),
+        .init(.shape(ShapeOperation()), inputs: [0], outputs: [3]),
         .init(.fill(Fill()), inputs: [3, 1], outputs: [4]),
         .init(
           .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), inputs: [4, 2],

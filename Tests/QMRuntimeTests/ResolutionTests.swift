@@ -17,7 +17,7 @@ import Testing
     let whenTrue = try builder.append(.unary(Unary(.relu)), [pair])
     let negated = try builder.append(.unary(Unary(.negate)), [x])
     let whenFalse = try builder.append(.reshape(Reshape()), [negated, three])
-    return try builder.append(.choice(Choice()), [condition, whenTrue, whenFalse])
+    return try builder.append(.if(If()), [condition, whenTrue, whenFalse])
   }
 
   /// A bool input chooses; what the other branch would do does not fit the extents.
@@ -51,7 +51,7 @@ import Testing
     let x = builder.input("x", .float32, [.free("n")])
     let (two, three) = (try builder.constant([2, -1]), try builder.constant([3, -1]))
     let four = try builder.constant([4])
-    let extents = try builder.append(.shapeOf(ShapeOf()), [x])
+    let extents = try builder.append(.shape(ShapeOperation()), [x])
     let isFour = try builder.append(.comparison(Compare(.equal)), [extents, four])
     let y = try rows(&builder, x, where: isFour, two, three)
     let model = try Model(builder.program(["y": y]))
@@ -93,7 +93,7 @@ import Testing
     let pair = try builder.constant([2, -1])
     _ = try builder.append(.reshape(Reshape()), [x, pair])
     let negated = try builder.append(.unary(Unary(.negate)), [x])
-    let extents = try builder.append(.shapeOf(ShapeOf()), [negated])
+    let extents = try builder.append(.shape(ShapeOperation()), [negated])
     let y = try builder.append(.unary(Unary(.relu)), [x])
     let session = Session(try Model(builder.program(["y": y, "extents": extents])))
     var seen: [Int] = []
@@ -125,10 +125,10 @@ import Testing
     let element = try builder.append(.gather(Gather(axis: 0)), [many, first])
     let isMany = try builder.append(.comparison(Compare(.equal)), [element, number])
     let negated = try builder.append(.unary(Unary(.negate)), [x])
-    var y = try builder.append(.choice(Choice()), [isRate, x, negated])
+    var y = try builder.append(.if(If()), [isRate, x, negated])
     #expect(builder.program(["y": y, "unused": unused]).switchInputs == [1])
     // More elements than a switch has, and a float beside the small one.
-    y = try builder.append(.choice(Choice()), [isMany, y, negated])
+    y = try builder.append(.if(If()), [isMany, y, negated])
     #expect(builder.program(["y": y]).switchInputs == [1])
   }
 }

@@ -61,7 +61,7 @@ import Testing
     let isTwo = try builder.append(.comparison(Compare(.equal)), [rate, number])
     let whenTrue = try builder.append(.reshape(Reshape()), [x, two])
     let whenFalse = try builder.append(.reshape(Reshape()), [x, three])
-    let y = try builder.append(.choice(Choice()), [isTwo, whenTrue, whenFalse])
+    let y = try builder.append(.if(If()), [isTwo, whenTrue, whenFalse])
     return builder.program(["y": y])
   }
 

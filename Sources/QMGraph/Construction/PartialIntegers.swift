@@ -88,11 +88,11 @@ public struct PartialIntegers: Sendable {
     else { return nil }
     let partials = operands.map { $0?.partial?.elements }
     switch operation {
-    case .shapeOf(let shapeOf):
+    case .shape(let shapeOperation):
       guard let shape = operands[0]?.type.shape else { return nil }
       // The rule of the operation says which axes: asked of a shape of their numbers.
       let numbers = Shape(Array(shape.axes.indices))
-      guard let places = try shapeOf.value(for: numbers) else { return nil }
+      guard let places = try shapeOperation.value(for: numbers) else { return nil }
       let axes = PartialIntegers(shape).elements
       elements = places.elements(as: Int64.self).map { axes[Int($0)] }
     case .cast(let cast):
@@ -113,7 +113,7 @@ public struct PartialIntegers: Sendable {
       guard let moved = try Self.moved(operation, operands, count: count) else { return nil }
       elements = moved
     case .binary(let binary):
-      guard binary.then == nil, let left = try Self.repeated(operands[0], as: extents),
+      guard binary.secondFunction == nil, let left = try Self.repeated(operands[0], as: extents),
         let right = try Self.repeated(operands[1], as: extents)
       else { return nil }
       elements = zip(left, right).map { Self.combined(binary.function, $0, $1) }
@@ -133,7 +133,7 @@ public struct PartialIntegers: Sendable {
         default: left[index] == right[index] ? left[index] : .unknown
         }
       }
-    case .choice:
+    case .if:
       guard let condition = operands[0]?.partial?.elements.first, let left = operands[1]?.elements,
         let right = operands[2]?.elements, left.count == count, right.count == count
       else { return nil }

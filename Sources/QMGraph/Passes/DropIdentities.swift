@@ -3,7 +3,7 @@ import QMTensor
 
 /// Given: a node that hands its input on unchanged: Identity; Cast to the type it has; Transpose
 /// that keeps the order; Reshape, Expand or Flatten to the extents it has; Concatenate of one;
-/// a product with 1, a division by 1; a Choice whose condition is constant.
+/// a product with 1, a division by 1; an If whose condition is constant.
 /// Result: its readers read the input.
 public struct DropIdentities: Pass {
   public static let name = "drop-identities"
@@ -34,14 +34,14 @@ public struct DropIdentities: Pass {
       isSame = before == after
     case .transpose(let transpose):
       isSame = transpose.permutation == Array(transpose.permutation.indices)
-    case .choice:
+    case .if:
       guard let condition = graph[input].constant else { return nil }
       return node.input(condition.elements(as: Bool.self)[0] ? 1 : 2)
     case .concatenate:
       isSame = node.inputs.count == 1
     case .reshape, .expand, .flatten, .squeeze, .unsqueeze:
       isSame = before.shape.isCertainlyEqual(to: after.shape) && before == after
-    case .binary(let binary) where binary.then == nil && binary.output == .float32:
+    case .binary(let binary) where binary.secondFunction == nil && binary.output == .float32:
       guard let right = node.input(1) else { return nil }
       switch binary.function {
       case .multiply where isOne(graph[input]) && graph[right].type == after: return right

@@ -129,7 +129,7 @@ public struct FoldAffine: Pass {
           return Affine(scale: [Double(scale)], shift: [Double(offset)])
         default: return nil
         }
-      case .binary(let binary) where binary.then == nil && binary.output == .float32:
+      case .binary(let binary) where binary.secondFunction == nil && binary.output == .float32:
         let isLeft = node.input(0) == value
         guard node.input(0) != node.input(1), let other = node.input(isLeft ? 1 : 0),
           let numbers = perChannel(graph[other])

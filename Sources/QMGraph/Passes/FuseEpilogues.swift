@@ -72,7 +72,7 @@ public struct FuseEpilogues: Pass {
       case .unary(let unary) where unary.output == .float32:
         return absorb(unary.function)
       case .binary(let binary)
-      where binary.function == .add && binary.then == nil && binary.output == .float32:
+      where binary.function == .add && binary.secondFunction == nil && binary.output == .float32:
         return absorbResidual(node, value, in: graph)
       default:
         return false
@@ -88,8 +88,8 @@ public struct FuseEpilogues: Pass {
         guard product.epilogue.append(function) else { return false }
         operation = .matrixMultiply(product)
       case .binary(var binary):
-        guard binary.then == nil else { return false }
-        binary.then = function
+        guard binary.secondFunction == nil else { return false }
+        binary.secondFunction = function
         operation = .binary(binary)
       default:
         return false
@@ -122,8 +122,8 @@ extension Epilogue {
   fileprivate mutating func append(_ next: UnaryFunction) -> Bool {
     if function == nil {
       function = next
-    } else if then == nil {
-      then = next
+    } else if secondFunction == nil {
+      secondFunction = next
     } else {
       return false
     }

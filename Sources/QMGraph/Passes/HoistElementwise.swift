@@ -37,7 +37,7 @@ public struct HoistElementwise: Pass {
         try place(new[0], known.moves, node, &rewriter)
         hoisted[output] = (new[0], known.moves)
         continue
-      case .binary(let binary) where binary.then == nil && binary.output == .float32:
+      case .binary(let binary) where binary.secondFunction == nil && binary.output == .float32:
         guard let left = node.input(0), let right = node.input(1), left != right else { break }
         let isLeft = hoisted[left] != nil
         let (input, other) = isLeft ? (left, right) : (right, left)

@@ -45,7 +45,7 @@ struct Matching {
     _ value: Graph.ValueID, of function: BinaryFunction
   ) -> (left: Graph.ValueID, right: Graph.ValueID)? {
     guard let node = producer(of: value), case .binary(let binary) = node.operation,
-      binary.function == function, binary.then == nil, binary.output == .float32,
+      binary.function == function, binary.secondFunction == nil, binary.output == .float32,
       let left = node.input(0), let right = node.input(1),
       graph[value].type.elementType == .float32
     else { return nil }

@@ -100,7 +100,8 @@ extension NodeReader {
   }
 
   /// Each head of keys or values for the heads of queries that share it.
-  private func repeated(_ value: Value, like query: Value, _ name: String) throws(QMError) -> Value {
+  private func repeated(_ value: Value, like query: Value, _ name: String) throws(QMError) -> Value
+  {
     guard let own = shape(value)[1].extent, let wanted = shape(query)[1].extent, own != wanted
     else { return value }
     guard own > 0, wanted % own == 0 else {
@@ -120,7 +121,7 @@ extension NodeReader {
   /// One extent as `[1]` of int64.
   private func extent(of value: Value, axis: Int, _ name: String) throws(QMError) -> Value {
     if let extent = shape(value)[axis].extent { return try addConstant([extent], name) }
-    return try append(.shapeOf(ShapeOf(start: axis, end: axis + 1)), [value], as: .int64, name)
+    return try append(.shape(ShapeOperation(start: axis, end: axis + 1)), [value], as: .int64, name)
   }
 
   /// What is added to the scores, and where they count.
@@ -159,7 +160,7 @@ extension NodeReader {
         offset = try append(.squeeze(Squeeze(axes: [0])), [pastCount], as: .int64, "offset")
       }
       let causal = try append(
-        .triangle(Triangle(isUpper: false)), [all, offset], as: .bool, "causal")
+        .trilu(Trilu(isUpper: false)), [all, offset], as: .bool, "causal")
       if let mask = allowed {
         allowed = try append(.logic(Logic(.and)), [mask, causal], as: .bool, "both")
       } else {
@@ -172,7 +173,8 @@ extension NodeReader {
   /// A mask of fewer keys than there are: no query looks at the others.
   private func padded(_ mask: Value, key: Value) throws(QMError) -> Value {
     let rank = shape(mask).rank
-    guard rank > 0, let own = shape(mask)[rank - 1].extent, let count = shape(key)[2].extent, own < count,
+    guard rank > 0, let own = shape(mask)[rank - 1].extent, let count = shape(key)[2].extent,
+      own < count,
       own != 1
     else { return mask }
     var pads = [Int](repeating: 0, count: 2 * rank)

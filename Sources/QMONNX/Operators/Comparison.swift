@@ -22,12 +22,12 @@ extension NodeReader {
   }
 
   func isNaN() throws(QMError) {
-    try finish(.classification(Classification(.notANumber)), [float(0)], as: .bool)
+    try finish(.isNaNOrInf(IsNaNOrInf(.notANumber)), [float(0)], as: .bool)
   }
 
   func isInfinite() throws(QMError) {
     let input = try float(0)
-    let kind: Classification.Kind
+    let kind: IsNaNOrInf.Kind
     switch try (flag("detect_positive", default: true), flag("detect_negative", default: true)) {
     case (true, true): kind = .infinite
     case (true, false): kind = .positiveInfinite
@@ -37,7 +37,7 @@ extension NodeReader {
       return try finish(
         .fill(Fill()), [extents, addConstant(Tensor([], [false]), "false")], as: .bool)
     }
-    try finish(.classification(Classification(kind)), [input], as: .bool)
+    try finish(.isNaNOrInf(IsNaNOrInf(kind)), [input], as: .bool)
   }
 
   func select() throws(QMError) {

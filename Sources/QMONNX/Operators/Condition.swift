@@ -4,7 +4,7 @@ import QMTensor
 
 extension NodeReader {
   /// If: the branch that a constant condition chooses takes the node's place. Elsewhere both
-  /// branches are read, and a Choice for each output says which of them a run needs.
+  /// branches are read, and an If for each output says which of them a run needs.
   func condition() throws(QMError) {
     let condition = try raw(0)
     guard condition.type == .bool else { throw .malformed("a condition of type \(condition.type)") }
@@ -34,7 +34,7 @@ extension NodeReader {
       }
       results.append(
         try append(
-          .choice(Choice()), [condition, inFloat32(left), inFloat32(right)], as: left.type,
+          .if(If()), [condition, inFloat32(left), inFloat32(right)], as: left.type,
           "chosen\(index)"))
     }
     try finish(results)
@@ -99,12 +99,12 @@ extension Graph {
     }
   }
 
-  /// The axis whose extent a value is: ShapeOf, and Gather of one of its elements.
+  /// The axis whose extent a value is: Shape, and Gather of one of its elements.
   fileprivate func extent(_ value: ValueID) -> Extent? {
     guard let gather = producer(of: value), case .gather = gather.operation,
       let index = integer(gather.input(1)), let extents = gather.input(0),
-      let source = producer(of: extents), case .shapeOf(let shapeOf) = source.operation,
-      shapeOf == ShapeOf(), let data = source.input(0)
+      let source = producer(of: extents), case .shape(let shapeOperation) = source.operation,
+      shapeOperation == ShapeOperation(), let data = source.input(0)
     else { return nil }
     return Extent(value: data, axis: index < 0 ? index + self[data].type.shape.rank : index)
   }

@@ -160,7 +160,7 @@ extension NodeReader {
         throw .unsupported("axis \(axis) of \(shape(value)) is free; expected a known extent")
       }
       let place = try append(
-        .argExtreme(ArgExtreme(.maximum, axis: axis, keepsAxis: false, takesLast: false)),
+        .argMinMax(ArgMinMax(.maximum, axis: axis, keepsAxis: false, takesLast: false)),
         [value], as: .int64, "place")
       return try append(
         .oneHot(OneHot(axis: axis)),

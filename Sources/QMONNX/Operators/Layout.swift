@@ -66,10 +66,10 @@ extension NodeReader {
   /// The extents of a value, as a constant where they are known.
   func extents(of value: Value, _ name: String) throws(QMError) -> Value {
     if let extents = shape(value).extents { return try addConstant(extents, name) }
-    return try append(.shapeOf(ShapeOf()), [value], as: .int64, name)
+    return try append(.shape(ShapeOperation()), [value], as: .int64, name)
   }
 
-  func shapeOf() throws(QMError) {
+  func shape() throws(QMError) {
     let input = try raw(0)
     let start = try integer("start") ?? 0
     let end = try integer("end")
@@ -79,7 +79,7 @@ extension NodeReader {
     if let extents = Shape(Array(shape(input).axes[range])).extents {
       return try finish([addConstant(extents, "extents")])
     }
-    try finish(.shapeOf(ShapeOf(start: start, end: end)), [input], as: .int64)
+    try finish(.shape(ShapeOperation(start: start, end: end)), [input], as: .int64)
   }
 
   // MARK: Parts

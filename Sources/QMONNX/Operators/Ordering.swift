@@ -10,12 +10,12 @@ extension NodeReader {
   }
 
   /// ArgMax and ArgMin.
-  func argExtreme(_ kind: ArgExtreme.Kind) throws(QMError) {
+  func argMinMax(_ kind: ArgMinMax.Kind) throws(QMError) {
     let input = try ordered(0)
     let axis = try axis(integer("axis") ?? 0, rank: shape(input).rank)
     try finish(
-      .argExtreme(
-        ArgExtreme(
+      .argMinMax(
+        ArgMinMax(
           kind, axis: axis, keepsAxis: flag("keepdims", default: true),
           takesLast: flag("select_last_index", default: false))),
       [input], as: .int64)
@@ -61,12 +61,12 @@ extension NodeReader {
   }
 
   /// Range: three scalars.
-  func progression() throws(QMError) {
+  func range() throws(QMError) {
     let type = try raw(0).type
     var scalars: [Value] = []
     for index in 0..<3 { scalars.append(try ordered(index)) }
     try requireSameType(scalars[0], scalars[1], scalars[2])
-    let operation = Operation.progression(Progression())
+    let operation = Operation.range(RangeOperation())
     guard scalars[0].type != type else { return try finish(operation, scalars, as: type) }
     let wide = try append(operation, scalars, as: scalars[0].type, "range")
     try finish(.cast(Cast(to: type)), [wide], as: type)
@@ -78,7 +78,7 @@ extension NodeReader {
     if let extents = shape(input).extents {
       return try finish([addConstant(Tensor([], [Int64(extents.reduce(1, &*))]), "size")])
     }
-    let extents = try append(.shapeOf(ShapeOf()), [input], as: .int64, "extents")
+    let extents = try append(.shape(ShapeOperation()), [input], as: .int64, "extents")
     try finish(.reduction(Reduction(.product, axes: [0], keepsAxes: false)), [extents], as: .int64)
   }
 
@@ -95,10 +95,10 @@ extension NodeReader {
     try finish(.oneHot(OneHot(axis: axis)), [indices, depth, values], as: values.type)
   }
 
-  func triangle() throws(QMError) {
+  func trilu() throws(QMError) {
     let input = try input(0)
     try finish(
-      .triangle(Triangle(isUpper: flag("upper", default: true))), [input, extents(1)],
+      .trilu(Trilu(isUpper: flag("upper", default: true))), [input, extents(1)],
       as: input.type)
   }
 }

@@ -79,10 +79,10 @@ extension NodeReader {
   private func cell(_ kind: RecurrentKind) throws(QMError) -> Recurrent.Cell {
     switch kind {
     case .simple: return .simple
-    case .gated:
-      return try flag("linear_before_reset", default: false) ? .gatedResetAfter : .gated
-    case .longShortTerm:
-      return try flag("input_forget", default: false) ? .longShortTermCoupled : .longShortTerm
+    case .gru:
+      return try flag("linear_before_reset", default: false) ? .gruResetAfter : .gru
+    case .lstm:
+      return try flag("input_forget", default: false) ? .lstmCoupled : .lstm
     }
   }
 
@@ -149,13 +149,13 @@ extension NodeReader {
 
 /// ONNX's recurrent operators.
 enum RecurrentKind {
-  case simple, gated, longShortTerm
+  case simple, gru, lstm
 
   var defaultFunctions: [String] {
     switch self {
     case .simple: ["Tanh"]
-    case .gated: ["Sigmoid", "Tanh"]
-    case .longShortTerm: ["Sigmoid", "Tanh", "Tanh"]
+    case .gru: ["Sigmoid", "Tanh"]
+    case .lstm: ["Sigmoid", "Tanh", "Tanh"]
     }
   }
 }

@@ -50,8 +50,8 @@ public struct ConstantFolder: Sendable {
   public mutating func results(
     of operation: Operation, _ operands: [Operand?], kernels: KernelSet = .best
   ) throws(QMError) -> [Tensor]? {
-    if case .shapeOf(let shapeOf) = operation, let shape = operands.first??.type.shape,
-      let extents = try shapeOf.value(for: shape)
+    if case .shape(let shapeOperation) = operation, let shape = operands.first??.type.shape,
+      let extents = try shapeOperation.value(for: shape)
     {
       return [extents]
     }

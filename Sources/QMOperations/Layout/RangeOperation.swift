@@ -5,10 +5,10 @@ import QMTensor
 ///
 /// It is ONNX's Range. There are `max(⌈(limit − start) / delta⌉, 0)` elements; in float32 the
 /// quotient is computed in binary64. Element i is `start + Float(i) · delta`, two roundings; integers wrap.
-public struct Progression: PositionOperation {
+public struct RangeOperation: PositionOperation {
   public static let name = "Range"
   public init() {}
-  public static let placeholder = Progression()
+  public static let placeholder = RangeOperation()
   public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {

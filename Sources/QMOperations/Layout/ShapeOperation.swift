@@ -2,8 +2,8 @@ import QMTensor
 
 /// The extents `start..<end` of the input, int64. Negative bounds count from the end and are
 /// clamped to the rank.
-public struct ShapeOf: PositionOperation {
-  public static let name = "ShapeOf"
+public struct ShapeOperation: PositionOperation {
+  public static let name = "Shape"
   public var start: Int
   /// nil: all.
   public var end: Int?
@@ -12,7 +12,7 @@ public struct ShapeOf: PositionOperation {
     self.end = end
   }
 
-  public static let placeholder = ShapeOf()
+  public static let placeholder = ShapeOperation()
 
   public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
     try visitor.visit("start", &start)

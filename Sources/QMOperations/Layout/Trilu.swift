@@ -3,12 +3,12 @@ import QMTensor
 /// The upper or lower triangle of the last two axes; elsewhere the number 0.
 /// Inputs: x of any element type; the diagonal (optional, int64 scalar or `[1]`, 0 without): an
 /// element stays where `column − row` is at least (upper) or at most (lower) the diagonal.
-public struct Triangle: FirstOperandMovement {
-  public static let name = "Triangle"
+public struct Trilu: FirstOperandMovement {
+  public static let name = "Trilu"
   public var isUpper: Bool
   public init(isUpper: Bool) { self.isUpper = isUpper }
 
-  public static let placeholder = Triangle(isUpper: false)
+  public static let placeholder = Trilu(isUpper: false)
 
   public mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError) {
     try visitor.visit("is upper", &isUpper)
@@ -50,7 +50,7 @@ public struct Triangle: FirstOperandMovement {
   }
 }
 
-extension Triangle {
+extension Trilu {
   public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }

@@ -69,7 +69,7 @@ struct SpectralFrontEnd {
     case .unary(let unary):
       return step(unary.function)
     case .binary(let binary):
-      guard let then = step(binary.then) else { return nil }
+      guard let then = step(binary.secondFunction) else { return nil }
       switch binary.function {
       case .power: return .steep
       case .multiply: return node.input(0) == node.input(1) ? .steep : then
@@ -142,7 +142,7 @@ struct OutputTail {
   /// Whether a node may stand in a tail: it multiplies nothing and sums up nothing.
   private static func isLight(_ node: Graph.Node) -> Bool {
     switch node.operation {
-    case .unary, .binary, .softmax, .cast, .argExtreme, .topK, .resize, .comparison: return true
+    case .unary, .binary, .softmax, .cast, .argMinMax, .topK, .resize, .comparison: return true
     default:
       let source = node.operation.body.elementSource(operandCount: node.inputs.count)
       if case .moved = source { return true }

@@ -6,10 +6,10 @@ import QMTensor
 /// of axes, whose elements are moved. Where the condition is known before the run, only the side
 /// that it chooses is computed, and the result has its extents; where it is computed, both sides are
 /// and must have the same.
-public struct Choice: DataMovement {
-  public static let name = "Choice"
+public struct If: DataMovement {
+  public static let name = "If"
   public init() {}
-  public static let placeholder = Choice()
+  public static let placeholder = If()
   public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -63,7 +63,7 @@ public struct Choice: DataMovement {
   }
 }
 
-extension Choice {
+extension If {
   public func movedOperands(of operandCount: Int) -> [Int] { Array(1..<max(operandCount, 1)) }
   public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
