@@ -126,7 +126,7 @@ public struct ConvertCommand: ParsableCommand {
     let start = clock.now
     let asked = try recipe()
     if printRecipe {
-      console.line(asked.json)
+      for line in asked.json.split(separator: "\n") { console.line(String(line)) }
       return try console.finish()
     }
     let recipe = asked.resolved(hasSamples: samples != nil)

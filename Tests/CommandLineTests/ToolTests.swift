@@ -161,6 +161,24 @@ struct ToolTests {
     #expect(abs(share - 1) < 1e-6)
   }
 
+  @Test func aPrintedRecipeMakesTheSameFile() throws {
+    let options = ["--bits", "4", "--ranges", "mse", "--min-sqnr", "0"]
+    let printed = try Tool.qconvert.run(
+      [Fixture.model, folder.path("none.qm"), "--print-recipe"] + options)
+    #expect(printed.status == 0, "\(printed.errors)")
+    #expect(try folder.names.isEmpty)
+    try Data(printed.output.utf8).write(to: URL(fileURLWithPath: folder.path("recipe.json")))
+    let samples = ["--samples", Fixture.calibration]
+    let given = try Tool.qconvert.run([Fixture.model, folder.path("given.qm")] + samples + options)
+    let read = try Tool.qconvert.run(
+      [Fixture.model, folder.path("read.qm"), "--recipe", folder.path("recipe.json")] + samples)
+    #expect(given.status == 0 && read.status == 0, "\(given.errors)\(read.errors)")
+    let files = try ["given.qm", "read.qm"].map {
+      try Data(contentsOf: URL(fileURLWithPath: folder.path($0)))
+    }
+    #expect(files[0] == files[1])
+  }
+
   @Test func cutsANetwork() throws {
     let file = folder.path("out.qm")
     let converted = try Tool.qconvert(
