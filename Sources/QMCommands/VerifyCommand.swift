@@ -107,7 +107,14 @@ public struct VerifyCommand: ParsableCommand {
 
   /// The reference, cut where the file was.
   private func cut(_ path: String, like program: Program) throws(QMError) -> Program {
-    var cuts = try Recipe(entries: program.metadata.recipe).network
+    var cuts: Recipe.Network
+    do throws(QMError) {
+      cuts = try Recipe(entries: program.metadata.recipe).network
+    } catch {
+      throw QMError.unsupported(
+        "its recipe does not read: written by an earlier version; convert again"
+      ).within(.file(file))
+    }
     // The file's own outputs say which values are outputs.
     cuts.outputs = []
     var changes = try NetworkOptions.changes(cuts)
