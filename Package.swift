@@ -49,7 +49,7 @@ let package = Package(
     .target(name: "QMGraph", dependencies: ["QMFormat"]),
     .target(name: "QMONNX", dependencies: ["QMGraph", "COnnxProto"]),
     .target(name: "QMReport", dependencies: ["QMGraph", "QMRuntime"]),
-    .target(name: "QMQuantization", dependencies: ["QMGraph", "QMReport"]),
+    .target(name: "QMQuantization", dependencies: ["QMGraph", "QMReport", "QMNumPy"]),
 
     // The tools.
     .target(

@@ -6,10 +6,12 @@ import QMTensor
 
 /// `qconvert weights.npz out.qm`: arrays without a network.
 extension ConvertCommand {
-  func convertCheckpoint(_ recipe: Recipe, _ console: Console) throws(QMError) {
+  func convertCheckpoint(
+    _ recipe: Recipe, to output: String, _ console: Console
+  ) throws(QMError) {
     let clock = ContinuousClock()
     let start = clock.now
-    guard samples == nil, recipe.activations == nil, recipe.network.isEmpty, weights == nil,
+    guard !hasSamples, recipe.activations == nil, recipe.network.isEmpty, weights == nil,
       recipe.floatNodes.isEmpty, recipe.widths.isEmpty, recipe.groupSize == nil, !explain
     else {
       throw QMError.usage(

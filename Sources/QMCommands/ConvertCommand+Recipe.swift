@@ -45,7 +45,7 @@ extension ConvertCommand {
 
   private func check(_ recipe: Recipe) throws(QMError) {
     let isFloat = recipe.weights == .float32
-    if recipe.activations == .int8, samples == nil, !isFloat {
+    if recipe.activations == .int8, !hasSamples, !isFloat {
       throw .usage("--activations int8 needs --samples")
     }
     if isFloat {

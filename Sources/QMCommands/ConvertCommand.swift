@@ -16,7 +16,8 @@ public struct ConvertCommand: ParsableCommand {
     abstract: "Convert a float network (.onnx), or arrays (.npz, .npy), into a small file (.qm).",
     discussion: """
       With --samples the ranges of all values are measured, activations become int8, and the result \
-      is compared with the float network. Without, activations are quantized at run time.
+      is compared with the float network. Without, activations are quantized at run time. Parts of \
+      the samples can be observed apart, --observe-only, and converted with together, --statistics.
       """,
     version: toolVersion)
 
@@ -24,7 +25,7 @@ public struct ConvertCommand: ParsableCommand {
   var input: String
 
   @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
-  var output: String
+  var output: String?
 
   @Option(
     help: ArgumentHelp(
@@ -39,6 +40,28 @@ public struct ConvertCommand: ParsableCommand {
 
   @Option(help: "Take this many of the samples, evenly over all.")
   var limitSamples: Int?
+
+  @Option(
+    help: ArgumentHelp(
+      "Observe the network on the samples, write what it shows, and convert nothing.",
+      valueName: "part.qstats"))
+  var observeOnly: String?
+
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "What --observe-only wrote, instead of samples: all parts, in any order.",
+      valueName: "part.qstats"))
+  var statistics: [String] = []
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Megabytes that sums over samples may take at a time, a quarter of the machine's memory unless \
+      given. Less takes more runs over the samples and gives the same bytes.
+      """,
+      valueName: "MB"))
+  var memoryBudget: Int?
 
   @Option(help: "How activations feed the products: int8, dynamic or float.")
   var activations: Recipe.Activations?
@@ -115,6 +138,19 @@ public struct ConvertCommand: ParsableCommand {
     if limitSamples != nil, samples == nil {
       throw ValidationError("--limit-samples needs --samples")
     }
+    if let memoryBudget, !(1...1 << 40).contains(memoryBudget) {
+      throw ValidationError("--memory-budget is at least 1 megabyte; found \(memoryBudget)")
+    }
+    if !statistics.isEmpty, samples != nil {
+      throw ValidationError("--statistics stands in the place of --samples; leave one out")
+    }
+    if observeOnly != nil {
+      guard output == nil, samples != nil else {
+        throw ValidationError("--observe-only needs --samples, and no file to convert to")
+      }
+    } else if output == nil, !printRecipe {
+      throw ValidationError("the file to write is missing: qconvert \(input) out.qm")
+    }
     if let groupSize, groupSize < 1 || perTensor {
       throw ValidationError("--group-size is at least 1, and not beside --per-tensor")
     }
@@ -129,30 +165,21 @@ public struct ConvertCommand: ParsableCommand {
       for line in asked.json.split(separator: "\n") { console.line(String(line)) }
       return try console.finish()
     }
-    let recipe = asked.resolved(hasSamples: samples != nil)
+    if let observeOnly { return try observe(to: observeOnly, asked, console) }
+    guard let output else { throw QMError.usage("the file to write is missing") }
+    let recipe = asked.resolved(hasSamples: hasSamples)
     guard !Process.isSameFile(input, output) else {
       throw QMError.usage("the output is the input; give another name").within(.file(output))
     }
     // Before an hour of work is spent: whether the result can be written at all.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
-    if CheckpointFile.isOne(input) { return try convertCheckpoint(asked, console) }
-    guard samples != nil || (leastSignalToNoise ?? 0) <= 0 else {
+    if CheckpointFile.isOne(input) { return try convertCheckpoint(asked, to: output, console) }
+    guard hasSamples || (leastSignalToNoise ?? 0) <= 0 else {
       throw QMError.usage("--min-sqnr needs --samples to measure a network on")
     }
 
-    console.progress("reading")
-    let source = try Buffer.mapping(path: input)
-    var changes = try NetworkOptions.changes(recipe.network)
-    if let weights { changes.weights = try CheckpointFile.weights(path: weights) }
-    let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
-    for name in information.misdeclaredOutputs {
-      console.note("output '\(name)' is declared with another shape than the network computes")
-    }
-    let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: graph, limit: limitSamples)
-    }
-    try folder?.examine(for: graph, console)
-    let conversion = try convert(graph, recipe, source, folder, console)
+    let (graph, source) = try readNetwork(recipe, console)
+    let conversion = try convert(graph, recipe, source, console)
     let reports = conversion.outputReports
     try requireQuality(reports, of: recipe)
 
@@ -168,7 +195,7 @@ public struct ConvertCommand: ParsableCommand {
       output: .init(path: output, bytes: bytes.count), bits: recipe.weights.bits,
       activations: (recipe.activations ?? .dynamic).rawValue,
       ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
-      samples: folder?.count ?? 0, outputs: reports,
+      samples: conversion.sampleCount, outputs: reports,
       kept: conversion.kept.map { .init(value: $0.value, reason: $0.reason) },
       nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
     show(report, console)
@@ -176,9 +203,59 @@ public struct ConvertCommand: ParsableCommand {
     try console.finish()
   }
 
+  /// Whether there is something to fix ranges and to measure with.
+  var hasSamples: Bool { samples != nil || !statistics.isEmpty }
+
+  private func readNetwork(
+    _ recipe: Recipe, _ console: Console
+  ) throws(QMError) -> (graph: Graph, source: Buffer) {
+    console.progress("reading")
+    let source = try Buffer.mapping(path: input)
+    var changes = try NetworkOptions.changes(recipe.network)
+    if let weights { changes.weights = try CheckpointFile.weights(path: weights) }
+    let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
+    for name in information.misdeclaredOutputs {
+      console.note("output '\(name)' is declared with another shape than the network computes")
+    }
+    return (graph, source)
+  }
+
+  private func readSamples(
+    of graph: Graph, _ console: Console
+  ) throws(QMError) -> (any SampleSource)? {
+    let folder = try samples.map { (path) throws(QMError) in
+      try Samples.open(path, for: graph, limit: limitSamples)
+    }
+    try folder?.examine(for: graph, console)
+    return folder
+  }
+
+  private func converter(_ recipe: Recipe) -> Converter {
+    var options = machine.modelOptions
+    options.threadCount = machine.conversionThreads
+    return Converter(
+      recipe: recipe, options: options,
+      memoryBudget: memoryBudget.map { $0.multipliedReportingOverflow(by: 1_000_000).partialValue })
+  }
+
+  private func observe(to path: String, _ recipe: Recipe, _ console: Console) throws {
+    guard !CheckpointFile.isOne(input) else {
+      throw QMError.usage("arrays run on no samples; give a network").within(.file(input))
+    }
+    try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: path) }
+    let (graph, _) = try readNetwork(recipe, console)
+    guard let samples = try readSamples(of: graph, console) else { return }
+    try within(.file(input)) { () throws(QMError) in
+      try converter(recipe).observe(graph, samples: samples, to: path) { phase in
+        ConvertCommand.show(phase, console)
+      }
+    }
+    console.line("\(Units.count(samples.count, "sample")) observed, written to \(path)")
+    try console.finish()
+  }
+
   private func convert(
-    _ graph: Graph, _ recipe: Recipe, _ source: Buffer, _ samples: (any SampleSource)?,
-    _ console: Console
+    _ graph: Graph, _ recipe: Recipe, _ source: Buffer, _ console: Console
   ) throws(QMError) -> Conversion {
     // Not the source's name: the same network gives the same file, wherever it lies.
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
@@ -189,33 +266,33 @@ public struct ConvertCommand: ParsableCommand {
     if let weights {
       metadata.entries.append(.init("weights", try CheckpointFile.digest(weights)))
     }
-    if let samples { metadata.entries.append(.init("samples", "\(samples.count)")) }
     metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
     metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }
-    if let samples, samples.count > 0 {
-      let first = try samples.inputs(of: 0)
-      for input in graph.inputs {
-        guard let tensor = first[graph[input].name] else { continue }
-        metadata.entries.append(try InputExample(tensor).entry(for: graph[input].name))
-      }
-    }
-    var options = machine.modelOptions
-    options.threadCount = machine.conversionThreads
-    return try within(.file(input)) { () throws(QMError) in
-      try Converter(recipe: recipe, options: options).convert(
-        graph, samples: samples, metadata: metadata
-      ) { phase in
-        switch phase {
-        case .simplifying: console.progress("simplifying")
-        case .calibrating(let done, let total):
-          console.progress("calibrating", done: done, of: total)
-        case .testing(let done, let total):
-          console.progress("testing activations", done: done, of: total)
-        case .rounding: console.progress("rounding")
-        case .measuring(let done, let total):
-          console.progress("measuring", done: done, of: total)
+    let converter = converter(recipe)
+    if !statistics.isEmpty {
+      let observations = try Observations(contentsOf: statistics)
+      return try within(.file(input)) { () throws(QMError) in
+        try converter.convert(graph, observations: observations, metadata: metadata) { phase in
+          ConvertCommand.show(phase, console)
         }
       }
+    }
+    let samples = try readSamples(of: graph, console)
+    return try within(.file(input)) { () throws(QMError) in
+      try converter.convert(graph, samples: samples, metadata: metadata) { phase in
+        ConvertCommand.show(phase, console)
+      }
+    }
+  }
+
+  private static func show(_ phase: Conversion.Phase, _ console: Console) {
+    switch phase {
+    case .simplifying: console.progress("simplifying")
+    case .calibrating(let done, let total): console.progress("calibrating", done: done, of: total)
+    case .testing(let done, let total):
+      console.progress("testing activations", done: done, of: total)
+    case .rounding: console.progress("rounding")
+    case .measuring(let done, let total): console.progress("measuring", done: done, of: total)
     }
   }
 

@@ -26,6 +26,7 @@ extension Remedy {
   fileprivate var withOptions: String {
     switch self {
     case .giveSamples: "give --samples"
+    case .observeAgain: "observe the network again with --observe-only"
     case .useDynamicActivations: "use --activations dynamic"
     case .useRanges(let name): "use --ranges \(name)"
     case .useBits(let bits): "use --bits \(bits)"

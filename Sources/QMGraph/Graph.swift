@@ -203,9 +203,12 @@ extension Graph {
   ///
   /// Elements of constants have no part in it: training changes weights, and the graph stays. Nor
   /// does what leaves the graph.
-  public struct Identity: Hashable, Sendable, Codable {
+  public struct Identity: Hashable, Sendable, Codable, CustomStringConvertible {
     /// FNV-1a of 64 bits.
     private var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+
+    /// 16 hexadecimal digits at most.
+    public var description: String { String(hash, radix: 16) }
 
     fileprivate mutating func add(_ name: String) {
       for byte in name.utf8 { add(byte) }

@@ -13,7 +13,11 @@ extension NPZArchive {
     throws(QMError) -> [UInt8]
   {
     var bytes: [UInt8] = []
-    try write(arrays, compression) { (part) throws(QMError) in bytes += part }
+    var entries = Entries(compression)
+    for (name, tensor) in arrays {
+      try entries.append(name, tensor) { (part) throws(QMError) in bytes += part }
+    }
+    try entries.finish { (part) throws(QMError) in bytes += part }
     return bytes
   }
 
@@ -22,24 +26,55 @@ extension NPZArchive {
   public static func write(
     _ arrays: [(String, Tensor)], to path: String, compression: Compression = .stored
   ) throws(QMError) {
-    var file = try AtomicFile(path: path)
-    try write(arrays, compression) { (part) throws(QMError) in try file.write(part) }
-    try file.commit()
+    var writer = try Writer(path: path, compression: compression)
+    for (name, tensor) in arrays { try writer.append(name, tensor) }
+    try writer.finish()
   }
 
-  private static func write(
-    _ arrays: [(String, Tensor)], _ compression: Compression,
-    to sink: (UnsafeRawBufferPointer) throws(QMError) -> Void
-  ) throws(QMError) {
-    func put(_ bytes: [UInt8]) throws(QMError) {
-      try bytes.withUnsafeBufferPointer { (bytes) throws(QMError) in
-        try sink(UnsafeRawBufferPointer(bytes))
-      }
+  /// Writes an archive one array after the other, so that they need not be in memory together.
+  ///
+  /// ```swift
+  /// var writer = try NPZArchive.Writer(path: "activations.npz")
+  /// for (name, tensor) in session { try writer.append(name, tensor) }
+  /// try writer.finish()
+  /// ```
+  public struct Writer: ~Copyable {
+    private var file: AtomicFile
+    private var entries: Entries
+
+    /// Begins a file beside `path`.
+    /// - Throws: `cannotWrite` with the path as context.
+    public init(path: String, compression: Compression = .stored) throws(QMError) {
+      file = try AtomicFile(path: path)
+      entries = Entries(compression)
     }
-    var names: Set<String> = []
-    var table: [UInt8] = []
-    var offset = 0
-    for (name, tensor) in arrays {
+
+    /// Writes an array.
+    /// - Throws: `cannotWrite`; as ``NPZArchive/encode(_:compression:)``.
+    public mutating func append(_ name: String, _ tensor: Tensor) throws(QMError) {
+      try entries.append(name, tensor) { (part) throws(QMError) in try file.write(part) }
+    }
+
+    /// Writes the table of entries, and puts the file in its place.
+    /// - Throws: `cannotWrite`.
+    public consuming func finish() throws(QMError) {
+      try entries.finish { (part) throws(QMError) in try file.write(part) }
+      try file.commit()
+    }
+  }
+
+  /// The entries of an archive that is written.
+  private struct Entries {
+    private let compression: Compression
+    private var names: Set<String> = []
+    private var table: [UInt8] = []
+    private var offset = 0
+
+    init(_ compression: Compression) { self.compression = compression }
+
+    mutating func append(
+      _ name: String, _ tensor: Tensor, to sink: (UnsafeRawBufferPointer) throws(QMError) -> Void
+    ) throws(QMError) {
       guard !name.isEmpty, !name.utf8.contains(0), name.utf8.count <= 0xffff - 4 else {
         throw .invalidInput("'\(name.abbreviated)' cannot be the name of an array in an archive")
       }
@@ -59,23 +94,35 @@ extension NPZArchive {
       switch compression {
       case .stored:
         entry.storedByteCount = entry.byteCount
-        let local = entry.local()
-        try put(local)
-        try put(header)
+        try put(entry.local(), to: sink)
+        try put(header, to: sink)
         try sink(tensor.bytes)
-        offset += local.count + entry.storedByteCount
       case .deflated:
         let packed = try deflated(header, tensor.bytes)
         entry.storedByteCount = packed.count
-        let local = entry.local()
-        try put(local)
+        try put(entry.local(), to: sink)
         try packed.withBytes { (bytes) throws(QMError) in try sink(bytes) }
-        offset += local.count + packed.count
       }
+      offset += entry.local().count + entry.storedByteCount
       table += entry.central()
     }
-    try put(table)
-    try put(EntryRecord.end(entryCount: arrays.count, tableByteCount: table.count, offset: offset))
+
+    func finish(
+      to sink: (UnsafeRawBufferPointer) throws(QMError) -> Void
+    ) throws(QMError) {
+      try put(table, to: sink)
+      try put(
+        EntryRecord.end(entryCount: names.count, tableByteCount: table.count, offset: offset),
+        to: sink)
+    }
+
+    private func put(
+      _ bytes: [UInt8], to sink: (UnsafeRawBufferPointer) throws(QMError) -> Void
+    ) throws(QMError) {
+      try bytes.withUnsafeBufferPointer { (bytes) throws(QMError) in
+        try sink(UnsafeRawBufferPointer(bytes))
+      }
+    }
   }
 
   /// The two parts as one deflate stream.

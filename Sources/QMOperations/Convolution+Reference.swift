@@ -117,7 +117,7 @@ extension Convolution {
   }
 
   /// Row-major coordinates of the element with the given index.
-  private static func coordinates(of index: Int, in extents: [Int]) -> [Int] {
+  static func coordinates(of index: Int, in extents: [Int]) -> [Int] {
     var rest = index
     var coordinates = [Int](repeating: 0, count: extents.count)
     for axis in extents.indices.reversed() {

@@ -15,6 +15,8 @@ public struct Conversion: Sendable {
   public let program: Program
   /// The program against the float graph, by output name; empty where there were no samples.
   public let comparisons: [String: Comparison]
+  /// Samples that the float graph was observed on.
+  public let sampleCount: Int
 
   /// A value that stays float32 where others have a fixed grid, and why.
   public struct Kept: Sendable {
@@ -57,13 +59,14 @@ public struct Conversion: Sendable {
 
   init(
     graph: Graph, plan: Plan, simulation: Graph, program: Program,
-    comparisons: [String: Comparison]
+    comparisons: [String: Comparison], sampleCount: Int
   ) {
     self.graph = graph
     self.plan = plan
     self.simulation = simulation
     self.program = program
     self.comparisons = comparisons
+    self.sampleCount = sampleCount
     kept = Conversion.kept(by: plan, in: graph)
   }
 }

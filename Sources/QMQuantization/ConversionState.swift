@@ -14,6 +14,8 @@ struct ConversionState {
   let widths: [Int: BitWidth]
   /// The float network on the samples; nil without samples.
   let reference: ReferenceRuns?
+  /// Where each value is read first: what is seen of a value is seen there.
+  let places: [Graph.ValueID: OperandPlace]
 
   var plan: Plan
   /// Why the values of a group are not int8 on fixed parameters: they stay float32, or become int16
@@ -22,8 +24,6 @@ struct ConversionState {
   /// Inputs that are quantized in each run whatever the samples show.
   var dynamic: Set<Graph.ValueID> = []
   var statistics = Statistics()
-  /// What ``statistics`` holds.
-  var observed: Set<Observation> = []
   /// The program of ``plan`` as it was measured last; nil if it was not.
   var measured: ReferenceRuns.Candidate?
 
@@ -33,6 +33,7 @@ struct ConversionState {
     plan = Plan(for: graph)
     self.recipe = recipe
     self.reference = reference
+    places = graph.firstReaders
     let tail = OutputTail(graph).values
     groups = ParameterGroups(graph, tail: tail)
     var floatNodes: Set<Int> = []
@@ -52,6 +53,11 @@ struct ConversionState {
     where !products.contains(groups.group(of: value)) {
       reasons[groups.group(of: value)] = .signalFront
     }
+  }
+
+  /// What was seen of a value.
+  func statistics(of value: Graph.ValueID) -> ValueStatistics? {
+    places[value].flatMap { statistics.values[$0] }
   }
 
   // MARK: What the graph has
@@ -147,13 +153,20 @@ struct ConversionState {
     codedActivations.filter { reasons[groups.group(of: $0)] == nil }
   }
 
-  /// Products with constant weights and an input: what a bias can be corrected of.
-  var products: [(index: Int, node: Graph.Node, weights: Graph.ValueID, input: Graph.ValueID)] {
+  /// A product with constant weights and an input: what a bias can be corrected of.
+  struct Product {
+    let index: Int
+    let node: Graph.Node
+    let weights: Graph.ValueID
+    let input: Graph.ValueID
+  }
+
+  var products: [Product] {
     quantizableNodes.compactMap { index, node in
       guard let weights = constantWeights(of: node),
         let input = node.input(ProductOperand.input)
       else { return nil }
-      return (index, node, weights, input)
+      return Product(index: index, node: node, weights: weights, input: input)
     }
   }
 }

@@ -1,5 +1,7 @@
+import Foundation
 import QMFormat
 import QMGraph
+import QMReport
 import QMRuntime
 import QMTensor
 
@@ -17,6 +19,9 @@ public struct Converter: Sendable {
   public let recipe: Recipe
   /// Of the runs over samples.
   public let options: Model.Options
+  /// Bytes that sums over samples may take at a time. Less memory takes more runs over the samples,
+  /// and changes no byte of the result.
+  public let memoryBudget: Int
 
   /// The steps of every conversion, in their order.
   private static let steps: [any ConversionStep] = [
@@ -27,9 +32,15 @@ public struct Converter: Sendable {
   /// - Parameters:
   ///   - recipe: what is asked for.
   ///   - options: threads, kernels and memory of the runs over samples.
-  public init(recipe: Recipe, options: Model.Options = Model.Options()) {
+  ///   - memoryBudget: bytes that sums over samples may take at a time; a quarter of the machine's
+  ///     memory unless given.
+  public init(
+    recipe: Recipe = Recipe(), options: Model.Options = Model.Options(), memoryBudget: Int? = nil
+  ) {
     self.recipe = recipe
     self.options = options
+    self.memoryBudget =
+      memoryBudget ?? Int(clamping: ProcessInfo.processInfo.physicalMemory / 4)
   }
 
   /// Converts a graph as it was read.
@@ -44,43 +55,76 @@ public struct Converter: Sendable {
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Conversion {
     progress(.simplifying)
-    let samples = samples.flatMap { $0.count > 0 ? $0 : nil }
-    let recipe = recipe.resolved(hasSamples: samples != nil)
-    if recipe.needsSamples, samples == nil {
+    let graph = try DefaultPasses.run(on: source)
+    let reference = try samples.flatMap { $0.count > 0 ? $0 : nil }.map {
+      (samples) throws(QMError) in
+      try ReferenceRuns(graph, over: samples, options: options, memoryBudget: memoryBudget)
+    }
+    return try convert(graph, reference, metadata, progress)
+  }
+
+  /// Converts a graph as it was read, with what it showed on samples before.
+  /// - Parameters:
+  ///   - observations: of this very graph.
+  ///   - metadata: for the file; what the conversion measures is added.
+  ///   - progress: called with what is being done.
+  /// - Returns: what ``convert(_:samples:metadata:progress:)`` gives for all those samples.
+  /// - Throws: `invalidInput` if the observations are of another graph; `usage` if a pattern of the
+  ///   recipe fits no node; what passes and runs throw.
+  public func convert(
+    _ source: Graph, observations: Observations, metadata: Program.Metadata = .init(),
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> Conversion {
+    progress(.simplifying)
+    let graph = try DefaultPasses.run(on: source)
+    try observations.require(of: graph)
+    let reference = try ReferenceRuns(graph, observations, options: options)
+    return try convert(graph, reference, metadata, progress)
+  }
+
+  /// Runs a graph as it was read on samples, and writes what it shows there: everything that any
+  /// recipe may ask for. ``Observations`` reads it.
+  /// - Parameters:
+  ///   - samples: all, or a part of them.
+  ///   - path: of the file, which appears whole or not at all.
+  ///   - progress: called with what is being done.
+  /// - Throws: `usage` without samples; `cannotWrite`; what passes and runs throw.
+  public func observe(
+    _ source: Graph, samples: any SampleSource, to path: String,
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) {
+    guard samples.count > 0 else { throw .usage("no samples", remedies: .giveSamples) }
+    progress(.simplifying)
+    let graph = try DefaultPasses.run(on: source)
+    let reference = try ReferenceRuns(
+      graph, over: samples, options: options, memoryBudget: memoryBudget)
+    var writer = try StatisticsFile.Writer(path: path, network: StatisticsFile.network(of: graph))
+    let statistics = try reference.statistics(
+      of: graph.allObservations,
+      take: { (place, moments) throws(QMError) in try writer.append(moments, of: place) },
+      progress: progress)
+    try writer.finish(statistics, reference.kept, sampleCount: samples.count)
+  }
+
+  private func convert(
+    _ graph: Graph, _ reference: ReferenceRuns?, _ metadata: Program.Metadata,
+    _ progress: (Conversion.Phase) -> Void
+  ) throws(QMError) -> Conversion {
+    let recipe = recipe.resolved(hasSamples: reference != nil)
+    if recipe.needsSamples, reference == nil {
       throw .usage(
         "fixed activation ranges need samples", remedies: .giveSamples, .useDynamicActivations)
     }
-    let graph = try DefaultPasses.run(on: source)
     if let size = recipe.groupSize, size < 1 { throw .usage("a group of \(size) channels") }
-    let reference = try samples.map { (samples) throws(QMError) in
-      try ReferenceRuns(
-        graph, over: samples, measuredSamples: recipe.thresholds.measuredSamples, options: options)
-    }
     var state = try ConversionState(graph, recipe, reference: reference)
-    try run(Converter.steps[...], on: &state, progress: progress)
-    return try finish(state, metadata: metadata, progress: progress)
-  }
-
-  /// Applies the steps one after the other. What they want to observe is observed in as few runs
-  /// over the samples as possible.
-  private func run(
-    _ steps: ArraySlice<any ConversionStep>, on state: inout ConversionState,
-    progress: (Conversion.Phase) -> Void
-  ) throws(QMError) {
-    for (index, step) in zip(steps.indices, steps) {
-      if let reference = state.reference {
-        var wanted = step.observations(state)
-        for later in steps[(index + 1)...] where !later.observesPlan {
-          wanted.formUnion(later.observations(state))
-        }
-        wanted.subtract(state.observed)
-        if !wanted.isEmpty {
-          state.statistics.merge(try reference.statistics(of: wanted, progress: progress))
-          state.observed.formUnion(wanted)
-        }
+    if let reference {
+      let observations = Converter.steps.reduce(into: Set()) {
+        $0.formUnion($1.observations(state))
       }
-      try step.apply(to: &state, progress: progress)
+      state.statistics = try reference.statistics(of: observations, progress: progress)
     }
+    for step in Converter.steps { try step.apply(to: &state, progress: progress) }
+    return try finish(state, metadata: metadata, progress: progress)
   }
 
   /// The program of the plan, measured if there are samples.
@@ -97,8 +141,16 @@ public struct Converter: Sendable {
         comparisons = measured.comparisons
       } else {
         var candidates = [ReferenceRuns.Candidate(program: program)]
-        try reference.measure(&candidates, progress: progress)
+        try reference.measure(
+          &candidates, onSamples: state.recipe.thresholds.measuredSamples, progress: progress)
         comparisons = candidates[0].comparisons
+      }
+      program.metadata.entries.append(.init("samples", "\(reference.sampleCount)"))
+      let example = reference.kept.inputs(of: 0)
+      for input in state.graph.inputs {
+        let name = state.graph[input].name
+        guard let tensor = example[name] else { continue }
+        program.metadata.entries.append(try InputExample(tensor).entry(for: name))
       }
     }
     for (index, output) in program.outputs.enumerated() {
@@ -109,7 +161,7 @@ public struct Converter: Sendable {
     program.metadata.entries += kept.map { .init("float32 \($0.value)", $0.reason) }
     return Conversion(
       graph: state.graph, plan: state.plan, simulation: simulation, program: program,
-      comparisons: comparisons)
+      comparisons: comparisons, sampleCount: state.reference?.sampleCount ?? 0)
   }
 }
 

@@ -78,7 +78,7 @@ public struct Recipe: Hashable, Sendable {
     /// runs in float32.
     public var toleratedByProductsDecibels = 20.0
     /// Samples that the result is measured on, at most.
-    public var measuredSamples = 32
+    public var measuredSamples = 24
     /// SQNR in dB that every output must reach; 0 accepts anything. nil:
     /// ``leastDecibelsOfNetwork`` for a network, nothing for arrays.
     public var leastDecibels: Double?

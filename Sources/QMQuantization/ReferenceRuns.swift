@@ -4,44 +4,99 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// The float network on the samples, for all that a conversion asks of it.
-final class ReferenceRuns {
+/// The float network on samples, for all that a conversion asks of it: what was seen over all of them,
+/// and runs beside candidates over the kept ones.
+package final class ReferenceRuns {
+  package let kept: KeptSamples
+  let sampleCount: Int
   private let flattened: FlattenedGraph
-  private let options: Model.Options
   private let runs: SampleRuns
-  /// Of the samples that candidates are measured on.
-  private let indices: [Int]
-  private var outputs: ReferenceOutputs
+  private let source: any StatisticsSource
+  private let outputs: ReferenceOutputs
 
-  /// - Parameters:
-  ///   - samples: at least one.
-  ///   - measuredSamples: how many of them candidates are measured on, at most.
-  init(
-    _ graph: Graph, over samples: any SampleSource, measuredSamples: Int, options: Model.Options
+  /// Statistics come from runs over the samples.
+  /// - Parameter samples: at least one.
+  package init(
+    _ graph: Graph, over samples: any SampleSource, options: Model.Options, memoryBudget: Int
   ) throws(QMError) {
     flattened = graph.flattened()
-    self.options = options
+    let threads = ThreadPool(threadCount: options.threadCount)
+    kept = try KeptSamples(of: samples, threads: threads)
+    sampleCount = samples.count
     runs = try SampleRuns(flattened.program, over: samples, options: options)
-    // Evenly over the samples, the first included.
-    let count = min(samples.count, measuredSamples)
-    indices = (0..<count).map { $0 * samples.count / count }
-    outputs = ReferenceOutputs(of: indices)
+    let outputs = ReferenceOutputs(of: kept)
+    self.outputs = outputs
+    source = Calibrator(
+      graph, numbers: flattened.numbers, over: samples, runs, kernels: options.kernels,
+      memoryBudget: memoryBudget, keep: { outputs.keep($0, $1) })
   }
 
-  func statistics(
-    of observations: Set<Observation>, progress: (Conversion.Phase) -> Void
+  /// Statistics come from files.
+  init(
+    _ graph: Graph, _ observations: Observations, options: Model.Options
+  ) throws(QMError) {
+    flattened = graph.flattened()
+    kept = observations.kept
+    sampleCount = observations.sampleCount
+    runs = try SampleRuns(flattened.program, over: kept, options: options)
+    outputs = ReferenceOutputs(of: kept)
+    source = observations
+  }
+
+  package func statistics(
+    of observations: Set<Observation>,
+    take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void = { _, _ in },
+    progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Statistics {
-    guard !observations.isEmpty else { return Statistics() }
-    let count = runs.samples.count
-    return try Calibrator(flattened, observing: observations, options: options)
-      .run(runs) { (index, outputs) in
-        self.outputs.keep(outputs, of: index)
-        progress(.calibrating(done: index + 1, of: count))
-      }
+    try source.statistics(of: observations, take: take) { (done, total) in
+      progress(.calibrating(done: done, of: total))
+    }
   }
 
   func sensitivity(_ state: ConversionState) throws(QMError) -> SensitivityAnalysis {
-    try SensitivityAnalysis(state, numbers: flattened.numbers, runs, outputs: outputs)
+    try SensitivityAnalysis(
+      state, numbers: flattened.numbers, runs, over: kept, outputs: outputs)
+  }
+
+  // MARK: Over the kept samples
+
+  /// Means of values over the kept samples, as they are and as their codes stand for them.
+  package func means(
+    of values: [Graph.ValueID: Plan.Grid]
+  ) throws(QMError) -> [Graph.ValueID: (exact: ChannelMeans, rounded: ChannelMeans)] {
+    var wanted: [Int: (value: Graph.ValueID, grid: Plan.Grid)] = [:]
+    for (value, grid) in values {
+      if let number = flattened.numbers[value] { wanted[number] = (value, grid) }
+    }
+    /// What one thread sees.
+    final class Part {
+      var means: [Graph.ValueID: (exact: ChannelMeans, rounded: ChannelMeans)] = [:]
+    }
+    let parts = (0..<runs.workerCount).map { _ in Part() }
+    try runs.forEach(
+      kept.count,
+      run: { [wanted] (index, session, worker) throws(QMError) in
+        try within(.sample(kept.name(of: index))) { () throws(QMError) in
+          try session.run(
+            kept.inputs(of: index),
+            observing: { (number, view) throws(QMError) in
+              guard let (value, grid) = wanted[number], view.elementType == .float32 else { return }
+              let none = ChannelMeans(channelCount: view.shape.last ?? 1)
+              let elements = view.elements(as: Float.self)
+              parts[worker].means[value, default: (none, none)].exact.add(elements)
+              parts[worker].means[value, default: (none, none)].rounded.add(elements, on: grid)
+            })
+        }
+      }, take: { (index, outputs) in self.outputs.keep(outputs, ofKept: index) })
+    var means = parts[0].means
+    for part in parts.dropFirst() {
+      for (value, theirs) in part.means {
+        means[value]?.exact.merge(theirs.exact)
+        means[value]?.rounded.merge(theirs.rounded)
+        if means[value] == nil { means[value] = theirs }
+      }
+    }
+    return means
   }
 
   /// A program that may go into the file, and how far it is from the float network by output name.
@@ -55,28 +110,29 @@ final class ReferenceRuns {
     var worstSignalToNoise: Double { comparisons.values.map(\.signalToNoise).min() ?? 0 }
   }
 
-  /// Runs programs on the same samples, side by side.
+  /// Runs programs on the same kept samples, side by side.
+  /// - Parameter count: of the samples, at most.
   func measure(
-    _ candidates: inout [Candidate], progress: (Conversion.Phase) -> Void
+    _ candidates: inout [Candidate], onSamples count: Int, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    let samples = runs.samples
+    let count = min(count, kept.count)
     var sessions: [[Session]] = []
     for candidate in candidates { sessions.append(try runs.sessions(of: candidate.program)) }
     var comparisons = candidates.map(\.comparisons)
     try runs.forEach(
-      indices.count,
-      run: { (step, session, worker) throws(QMError) in
-        let index = indices[step]
-        return try within(.sample(samples.name(of: index))) { () throws(QMError) in
-          let inputs = try samples.inputs(of: index)
+      count,
+      run: { (index, session, worker) throws(QMError) in
+        try within(.sample(kept.name(of: index))) { () throws(QMError) in
+          let inputs = kept.inputs(of: index)
           let expected = if let known = outputs[index] { known } else { try session.run(inputs) }
           var found: [[String: Tensor]] = []
           for sessions in sessions { found.append(try sessions[worker].run(inputs)) }
           return (expected: expected, found: found)
         }
       },
-      take: { (step, result) throws(QMError) in
-        try within(.sample(samples.name(of: indices[step]))) { () throws(QMError) in
+      take: { (index, result) throws(QMError) in
+        outputs.keep(result.expected, ofKept: index)
+        try within(.sample(kept.name(of: index))) { () throws(QMError) in
           for (candidate, found) in result.found.enumerated() {
             for (name, tensor) in result.expected {
               guard let other = found[name] else { continue }
@@ -85,8 +141,50 @@ final class ReferenceRuns {
             }
           }
         }
-        progress(.measuring(done: step + 1, of: indices.count))
+        progress(.measuring(done: index + 1, of: count))
       })
     for index in candidates.indices { candidates[index].comparisons = comparisons[index] }
+  }
+}
+
+/// What the float network gives for the kept samples, of as many as fit in little memory.
+final class ReferenceOutputs: Sendable {
+  /// Memory of all outputs together, in bytes.
+  private static let byteLimit = 20 << 20
+
+  private struct Known {
+    var outputs: [Int: [String: Tensor]] = [:]
+    var byteCount = 0
+  }
+
+  /// Place among the kept samples, by index in their source.
+  private let places: [Int: Int]
+  private let known = Locked(Known())
+
+  init(of kept: KeptSamples) {
+    var places: [Int: Int] = [:]
+    for (place, sample) in kept.samples.enumerated() {
+      if let index = sample.index { places[index] = place }
+    }
+    self.places = places
+  }
+
+  /// The outputs of a kept sample, if they were kept too.
+  subscript(place: Int) -> [String: Tensor]? { known.withLock { $0.outputs[place] } }
+
+  /// - Parameter index: in the source that the kept samples were loaded from.
+  func keep(_ index: Int, _ outputs: [String: Tensor]) {
+    if let place = places[index] { keep(outputs, ofKept: place) }
+  }
+
+  func keep(_ outputs: [String: Tensor], ofKept place: Int) {
+    let byteCount = outputs.values.reduce(0) { $0 + $1.byteCount }
+    known.withLock { known in
+      guard known.outputs[place] == nil,
+        known.byteCount + byteCount <= ReferenceOutputs.byteLimit
+      else { return }
+      known.outputs[place] = outputs
+      known.byteCount += byteCount
+    }
   }
 }

@@ -98,13 +98,17 @@ extension QMError {
     QMError(.unsupported, message, remedies: remedies)
   }
   /// A file or model contradicts its own rules.
-  public static func malformed(_ message: String) -> QMError { QMError(.malformed, message) }
+  public static func malformed(_ message: String, remedies: Remedy...) -> QMError {
+    QMError(.malformed, message, remedies: remedies)
+  }
   /// A file or folder cannot be opened or read.
   public static func cannotOpen(_ message: String) -> QMError { QMError(.cannotOpen, message) }
   /// A file or folder cannot be made or written.
   public static func cannotWrite(_ message: String) -> QMError { QMError(.cannotWrite, message) }
   /// A tensor or a sample does not fit the model.
-  public static func invalidInput(_ message: String) -> QMError { QMError(.invalidInput, message) }
+  public static func invalidInput(_ message: String, remedies: Remedy...) -> QMError {
+    QMError(.invalidInput, message, remedies: remedies)
+  }
   /// A fault of this package.
   public static func internalFault(_ message: String) -> QMError {
     QMError(.internalFault, message)

@@ -5,6 +5,8 @@
 public enum Remedy: Hashable, Sendable {
   /// Give samples of the network's inputs, so that ranges and quality can be measured.
   case giveSamples
+  /// Observe the network on its samples once more, with this version.
+  case observeAgain
   /// Quantize activations with the ranges of each run instead of fixed ones.
   case useDynamicActivations
   /// Find fixed ranges in another way, the range estimator of this name.
@@ -35,6 +37,7 @@ extension Remedy: CustomStringConvertible {
   public var description: String {
     switch self {
     case .giveSamples: "give samples"
+    case .observeAgain: "observe the network again"
     case .useDynamicActivations: "use dynamic activations"
     case .useRanges(let name): "use the ranges '\(name.abbreviated)'"
     case .useBits(let bits): "use \(bits) bits"

@@ -1,6 +1,7 @@
 import QMGraph
 import QMOperations
 import QMQuantization
+import QMRuntime
 import QMTensor
 import QMTestSupport
 import Testing
@@ -56,10 +57,15 @@ import Testing
       let code = (element * (1 / grid.scale)).rounded(.toNearestOrEven) + Float(grid.zeroPoint)
       return (min(max(code, lowest), highest) - Float(grid.zeroPoint)) * grid.scale
     }
-    let statistics = try Calibrator(graph, observing: [.roundedMeans(x, grid), .range(x)])
-      .run(over: TensorSamples([["x": Tensor([elements.count / 7, 7], elements)]]))
-    #expect(statistics.roundedMeans[x]?.means == means(rounded, channelCount: 7))
-    #expect(statistics[x]?.minimum == elements.min())
-    #expect(statistics[x]?.maximum == elements.max())
+    let samples = try TensorSamples([["x": Tensor([elements.count / 7, 7], elements)]])
+    let runs = try ReferenceRuns(
+      graph, over: samples, options: Model.Options(), memoryBudget: 1 << 20)
+    let means = try runs.means(of: [x: grid])
+    #expect(means[x]?.rounded.means == self.means(rounded, channelCount: 7))
+    #expect(means[x]?.exact.means == self.means(elements, channelCount: 7))
+    let place = OperandPlace(node: 0, operand: 0)
+    let seen = try runs.statistics(of: [Observation(.range, of: place)]).values[place]
+    #expect(seen?.minimum == elements.min())
+    #expect(seen?.maximum == elements.max())
   }
 }

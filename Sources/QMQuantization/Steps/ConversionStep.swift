@@ -1,13 +1,10 @@
 import QMGraph
 import QMTensor
 
-/// One decision of a conversion: it says what it must see of the samples, and changes the plan.
+/// One decision of a conversion: it says what it must know of the samples, and changes the plan.
 protocol ConversionStep: Sendable {
-  /// Whether ``observations(_:)`` follows from the plan as the steps before left it. Other steps are
-  /// served together, by one run over the samples.
-  var observesPlan: Bool { get }
-
-  /// What must be known before ``apply(to:progress:)``.
+  /// What must be known of the float network over all samples before
+  /// ``apply(to:progress:)``; it follows from the graph and the recipe.
   func observations(_ state: ConversionState) -> Set<Observation>
 
   func apply(
@@ -16,6 +13,5 @@ protocol ConversionStep: Sendable {
 }
 
 extension ConversionStep {
-  var observesPlan: Bool { false }
   func observations(_ state: ConversionState) -> Set<Observation> { [] }
 }

@@ -10,7 +10,8 @@ struct FixRanges: ConversionStep {
     return Set(
       state.quantizableActivations
         .filter { state.groups.analyticRange(of: $0) == nil }
-        .map { state.recipe.rangeEstimator == .minMax ? .range($0) : .histogram($0) })
+        .compactMap { state.places[$0] }
+        .map { Observation(state.recipe.rangeEstimator == .minMax ? .range : .histogram, of: $0) })
   }
 
   func apply(
@@ -59,7 +60,7 @@ struct FixRanges: ConversionStep {
       return !wide.contains(group)
     }
     for value in state.codedActivations {
-      guard let seen = state.statistics[value], seen.nonFiniteCount > 0 else { continue }
+      guard let seen = state.statistics(of: value), seen.nonFiniteCount > 0 else { continue }
       guard !state.graph.inputs.contains(value) else {
         throw QMError.invalidInput(
           "\(seen.nonFiniteCount) of its elements are NaN or infinite over the samples; remove the samples that cause it"
@@ -81,7 +82,7 @@ struct FixRanges: ConversionStep {
       let range: ClosedRange<Float>
       if let analytic = state.groups.analyticRange(of: value) {
         range = analytic
-      } else if let seen = state.statistics[value],
+      } else if let seen = state.statistics(of: value),
         !state.groups.isMoved(value, fromAnyOf: unseen)
       {
         range = state.recipe.rangeEstimator.range(of: seen)

@@ -49,10 +49,11 @@ struct SensitivityAnalysis {
 
   /// - Parameters:
   ///   - numbers: of the graph's values in the program that `runs` runs.
+  ///   - samples: of which the first few are taken.
   ///   - outputs: what is known of the outputs of samples.
   init(
     _ state: ConversionState, numbers: [Graph.ValueID: Int], _ runs: SampleRuns,
-    outputs known: ReferenceOutputs
+    over samples: KeptSamples, outputs known: ReferenceOutputs
   ) throws(QMError) {
     let (graph, plan) = (state.graph, state.plan)
     self.runs = runs
@@ -67,15 +68,13 @@ struct SensitivityAnalysis {
       grids[number] = (grid, group)
       if seen.insert(group).inserted { groups.append(group) }
     }
-    let samples = runs.samples
     let count = min(samples.count, state.recipe.thresholds.sensitivitySamples)
     var (inputs, references) = (inputs, references)
     try runs.forEach(
       count,
-      run: { [self] (step, session, _) throws(QMError) in
-        let index = step * samples.count / count
-        return try within(.sample(samples.name(of: index))) { () throws(QMError) in
-          let sample = try samples.inputs(of: index)
+      run: { [self] (index, session, _) throws(QMError) in
+        try within(.sample(samples.name(of: index))) { () throws(QMError) in
+          let sample = samples.inputs(of: index)
           let outputs = if let known = known[index] { known } else { try session.run(sample) }
           return (sample, try numbersToCompare(outputs))
         }

@@ -15,6 +15,18 @@ public struct Histogram: Sendable, Hashable {
 
   public init() {}
 
+  /// - Returns: nil if there are not two halves of bins, the bins have no width but counts, or more
+  ///   elements than could be counted.
+  init?(counts: [UInt64], exponent: Int?, zeroCount: UInt64) {
+    guard counts.count == 2 * Histogram.halfCount,
+      exponent.map({ (-200...200).contains($0) }) ?? counts.allSatisfy({ $0 == 0 }),
+      (counts + [zeroCount]).allSatisfy({ $0 < 1 << 48 })
+    else { return nil }
+    self.counts = counts
+    self.exponent = exponent
+    self.zeroCount = zeroCount
+  }
+
   public var totalCount: UInt64 { counts.reduce(zeroCount, +) }
 
   /// Width of a bin; 0 while every element was 0.

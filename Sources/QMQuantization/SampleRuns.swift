@@ -11,7 +11,6 @@ final class SampleRuns {
   /// What the values of all runs at a time may take together, in bytes, where one run takes less.
   private static let valueByteLimit = 512 << 20
 
-  let samples: any SampleSource
   private let options: Model.Options
   /// One per thread of ``workers``.
   private let sessions: [Session]
@@ -19,12 +18,13 @@ final class SampleRuns {
 
   var workerCount: Int { sessions.count }
 
-  /// - Parameter options: the number of threads is that of all runs together.
+  /// - Parameters:
+  ///   - samples: of which the first is loaded, to see how much memory a run takes.
+  ///   - options: the number of threads is that of all runs together.
   /// - Throws: what preparing the program or loading the first sample throws.
   init(
     _ program: Program, over samples: any SampleSource, options: Model.Options
   ) throws(QMError) {
-    self.samples = samples
     var options = options
     let threadCount = options.threadCount
     let mostWorkers = max(1, min(threadCount, samples.count))

@@ -11,6 +11,16 @@ public struct ValueStatistics: Sendable, Hashable {
   public private(set) var nonFiniteCount = 0
   public private(set) var histogram: Histogram?
 
+  init(
+    minimum: Float, maximum: Float, elementCount: Int, nonFiniteCount: Int, histogram: Histogram
+  ) {
+    self.minimum = minimum
+    self.maximum = maximum
+    self.elementCount = elementCount
+    self.nonFiniteCount = nonFiniteCount
+    self.histogram = histogram
+  }
+
   public init(withHistogram: Bool) { histogram = withHistogram ? Histogram() : nil }
 
   public mutating func add(_ elements: UnsafeBufferPointer<Float>) {
@@ -63,10 +73,17 @@ public struct ValueStatistics: Sendable, Hashable {
 /// The mean of a value at each index of its last axis. Sums are exact in units of 2⁻³⁰, so that
 /// parts of the samples merge in any order; magnitudes beyond 2³² count as 2³².
 public struct ChannelMeans: Sendable, Hashable {
-  private var sums: [Int128]
-  private var rowCount: Int = 0
+  /// In units of 2⁻³⁰.
+  private(set) var sums: [Int128]
+  private(set) var rowCount: Int = 0
 
   public init(channelCount: Int) { sums = [Int128](repeating: 0, count: channelCount) }
+
+  /// - Parameter sums: in units of 2⁻³⁰, over `rowCount` rows.
+  init(sums: [Int128], rowCount: Int) {
+    self.sums = sums
+    self.rowCount = rowCount
+  }
 
   public var means: [Double] {
     sums.map { rowCount == 0 ? 0 : Double($0) * 0x1p-30 / Double(rowCount) }
@@ -151,22 +168,17 @@ public struct ChannelMeans: Sendable, Hashable {
 
   public mutating func merge(_ other: ChannelMeans) {
     guard other.sums.count == sums.count else { return }
-    for channel in sums.indices { sums[channel] += other.sums[channel] }
+    for channel in sums.indices { sums[channel] &+= other.sums[channel] }
     rowCount += other.rowCount
   }
 }
 
-/// Statistics of the values of one graph.
-public struct Statistics: Sendable {
-  public internal(set) var values: [Graph.ValueID: ValueStatistics] = [:]
-  public internal(set) var means: [Graph.ValueID: ChannelMeans] = [:]
-  /// Of values on their grids.
-  public internal(set) var roundedMeans: [Graph.ValueID: ChannelMeans] = [:]
-  public internal(set) var sampleCount = 0
+/// What was seen of the operands of one graph.
+public struct Statistics: Sendable, Hashable {
+  public internal(set) var values: [OperandPlace: ValueStatistics] = [:]
+  public internal(set) var means: [OperandPlace: ChannelMeans] = [:]
 
   public init() {}
-
-  public subscript(value: Graph.ValueID) -> ValueStatistics? { values[value] }
 
   public mutating func merge(_ other: Statistics) {
     values.merge(other.values) { (mine, theirs) in
@@ -179,11 +191,5 @@ public struct Statistics: Sendable {
       merged.merge(theirs)
       return merged
     }
-    roundedMeans.merge(other.roundedMeans) { (mine, theirs) in
-      var merged = mine
-      merged.merge(theirs)
-      return merged
-    }
-    sampleCount += other.sampleCount
   }
 }

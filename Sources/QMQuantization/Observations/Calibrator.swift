@@ -1,0 +1,206 @@
+import QMGraph
+import QMOperations
+import QMRuntime
+import QMTensor
+
+/// Where what was seen of the operands of a float graph comes from: runs over samples, or files.
+protocol StatisticsSource {
+  /// Samples that were or will be seen.
+  var sampleCount: Int { get }
+
+  /// What was seen.
+  /// - Parameters:
+  ///   - take: gets second moments place by place, in their order; nobody keeps them, since those of
+  ///     all places together may be larger than memory.
+  ///   - progress: called with how many runs are done.
+  func statistics(
+    of observations: Set<Observation>,
+    take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void,
+    progress: (_ done: Int, _ total: Int) -> Void
+  ) throws(QMError) -> Statistics
+}
+
+/// Runs a float graph over samples and collects what was asked for. Memory does not grow with the
+/// number of samples.
+struct Calibrator: StatisticsSource {
+  private let graph: Graph
+  private let numbers: [Graph.ValueID: Int]
+  private let samples: any SampleSource
+  private let runs: SampleRuns
+  private let kernels: KernelSet
+  private let memoryBudget: Int
+  /// Called with the outputs of each sample, in their order.
+  private let keep: (_ index: Int, _ outputs: [String: Tensor]) -> Void
+
+  var sampleCount: Int { samples.count }
+
+  /// - Parameters:
+  ///   - runs: of the program that the graph flattens to.
+  ///   - numbers: of the graph's values in that program.
+  ///   - memoryBudget: bytes that sums of second moments may take at a time; where they need more, the
+  ///     samples are run several times.
+  ///   - keep: called with the outputs of each sample, in their order.
+  init(
+    _ graph: Graph, numbers: [Graph.ValueID: Int], over samples: any SampleSource, _ runs: SampleRuns,
+    kernels: KernelSet, memoryBudget: Int,
+    keep: @escaping (_ index: Int, _ outputs: [String: Tensor]) -> Void = { _, _ in }
+  ) {
+    self.graph = graph
+    self.numbers = numbers
+    self.samples = samples
+    self.runs = runs
+    self.kernels = kernels
+    self.memoryBudget = memoryBudget
+    self.keep = keep
+  }
+
+  func statistics(
+    of observations: Set<Observation>,
+    take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void,
+    progress: (_ done: Int, _ total: Int) -> Void
+  ) throws(QMError) -> Statistics {
+    guard !observations.isEmpty else { return Statistics() }
+    let moments = observations.filter { $0.kind == .secondMoments }.map(\.place).sorted()
+    let rounds = Calibrator.rounds(moments.compactMap(accumulator), within: memoryBudget)
+    var statistics = Statistics()
+    for (number, round) in rounds.enumerated() {
+      let others = observations.filter { number == 0 && $0.kind != .secondMoments }
+      let run = Run(graph, others, round, numbers, runs.workerCount, kernels)
+      try runs.forEach(
+        samples.count,
+        run: { (index, session, worker) throws(QMError) in
+          try within(.sample(samples.name(of: index))) { () throws(QMError) in
+            try session.run(
+              samples.inputs(of: index),
+              observing: { (value, view) throws(QMError) in
+                try run.add(view, ofValue: value, worker)
+              })
+          }
+        },
+        take: { (index, outputs) in
+          if number == 0 { keep(index, outputs) }
+          progress(number * samples.count + index + 1, rounds.count * samples.count)
+        })
+      for part in run.parts { statistics.merge(part.statistics) }
+      for accumulator in round {
+        try take(accumulator.place, accumulator.sums.withLock { $0 })
+      }
+    }
+    return statistics
+  }
+
+  // MARK: Rounds
+
+  /// The second moments of one place as they grow. Integers are added, so it does not matter in which
+  /// order threads do it.
+  final class Accumulator: Sendable {
+    let place: OperandPlace
+    let windows: InputWindows
+    let sums: Locked<SecondMoments>
+    let byteCount: Int
+
+    init(_ place: OperandPlace, _ windows: InputWindows) {
+      self.place = place
+      self.windows = windows
+      byteCount = SecondMoments.byteCount(groupCount: windows.groupCount, length: windows.length)
+      sums = Locked(SecondMoments(groupCount: 0, length: 0))
+    }
+
+    /// Gives the sums their memory.
+    func begin() {
+      sums.withLock {
+        $0 = SecondMoments(groupCount: windows.groupCount, length: windows.length)
+      }
+    }
+
+    func add(_ view: ValueView, kernels: KernelSet) throws(QMError) {
+      let clippedCount = try SecondMoments.forEachPart(
+        of: view.elements(as: Float.self), view.shape, windows, kernels: kernels
+      ) { part in sums.withLock { $0.add(part) } }
+      sums.withLock { $0.clippedCount += clippedCount }
+    }
+  }
+
+  private func accumulator(of place: OperandPlace) -> Accumulator? {
+    guard graph.nodes.indices.contains(place.node),
+      let windows = graph.inputWindows(of: graph.nodes[place.node])
+    else { return nil }
+    return Accumulator(place, windows)
+  }
+
+  /// In their order, as many at a time as the budget holds, and at least one.
+  static func rounds(_ accumulators: [Accumulator], within budget: Int) -> [[Accumulator]] {
+    var rounds: [[Accumulator]] = [[]]
+    var byteCount = 0
+    for accumulator in accumulators {
+      if byteCount > 0, byteCount + accumulator.byteCount > budget {
+        rounds.append([])
+        byteCount = 0
+      }
+      rounds[rounds.count - 1].append(accumulator)
+      byteCount += accumulator.byteCount
+    }
+    return rounds
+  }
+
+  // MARK: One run over the samples
+
+  private final class Run: @unchecked Sendable {
+    /// What one thread sees. Parts merge to the same whichever thread saw a sample.
+    final class Part {
+      var statistics = Statistics()
+    }
+
+    let parts: [Part]
+    private let kernels: KernelSet
+    /// By number of the value in the program.
+    private var observed: [Int: [Observation]] = [:]
+    private var accumulators: [Int: [Accumulator]] = [:]
+
+    init(
+      _ graph: Graph, _ observations: Set<Observation>, _ round: [Accumulator],
+      _ numbers: [Graph.ValueID: Int], _ workerCount: Int, _ kernels: KernelSet
+    ) {
+      parts = (0..<workerCount).map { _ in Part() }
+      self.kernels = kernels
+      for observation in observations {
+        guard let number = graph.value(at: observation.place).flatMap({ numbers[$0] }) else {
+          continue
+        }
+        observed[number, default: []].append(observation)
+      }
+      for accumulator in round {
+        guard let number = graph.value(at: accumulator.place).flatMap({ numbers[$0] }) else {
+          continue
+        }
+        accumulator.begin()
+        accumulators[number, default: []].append(accumulator)
+      }
+    }
+
+    func add(_ view: ValueView, ofValue number: Int, _ worker: Int) throws(QMError) {
+      guard view.elementType == .float32 else { return }
+      if let observations = observed[number] {
+        let elements = view.elements(as: Float.self)
+        for observation in observations {
+          let place = observation.place
+          switch observation.kind {
+          case .range, .histogram:
+            let withHistogram = observation.kind == .histogram
+            parts[worker].statistics.values[
+              place, default: ValueStatistics(withHistogram: withHistogram)
+            ].add(elements)
+          case .means:
+            parts[worker].statistics.means[
+              place, default: ChannelMeans(channelCount: view.shape.last ?? 1)
+            ].add(elements)
+          case .secondMoments: break
+          }
+        }
+      }
+      for accumulator in accumulators[number] ?? [] {
+        try accumulator.add(view, kernels: kernels)
+      }
+    }
+  }
+}

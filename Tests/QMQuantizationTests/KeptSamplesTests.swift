@@ -1,0 +1,74 @@
+import QMOperations
+import QMQuantization
+import QMTensor
+import QMTestSupport
+import Testing
+
+@Suite struct KeptSamplesTests {
+  private func kept(_ tensors: [Tensor], threadCount: Int = 1) throws -> KeptSamples {
+    try KeptSamples(
+      of: TensorSamples(tensors.map { ["x": $0] }),
+      threads: ThreadPool(threadCount: threadCount))
+  }
+
+  private func tensors(_ count: Int, elements: Int = 3) throws -> [Tensor] {
+    try (0..<count).map { try Tensor([elements], [Float](repeating: Float($0), count: elements)) }
+  }
+
+  private func same(_ left: KeptSamples, _ right: KeptSamples) -> Bool {
+    left.samples.map(\.digest) == right.samples.map(\.digest) && left.cut == right.cut
+  }
+
+  @Test(arguments: [1, 5, 24, 25, 100]) func theyDependOnContentsAlone(count: Int) throws {
+    let tensors = try tensors(count)
+    let whole = try kept(tensors)
+    #expect(whole.count == min(count, KeptSamples.mostSamples))
+    #expect((whole.cut == nil) == (count <= KeptSamples.mostSamples))
+    let digests = whole.samples.map(\.digest)
+    #expect(zip(digests, digests.dropFirst()).allSatisfy { $0.lexicographicallyPrecedes($1) })
+    #expect(same(try kept(tensors.reversed(), threadCount: 4), whole))
+  }
+
+  @Test(arguments: 0..<10) func partsMergeToTheWhole(seed: UInt64) throws {
+    var generator = SeededGenerator(seed: seed)
+    // Of some seeds large ones, so that bytes decide and not their number.
+    let size = seed % 2 == 0 ? 3 : 2_500_000
+    let tensors = try tensors(size == 3 ? 90 : 12, elements: size)
+    var parts: [[Tensor]] = [[], [], []]
+    for tensor in tensors { parts[Int.random(in: 0..<3, using: &generator)].append(tensor) }
+    let order = [0, 1, 2].shuffled(using: &generator)
+    let keptParts = try parts.filter { !$0.isEmpty }.map { try kept($0) }
+    var merged = keptParts[0]
+    for index in order where (1..<keptParts.count).contains(index) { merged.merge(keptParts[index]) }
+    let whole = try kept(tensors)
+    #expect(whole.count < tensors.count)
+    #expect(same(merged, whole))
+  }
+
+  /// A part may keep what the whole must not: a sample that the whole drops for its size comes
+  /// before it.
+  @Test func whatFitsInAPartAloneIsDropped() throws {
+    let large = try (0..<3).map { index in
+      try Tensor([9_000_000], [Float](repeating: Float(index), count: 9_000_000))
+    }
+    let small = try tensors(30)
+    let whole = try kept(large + small)
+    for split in [[large, small], [small, large]] {
+      var merged = try kept(split[0])
+      merged.merge(try kept(split[1]))
+      #expect(same(merged, whole))
+    }
+    #expect(
+      whole.samples.reduce(0) { $0 + ($1.inputs["x"]?.byteCount ?? 0) } <= KeptSamples.mostBytes)
+  }
+
+  @Test func nameTypeAndShapeAreContentsToo() throws {
+    let zeros = try Tensor([4], [Float](repeating: 0, count: 4))
+    let square = try Tensor([2, 2], [Float](repeating: 0, count: 4))
+    let whole = try Tensor([4], [Int32](repeating: 0, count: 4))
+    let kept = try KeptSamples(
+      of: TensorSamples([["x": zeros], ["x": square], ["x": whole], ["y": zeros]]),
+      threads: ThreadPool(threadCount: 1))
+    #expect(Set(kept.samples.map(\.digest)).count == 4)
+  }
+}
