@@ -166,7 +166,7 @@ final class ExecutionPlan {
     for (value, source) in sources.enumerated() {
       switch (source, sources[origins[value]]) {
       case (.input, _), (.alias, .input), (.alias, .constant): givenValues.append(value)
-      case (.constant, _) where model.constants[value] == nil: givenValues.append(value)
+      case (.constant, _) where model.loaded.constants[value] == nil: givenValues.append(value)
       case (.alias, .step(let step)): steps[step].values.append(value)
       default: continue
       }
@@ -197,8 +197,8 @@ final class ExecutionPlan {
       try within(node.context) { () throws(QMError) in
         let operands = try resolution.operands(of: index)
         let outputs = node.outputs.compactMap { resolution.types[$0] }
-        var rearranged = model.packed[index]
-        if rearranged == nil, !model.packedInRuns.contains(index) {
+        var rearranged = model.loaded.packed[index]
+        if rearranged == nil, !model.loaded.packedInRuns.contains(index) {
           rearranged = try node.operation.body.pack(
             operands, for: model.kernels,
             Packing(memory: model.options.memory))
@@ -217,7 +217,7 @@ final class ExecutionPlan {
         let prepared = try PreparedNode(
           node.operation, operands: operands, outputs: outputs, packed: rearranged,
           kernels: model.kernels)
-        let readsReleased = node.inputs.contains { $0.map(model.released.contains) ?? false }
+        let readsReleased = node.inputs.contains { $0.map(model.loaded.released.contains) ?? false }
         guard prepared.isFast || !readsReleased else {
           throw .internalFault("its weights are packed for a kernel that it does not have")
         }
