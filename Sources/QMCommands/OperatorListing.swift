@@ -30,7 +30,7 @@ public enum OperatorListing {
         OperatorTable.sorted.map {
           Row(
             name: $0.name, opsets: [$0.opsets.lowerBound, $0.opsets.upperBound],
-            runs: $0.runs.rawValue, note: $0.note)
+            runs: $0.modeName, note: $0.note)
         })
       try console.finish()
       Foundation.exit(0)

@@ -224,7 +224,7 @@ public struct RunCommand: ParsableCommand {
       ["node", "operation", "runs as", "kernel", "time", "GOP/s", "share"],
       profile.map {
         [
-          $0.node.abbreviated, $0.operation, $0.way, $0.kernel,
+          $0.node.abbreviated, $0.operation, $0.mode, $0.kernel,
           Units.seconds($0.milliseconds / 1e3),
           $0.gigaoperations.map { Units.significant($0) } ?? "", Units.percent($0.share),
         ]

@@ -1,4 +1,4 @@
-import QMFormat
+import QMOperations
 import QMReport
 import QMTensor
 
@@ -16,13 +16,13 @@ extension Console {
       }, trailing: [1, 2, 3, 4, 5])
   }
 
-  /// How every node runs, and how many run in each way.
+  /// How every node runs, and how many in each mode.
   func table(of reports: [NodeReport]) {
     table(
       ["node", "operation", "runs as", "why"],
-      reports.map { [$0.name.abbreviated, $0.operation, $0.way, $0.reason] })
-    let counts = Program.Metadata.Way.allCases.map { way in
-      "\(reports.count { $0.way == way.name }) \(way.name)"
+      reports.map { [$0.name.abbreviated, $0.operation, $0.mode, $0.reason] })
+    let counts = ExecutionMode.allCases.map { mode in
+      "\(reports.count { $0.mode == mode.name }) \(mode.name)"
     }
     line("  \(Units.count(reports.count, "node")): \(counts.joined(separator: ", "))")
   }

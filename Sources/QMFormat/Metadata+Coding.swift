@@ -1,3 +1,4 @@
+import QMOperations
 import QMTensor
 
 extension Program.Metadata {
@@ -21,7 +22,7 @@ extension Program.Metadata {
     }
     writer.varint(notes.count)
     for note in notes {
-      writer.code(note.way)
+      writer.code(note.mode)
       writer.string(note.reason)
     }
     writer.entries(entries)
@@ -47,7 +48,9 @@ extension Program.Metadata {
       outputKeys.append(try reader.string())
     }
     for _ in 0..<(try reader.count(of: "notes", limit: limits.nodeCount, byteCount: 2)) {
-      notes.append(Note(try reader.code("way", as: Way.self), reason: try reader.string()))
+      notes.append(
+        Note(try reader.code("execution mode", as: ExecutionMode.self), reason: try reader.string())
+      )
     }
     entries = try reader.entries(limits)
   }

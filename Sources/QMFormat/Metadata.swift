@@ -1,3 +1,5 @@
+import QMOperations
+
 extension Program {
   /// What a file says about its program and the interpreter does not need.
   public struct Metadata: Sendable, Hashable {
@@ -48,21 +50,14 @@ extension Program {
       }
     }
 
-    /// How a node runs. Raw values are written in files.
-    public enum Way: UInt8, Hashable, Sendable, CaseIterable {
-      case integer = 0
-      case table = 1
-      case move = 2
-      case float = 3
-    }
-
+    /// How a node runs.
     public struct Note: Sendable, Hashable {
-      public var way: Way
+      public var mode: ExecutionMode
       /// Why, in a few words.
       public var reason: String
 
-      public init(_ way: Way, reason: String = "") {
-        self.way = way
+      public init(_ mode: ExecutionMode, reason: String = "") {
+        self.mode = mode
         self.reason = reason
       }
     }

@@ -1,29 +1,21 @@
 import QMOperations
 import QMTensor
 
-/// How a node of an operator runs in a program.
-public enum OperatorRuns: String, Hashable, Sendable {
-  /// In integers where its operands are quantized.
-  case integer
-  /// As a table of 256 entries between quantized values, in float elsewhere.
-  case table
-  /// Elements are moved, or integers and truth values computed: nothing is rounded.
-  case move
-  case float
-  /// It is gone once the model is read.
-  case read
-}
-
 /// One row of the table of operators.
 public struct ONNXOperator: Sendable {
   public let name: String
   /// Versions of ONNX's operator set in which it is read.
   public let opsets: ClosedRange<Int>
-  public let runs: OperatorRuns
+  /// How its nodes run where their operands are quantized as they ask for; nil where they are gone
+  /// once the network is read.
+  public let mode: ExecutionMode?
   /// What is not read, or what is worth knowing; may be empty.
   public let note: String
   let inputs: ClosedRange<Int>
   let read: @Sendable (NodeReader) throws(QMError) -> Void
+
+  /// The word for ``mode`` in the table.
+  public var modeName: String { mode?.name ?? "read" }
 
   /// Operators that are read in versions before 7 as well, and since which.
   private static let earlier: [String: Int] = [
@@ -43,12 +35,12 @@ public struct ONNXOperator: Sendable {
 
   fileprivate init(
     _ name: String, since first: Int = 7, inputs: ClosedRange<Int>,
-    _ runs: OperatorRuns, _ note: String = "",
+    _ mode: ExecutionMode?, _ note: String = "",
     _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
   ) {
     self.name = name
     self.opsets = (Self.earlier[name] ?? first)...ONNXReader.opsets.upperBound
-    self.runs = runs
+    self.mode = mode
     self.note = note
     self.inputs = inputs
     self.read = read
@@ -93,7 +85,7 @@ public enum OperatorTable {
     var rows = [["operator", "opsets", "runs as", "notes"]]
     for entry in sorted {
       rows.append([
-        entry.name, "\(entry.opsets.lowerBound)–\(entry.opsets.upperBound)", entry.runs.rawValue,
+        entry.name, "\(entry.opsets.lowerBound)–\(entry.opsets.upperBound)", entry.modeName,
         entry.note,
       ])
     }
@@ -236,7 +228,7 @@ public enum OperatorTable {
     decomposed("Hardmax", inputs: 1...1, .integer, "known axis") { (node) throws(QMError) in
       try node.hardmax()
     },
-    decomposed("EyeLike", since: 9, inputs: 1...1, .read, "known extents") {
+    decomposed("EyeLike", since: 9, inputs: 1...1, nil, "known extents") {
       (node) throws(QMError) in
       try node.eyeLike()
     },
@@ -287,7 +279,7 @@ public enum OperatorTable {
     ONNXOperator("CumSum", since: 11, inputs: 2...2, .float, "constant axis") {
       (node) throws(QMError) in try node.cumulativeSum()
     },
-    ONNXOperator("Range", since: 11, inputs: 3...3, .read, "known before the run") {
+    ONNXOperator("Range", since: 11, inputs: 3...3, nil, "known before the run") {
       (node) throws(QMError) in try node.range()
     },
     ONNXOperator("Size", inputs: 1...1, .move) { (node) throws(QMError) in try node.size() },
@@ -401,7 +393,7 @@ public enum OperatorTable {
     ONNXOperator("ScatterND", since: 11, inputs: 3...3, .move) { (node) throws(QMError) in
       try node.scatterND()
     },
-    ONNXOperator("NonZero", since: 9, inputs: 1...1, .read, "constants only") {
+    ONNXOperator("NonZero", since: 9, inputs: 1...1, nil, "constants only") {
       (node) throws(QMError) in try node.nonZero()
     },
     ONNXOperator("If", inputs: 1...1, .move, "both branches run where data decides") {
@@ -413,17 +405,17 @@ public enum OperatorTable {
     ONNXOperator("Tile", inputs: 2...2, .move) { (node) throws(QMError) in try node.tile() },
     ONNXOperator("Shape", inputs: 1...1, .move) { (node) throws(QMError) in try node.shape() },
     ONNXOperator(
-      "ConstantOfShape", since: 9, inputs: 1...1, .read, "moves where the run decides the shape"
+      "ConstantOfShape", since: 9, inputs: 1...1, nil, "moves where the run decides the shape"
     ) { (node) throws(QMError) in
       try node.constantOfShape()
     },
-    ONNXOperator("Constant", inputs: 0...0, .read, "numbers only") { (node) throws(QMError) in
+    ONNXOperator("Constant", inputs: 0...0, nil, "numbers only") { (node) throws(QMError) in
       try node.constant()
     },
-    ONNXOperator("Identity", inputs: 1...1, .read) { (node) throws(QMError) in
+    ONNXOperator("Identity", inputs: 1...1, nil) { (node) throws(QMError) in
       try node.finish([node.raw(0)])
     },
-    ONNXOperator("Dropout", inputs: 1...3, .read, "in inference only") { (node) throws(QMError) in
+    ONNXOperator("Dropout", inputs: 1...3, nil, "in inference only") { (node) throws(QMError) in
       try node.dropout()
     },
 
@@ -449,10 +441,10 @@ public enum OperatorTable {
   /// Read as several operations.
   private static func decomposed(
     _ name: String, since first: Int = 7, inputs: ClosedRange<Int>,
-    _ runs: OperatorRuns = .float, _ note: String = "",
+    _ mode: ExecutionMode? = .float, _ note: String = "",
     _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
   ) -> ONNXOperator {
-    ONNXOperator(name, since: first, inputs: inputs, runs, note, read)
+    ONNXOperator(name, since: first, inputs: inputs, mode, note, read)
   }
 
   /// Of operators that read codes where other nodes need them, and ask for none.

@@ -26,7 +26,7 @@ public enum BinaryFunction: UInt8, Hashable, Sendable, CaseIterable {
 /// Also two int32 or two int64 operands, in two's complement with wrapping; `secondFunction` and
 /// `output` are ignored there. Division truncates toward zero; dividing by 0, and 0 to a negative
 /// power, are errors of the run.
-public struct Binary: IntegerOperation {
+public struct Binary: NonAccumulatingOperation, EncodedOutput {
   public static let name = "Binary"
   public var function: BinaryFunction
   /// A function of the result, before the one rounding.
@@ -52,24 +52,16 @@ public struct Binary: IntegerOperation {
 }
 
 extension Binary {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
     switch function {
     case .add, .subtract, .multiply, .minimum, .maximum:
-      IntegerForm(operands: [0, 1], result: .encoded(storing))
-    case .parametricRelu: IntegerForm(operands: [0], result: .encoded(storing))
+      IntegerForm(operands: [0, 1], result: encoded(as: Operation.binary))
+    case .parametricRelu: IntegerForm(operands: [0], result: encoded(as: Operation.binary))
     case .divide, .power, .remainder:
       // Read as codes where they are some: a division or a power is no reason to round its operands.
-      IntegerForm(operands: [0, 1], result: .encoded(storing), asksForCodes: false)
+      IntegerForm(operands: [0, 1], result: encoded(as: Operation.binary), asksForCodes: false)
     }
   }
-  private func storing(_ output: OutputEncoding) -> Operation {
-    var result = self
-    result.output = output
-    return .binary(result)
-  }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { secondFunction?.analyticRange }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {

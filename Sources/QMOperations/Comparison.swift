@@ -5,7 +5,7 @@ import QMTensor
 /// `output[i] = left[i] function right[i]`, bool, with NumPy broadcasting. Both operands have one
 /// element type; or stand for real numbers, float32 or codes with fixed quantization in any mix.
 /// NaN is unequal to everything. bool compares by `equal` only.
-public struct Compare: IntegerOperation {
+public struct Compare: NonAccumulatingOperation {
   public static let name = "Compare"
 
   public enum Function: UInt8, Hashable, Sendable, CaseIterable {
@@ -106,12 +106,9 @@ public struct Compare: IntegerOperation {
 }
 
 extension Compare {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
     IntegerForm(operands: [0, 1], result: .noNumbers, asksForCodes: false)
   }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }

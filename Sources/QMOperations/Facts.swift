@@ -2,8 +2,9 @@ import QMTensor
 
 // What the rest of the package asks of an operation: how it treats elements, codes, axes and sums.
 // A requirement has no answer for everybody. An operation states its kind by conforming to
-// `DataMovement`, `PositionOperation`, `FloatOperation`, `IntegerOperation` or `ProductOperation`;
-// the kind answers what is the same for all of it, and asks for the rest.
+// `DataMovement`, `ConditionalMovement`, `PositionOperation`, `FloatOperation`, `IntegerOperation`,
+// `ProductOperation` or a kind of these: the kind answers what is the same for all of it, and asks
+// for the rest.
 
 /// Where the elements of an operation's outputs come from.
 public enum ElementSource: Hashable, Sendable {
@@ -247,11 +248,35 @@ extension DataMovement {
   public var analyticRange: ClosedRange<Float>? { nil }
 }
 
-/// Moves the elements of its first operand.
+/// Moves elements of its first operand to other places.
 protocol FirstOperandMovement: DataMovement {}
 
 extension FirstOperandMovement {
   public func movedOperands(of operandCount: Int) -> [Int] { [0] }
+  public var keepsBytes: Bool { false }
+}
+
+/// Gives its first operand another shape.
+protocol ShapeChange: DataMovement {}
+
+extension ShapeChange {
+  public func movedOperands(of operandCount: Int) -> [Int] { [0] }
+  public var keepsBytes: Bool { true }
+  public var keepsName: Bool { true }
+}
+
+/// Moves elements or computes new ones on float32, as its attributes say.
+protocol ConditionalMovement: OperationProtocol {}
+
+extension ConditionalMovement {
+  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
+  public var accumulators: Accumulators { .none }
+  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
+  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
+  public var prefersChannelsLast: Bool { false }
+  public var keepsBytes: Bool { false }
+  public var keepsName: Bool { false }
+  public var analyticRange: ClosedRange<Float>? { nil }
 }
 
 /// Gives shapes, positions and patterns.
@@ -291,6 +316,34 @@ extension IntegerOperation {
   public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
   public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
   public var keepsBytes: Bool { false }
+}
+
+/// Computes on codes without adding them up: it compares them, or computes on the numbers that they
+/// stand for.
+protocol NonAccumulatingOperation: IntegerOperation {}
+
+extension NonAccumulatingOperation {
+  public func elementSource(operandCount: Int) -> ElementSource { .computed }
+  public var accumulators: Accumulators { .none }
+  public var prefersChannelsLast: Bool { false }
+}
+
+/// Rounds its result once, into the encoding that is one of its attributes.
+protocol EncodedOutput: IntegerOperation {
+  var output: OutputEncoding { get set }
+}
+
+extension EncodedOutput {
+  /// - Parameter operation: the case of ``Operation`` that holds such an operation.
+  func encoded(
+    as operation: @escaping @Sendable (Self) -> Operation
+  ) -> IntegerForm.Result {
+    .encoded { output in
+      var result = self
+      result.output = output
+      return operation(result)
+    }
+  }
 }
 
 /// Sums products of activations and weights.

@@ -14,7 +14,7 @@ import QMTensor
 ///     y[i] = ((d[i] · r) · scale[c]) + bias[c]
 ///
 /// The result is encoded by `output`.
-public struct GroupNormalization: IntegerOperation {
+public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
   public static let name = "GroupNormalization"
   /// 0: every channel is a group of its own, however many there are.
   public var groups: Int
@@ -241,17 +241,9 @@ public struct GroupNormalization: IntegerOperation {
 }
 
 extension GroupNormalization {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
-    IntegerForm(operands: [0], result: .encoded(storing))
+    IntegerForm(operands: [0], result: encoded(as: Operation.groupNormalization))
   }
-  private func storing(_ output: OutputEncoding) -> Operation {
-    var result = self
-    result.output = output
-    return .groupNormalization(result)
-  }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {

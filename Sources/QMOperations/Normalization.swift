@@ -113,7 +113,7 @@ extension BatchNormalization {
 ///     y[i] = ((d[i] · r) · scale[i]) + bias[i]
 ///
 /// An absent scale or bias leaves its step out. The result is encoded by `output`.
-public struct LayerNormalization: IntegerOperation {
+public struct LayerNormalization: NonAccumulatingOperation, EncodedOutput {
   public static let name = "LayerNormalization"
   /// Counted from the front.
   public var axis: Int
@@ -206,17 +206,9 @@ public struct LayerNormalization: IntegerOperation {
 }
 
 extension LayerNormalization {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
-    IntegerForm(operands: [0], result: .encoded(storing))
+    IntegerForm(operands: [0], result: encoded(as: Operation.layerNormalization))
   }
-  private func storing(_ output: OutputEncoding) -> Operation {
-    var result = self
-    result.output = output
-    return .layerNormalization(result)
-  }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }

@@ -7,7 +7,7 @@ import QMTensor
 /// Input: float32, codes with fixed quantization, int32 or int64. The search begins with the first
 /// element and takes a later one that is larger (less); with `takesLast` also one that is equal.
 /// NaN counts as larger than any number.
-public struct ArgMinMax: IntegerOperation {
+public struct ArgMinMax: NonAccumulatingOperation {
   public static let name = "ArgMinMax"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
@@ -68,12 +68,9 @@ public struct ArgMinMax: IntegerOperation {
 }
 
 extension ArgMinMax {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
     IntegerForm(operands: [0], result: .noNumbers, asksForCodes: false)
   }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }

@@ -11,7 +11,7 @@ import QMTensor
 ///   largest code; a window without elements gives the lowest;
 /// - average: `sum + x` in float32, begun with +0, then `sum / Float(count)`; on codes the exact
 ///   sum of `code − zeroPoint`, then `Float(sum) · (scale / Float(count))`. A count of 0 is 1.
-public struct Pooling: IntegerOperation {
+public struct Pooling: IntegerOperation, EncodedOutput {
   public static let name = "Pooling"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
@@ -232,12 +232,8 @@ extension Pooling {
     kind == .maximum ? .picked : .computed
   }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
-    IntegerForm(operands: [0], result: kind == .maximum ? .codesOfInput : .encoded(storing))
-  }
-  private func storing(_ output: OutputEncoding) -> Operation {
-    var result = self
-    result.output = output
-    return .pooling(result)
+    IntegerForm(
+      operands: [0], result: kind == .maximum ? .codesOfInput : encoded(as: Operation.pooling))
   }
   public var accumulators: Accumulators { .wide }
   public var prefersChannelsLast: Bool { order == .channelsFirst }

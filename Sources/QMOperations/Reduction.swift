@@ -23,7 +23,7 @@ import QMTensor
 /// quantization and ignores `output`. Sum and mean add `code − zeroPoint` exactly in integers and
 /// give `Float(sum) · scale` and `Float(sum) · (scale / Float(n))`. Every other kind is that of
 /// the numbers that the codes stand for.
-public struct Reduction: IntegerOperation {
+public struct Reduction: IntegerOperation, EncodedOutput {
   public static let name = "Reduction"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
@@ -192,16 +192,11 @@ extension Reduction {
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
     switch kind {
     case .maximum, .minimum: IntegerForm(operands: [0], result: .codesOfInput)
-    case .mean, .sum: IntegerForm(operands: [0], result: .encoded(storing))
+    case .mean, .sum: IntegerForm(operands: [0], result: encoded(as: Operation.reduction))
     case .product, .sumOfMagnitudes, .norm, .sumOfSquares, .logarithmOfSum,
       .logarithmOfSumOfExponentials:
       nil
     }
-  }
-  private func storing(_ output: OutputEncoding) -> Operation {
-    var result = self
-    result.output = output
-    return .reduction(result)
   }
   public var accumulators: Accumulators { .wide }
   public var prefersChannelsLast: Bool { false }

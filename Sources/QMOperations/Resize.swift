@@ -28,7 +28,7 @@ import QMTensor
 ///
 /// The axes are resized one after the other, in order; each result is
 /// `x[j₀] · w₀ + x[j₁] · w₁ + …`, each product and each sum rounded.
-public struct Resize: OperationProtocol {
+public struct Resize: ConditionalMovement {
   public static let name = "Resize"
 
   public enum Mode: Hashable, Sendable {
@@ -503,14 +503,6 @@ extension Resize {
   public func elementSource(operandCount: Int) -> ElementSource {
     if case .nearest = mode, coordinates != .region { .moved(from: [0]) } else { .computed }
   }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
-  public var accumulators: Accumulators { .none }
-  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
-  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
-  public var prefersChannelsLast: Bool { false }
-  public var keepsBytes: Bool { false }
-  public var keepsName: Bool { false }
-  public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     // Axes that are resized keep their order, and with it the order of the sums.
     let places = axes.map { order.places.indices.contains($0) ? order.places[$0] : -1 }

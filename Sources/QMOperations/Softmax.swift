@@ -10,7 +10,7 @@ import QMTensor
 ///     softmax[i] = e[i] / s                logSoftmax[i] = (x[i] − m) − log(s)
 ///
 /// `exp` and `log` are those of ``UnaryFunction``. The result is encoded by `output`.
-public struct Softmax: IntegerOperation {
+public struct Softmax: NonAccumulatingOperation, EncodedOutput {
   public static let name = "Softmax"
 
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
@@ -124,17 +124,9 @@ public struct Softmax: IntegerOperation {
 }
 
 extension Softmax {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
-    IntegerForm(operands: [0], result: .encoded(storing))
+    IntegerForm(operands: [0], result: encoded(as: Operation.softmax))
   }
-  private func storing(_ output: OutputEncoding) -> Operation {
-    var result = self
-    result.output = output
-    return .softmax(result)
-  }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { kind == .softmax ? 0...1 : nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {

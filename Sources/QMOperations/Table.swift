@@ -3,7 +3,7 @@ import QMTensor
 
 /// int8 codes → int8 codes by a table: `output[i] = table[input[i] + 128]`.
 /// Inputs: codes with fixed quantization; 256 int8 entries, of code −128 first.
-public struct Table: IntegerOperation {
+public struct Table: NonAccumulatingOperation {
   public static let name = "Table"
   /// Meaning of the entries.
   public var scale: Float
@@ -23,11 +23,8 @@ public struct Table: IntegerOperation {
 }
 
 extension Table {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   /// It is what lowering makes of a Unary between codes: no float operation has this form.
   public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }

@@ -58,7 +58,7 @@ extension UnaryFunction {
 ///
 /// `absolute`, `negate` and `sign` also on int32 and int64, in two's complement with wrapping;
 /// `output` is ignored there.
-public struct Unary: IntegerOperation {
+public struct Unary: NonAccumulatingOperation, EncodedOutput {
   public static let name = "Unary"
   public var function: UnaryFunction
   public var output: OutputEncoding
@@ -77,17 +77,9 @@ public struct Unary: IntegerOperation {
 }
 
 extension Unary {
-  public func elementSource(operandCount: Int) -> ElementSource { .computed }
   public func integerForm(of operands: [Operand?]) -> IntegerForm? {
-    IntegerForm(operands: [0], result: .encoded(storing))
+    IntegerForm(operands: [0], result: encoded(as: Operation.unary))
   }
-  private func storing(_ output: OutputEncoding) -> Operation {
-    var result = self
-    result.output = output
-    return .unary(result)
-  }
-  public var accumulators: Accumulators { .none }
-  public var prefersChannelsLast: Bool { false }
   public var keepsName: Bool { true }
   public var analyticRange: ClosedRange<Float>? { function.analyticRange }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {

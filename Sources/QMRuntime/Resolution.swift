@@ -36,7 +36,7 @@ struct Resolution {
     self.model = model
     let program = model.program
     folder = ConstantFolder(
-      for: .memory, byteLimit: min(model.evaluatedByteLimit, model.options.runByteLimit))
+      for: .memory, byteLimit: min(model.loaded.evaluatedByteLimit, model.options.runByteLimit))
     types = [ValueType?](repeating: nil, count: program.values.count)
     sources = [Source?](repeating: nil, count: program.values.count)
     producers = [Int?](repeating: nil, count: program.values.count)
@@ -55,7 +55,7 @@ struct Resolution {
       bytes = bytes.dropFirst(tensor.byteCount)
       sources[value] = .constant(tensor)
     }
-    for (value, constant) in model.constants {
+    for (value, constant) in model.loaded.constants {
       types[value] = ValueType(
         constant.elementType, Shape(constant.shape), program.values[value].type.quantization)
       sources[value] = .constant(constant)
@@ -171,7 +171,7 @@ struct Resolution {
     let operands = try operands(of: index)
     // What extents alone decide is computed here, once, and not in a run. A product whose weights
     // are packed runs as a step: their elements are gone.
-    if model.packed[index] == nil, !model.recomputed.contains(index),
+    if model.loaded.packed[index] == nil, !model.loaded.recomputed.contains(index),
       let results = try folder.results(of: node.operation, operands, kernels: model.kernels)
     {
       for (output, tensor) in zip(node.outputs, results) {

@@ -2,9 +2,29 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// Which convolutions get weights that are transformed for fewer multiplications: they take eight
-/// bytes for each code.
-enum WeightForms {
+/// The forms that weights take in memory, by node.
+struct WeightForms {
+  /// Convolutions whose weights are transformed for fewer multiplications: they take eight bytes
+  /// for each code.
+  let transformed: Set<Int>
+  /// Nodes that make float32 numbers of codes for products alone, in each run anew: the results
+  /// would take four bytes for each code.
+  let recomputed: Set<Int>
+
+  /// - Parameter constants: elements by value.
+  init(
+    _ program: Program, _ constants: [Int: Tensor], memory: WeightMemory, kernels: KernelSet
+  ) {
+    switch memory {
+    case .standard:
+      transformed = WeightForms.transformed(program, constants, kernels: kernels)
+      recomputed = []
+    case .compact:
+      transformed = []
+      recomputed = WeightForms.recomputed(program)
+    }
+  }
+
   /// What transformed weights may take beyond one byte for each code, whatever the network. Small
   /// networks of convolutions have large activations, beside which it does not show.
   private static let leastByteCount = 1 << 20
@@ -17,7 +37,7 @@ enum WeightForms {
   }
 
   /// The nodes that save the most for each byte, as many as fit.
-  static func transformed(
+  private static func transformed(
     _ program: Program, _ constants: [Int: Tensor], kernels: KernelSet
   ) -> Set<Int> {
     var candidates: [Candidate] = []
@@ -46,8 +66,8 @@ enum WeightForms {
     return transformed
   }
 
-  /// The nodes that make real numbers of codes for products alone: four bytes of one.
-  static func recomputed(_ program: Program) -> Set<Int> {
+  /// The nodes that make float32 numbers of codes for products alone.
+  private static func recomputed(_ program: Program) -> Set<Int> {
     var makers: [Int: Int] = [:]
     for (index, node) in program.nodes.enumerated() {
       guard case .dequantize = node.operation, let codes = node.inputs[0],

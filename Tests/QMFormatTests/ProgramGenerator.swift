@@ -134,7 +134,7 @@ struct ProgramGenerator {
       },
       inputKeys: [text()], outputKeys: [text(), text()],
       notes: (0..<nodeCount).map { _ in
-        .init(Program.Metadata.Way.allCases.randomElement(using: &random)!, reason: text())
+        .init(ExecutionMode.allCases.randomElement(using: &random)!, reason: text())
       },
       entries: [.init("labels", text())])
   }

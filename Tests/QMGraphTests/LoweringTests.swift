@@ -115,4 +115,65 @@ import Testing
       #expect(lowered[node.outputs[0]].type.elementType == .float32)
     }
   }
+
+  /// `x` quantized, an operation that moves it together with `constant`, quantized as well, and a
+  /// product behind it.
+  private func moving(
+    _ operation: QMOperations.Operation, with constant: Tensor, constantIsFirst: Bool,
+    condition: Tensor? = nil, isOutput: Bool = false
+  ) throws -> Graph {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [2, 4]))
+    let other = graph.addConstant(name: "other", constant)
+    var inputs = constantIsFirst ? [other, x] : [x, other]
+    if let condition { inputs.insert(graph.addConstant(name: "condition", condition), at: 0) }
+    let moved = try graph.append(operation, name: "moved", inputs)[0]
+    let count = try #require(graph[moved].type.shape[1].extent)
+    let weights = try Tensor([2, count], (0..<(2 * count)).map { Float($0 % 5) / 5 - 0.4 })
+    let w = graph.addConstant(name: "w", weights)
+    let y = try graph.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y", [moved, w])[0]
+    try graph.addOutput(name: "y", y)
+    if isOutput { try graph.addOutput(name: "moved", moved) }
+    var plan = Plan(for: graph)
+    for value in [x, moved] { plan.activations[value] = .fixed(Plan.Grid(covering: -2, 1)) }
+    return try graph.inserting(plan)
+  }
+
+  private static let selection = QMOperations.Operation.select(Select())
+  private static let condition = try! Tensor([4], [true, false, false, true])
+
+  /// The constant's elements may lie anywhere: what rounds the result rounds them to the same codes.
+  @Test(arguments: [0.3, -5, -1e9, -Float.infinity, .nan], [false, true])
+  func aConstantIsChosenAsCodes(_ number: Float, isFirst: Bool) throws {
+    let simulation = try moving(
+      Self.selection, with: Tensor([1], [number]), constantIsFirst: isFirst,
+      condition: Self.condition)
+    let lowered = try simulation.lowered()
+    #expect(lowered.nodes.map(\.operation.name).prefix(2) == ["Quantize", "Select"])
+    let selected = try #require(lowered.nodes[1].outputs.first)
+    #expect(lowered[selected].type.elementType == .int8)
+    let x = ["x": try Tensor([2, 4], [-2, -0.7, 0.1, 1, 0.3, 0.9, -1.4, 0] as [Float])]
+    let expected = try Model(simulation.flattened().program).run(x)["y"]!
+    let actual = try Model(lowered.flattened().program).run(x)["y"]!
+    #expect(actual.isIdentical(to: expected))
+  }
+
+  @Test func aConstantIsJoinedAsCodes() throws {
+    let lowered = try moving(
+      .concatenate(Concatenate(axis: 1)), with: Tensor([2, 1], [0.5, -0.25] as [Float]),
+      constantIsFirst: true
+    ).lowered()
+    #expect(lowered.nodes.map(\.operation.name).prefix(2) == ["Quantize", "Concatenate"])
+  }
+
+  @Test func whatLeavesUnroundedIsChosenInFloat32() throws {
+    let lowered = try moving(
+      Self.selection, with: Tensor([1], [Float(0.3)]), constantIsFirst: false,
+      condition: Self.condition, isOutput: true
+    ).lowered()
+    let output = try #require(lowered.outputs.first { $0.name == "moved" })
+    #expect(lowered[output.value].type.elementType == .float32)
+    #expect(lowered.nodes.filter { $0.operation.name == "Quantize" }.count == 2)
+  }
 }

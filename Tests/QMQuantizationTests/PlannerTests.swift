@@ -74,7 +74,7 @@ import Testing
     #expect(kept["power"] == .signalFront)
     for name in ["x", "hidden"] { #expect(kept[name] == nil, "\(name)") }
     for node in conversion.program.nodes where node.operation.name == "MatrixMultiply" {
-      #expect(conversion.program.way(of: node).way == .integer, "\(node.name)")
+      #expect(conversion.program.note(of: node).mode == .integer, "\(node.name)")
     }
   }
 
@@ -106,7 +106,7 @@ import Testing
     #expect(kept(conversion).isEmpty)
     let first = try #require(conversion.program.nodes.first { $0.name == "hidden" })
     #expect(conversion.program.values[first.inputs[0]!].type.elementType == .int16)
-    #expect(conversion.program.way(of: first).way == .integer)
+    #expect(conversion.program.note(of: first).mode == .integer)
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 20)
   }
 
@@ -156,7 +156,7 @@ import Testing
       y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) })
     #expect(kept(conversion)["feature"] == nil)
     let last = try #require(conversion.program.nodes.first { $0.name == "y" })
-    #expect(conversion.program.way(of: last).way == .integer)
+    #expect(conversion.program.note(of: last).mode == .integer)
   }
 
   /// A state that the network gives back stands beside a feature that a layer reads.
@@ -241,9 +241,9 @@ import Testing
   @Test func aBranchThatNoSampleTakesIsRoundedInTheRun() throws {
     let conversion = try choosing(samples: [true, true, true, true])
     #expect(kept(conversion) == ["inner": .unseen, "second": .unseen, "chosen": .unseen])
-    let ways = conversion.program.nodes.map { ($0.name, conversion.program.way(of: $0).way) }
+    let modes = conversion.program.nodes.map { ($0.name, conversion.program.note(of: $0).mode) }
     for name in ["first", "inner", "second", "y"] {
-      #expect(ways.contains { $0 == (name, .integer) }, "\(name)")
+      #expect(modes.contains { $0 == (name, .integer) }, "\(name)")
     }
     for flag in [true, false] {
       #expect(try signalToNoise(conversion, where: flag) > 25, "\(flag)")

@@ -54,7 +54,7 @@ import Testing
     )
     .convert(graph, samples: samples)
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
-    #expect(conversion.program.way(of: node).way == .integer)
+    #expect(conversion.program.note(of: node).mode == .integer)
     for position in [RecurrentOperand.weights, RecurrentOperand.recurrence] {
       let value = try #require(node.inputs[position])
       #expect(conversion.program.values[value].type.elementType == .int8)
@@ -77,7 +77,7 @@ import Testing
     let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .float))
       .convert(network(.gru))
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
-    #expect(conversion.program.way(of: node).way == .float)
+    #expect(conversion.program.note(of: node).mode == .float)
     guard case .recurrent(let recurrent) = node.operation else { return }
     #expect(recurrent.inputs == .real)
   }
@@ -94,6 +94,6 @@ import Testing
     let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .dynamic))
       .convert(graph)
     #expect(conversion.program.nodes.count == 1)
-    #expect(conversion.program.way(of: conversion.program.nodes[0]).way == .float)
+    #expect(conversion.program.note(of: conversion.program.nodes[0]).mode == .float)
   }
 }

@@ -217,15 +217,13 @@ import Testing
   func runsAsTheTableSays(name: String) throws {
     let row = try #require(OperatorTable.operators.first { $0.name == name })
     let modes = try Self.modes(of: #require(Self.cases[name]))
-    let ranked: [(Program.Metadata.Way, OperatorRuns)] = [
-      (.float, .float), (.integer, .integer), (.table, .table), (.move, .move),
-    ]
-    let runs = ranked.first { modes.contains($0.0) }?.1 ?? .read
-    #expect(row.runs == runs, "\(name) runs as \(runs.rawValue)")
+    let ranked: [ExecutionMode] = [.float, .integer, .table, .move]
+    let mode = ranked.first(where: modes.contains)
+    #expect(row.mode == mode, "\(name) runs as \(mode?.name ?? "read")")
   }
 
   /// How the nodes run that a case becomes, without the product behind it and what rounds in front.
-  private static func modes(of value: Case) throws -> Set<Program.Metadata.Way> {
+  private static func modes(of value: Case) throws -> Set<ExecutionMode> {
     var network = value.network()
     let alone = try ONNXReader.read(bytes: network.encoded())
     let type = alone[alone.outputs[0].value].type
@@ -259,11 +257,11 @@ import Testing
     recipe.thresholds.toleratedDecibels = -1000
     let program = try Converter(recipe: recipe).convert(graph, samples: RandomSamples(graph))
       .program
-    var modes: Set<Program.Metadata.Way> = []
+    var modes: Set<ExecutionMode> = []
     for node in program.nodes where !node.name.hasPrefix("tail.") {
       switch node.operation {
       case .quantize, .dequantize, .dynamicQuantize: break
-      default: modes.insert(program.way(of: node).way)
+      default: modes.insert(program.note(of: node).mode)
       }
     }
     return modes

@@ -81,7 +81,8 @@ struct Lowering {
     return .quantized(quantize.elementType, scale: quantize.scale, zeroPoint: quantize.zeroPoint)
   }
 
-  private func onlyQuantize(of value: Graph.ValueID) -> (Quantize, Int)? {
+  /// The one Quantize that reads a value, if nothing else does, and its node.
+  func onlyQuantize(of value: Graph.ValueID) -> (Quantize, Int)? {
     guard let reader = uses.onlyConsumer(of: value),
       case .quantize(let quantize) = source.nodes[reader].operation
     else { return nil }

@@ -3,6 +3,8 @@ import QMTensor
 
 extension Lowering {
   /// Data movement runs on codes where all that is moved has the same quantization parameters.
+  /// Constants among it are rounded to them where the result is: rounding an element and moving it
+  /// may be done in either order, so the codes are the same, whatever the constant's elements are.
   /// - Parameter sources: positions of the operands that are moved.
   mutating func lowerMove(_ node: Graph.Node, of sources: [Int]) throws(QMError) {
     if let table = node.operation.body.weightOperands(of: source.operands(of: node)).first,
@@ -13,24 +15,49 @@ extension Lowering {
       try lowerLookUp(node, in: codes)
       return
     }
-    let data = sources.map { codes(of: node.input($0)) }
-    guard let place = sources.first, grid(of: node.input(place)) != nil, let first = data[0],
-      data.allSatisfy({
-        $0?.quantization == first.quantization && $0?.elementType == first.elementType
-      })
+    guard let first = sources.compactMap({ codes(of: node.input($0)) }).first,
+      let rounding = rounding(to: first),
+      sources.allSatisfy({ canBeCodes(node.input($0), of: rounding, movedBy: node) })
     else {
       try lowerToFloat(node)
       return
     }
     var inputs: [Graph.ValueID?] = []
     for (position, input) in node.inputs.enumerated() {
-      if sources.contains(position) {
-        inputs.append(codes(of: input)?.value)
-      } else {
-        inputs.append(try input.map { (input) throws(QMError) in try float(input) })
-      }
+      inputs.append(
+        try input.map { (input) throws(QMError) in
+          guard sources.contains(position) else { return try float(input) }
+          if let codes = codes(of: input) { return codes.value }
+          return try rounded(constant: input, by: rounding, first.quantization)
+        })
     }
     try emitOnCodes(node.operation, for: node, inputs, like: first)
+  }
+
+  /// The Quantize that makes such codes; nil where their quantization parameters are not fixed.
+  private func rounding(to codes: Codes) -> Quantize? {
+    guard case .fixed(let scale, let zeroPoint) = codes.quantization else { return nil }
+    return Quantize(codes.elementType, scale: scale, zeroPoint: zeroPoint)
+  }
+
+  /// Whether an operand is codes that `rounding` makes, or a constant that may become such, since
+  /// `rounding` alone reads what the node moves it to.
+  private func canBeCodes(
+    _ value: Graph.ValueID?, of rounding: Quantize, movedBy node: Graph.Node
+  ) -> Bool {
+    if let codes = codes(of: value) { return self.rounding(to: codes) == rounding }
+    return value.flatMap { source[$0].constant } != nil
+      && node.outputs.allSatisfy { onlyQuantize(of: $0)?.0 == rounding }
+  }
+
+  private mutating func rounded(
+    constant value: Graph.ValueID, by rounding: Quantize, _ quantization: Quantization
+  ) throws(QMError) -> Graph.ValueID {
+    guard let constant = source[value].constant else {
+      throw .internalFault("value '\(source[value].name)' is no constant")
+    }
+    let codes = try Operation.quantize(rounding).evaluate([constant])[0]
+    return addConstant(name: source[value].name, codes, quantization)
   }
 
   /// Rows of a table of weights stay codes; their scales are looked up beside them.

@@ -72,7 +72,9 @@ extension NodeReader {
     try finish([result, present.0, present.1, mode == 3 ? shares : scores])
   }
 
-  private func known(_ axis: Shape.Axis, _ what: String) throws(QMError) -> Int {
+  /// The extent of an axis.
+  /// - Throws: `unsupported` if it is known in a run only.
+  func known(_ axis: Shape.Axis, _ what: String) throws(QMError) -> Int {
     guard let extent = axis.extent else {
       throw .unsupported("\(what) is free; it must be known before the run")
     }
@@ -196,90 +198,5 @@ extension NodeReader {
     return stride(from: 0, to: elements.count, by: count).allSatisfy {
       elements[$0..<($0 + count)].contains(true)
     }
-  }
-
-  /// RotaryEmbedding: pairs of numbers turned by the angle of their place.
-  func rotaryEmbedding() throws(QMError) {
-    let input = try float(0)
-    let type = input.type
-    let hasHeads = shape(input).rank == 4
-    var value = input
-    if hasHeads {
-      value = try append(
-        .transpose(Transpose(permutation: [0, 2, 1, 3])), [value], as: type, "places")
-    } else {
-      guard shape(value).rank == 3, let width = shape(value)[2].extent,
-        let count = try integer("num_heads"), count > 0, width % count == 0
-      else { throw .malformed("input \(shape(value)) without a fitting attribute 'num_heads'") }
-      value = try append(
-        .reshape(Reshape()), [value, addConstant([0, 0, count, width / count], "split")],
-        as: type, "heads")
-    }
-    let depth = try known(shape(value)[3], "the size of a head")
-    let given = try integer("rotary_embedding_dim") ?? 0
-    let turned = given == 0 ? depth : given
-    guard turned > 0, turned <= depth, turned % 2 == 0 else {
-      throw .malformed("rotary_embedding_dim \(turned) of heads of \(depth)")
-    }
-    func part(_ start: Int, _ end: Int, _ step: Int, _ name: String) throws(QMError) -> Value {
-      try append(
-        .slice(Slice()),
-        [
-          value, addConstant([start], name + "Start"), addConstant([end], name + "End"),
-          addConstant([3], name + "Axis"), addConstant([step], name + "Step"),
-        ], as: type, name)
-    }
-    func cache(_ index: Int, _ name: String) throws(QMError) -> Value {
-      var table = try float(index)
-      if let places = try optional(3) {
-        table = try append(.gather(Gather(axis: 0)), [table, places], as: type, name + "Rows")
-      }
-      guard shape(table).rank == 3 else {
-        throw .malformed("\(name) of \(shape(table)); expected [batch, sequence, half]")
-      }
-      return try append(.unsqueeze(Unsqueeze(axes: [2])), [table], as: type, name)
-    }
-    let isInterleaved = try flag("interleaved", default: false)
-    let (first, second) =
-      isInterleaved
-      ? (try part(0, turned, 2, "first"), try part(1, turned, 2, "second"))
-      : (try part(0, turned / 2, 1, "first"), try part(turned / 2, turned, 1, "second"))
-    let (cosine, sine) = (try cache(1, "cosine"), try cache(2, "sine"))
-    func binary(
-      _ function: BinaryFunction, _ left: Value, _ right: Value, _ name: String
-    ) throws(QMError) -> Value {
-      try append(.binary(Binary(function)), [left, right], as: type, name)
-    }
-    let real = try binary(
-      .subtract, binary(.multiply, cosine, first, "cosFirst"),
-      binary(.multiply, sine, second, "sinSecond"), "real")
-    let imaginary = try binary(
-      .add, binary(.multiply, sine, first, "sinFirst"),
-      binary(.multiply, cosine, second, "cosSecond"), "imaginary")
-    var result: Value
-    if isInterleaved {
-      let columns = [
-        try append(.unsqueeze(Unsqueeze(axes: [4])), [real], as: type, "realColumn"),
-        try append(.unsqueeze(Unsqueeze(axes: [4])), [imaginary], as: type, "imaginaryColumn"),
-      ]
-      result = try append(.concatenate(Concatenate(axis: 4)), columns, as: type, "pairs")
-      let heads = try known(shape(value)[2], "the heads")
-      result = try append(
-        .reshape(Reshape()), [result, addConstant([0, 0, heads, turned], "flat")], as: type,
-        "turned")
-    } else {
-      result = try append(
-        .concatenate(Concatenate(axis: 3)), [real, imaginary], as: type, "turned")
-    }
-    if turned < depth {
-      result = try append(
-        .concatenate(Concatenate(axis: 3)), [result, part(turned, depth, 1, "rest")], as: type,
-        "whole")
-    }
-    if hasHeads {
-      return try finish(.transpose(Transpose(permutation: [0, 2, 1, 3])), [result], as: type)
-    }
-    let width = try known(shape(input)[2], "the last axis")
-    try finish(.reshape(Reshape()), [result, addConstant([0, 0, width], "extents")], as: type)
   }
 }

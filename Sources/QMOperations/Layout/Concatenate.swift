@@ -221,7 +221,6 @@ public struct Split: FirstOperandMovement {
 }
 
 extension Split {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     guard order.places.indices.contains(axis) else { return nil }

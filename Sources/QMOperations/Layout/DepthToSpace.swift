@@ -52,7 +52,6 @@ public struct DepthToSpace: FirstOperandMovement {
 }
 
 extension DepthToSpace {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     guard order == .channelsLast(rank: order.rank), self.order == .channelsFirst else { return nil }
@@ -109,7 +108,6 @@ public struct SpaceToDepth: FirstOperandMovement {
 }
 
 extension SpaceToDepth {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     guard order == .channelsLast(rank: order.rank), self.order == .channelsFirst else { return nil }

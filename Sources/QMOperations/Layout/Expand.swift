@@ -59,7 +59,6 @@ public struct Expand: FirstOperandMovement {
 }
 
 extension Expand {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
@@ -126,7 +125,6 @@ public struct Tile: FirstOperandMovement {
 }
 
 extension Tile {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

@@ -101,7 +101,6 @@ public struct Gather: FirstOperandMovement {
 }
 
 extension Gather {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
   /// A table of rows, one looked up for each index.

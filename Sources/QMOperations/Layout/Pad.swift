@@ -255,7 +255,6 @@ public struct Pad: FirstOperandMovement {
 }
 
 extension Pad {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     guard optional(3, of: operands) == nil, let amounts = Self.integers(operands, 1),

@@ -4,7 +4,7 @@ import QMTensor
 // squeeze, unsqueeze. They take every element type, and codes keep their quantization.
 // Axes are counted from the front.
 
-public struct Identity: FirstOperandMovement {
+public struct Identity: ShapeChange {
   public static let name = "Identity"
   public init() {}
   public static let placeholder = Identity()
@@ -27,8 +27,6 @@ public struct Identity: FirstOperandMovement {
 }
 
 extension Identity {
-  public var keepsBytes: Bool { true }
-  public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     ReorderedForm(.identity(self), [.reordered], of: operands)
   }
@@ -36,7 +34,7 @@ extension Identity {
 
 /// Inputs: data; int32 or int64 extents, where −1 is what is left and 0 the input's extent
 /// (unless `zeroIsZero`).
-public struct Reshape: FirstOperandMovement {
+public struct Reshape: ShapeChange {
   public static let name = "Reshape"
   /// ONNX's `allowzero`.
   public var zeroIsZero: Bool
@@ -136,8 +134,6 @@ public struct Reshape: FirstOperandMovement {
 }
 
 extension Reshape {
-  public var keepsBytes: Bool { true }
-  public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
@@ -158,7 +154,7 @@ extension Shape {
 }
 
 /// Two axes: the product of those before `axis`, and of the rest.
-public struct Flatten: FirstOperandMovement {
+public struct Flatten: ShapeChange {
   public static let name = "Flatten"
   public var axis: Int
   public init(axis: Int) { self.axis = axis }
@@ -191,8 +187,6 @@ public struct Flatten: FirstOperandMovement {
 }
 
 extension Flatten {
-  public var keepsBytes: Bool { true }
-  public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     // Two axes of one element each may change places, and rows stay rows.
     guard let shape = operands.first??.type.shape, shape.rank == order.rank,
@@ -204,7 +198,7 @@ extension Flatten {
 }
 
 /// Drops axes of extent 1; nil: all of them.
-public struct Squeeze: FirstOperandMovement {
+public struct Squeeze: ShapeChange {
   public static let name = "Squeeze"
   public var axes: [Int]?
   public init(axes: [Int]?) { self.axes = axes }
@@ -251,8 +245,6 @@ public struct Squeeze: FirstOperandMovement {
 }
 
 extension Squeeze {
-  public var keepsBytes: Bool { true }
-  public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     guard let axes, axes.allSatisfy(order.places.indices.contains),
       order.keepsOrder(without: axes)
@@ -264,7 +256,7 @@ extension Squeeze {
 }
 
 /// Adds axes of extent 1 at these places of the result, ascending.
-public struct Unsqueeze: FirstOperandMovement {
+public struct Unsqueeze: ShapeChange {
   public static let name = "Unsqueeze"
   public var axes: [Int]
   public init(axes: [Int]) { self.axes = axes }
@@ -296,7 +288,5 @@ public struct Unsqueeze: FirstOperandMovement {
 }
 
 extension Unsqueeze {
-  public var keepsBytes: Bool { true }
-  public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

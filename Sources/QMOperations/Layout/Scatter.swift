@@ -38,7 +38,6 @@ public struct GatherElements: FirstOperandMovement {
 }
 
 extension GatherElements {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
@@ -93,7 +92,6 @@ public struct GatherND: FirstOperandMovement {
 }
 
 extension GatherND {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
@@ -111,7 +109,7 @@ public enum ScatterReduction: UInt8, Hashable, Sendable, CaseIterable {
 /// x with the updates put at `…, indices[…, i, …], …` along `axis`, one after the other.
 /// Inputs: x, indices, updates with the indices' extents. Anything but `replace`: float32, int32 or
 /// int64, by the functions of ``Binary``.
-public struct ScatterElements: OperationProtocol {
+public struct ScatterElements: ConditionalMovement {
   public static let name = "ScatterElements"
   /// Counted from the front.
   public var axis: Int
@@ -162,20 +160,12 @@ extension ScatterElements {
   public func elementSource(operandCount: Int) -> ElementSource {
     reduction == .replace ? .moved(from: [0, 2]) : .computed
   }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
-  public var accumulators: Accumulators { .none }
-  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
-  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
-  public var prefersChannelsLast: Bool { false }
-  public var keepsBytes: Bool { false }
-  public var keepsName: Bool { false }
-  public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
 /// x with the updates put where each last row of the indices says, one after the other: an element
 /// or a slice each. Inputs and `reduction` as in ``ScatterElements``.
-public struct ScatterND: OperationProtocol {
+public struct ScatterND: ConditionalMovement {
   public static let name = "ScatterND"
   public var reduction: ScatterReduction
   public init(_ reduction: ScatterReduction) { self.reduction = reduction }
@@ -226,14 +216,6 @@ extension ScatterND {
   public func elementSource(operandCount: Int) -> ElementSource {
     reduction == .replace ? .moved(from: [0, 2]) : .computed
   }
-  public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
-  public var accumulators: Accumulators { .none }
-  public func weightOperands(of operands: [Operand?]) -> [WeightOperand] { [] }
-  public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? { nil }
-  public var prefersChannelsLast: Bool { false }
-  public var keepsBytes: Bool { false }
-  public var keepsName: Bool { false }
-  public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 

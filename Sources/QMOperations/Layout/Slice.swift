@@ -166,7 +166,6 @@ public struct Slice: FirstOperandMovement {
 }
 
 extension Slice {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     guard let axes = Self.integers(operands, 3), axes.allSatisfy(order.places.indices.contains)

@@ -45,7 +45,6 @@ public struct Transpose: FirstOperandMovement {
 }
 
 extension Transpose {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     // Two reorderings are one.

@@ -51,7 +51,6 @@ public struct Trilu: FirstOperandMovement {
 }
 
 extension Trilu {
-  public var keepsBytes: Bool { false }
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }

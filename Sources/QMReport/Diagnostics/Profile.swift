@@ -1,4 +1,5 @@
 import QMFormat
+import QMOperations
 import QMRuntime
 import QMTensor
 
@@ -10,8 +11,7 @@ public struct Profile {
     public let node: String
     /// Name of the operation: `Convolution`.
     public let operation: String
-    /// How it runs: on integers, as a table, a move or in float.
-    public let way: Program.Metadata.Way
+    public let mode: ExecutionMode
     /// Name of the kernel that ran it.
     public let kernel: String
     /// All runs together.
@@ -56,7 +56,7 @@ public struct Profile {
     times.sorted { $0.key < $1.key }.map { node, time in
       Entry(
         node: program.nodes[node].name, operation: program.nodes[node].operation.name,
-        way: program.way(of: program.nodes[node]).way, kernel: time.kernel,
+        mode: program.note(of: program.nodes[node]).mode, kernel: time.kernel,
         seconds: time.duration.seconds, multiplyAdds: work[node] ?? 0)
     }
   }

@@ -23,7 +23,7 @@ public struct Work: Sendable, Hashable {
   ) throws(QMError) {
     for (node, count) in try Work.multiplyAddsByNode(of: program, session, inputs) {
       multiplyAdds += count
-      if program.way(of: program.nodes[node]).way == .integer { integerMultiplyAdds += count }
+      if program.note(of: program.nodes[node]).mode == .integer { integerMultiplyAdds += count }
     }
   }
 

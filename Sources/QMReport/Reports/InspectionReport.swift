@@ -139,7 +139,7 @@ public struct InspectionReport: Report {
     inputs = outline.inputs.map { Port(outline.values[$0].name, outline.values[$0].type) }
     outputs = outline.outputs.map { Port($0.name, outline.values[$0.value].type) }
     constants = Constant.all(of: opened)
-    nodes = outline.nodes.map { NodeReport($0, outline.way(of: $0)) }
+    nodes = outline.nodes.map { NodeReport($0, outline.note(of: $0)) }
     let summary = WeightSummary(opened)
     weights = summary.weightCount
     bitsPerWeightInCodes = summary.codeBitsPerWeight

@@ -9,8 +9,8 @@ public struct NodeReport: Codable, Hashable, Sendable {
   public let operation: String
   /// Its attributes in one line: `axis 1, keeps axes true`; empty where it has none.
   public let attributes: String
-  /// `integer`, `table`, `move` or `float`.
-  public let way: String
+  /// Name of its ``ExecutionMode``: `integer`, `table`, `move` or `float`.
+  public let mode: String
   /// Why it runs so.
   public let reason: String
 
@@ -19,24 +19,12 @@ public struct NodeReport: Codable, Hashable, Sendable {
     name = node.name
     operation = node.operation.name
     attributes = node.operation.body.attributeText
-    way = note.way.name
+    mode = note.mode.name
     reason = note.reason
   }
 
   /// All nodes of a program, in its order.
   public static func all(of program: Program) -> [NodeReport] {
-    program.nodes.map { NodeReport($0, program.way(of: $0)) }
-  }
-}
-
-extension Program.Metadata.Way {
-  /// The word for it in reports.
-  public var name: String {
-    switch self {
-    case .integer: "integer"
-    case .table: "table"
-    case .move: "move"
-    case .float: "float"
-    }
+    program.nodes.map { NodeReport($0, program.note(of: $0)) }
   }
 }

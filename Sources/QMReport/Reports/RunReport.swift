@@ -55,8 +55,8 @@ public struct RunReport: Report {
     public let node: String
     /// Name of the operation: `Convolution`.
     public let operation: String
-    /// `integer`, `table`, `move` or `float`.
-    public let way: String
+    /// Name of its ``ExecutionMode``: `integer`, `table`, `move` or `float`.
+    public let mode: String
     /// Name of the kernel that ran it.
     public let kernel: String
     /// Of one run.
@@ -67,7 +67,7 @@ public struct RunReport: Report {
     public let share: Double
 
     enum CodingKeys: String, CodingKey {
-      case node, operation, way, kernel, share
+      case node, operation, mode, kernel, share
       case milliseconds = "ms"
       case gigaoperations = "gops"
     }
@@ -145,7 +145,7 @@ extension RunReport.ProfileEntry {
     return entries.map {
       let seconds = $0.seconds / Double(profile.runCount)
       return RunReport.ProfileEntry(
-        node: $0.node, operation: $0.operation, way: $0.way.name, kernel: $0.kernel,
+        node: $0.node, operation: $0.operation, mode: $0.mode.name, kernel: $0.kernel,
         milliseconds: 1e3 * seconds,
         gigaoperations: $0.multiplyAdds > 0 && seconds > 0
           ? 2e-9 * Double($0.multiplyAdds) / seconds : nil,

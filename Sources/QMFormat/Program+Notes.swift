@@ -3,21 +3,22 @@ import QMTensor
 
 extension Program {
   /// How a node runs, and why: read off the types of its operands.
-  public func way(of node: Node) -> Metadata.Note {
-    Program.way(of: node, among: values)
+  public func note(of node: Node) -> Metadata.Note {
+    Program.note(of: node, among: values)
   }
 
-  static func way(of node: Node, among values: [Value]) -> Metadata.Note {
+  static func note(of node: Node, among values: [Value]) -> Metadata.Note {
     let inputs = node.inputs.map { $0.map { values[$0].type } }
     let outputs = node.outputs.map { values[$0].type }
     switch node.operation {
-    case .convolution, .matrixMultiply: return productWay(inputs)
-    case .recurrent: return recurrentWay(inputs)
+    case .convolution, .matrixMultiply: return productNote(inputs)
+    case .recurrent: return recurrentNote(inputs)
     case .table: return .init(.table, reason: "256 entries")
     case .quantize:
       return .init(.float, reason: "rounds float32 to codes, with a fixed scale and zero point")
     case .dynamicQuantize:
-      return .init(.float, reason: "rounds float32 to codes, with a scale and zero point of the run")
+      return .init(
+        .float, reason: "rounds float32 to codes, with a scale and zero point of the run")
     case .dequantize: return .init(.float, reason: "turns codes into float32")
     // The facts of every other operation tell it all.
     default: break
@@ -38,7 +39,7 @@ extension Program {
     return .init(.float, reason: "its input is \(input.elementType)")
   }
 
-  private static func productWay(_ inputs: [ValueType?]) -> Metadata.Note {
+  private static func productNote(_ inputs: [ValueType?]) -> Metadata.Note {
     guard inputs.count > ProductOperand.weights, let input = inputs[ProductOperand.input],
       let weights = inputs[ProductOperand.weights]
     else { return .init(.float) }
@@ -57,7 +58,7 @@ extension Program {
     }
   }
 
-  private static func recurrentWay(_ inputs: [ValueType?]) -> Metadata.Note {
+  private static func recurrentNote(_ inputs: [ValueType?]) -> Metadata.Note {
     guard inputs.count > RecurrentOperand.recurrence,
       let recurrence = inputs[RecurrentOperand.recurrence],
       let weights = inputs[RecurrentOperand.weights]
@@ -83,8 +84,8 @@ extension Program {
 
 extension Outline {
   /// How a node runs, and why.
-  public func way(of node: Program.Node) -> Program.Metadata.Note {
-    Program.way(of: node, among: values)
+  public func note(of node: Program.Node) -> Program.Metadata.Note {
+    Program.note(of: node, among: values)
   }
 }
 
