@@ -196,7 +196,7 @@ public struct ConvertCommand: ParsableCommand {
       activations: (recipe.activations ?? .dynamic).rawValue,
       ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
       samples: conversion.sampleCount, outputs: reports,
-      kept: conversion.kept.map { .init(value: $0.value, reason: $0.reason) },
+      kept: conversion.floatValues.map { .init(value: $0.value, reason: $0.reason) },
       nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
     show(report, console)
     try console.json(report)

@@ -154,7 +154,7 @@ extension Program {
     switch type.quantization {
     case .none: break
     case .fixed(let scale, let zeroPoint):
-      try checkGrid(type.elementType, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(type.elementType, scale: scale, zeroPoint: zeroPoint).check()
     case .dynamic(let axes):
       guard type.elementType == .int8, (0...type.shape.rank).contains(axes) else {
         throw .malformed("\(type.elementType)\(type.shape) cannot have grids along \(axes) axes")

@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 /// What quantization decided: for each weight the very codes that go into the file, for each
-/// activation its grid, and why. Keys are values and nodes of the one float graph that the plan was
+/// activation scale and zero point. Keys are values and nodes of the one float graph that the plan was
 /// made for.
 public struct Plan: Sendable {
   /// The graph that the plan speaks of.
@@ -45,60 +45,12 @@ public struct Plan: Sendable {
     for value in coded { activations[value] = nil }
   }
 
-  /// The affine grid of an activation, fixed for all runs.
-  public struct Grid: Hashable, Sendable {
-    public var elementType: ElementType
-    public var scale: Float
-    public var zeroPoint: Int32
-
-    public init(_ elementType: ElementType = .int8, scale: Float, zeroPoint: Int32) {
-      self.elementType = elementType
-      self.scale = scale
-      self.zeroPoint = zeroPoint
-    }
-
-    /// The finest grid that covers the range and holds the number 0 exactly.
-    /// - Parameters: bounds of the range, in real units; 0 is always inside.
-    public init(_ elementType: ElementType = .int8, covering minimum: Float, _ maximum: Float) {
-      let (low, high) = (Double(min(minimum, 0)), Double(max(maximum, 0)))
-      let lowest: Double = elementType == .int16 ? -32768 : -128
-      let highest: Double = elementType == .int16 ? 32767 : 127
-      var scale = Float((high - low) / (highest - lowest))
-      // An empty range, or one so small that its scale times that of weights could leave the normal
-      // numbers: any grid holds its one number, 0.
-      if scale < 0x1p-68 { scale = 1 }
-      let zero = (lowest - low / Double(scale)).rounded(.toNearestOrEven)
-      self.init(
-        elementType, scale: scale, zeroPoint: Int32(Swift.min(Swift.max(zero, lowest), highest)))
-    }
-
-    /// The int16 grid around 0 for numbers up to a magnitude, with room for four times as much.
-    public init(wide magnitude: Float) {
-      let scale = magnitude / 32767 * 4
-      self.init(.int16, scale: scale < 0x1p-68 ? 1 : scale, zeroPoint: 0)
-    }
-  }
-
   /// How the value feeds its readers.
   public enum Activation: Hashable, Sendable {
-    /// Codes on one grid in every run.
-    case fixed(Grid)
-    /// Quantized before each product that reads it, on grids found in the run.
+    /// Codes with the same parameters in every run.
+    case fixed(QuantizationParameters)
+    /// Quantized before each product that reads it, with parameters found in the run.
     case dynamic
-  }
-
-  /// Why an activation stays float32 where others have a fixed grid.
-  public enum Kept: Hashable, Sendable {
-    /// Between the first products and a power spectrum or its logarithm.
-    case signalFront
-    /// Between the last products and an output.
-    case outputTail
-    /// Rounding it alone leaves an output this ratio of signal to noise power: too little.
-    case damage(Double)
-    /// It held NaN or infinities over the samples, as masks of attention do.
-    case nonFinite
-    /// It is in a branch that no sample takes.
-    case unseen
   }
 
   public var weights: [Graph.ValueID: QuantizedTensor] = [:]
@@ -109,8 +61,6 @@ public struct Plan: Sendable {
   /// Biases of products that replace the graph's, float32, one number per output channel; by index
   /// of the node.
   public var biases: [Int: Tensor] = [:]
-  /// Activations that an integer operation could read as codes, and why they stay real numbers.
-  public var kept: [Graph.ValueID: Kept] = [:]
 
   /// A plan that leaves everything in float32.
   public init(for graph: Graph) { self.graph = graph.identity }

@@ -57,12 +57,14 @@ private struct PlanInsertion {
     self.sites = sites
   }
 
-  /// Adds the Quantize → Dequantize pair of a value that has a fixed grid.
+  /// Adds the Quantize → Dequantize pair of a value that has fixed parameters.
   mutating func round(_ value: Graph.ValueID) throws(QMError) {
-    guard let grid = sites.grids[value] else { return }
+    guard let parameters = sites.parameters[value] else { return }
     let name = rewriter.source[value].name
     let codes = try rewriter.append(
-      .quantize(Quantize(grid.elementType, scale: grid.scale, zeroPoint: grid.zeroPoint)),
+      .quantize(
+        Quantize(
+          parameters.elementType, scale: parameters.scale, zeroPoint: parameters.zeroPoint)),
       name: name + ".codes", [rewriter.value(value)])
     rounded[value] = try rewriter.append(
       .dequantize(Dequantize()), name: name + ".rounded", [codes[0]])[0]

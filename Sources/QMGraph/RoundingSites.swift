@@ -16,11 +16,11 @@ struct RoundingSites {
   }
 
   /// Of values that are rounded where they are made.
-  private(set) var grids: [Graph.ValueID: Plan.Grid] = [:]
+  private(set) var parameters: [Graph.ValueID: QuantizationParameters] = [:]
   /// Nodes that read everything unrounded.
   private(set) var floatNodes: Set<Int> = []
   private(set) var weights: [Operand: Weights] = [:]
-  /// Of operands that are rounded in the run, on a grid for each index of so many leading axes.
+  /// Of operands that are rounded in the run, with parameters for each index of so many leading axes.
   private(set) var dynamicAxes: [Operand: Int] = [:]
   /// Biases in the place of the nodes' own, rounded already.
   private(set) var biases: [Int: Tensor] = [:]
@@ -33,7 +33,7 @@ struct RoundingSites {
     try plan.requireMade(for: graph)
     floatNodes = plan.floatNodes
     for (value, activation) in plan.activations {
-      if case .fixed(let grid) = activation { grids[value] = grid }
+      if case .fixed(let fixed) = activation { parameters[value] = fixed }
     }
     for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {
       for (position, input) in node.inputs.enumerated() {
@@ -51,7 +51,7 @@ struct RoundingSites {
     }
   }
 
-  /// Leading axes whose every index has a grid of its own; nil for what is no product with
+  /// Leading axes whose every index has parameters of its own; nil for what is no product with
   /// quantized weights.
   private static func dynamicAxes(of node: Graph.Node, _ plan: Plan, _ graph: Graph) -> Int? {
     guard let weights = node.input(ProductOperand.weights), plan.weights[weights] != nil,
@@ -74,7 +74,7 @@ struct RoundingSites {
 }
 
 extension Plan {
-  /// The bias of a product with quantized weights: the plan's, or its own, and on a fixed grid as
+  /// The bias of a product with quantized weights: the plan's, or its own, and with fixed parameters as
   /// the accumulator will hold it. nil where the node's own stands.
   fileprivate func bias(
     of node: Graph.Node, at index: Int, in graph: Graph
@@ -89,8 +89,8 @@ extension Plan {
         ?? node.input(ProductOperand.bias).flatMap({ graph[$0].constant }),
       numbers.elementType == .float32
     else { return nil }
-    guard case .fixed(let grid) = activations[input],
-      let integers = IntegerBias(numbers, inputScale: grid.scale, weightScales: weights.scales)
+    guard case .fixed(let parameters) = activations[input],
+      let integers = IntegerBias(numbers, inputScale: parameters.scale, weightScales: weights.scales)
     else { return biases[index] }
     return try Tensor(numbers.shape, integers.rounded)
   }
@@ -107,7 +107,7 @@ extension RoundingSites {
       let value = Graph.ValueID(index)
       guard exact[value].constant == nil, let new = fused.correspondence.value(for: value)
       else { continue }
-      grids[value] = sites.grids[new]
+      parameters[value] = sites.parameters[new]
     }
     let uses = Uses(exact)
     let places = RoundingSites.places(of: exact, uses, in: fused)

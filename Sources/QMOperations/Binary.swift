@@ -154,8 +154,8 @@ extension Binary {
         "\(function) takes float32 or codes with fixed quantization on both sides, or two int32 or "
           + "two int64, found \(left) and \(right); cast them")
     }
-    try left.checkGridIfFixed()
-    try right.checkGridIfFixed()
+    try left.checkParametersIfFixed()
+    try right.checkParametersIfFixed()
     try output.check()
     return [ValueType(output.elementType, shape, output.quantization)]
   }

@@ -36,8 +36,8 @@ public struct Compare: NonAccumulatingOperation {
         left.elementType.isInteger || left.elementType == .bool && function == .equal
       else { throw .malformed("\(function) of \(left) and \(right); expected one type of numbers") }
     }
-    try left.checkGridIfFixed()
-    try right.checkGridIfFixed()
+    try left.checkParametersIfFixed()
+    try right.checkParametersIfFixed()
     return [try ValueType(.bool, shape).checked()]
   }
 

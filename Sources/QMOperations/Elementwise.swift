@@ -18,10 +18,10 @@ extension ValueType {
     quantization == .none && (elementType == .int32 || elementType == .int64)
   }
 
-  /// - Throws: `malformed` if the grid of codes breaks its rules.
-  func checkGridIfFixed() throws(QMError) {
+  /// - Throws: `malformed` if scale and zero point of codes break their rules.
+  func checkParametersIfFixed() throws(QMError) {
     if case .fixed(let scale, let zeroPoint) = quantization {
-      try checkGrid(elementType, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(elementType, scale: scale, zeroPoint: zeroPoint).check()
     }
   }
 

@@ -137,11 +137,11 @@ struct ProductRule {
     switch (input.elementType, input.quantization, weights.elementType, weights.quantization) {
     case (.float32, .none, .float32, .none): return false
     case (.int8, .fixed(let scale, let zeroPoint), .int8, let right):
-      try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(.int8, scale: scale, zeroPoint: zeroPoint).check()
       try checkWeights(right)
       return true
     case (.int16, .fixed(let scale, 0), .int8, .weights):
-      try checkGrid(.int16, scale: scale, zeroPoint: 0)
+      try QuantizationParameters(.int16, scale: scale, zeroPoint: 0).check()
       try checkWeights(weights.quantization)
       return true
     case (.int8, .dynamic(let axes), .int8, let right):
@@ -177,7 +177,7 @@ struct ProductRule {
           } ?? "\(operation) of this form takes no scales of groups of weights")
       }
     case .fixed(let scale, let zeroPoint) where takesActivationsAsWeights:
-      try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(.int8, scale: scale, zeroPoint: zeroPoint).check()
     case .none, .fixed, .dynamic:
       throw .malformed(
         "\(operation) of int8 codes needs weights quantization, found \(quantization)")
@@ -258,7 +258,7 @@ struct ProductRule {
     switch (residual.elementType, residual.quantization) {
     case (.float32, .none): break
     case (.int8, .fixed(let scale, let zeroPoint)):
-      try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(.int8, scale: scale, zeroPoint: zeroPoint).check()
     default:
       throw .malformed(
         "\(operation) adds float32, or int8 codes with fixed quantization, found \(residual)")

@@ -5,7 +5,7 @@ import QMTensor
 ///     entry(code) = encode(f_n(… f_1(inputScale · Float(code − inputZeroPoint))))
 ///
 /// of code −128 first. In between nothing is rounded to a grid.
-/// The scales and zero points must obey the rules of ``checkGrid(_:scale:zeroPoint:)``.
+/// The scales and zero points must obey the rules of ``QuantizationParameters/check()``.
 public func lookupTable(
   of functions: [UnaryFunction], inputScale: Float, inputZeroPoint: Int32, outputScale: Float,
   outputZeroPoint: Int32

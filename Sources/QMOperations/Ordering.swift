@@ -213,7 +213,7 @@ extension CumulativeSum {
 extension OperationProtocol {
   /// - Throws: `unsupported` unless the elements have an order: real numbers, int32 or int64.
   fileprivate func expectOrdered(_ type: ValueType) throws(QMError) {
-    guard !type.isReal else { return try type.checkGridIfFixed() }
+    guard !type.isReal else { return try type.checkParametersIfFixed() }
     guard type.quantization == .none, type.elementType == .int32 || type.elementType == .int64
     else {
       throw .unsupported("\(Self.name) of \(type); expected real numbers, int32 or int64")

@@ -103,7 +103,7 @@ extension Quantize {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let input = try required(0, of: operands).type
     try input.checkFloat(Self.name)
-    try checkGrid(elementType, scale: scale, zeroPoint: zeroPoint)
+    try QuantizationParameters(elementType, scale: scale, zeroPoint: zeroPoint).check()
     return [ValueType(elementType, input.shape, .fixed(scale: scale, zeroPoint: zeroPoint))]
   }
 
@@ -188,15 +188,6 @@ extension Quantize {
 
 // MARK: DynamicQuantize
 
-/// The grid of int8 codes for numbers within `low...high`, which holds 0. See ``DynamicQuantize``.
-func dynamicGrid(low: Float, high: Float) -> (scale: Float, zeroPoint: Int32) {
-  let step = (high - low) / 255
-  let scale = step.isNormal ? step : 1
-  let zeroPoint = encode(
-    real: -128 - low / scale, inverseScale: 1, zeroPoint: 0, lowest: -128, highest: 127)
-  return (scale, zeroPoint)
-}
-
 extension DynamicQuantize {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let input = try required(0, of: operands).type
@@ -211,7 +202,7 @@ extension DynamicQuantize {
     ]
   }
 
-  /// Grids and the elements of each, for concrete extents.
+  /// Rows with parameters of their own, and the elements of each, for concrete extents.
   private func split(_ extents: [Int]) -> (rows: Int, length: Int) {
     (extents.prefix(axes).reduce(1, *), extents.dropFirst(axes).reduce(1, *))
   }
@@ -229,13 +220,13 @@ extension DynamicQuantize {
         if input[index] < low { low = input[index] }
         if input[index] > high { high = input[index] }
       }
-      let (scale, zeroPoint) = dynamicGrid(low: low, high: high)
-      parameters[2 * row] = scale
-      parameters[2 * row + 1] = Float(zeroPoint)
+      let found = QuantizationParameters(covering: low, high)
+      parameters[2 * row] = found.scale
+      parameters[2 * row + 1] = Float(found.zeroPoint)
       for index in indices {
         let code = encode(
-          real: input[index], inverseScale: 1 / scale, zeroPoint: zeroPoint, lowest: -128,
-          highest: 127)
+          real: input[index], inverseScale: 1 / found.scale, zeroPoint: found.zeroPoint,
+          lowest: -128, highest: 127)
         codes[index] = Int8(code)
       }
     }
@@ -314,9 +305,9 @@ private struct DynamicKernel: Sendable {
   }
 
   private func store(low: Float, high: Float, _ parameters: UnsafeMutablePointer<Float>) {
-    let (scale, zeroPoint) = dynamicGrid(low: low, high: high)
-    parameters[0] = scale
-    parameters[1] = Float(zeroPoint)
+    let found = QuantizationParameters(covering: low, high)
+    parameters[0] = found.scale
+    parameters[1] = Float(found.zeroPoint)
   }
 
   private func encode(
@@ -368,7 +359,7 @@ extension Dequantize {
     case .none:
       throw .malformed("Dequantize takes codes, found \(codes)")
     case .fixed(let scale, let zeroPoint):
-      try checkGrid(codes.elementType, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(codes.elementType, scale: scale, zeroPoint: zeroPoint).check()
       expected = nil
     case .dynamic(let axes):
       guard codes.elementType == .int8, axes >= 0, axes <= codes.shape.rank else {

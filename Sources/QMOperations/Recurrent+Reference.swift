@@ -13,13 +13,14 @@ private struct RoundedRow {
       if number < low { low = number }
       if number > high { high = number }
     }
-    let (scale, zeroPoint) = dynamicGrid(low: low, high: high)
+    let found = QuantizationParameters(covering: low, high)
     codes = numbers.map {
       encode(
-        real: $0, inverseScale: 1 / scale, zeroPoint: zeroPoint, lowest: -128, highest: 127)
+        real: $0, inverseScale: 1 / found.scale, zeroPoint: found.zeroPoint, lowest: -128,
+        highest: 127)
     }
-    self.scale = scale
-    self.zeroPoint = zeroPoint
+    scale = found.scale
+    zeroPoint = found.zeroPoint
   }
 
   var numbers: [Float] { codes.map { decode(code: $0, scale: scale, zeroPoint: zeroPoint) } }

@@ -46,7 +46,8 @@ struct RowProduct: Sendable {
       quantize.bounds(
         row, Int64(depth), $0.assumingMemoryBound(to: Float.self).baseAddress!)
     }
-    let (scale, zeroPoint) = dynamicGrid(low: bounds.0, high: bounds.1)
+    let found = QuantizationParameters(covering: bounds.0, bounds.1)
+    let (scale, zeroPoint) = (found.scale, found.zeroPoint)
     parameters[0] = scale
     parameters[1] = Float(zeroPoint)
     let type = qm_codes(element_type: Int32(QM_INT8), scale: scale, zero_point: zeroPoint)

@@ -37,11 +37,11 @@ extension Table {
     guard case .fixed = input.quantization, input.elementType == .int8 else {
       throw .malformed("a table takes int8 codes with fixed quantization, found \(input)")
     }
-    try input.checkGridIfFixed()
+    try input.checkParametersIfFixed()
     guard table.elementType == .int8, table.shape.extents == [256] else {
       throw .malformed("a table has 256 int8 entries, found \(table)")
     }
-    try checkGrid(.int8, scale: scale, zeroPoint: zeroPoint)
+    try QuantizationParameters(.int8, scale: scale, zeroPoint: zeroPoint).check()
     return [ValueType(.int8, input.shape, .fixed(scale: scale, zeroPoint: zeroPoint))]
   }
 

@@ -115,7 +115,7 @@ extension Unary {
       throw .malformed(
         "\(function) takes float32 or codes with fixed quantization, found \(input)")
     }
-    try input.checkGridIfFixed()
+    try input.checkParametersIfFixed()
     try output.check()
     return [ValueType(output.elementType, input.shape, output.quantization)]
   }

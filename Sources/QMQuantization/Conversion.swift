@@ -12,33 +12,35 @@ public struct Conversion: Sendable {
   /// The float graph with the plan's rounding in it.
   public let simulation: Graph
   /// What goes into the file.
-  public let program: Program
+  public internal(set) var program: Program
   /// The program against the float graph, by output name; empty where there were no samples.
   public let comparisons: [String: Comparison]
   /// Samples that the float graph was observed on.
   public let sampleCount: Int
 
-  /// A value that stays float32 where others have a fixed grid, and why.
-  public struct Kept: Sendable {
+  /// Why values stay float32 that integer operations could read as codes.
+  public let floatReasons: [Graph.ValueID: FloatReason]
+
+  /// A value that stays float32 where others have fixed parameters, and why, in words.
+  public struct FloatValue: Sendable {
     public let value: String
     public let reason: String
   }
+
   /// In the order in which they are computed; left out are the tails in front of outputs, which
   /// every network has.
-  public let kept: [Kept]
-
-  static func kept(by plan: Plan, in graph: Graph) -> [Kept] {
-    plan.kept.sorted { $0.key < $1.key }.compactMap { (value, reason) in
+  public var floatValues: [FloatValue] {
+    floatReasons.sorted { $0.key < $1.key }.compactMap { (value, reason) in
+      let words: String
       switch reason {
-      case .outputTail: nil
-      case .signalFront: Kept(value: graph[value].name, reason: "in front of a power spectrum")
-      case .unseen: Kept(value: graph[value].name, reason: "no sample computes it")
-      case .nonFinite: Kept(value: graph[value].name, reason: "holds NaN or infinities")
-      case .damage(let ratio):
-        Kept(
-          value: graph[value].name,
-          reason: "int8 alone leaves an output \(wholeDecibels(ratio)) dB")
+      case .outputTail: return nil
+      case .spectralFrontEnd: words = "in front of a power spectrum"
+      case .unseen: words = "no sample computes it"
+      case .nonFinite: words = "holds NaN or infinities"
+      case .sensitive(let ratio):
+        words = "int8 alone leaves an output \(Conversion.wholeDecibels(ratio)) dB"
       }
+      return FloatValue(value: graph[value].name, reason: words)
     }
   }
 
@@ -51,7 +53,7 @@ public struct Conversion: Sendable {
   public enum Phase: Hashable, Sendable {
     case simplifying
     case calibrating(done: Int, of: Int)
-    /// Finding the activations that int8 damages.
+    /// Finding the activations that int8 costs an output too much.
     case testing(done: Int, of: Int)
     case rounding
     case measuring(done: Int, of: Int)
@@ -59,7 +61,8 @@ public struct Conversion: Sendable {
 
   init(
     graph: Graph, plan: Plan, simulation: Graph, program: Program,
-    comparisons: [String: Comparison], sampleCount: Int
+    comparisons: [String: Comparison], sampleCount: Int,
+    floatReasons: [Graph.ValueID: FloatReason]
   ) {
     self.graph = graph
     self.plan = plan
@@ -67,7 +70,7 @@ public struct Conversion: Sendable {
     self.program = program
     self.comparisons = comparisons
     self.sampleCount = sampleCount
-    kept = Conversion.kept(by: plan, in: graph)
+    self.floatReasons = floatReasons
   }
 }
 

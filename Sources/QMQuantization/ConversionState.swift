@@ -20,7 +20,9 @@ struct ConversionState {
   var plan: Plan
   /// Why the values of a group are not int8 on fixed parameters: they stay float32, or become int16
   /// where every reader takes it.
-  var reasons: [Int: Plan.Kept] = [:]
+  var reasons: [Int: FloatReason] = [:]
+  /// Of each value that integer operations could read and the plan leaves in float32.
+  var floatReasons: [Graph.ValueID: FloatReason] = [:]
   /// Inputs that are quantized in each run whatever the samples show.
   var dynamic: Set<Graph.ValueID> = []
   var statistics = Statistics()
@@ -51,7 +53,7 @@ struct ConversionState {
     let products = groupsOfProducts
     for value in SpectralFrontEnd(graph).values
     where !products.contains(groups.group(of: value)) {
-      reasons[groups.group(of: value)] = .signalFront
+      reasons[groups.group(of: value)] = .spectralFrontEnd
     }
   }
 

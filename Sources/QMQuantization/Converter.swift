@@ -157,11 +157,14 @@ public struct Converter: Sendable {
       guard let comparison = comparisons[output.name] else { continue }
       program.metadata.measurements += comparison.measurements(output: index)
     }
-    let kept = Conversion.kept(by: state.plan, in: state.graph)
-    program.metadata.entries += kept.map { .init("float32 \($0.value)", $0.reason) }
-    return Conversion(
+    var conversion = Conversion(
       graph: state.graph, plan: state.plan, simulation: simulation, program: program,
-      comparisons: comparisons, sampleCount: state.reference?.sampleCount ?? 0)
+      comparisons: comparisons, sampleCount: state.reference?.sampleCount ?? 0,
+      floatReasons: state.floatReasons)
+    conversion.program.metadata.entries += conversion.floatValues.map {
+      .init("float32 \($0.value)", $0.reason)
+    }
+    return conversion
   }
 }
 

@@ -62,11 +62,11 @@ package final class ReferenceRuns {
 
   /// Means of values over the kept samples, as they are and as their codes stand for them.
   package func means(
-    of values: [Graph.ValueID: Plan.Grid]
+    of values: [Graph.ValueID: QuantizationParameters]
   ) throws(QMError) -> [Graph.ValueID: (exact: ChannelMeans, rounded: ChannelMeans)] {
-    var wanted: [Int: (value: Graph.ValueID, grid: Plan.Grid)] = [:]
-    for (value, grid) in values {
-      if let number = flattened.numbers[value] { wanted[number] = (value, grid) }
+    var wanted: [Int: (value: Graph.ValueID, rounding: FakeQuantize)] = [:]
+    for (value, parameters) in values {
+      if let number = flattened.numbers[value] { wanted[number] = (value, .init(parameters)) }
     }
     /// What one thread sees.
     final class Part {
@@ -80,11 +80,14 @@ package final class ReferenceRuns {
           try session.run(
             kept.inputs(of: index),
             observing: { (number, view) throws(QMError) in
-              guard let (value, grid) = wanted[number], view.elementType == .float32 else { return }
+              guard let (value, rounding) = wanted[number], view.elementType == .float32 else {
+                return
+              }
               let none = ChannelMeans(channelCount: view.shape.last ?? 1)
               let elements = view.elements(as: Float.self)
               parts[worker].means[value, default: (none, none)].exact.add(elements)
-              parts[worker].means[value, default: (none, none)].rounded.add(elements, on: grid)
+              parts[worker].means[value, default: (none, none)].rounded
+                .add(elements, rounding: rounding)
             })
         }
       }, take: { (index, outputs) in self.outputs.keep(outputs, ofKept: index) })

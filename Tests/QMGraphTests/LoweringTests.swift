@@ -15,7 +15,7 @@ import Testing
     }
     var graph = Graph()
     var weightCodes: [Graph.ValueID: QuantizedTensor] = [:]
-    let grid = Plan.Grid(covering: -2, 2)
+    let grid = QuantizationParameters(covering: -2, 2)
     func weights(_ name: String, _ shape: [Int]) throws -> Graph.ValueID {
       let tensor = try random(shape)
       let id = graph.addConstant(name: name, tensor)
@@ -136,7 +136,7 @@ import Testing
     try graph.addOutput(name: "y", y)
     if isOutput { try graph.addOutput(name: "moved", moved) }
     var plan = Plan(for: graph)
-    for value in [x, moved] { plan.activations[value] = .fixed(Plan.Grid(covering: -2, 1)) }
+    for value in [x, moved] { plan.activations[value] = .fixed(QuantizationParameters(covering: -2, 1)) }
     return try graph.inserting(plan)
   }
 

@@ -28,23 +28,28 @@ import Testing
       name: "rows", operation: .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)),
       input: [2, 3, 5, 7], weights: [4, 7]),
     Case(
-      name: "3×3, channels last", operation: convolution(
+      name: "3×3, channels last",
+      operation: convolution(
         .channelsLast, strides: [1, 1], before: [1, 1], after: [1, 1]),
       input: [2, 5, 6, 3], weights: [4, 3, 3, 3]),
     Case(
-      name: "3×2, channels first, strides and dilations", operation: convolution(
+      name: "3×2, channels first, strides and dilations",
+      operation: convolution(
         .channelsFirst, strides: [2, 1], dilations: [1, 2], before: [0, 2], after: [1, 0]),
       input: [2, 4, 7, 6], weights: [6, 4, 3, 2]),
     Case(
-      name: "two groups", operation: convolution(
+      name: "two groups",
+      operation: convolution(
         .channelsLast, strides: [1], groups: 2, before: [2], after: [0]),
       input: [1, 9, 6], weights: [4, 3, 3]),
     Case(
-      name: "depthwise, channels first", operation: convolution(
+      name: "depthwise, channels first",
+      operation: convolution(
         .channelsFirst, strides: [1, 1], groups: 5, before: [1, 1], after: [1, 1]),
       input: [1, 5, 4, 4], weights: [5, 1, 3, 3]),
     Case(
-      name: "transposed", operation: convolution(
+      name: "transposed",
+      operation: convolution(
         .channelsLast, strides: [1, 1], before: [2, 1], after: [2, 1], spacing: [2, 3]),
       input: [1, 3, 4, 3], weights: [2, 3, 3, 3]),
   ]

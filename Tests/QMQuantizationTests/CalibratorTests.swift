@@ -40,10 +40,12 @@ import Testing
   }
 
   @Test(arguments: [
-    Plan.Grid(scale: 0.0131, zeroPoint: 3), Plan.Grid(scale: 0.25, zeroPoint: -128),
-    Plan.Grid(scale: 1e-30, zeroPoint: 127), Plan.Grid(.int16, scale: 2e-5, zeroPoint: 0),
-    Plan.Grid(.int16, scale: 1e-9, zeroPoint: -32768),
-  ]) func meansOnAGridAreThoseOfTheNearestCodes(grid: Plan.Grid) throws {
+    QuantizationParameters(scale: 0.0131, zeroPoint: 3),
+    QuantizationParameters(scale: 0.25, zeroPoint: -128),
+    QuantizationParameters(scale: 1e-30, zeroPoint: 127),
+    QuantizationParameters(.int16, scale: 2e-5, zeroPoint: 0),
+    QuantizationParameters(.int16, scale: 1e-9, zeroPoint: -32768),
+  ]) func meansOnAGridAreThoseOfTheNearestCodes(grid: QuantizationParameters) throws {
     var graph = Graph()
     let x = try graph.addInput(name: "x", ValueType(.float32, Shape([.free("rows"), .fixed(7)])))
     let y = try graph.append(.unary(Unary(.relu)), name: "y", [x], outputNames: ["y"])[0]

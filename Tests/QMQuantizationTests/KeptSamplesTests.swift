@@ -39,7 +39,9 @@ import Testing
     let order = [0, 1, 2].shuffled(using: &generator)
     let keptParts = try parts.filter { !$0.isEmpty }.map { try kept($0) }
     var merged = keptParts[0]
-    for index in order where (1..<keptParts.count).contains(index) { merged.merge(keptParts[index]) }
+    for index in order where (1..<keptParts.count).contains(index) {
+      merged.merge(keptParts[index])
+    }
     let whole = try kept(tensors)
     #expect(whole.count < tensors.count)
     #expect(same(merged, whole))

@@ -46,8 +46,10 @@ import Testing
   private func samples(_ count: Int) throws -> [[String: Tensor]] {
     var generator = SeededGenerator(seed: 5)
     return try (0..<count).map { _ in
-      ["x": try Tensor(
-        [1, 3, 8, 8], (0..<192).map { _ in Float.random(in: -1...1, using: &generator) })]
+      [
+        "x": try Tensor(
+          [1, 3, 8, 8], (0..<192).map { _ in Float.random(in: -1...1, using: &generator) })
+      ]
     }
   }
 
@@ -168,14 +170,16 @@ import Testing
       try expectRefused("header", header { $0["cut"] = "12" }, .malformed)
       try expectRefused("header", header { $0["kept"] = [Any]() }, .malformed)
       try expectRefused(
-        "header", header { object in
+        "header",
+        header { object in
           var moments = object["moments"] as? [[String: Any]] ?? []
           moments[0]["groups"] = Int.max
           moments[0]["length"] = Int.max
           object["moments"] = moments
         }, .malformed)
       try expectRefused(
-        "header", header { object in
+        "header",
+        header { object in
           var moments = object["moments"] as? [[String: Any]] ?? []
           moments[0]["place"] = ["node": -1, "operand": 0]
           object["moments"] = moments

@@ -46,9 +46,9 @@ import Testing
     }
   }
 
-  private func kept(_ conversion: Conversion) -> [String: Plan.Kept] {
-    var kept: [String: Plan.Kept] = [:]
-    for (value, reason) in conversion.plan.kept { kept[conversion.graph[value].name] = reason }
+  private func kept(_ conversion: Conversion) -> [String: FloatReason] {
+    var kept: [String: FloatReason] = [:]
+    for (value, reason) in conversion.floatReasons { kept[conversion.graph[value].name] = reason }
     return kept
   }
 
@@ -71,7 +71,7 @@ import Testing
     let conversion = try network.converted(
       y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) })
     let kept = kept(conversion)
-    #expect(kept["power"] == .signalFront)
+    #expect(kept["power"] == .spectralFrontEnd)
     for name in ["x", "hidden"] { #expect(kept[name] == nil, "\(name)") }
     for node in conversion.program.nodes where node.operation.name == "MatrixMultiply" {
       #expect(conversion.program.note(of: node).mode == .integer, "\(node.name)")
@@ -86,7 +86,7 @@ import Testing
       .softmax(Softmax(.softmax, axis: 1)), name: "y", [logits])[0]
     let kept = kept(
       try network.converted(y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) }))
-    #expect(kept == ["logits": Plan.Kept.outputTail])
+    #expect(kept == ["logits": FloatReason.outputTail])
   }
 
   /// One input element in sixteen is twenty times as large as the others, and its weight is as much
@@ -123,7 +123,7 @@ import Testing
     let y = try network.product(shares, 4, "y")
     let conversion = try network.converted(
       y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) })
-    #expect(kept(conversion)["masked"] == Plan.Kept.nonFinite)
+    #expect(kept(conversion)["masked"] == FloatReason.nonFinite)
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
   }
 

@@ -1,4 +1,5 @@
 import QMGraph
+import QMOperations
 import QMQuantization
 import QMTestSupport
 import Testing
@@ -17,7 +18,7 @@ import Testing
   }
 
   private func meanSquaredError(_ elements: [Float], _ range: ClosedRange<Float>) -> Double {
-    let grid = Plan.Grid(covering: range.lowerBound, range.upperBound)
+    let grid = QuantizationParameters(covering: range.lowerBound, range.upperBound)
     return elements.reduce(0) { sum, element in
       let code = min(max((element / grid.scale).rounded() + Float(grid.zeroPoint), -128), 127)
       let difference = Double(element - (code - Float(grid.zeroPoint)) * grid.scale)
@@ -50,7 +51,7 @@ import Testing
 
   @Test func zeroIsAlwaysOnTheGrid() {
     for (low, high) in [(Float(2), Float(5)), (-3, -1), (0, 0), (-0.1, 7)] {
-      let grid = Plan.Grid(covering: low, high)
+      let grid = QuantizationParameters(covering: low, high)
       #expect((-128...127).contains(grid.zeroPoint))
       #expect(grid.scale > 0 && grid.scale.isNormal)
     }

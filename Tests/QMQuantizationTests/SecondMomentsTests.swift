@@ -73,7 +73,8 @@ import Testing
       #expect(matrix[j * length + i] == expected, "\(j), \(i)")
     }
     let sums = samples.reduce(0.0) { sum, sample in
-      sum + stride(from: 0, to: sample.elementCount, by: length)
+      sum
+        + stride(from: 0, to: sample.elementCount, by: length)
         .reduce(0.0) { $0 + Double(sample.elements(as: Float.self)[$1]) }
     }
     #expect(abs(moments.means[0] - sums / 2225) < 1e-9)
@@ -138,7 +139,8 @@ import Testing
       let row = change.elements(as: Float.self)[channel * 18..<(channel + 1) * 18].map(Double.init)
       var error = 0.0
       for i in 0..<18 { for j in 0..<18 { error += row[i] * matrix[i * 18 + j] * row[j] } }
-      let measured = outputs[channel * 81..<(channel + 1) * 81]
+      let measured =
+        outputs[channel * 81..<(channel + 1) * 81]
         .reduce(0.0) { $0 + Double($1) * Double($1) } / 81
       #expect(abs(error - measured) < 1e-5 * measured)
     }

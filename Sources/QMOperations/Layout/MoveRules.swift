@@ -73,7 +73,7 @@ extension OperationProtocol {
     switch (type.elementType, type.quantization) {
     case (.float32, .none): break
     case (_, .fixed(let scale, let zeroPoint)):
-      try checkGrid(type.elementType, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(type.elementType, scale: scale, zeroPoint: zeroPoint).check()
     default:
       throw .unsupported(
         "\(Self.name) of \(type); expected float32, or codes with fixed quantization")

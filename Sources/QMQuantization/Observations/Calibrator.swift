@@ -41,7 +41,8 @@ struct Calibrator: StatisticsSource {
   ///     samples are run several times.
   ///   - keep: called with the outputs of each sample, in their order.
   init(
-    _ graph: Graph, numbers: [Graph.ValueID: Int], over samples: any SampleSource, _ runs: SampleRuns,
+    _ graph: Graph, numbers: [Graph.ValueID: Int], over samples: any SampleSource,
+    _ runs: SampleRuns,
     kernels: KernelSet, memoryBudget: Int,
     keep: @escaping (_ index: Int, _ outputs: [String: Tensor]) -> Void = { _, _ in }
   ) {

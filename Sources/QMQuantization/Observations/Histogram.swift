@@ -30,7 +30,9 @@ public struct Histogram: Sendable, Hashable {
   public var totalCount: UInt64 { counts.reduce(zeroCount, +) }
 
   /// Width of a bin; 0 while every element was 0.
-  public var binWidth: Float { exponent.map { Float(sign: .plus, exponent: $0, significand: 1) } ?? 0 }
+  public var binWidth: Float {
+    exponent.map { Float(sign: .plus, exponent: $0, significand: 1) } ?? 0
+  }
 
   /// Middle of bin `index`.
   public func center(of index: Int) -> Float {

@@ -1,4 +1,4 @@
-import QMGraph
+import QMOperations
 
 /// What a run over samples saw of one value. Statistics of parts of the samples merge to those of
 /// the whole, in any order.
@@ -94,12 +94,12 @@ public struct ChannelMeans: Sendable, Hashable {
     addBlocks(of: elements) { (_, block) in block }
   }
 
-  /// Adds rows of elements as a grid rounds them.
-  mutating func add(_ elements: UnsafeBufferPointer<Float>, on grid: Plan.Grid) {
+  /// Adds rows of elements as their codes stand for them.
+  mutating func add(_ elements: UnsafeBufferPointer<Float>, rounding: FakeQuantize) {
     addBlocks(of: elements) { (scratch, block) in
       _ = scratch.update(fromContentsOf: block)
       let rounded = UnsafeMutableBufferPointer(rebasing: scratch[..<block.count])
-      grid.round(rounded)
+      rounding.apply(to: rounded)
       return UnsafeBufferPointer(rounded)
     }
   }

@@ -207,8 +207,10 @@ extension StatisticsFile {
     let counts =
       places.flatMap { [$0.node, $0.operand] } + header.means.map(\.rows)
       + header.moments.flatMap { [$0.windows, $0.clipped] }
-    guard header.samples > 0, (counts + [header.samples]).allSatisfy(
-      StatisticsFile.countRange.contains) else {
+    guard header.samples > 0,
+      (counts + [header.samples]).allSatisfy(
+        StatisticsFile.countRange.contains)
+    else {
       throw .malformed("its header has a count that nothing can have")
     }
     self.path = path
@@ -257,8 +259,10 @@ extension StatisticsFile {
   private static func sums(_ name: String, _ archive: NPZArchive) throws(QMError) -> [Int128] {
     let tensor = try archive.tensor(named: name)
     guard tensor.elementType == .uint64, tensor.shape.count == 2, tensor.shape[1] == 2 else {
-      throw QMError.malformed("found \(tensor.elementType)\(tensor.shape), expected pairs of uint64")
-        .within(.entry(name))
+      throw QMError.malformed(
+        "found \(tensor.elementType)\(tensor.shape), expected pairs of uint64"
+      )
+      .within(.entry(name))
     }
     return tensor.withElements(as: UInt64.self) { words in
       (0..<words.count / 2).map { index in
@@ -313,7 +317,8 @@ extension StatisticsFile {
       samples.append(.init(name: entry.name, digest: digest, inputs: inputs))
     }
     guard !samples.isEmpty else { throw .malformed("holds no sample") }
-    return KeptSamples(samples, cut: try header.cut.map { (text) throws(QMError) in try bytes(text) })
+    return KeptSamples(
+      samples, cut: try header.cut.map { (text) throws(QMError) in try bytes(text) })
   }
 }
 

@@ -1,5 +1,7 @@
+import QMOperations
+
 extension Histogram {
-  /// The range whose affine grid of 256 codes has the least mean squared error over the histogram:
+  /// The range whose 256 codes have the least mean squared error over the histogram:
   /// both ends are shrunk together in 40 steps, then each alone in 20.
   ///
   /// Source: Nagel et al. 2021, "A White Paper on Neural Network Quantization", section 3.1,
@@ -7,16 +9,18 @@ extension Histogram {
   func leastErrorRange(within full: ClosedRange<Float>) -> ClosedRange<Float> {
     guard full.upperBound > full.lowerBound else { return full }
     let occupied = counts.indices.filter { counts[$0] > 0 }
-      .map { (center: Double(center(of: $0)), weight: Double(counts[$0])) }
+    let centers = occupied.map { center(of: $0) }
+    let weights = occupied.map { Double(counts[$0]) }
 
     func error(_ low: Double, _ high: Double) -> Double {
-      let scale = (high - low) / 255
-      guard scale > 0 else { return .infinity }
+      var rounded = centers
+      rounded.withUnsafeMutableBufferPointer {
+        FakeQuantize(QuantizationParameters(covering: Float(low), Float(high))).apply(to: $0)
+      }
       var sum = 0.0
-      for (center, weight) in occupied {
-        let clipped = min(max(center, low), high)
-        let rounded = ((clipped - low) / scale).rounded() * scale + low
-        sum += weight * (center - rounded) * (center - rounded)
+      for (index, weight) in weights.enumerated() {
+        let difference = Double(centers[index]) - Double(rounded[index])
+        sum += weight * difference * difference
       }
       return sum
     }

@@ -33,7 +33,7 @@ struct CorrectBiasesOfActivations: ConversionStep {
     guard let reference = state.reference, state.recipe.activations == .int8,
       !state.hasRecurrentLayers
     else { return }
-    var parameters: [Graph.ValueID: Plan.Grid] = [:]
+    var parameters: [Graph.ValueID: QuantizationParameters] = [:]
     for product in state.products {
       if case .fixed(let fixed) = state.plan.activations[product.input] {
         parameters[product.input] = fixed

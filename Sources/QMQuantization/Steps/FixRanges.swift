@@ -29,15 +29,13 @@ struct FixRanges: ConversionStep {
       let group = state.groups.group(of: value)
       guard let range = ranges[group] else { continue }
       plan.activations[value] = .fixed(
-        wide.contains(group)
-          ? Plan.Grid(wide: max(-range.low, range.high))
-          : Plan.Grid(covering: range.low, range.high))
+        FixRanges.parameters(range, isWide: wide.contains(group)))
     }
-    plan.kept = [:]
+    state.floatReasons = [:]
     for value in state.codedActivations {
-      if let reason = reasons[state.groups.group(of: value)] { plan.kept[value] = reason }
+      if let reason = reasons[state.groups.group(of: value)] { state.floatReasons[value] = reason }
     }
-    for value in unseen { plan.kept[value] = .unseen }
+    for value in unseen { state.floatReasons[value] = .unseen }
     // A product whose input no sample shows finds its range in the run.
     for product in state.products where unseen.contains(product.input) {
       plan.activations[product.input] = .dynamic
@@ -48,13 +46,13 @@ struct FixRanges: ConversionStep {
   /// Which groups become int16, and why others stay float32.
   private func decide(
     _ state: ConversionState
-  ) throws(QMError) -> (wide: Set<Int>, reasons: [Int: Plan.Kept]) {
+  ) throws(QMError) -> (wide: Set<Int>, reasons: [Int: FloatReason]) {
     let wide = wideGroups(state)
     let products = state.groupsOfProducts
     let tolerated = Comparison.ratio(
       ofDecibels: state.recipe.thresholds.toleratedByProductsDecibels)
     var reasons = state.reasons.filter { (group, reason) in
-      if case .damage(let ratio) = reason, ratio >= tolerated, products.contains(group) {
+      if case .sensitive(let ratio) = reason, ratio >= tolerated, products.contains(group) {
         return false
       }
       return !wide.contains(group)
@@ -103,6 +101,21 @@ struct FixRanges: ConversionStep {
     return (ranges, unseen)
   }
 
+  /// int8 codes that cover a range; or int16 codes around 0, with room for four times as much.
+  private static func parameters(
+    _ range: (low: Float, high: Float), isWide: Bool
+  ) -> QuantizationParameters {
+    let magnitude = max(-range.low, range.high)
+    let parameters =
+      isWide
+      ? QuantizationParameters(.int16, scale: magnitude / 32767 * 4, zeroPoint: 0)
+      : QuantizationParameters(covering: range.low, range.high)
+    // The scale of a product's sums, which is that of its input times that of its weights, is a
+    // normal number. So small a range is that of zeros.
+    guard parameters.scale < 0x1p-68 else { return parameters }
+    return QuantizationParameters(parameters.elementType, scale: 1, zeroPoint: 0)
+  }
+
   // MARK: int16
 
   /// The groups that int8 is too coarse for and whose every reader takes int16: products with
@@ -110,7 +123,7 @@ struct FixRanges: ConversionStep {
   private func wideGroups(_ state: ConversionState) -> Set<Int> {
     var wide: Set<Int> = []
     for (group, reason) in state.reasons {
-      if case .damage = reason { wide.insert(group) }
+      if case .sensitive = reason { wide.insert(group) }
     }
     for (_, node) in state.quantizableNodes {
       let operands = state.integerOperands(of: node)

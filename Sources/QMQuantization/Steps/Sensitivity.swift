@@ -16,7 +16,7 @@ struct MeasureSensitivity: ConversionStep {
     progress(.rounding)
     for value in state.quantizableActivations {
       let group = state.groups.group(of: value)
-      if let ratio = sensitive[group] { state.reasons[group] = .damage(ratio) }
+      if let ratio = sensitive[group] { state.reasons[group] = .sensitive(signalToNoise: ratio) }
     }
   }
 }
@@ -36,8 +36,8 @@ struct SensitivityAnalysis {
 
   private let runs: SampleRuns
   private let probabilities: Set<String>
-  /// The grid of each value that has one, by number in the program.
-  private var grids: [Int: (grid: Plan.Grid, group: Int)] = [:]
+  /// How each value with fixed parameters is rounded, by number in the program.
+  private var rounded: [Int: (by: FakeQuantize, group: Int)] = [:]
   /// Groups in the order in which they are computed.
   private(set) var groups: [Int] = []
   private var inputs: [[String: Tensor]] = []
@@ -62,10 +62,10 @@ struct SensitivityAnalysis {
       graph.outputs.filter { state.groups.analyticRange(of: $0.value) == 0...1 }.map(\.name))
     var seen: Set<Int> = []
     for value in plan.activations.keys.sorted() {
-      guard case .fixed(let grid) = plan.activations[value], let number = numbers[value]
+      guard case .fixed(let parameters) = plan.activations[value], let number = numbers[value]
       else { continue }
       let group = state.groups.group(of: value)
-      grids[number] = (grid, group)
+      rounded[number] = (FakeQuantize(parameters), group)
       if seen.insert(group).inserted { groups.append(group) }
     }
     let count = min(samples.count, state.recipe.thresholds.sensitivitySamples)
@@ -170,10 +170,10 @@ struct SensitivityAnalysis {
     rounding groups: Set<Int>, ofSample index: Int, _ session: Session
   ) throws(QMError) -> [String: Double] {
     let rounding = Intercept(
-      of: Set(grids.filter { groups.contains($0.value.group) }.keys)
-    ) { [grids] (number, view) throws(QMError) in
+      of: Set(rounded.filter { groups.contains($0.value.group) }.keys)
+    ) { [rounded] (number, view) throws(QMError) in
       guard view.elementType == .float32 else { return }
-      grids[number]?.grid.round(view.elements(as: Float.self))
+      rounded[number]?.by.apply(to: view.elements(as: Float.self))
     }
     let outputs = try numbersToCompare(
       try session.run(inputs[index], intercepting: rounding))
@@ -216,26 +216,4 @@ struct SensitivityAnalysis {
     }
     return try Operation.unary(Unary(.logarithm)).evaluate([odds])[0].elements()
   }
-}
-
-extension Plan.Grid {
-  /// Each number becomes the nearest one on the grid.
-  func round(_ numbers: UnsafeMutableBufferPointer<Float>) {
-    let (lowest, highest): (Float, Float) =
-      elementType == .int16 ? (-32768, 32767) : (-128, 127)
-    let zero = Float(zeroPoint)
-    let inverse = 1 / scale
-    for index in numbers.indices {
-      // Beyond every code from any zero point, and rounded right by `roundedWithin22Bits`.
-      let near = min(max(numbers[index] * inverse, -0x1p17), 0x1p17)
-      let code = near.roundedWithin22Bits + zero
-      numbers[index] = (min(max(code, lowest), highest) - zero) * scale
-    }
-  }
-}
-
-extension Float {
-  /// The nearest integer, even between two, of a magnitude under 2²². The sum has no bits left for
-  /// fractions, and unlike `rounded` it is an instruction everywhere.
-  @inline(__always) var roundedWithin22Bits: Float { (self + 0x1.8p23) - 0x1.8p23 }
 }

@@ -2,7 +2,7 @@ import QMTensor
 
 // The one rounding from real numbers to codes. Every operation that stores codes ends here.
 
-/// The code of `real` on a grid with step `1 / inverseScale`:
+/// The code of `real` at the scale `1 / inverseScale`:
 ///
 ///     encode(real) = Int32(clamp(roundToNearestEven(real · inverseScale) + Float(zeroPoint)))
 ///
@@ -42,29 +42,11 @@ extension ElementType {
   }
 }
 
-/// What has to hold of a grid wherever it comes from: the element type holds codes, the scale and
-/// its inverse are positive normal numbers, the zero point is a code.
-/// - Throws: `malformed`, with what was found.
-public func checkGrid(_ elementType: ElementType, scale: Float, zeroPoint: Int32)
-  throws(QMError)
-{
-  guard let codes = elementType.codes else {
-    throw .malformed("codes are stored as int8, uint8 or int16, found \(elementType)")
-  }
-  guard scale > 0, scale.isNormal, (1 / scale).isNormal else {
-    throw .malformed("a scale and its inverse are positive normal numbers, found scale \(scale)")
-  }
-  guard codes.contains(zeroPoint) else {
-    throw .malformed(
-      "the zero point of \(elementType) codes is within \(codes), found \(zeroPoint)")
-  }
-}
-
 extension OutputEncoding {
-  /// - Throws: `malformed` if the grid breaks the rules of ``checkGrid(_:scale:zeroPoint:)``.
+  /// - Throws: `malformed` if the parameters break the rules of ``QuantizationParameters/check()``.
   public func check() throws(QMError) {
     if case .quantized(let elementType, let scale, let zeroPoint) = self {
-      try checkGrid(elementType, scale: scale, zeroPoint: zeroPoint)
+      try QuantizationParameters(elementType, scale: scale, zeroPoint: zeroPoint).check()
     }
   }
 }
