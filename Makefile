@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-arm build test docs bench demo fixtures format operators onnx-cases digests fuzz sanitize
+.PHONY: setup setup-check build test test-debug check docs bench demo fixtures format format-check operators onnx-cases digests fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries where pkg-config does not find them.
 setup:
@@ -20,18 +20,27 @@ setup:
 	  echo "install the development files of protobuf-c and zlib, and pkg-config" >&2; exit 1; \
 	fi
 
-# Installs what the test of the kernels for 64-bit ARM needs on another processor: an emulator and a
-# C library.
-setup-arm:
-	@command -v qemu-aarch64 >/dev/null && test -e /usr/aarch64-linux-gnu/lib/crt1.o || \
-	  { $(apt_install) qemu-user libc6-dev-arm64-cross; }
+# Installs what some tests need and are left out without: an emulator and a C library for the kernels
+# for 64-bit ARM, and the generator of the protobuf code.
+setup-check:
+	@command -v qemu-aarch64 >/dev/null && test -e /usr/aarch64-linux-gnu/lib/crt1.o \
+	  && command -v protoc-c >/dev/null || \
+	  { $(apt_install) qemu-user libc6-dev-arm64-cross protobuf-c-compiler; }
 
 build: setup
 	swift build -c release
 
 test: setup
 	swift test -c release
-	bash Tests/Embedding/check.sh
+	bash Tests/Packages/Embedding/check.sh
+
+# What every change must pass: the format of the sources, the tests (whether the generated code is
+# current is one of them), those that are quick without optimization, and a minute of fuzzing.
+check: setup-check format-check test test-debug fuzz-briefly
+
+test-debug: setup
+	swift test --filter '$(quick_tests)'
+quick_tests = QMTensorTests|QMNumPyTests|QMFormatTests|QMGraphTests|QMReportTests
 
 # The documentation of what an app runs and of converting from code, into .build/documentation.
 # A public declaration without a comment, and a link that leads nowhere, end it.
@@ -50,7 +59,7 @@ docs: setup
 
 # Converts real networks at 8 and 4 bits, verifies them, prints sizes and accuracy.
 demo: build
-	bash Tests/Demo/demo.sh
+	bash Tests/Tools/Demo/demo.sh
 
 # Speed beside ONNX Runtime and OpenVINO, as ratios: make bench [QM_BENCH_MODELS=folder] [OPTIONS=…]
 bench: build
@@ -68,6 +77,15 @@ operators: setup
 	@awk '/^\| operator /{while ((getline line < ".build/operators-table.md") > 0) print line; skip = 1} \
 	  skip && !/^\|/{skip = 0} !skip' schema/operators.md > .build/operators.md
 	@cp .build/operators.md schema/operators.md
+
+# Whether `make format` would change nothing.
+format-check:
+	@rm -rf .build/format && mkdir -p .build/format
+	@git ls-files '*.swift' .swift-format | tar cf - -T - | tar xf - -C .build/format
+	@cd .build/format && swift format format --in-place --recursive --parallel .
+	@git ls-files '*.swift' | { status=0; while read -r file; do \
+	  cmp -s "$$file" ".build/format/$$file" || { echo "$$file: make format" >&2; status=1; }; \
+	  done; exit $$status; }
 
 format:
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
@@ -88,7 +106,10 @@ digests: setup
 # Fuzzes every reader of foreign bytes: make fuzz [MINUTES=5] [TARGETS="onnx npz"]
 MINUTES ?= 5
 fuzz: build
-	bash Tests/Fuzzing/fuzz.sh $(MINUTES) $(TARGETS)
+	bash Tests/Packages/Fuzzing/fuzz.sh $$(($(MINUTES) * 60)) $(TARGETS)
+
+fuzz-briefly: build
+	bash Tests/Packages/Fuzzing/fuzz.sh 12
 
 # The test suite under the address sanitizer, then under the thread sanitizer.
 sanitize: setup

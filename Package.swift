@@ -65,20 +65,21 @@ let package = Package(
 
     // ONNX's operator cases: `make onnx-cases`. No product: it tests the reader and the operations.
     .executableTarget(
-      name: "onnx-cases", dependencies: ["QMONNX", "QMRuntime"], path: "Tests/ONNXCases"),
+      name: "onnx-cases", dependencies: ["QMONNX", "QMRuntime"], path: "Tests/Tools/ONNXCases"),
 
     // What conversion makes of every network, as digests: `make digests`. No product.
     .executableTarget(
       name: "digests", dependencies: ["QMQuantization", "QMONNX", "QMNumPy"],
-      path: "Tests/Digests"),
+      path: "Tests/Tools/Digests"),
 
     // Repairs checksums of damaged files, and takes files apart for the fuzz targets. No product.
-    .executableTarget(name: "reseal", dependencies: ["QMFormat"], path: "Tests/Reseal"),
+    .executableTarget(name: "reseal", dependencies: ["QMFormat"], path: "Tests/Tools/Reseal"),
 
     // Tests.
-    .target(name: "CAllocationCount", path: "Tests/AllocationCount"),
-    .target(name: "CKernelDigests", dependencies: ["CQMKernels"], path: "Tests/KernelDigests"),
-    .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support"),
+    .target(name: "CAllocationCount", path: "Tests/Support/CAllocationCount"),
+    .target(
+      name: "CKernelDigests", dependencies: ["CQMKernels"], path: "Tests/Support/CKernelDigests"),
+    .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support/QMTestSupport"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
     .testTarget(name: "QMNumPyTests", dependencies: ["QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMFormatTests", dependencies: ["QMFormat", "QMTestSupport"]),

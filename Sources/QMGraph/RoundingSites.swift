@@ -90,7 +90,8 @@ extension Plan {
       numbers.elementType == .float32
     else { return nil }
     guard case .fixed(let parameters) = activations[input],
-      let integers = IntegerBias(numbers, inputScale: parameters.scale, weightScales: weights.scales)
+      let integers = IntegerBias(
+        numbers, inputScale: parameters.scale, weightScales: weights.scales)
     else { return biases[index] }
     return try Tensor(numbers.shape, integers.rounded)
   }

@@ -13,7 +13,8 @@ struct FailureTests {
   ) {
     #expect(result.status == status, "\(result.errors)", sourceLocation: sourceLocation)
     let lines = result.errors.split(separator: "\n", omittingEmptySubsequences: false)
-    #expect(lines.count == 2 && lines.last == "", "\(result.errors)", sourceLocation: sourceLocation)
+    #expect(
+      lines.count == 2 && lines.last == "", "\(result.errors)", sourceLocation: sourceLocation)
     #expect(result.errors.hasPrefix("\(tool.rawValue): "), sourceLocation: sourceLocation)
     #expect(result.errors.contains(text), "\(result.errors)", sourceLocation: sourceLocation)
   }
@@ -29,7 +30,8 @@ struct FailureTests {
   @Test func missingFilesAreNamed() throws {
     let (missing, file) = (folder.path("nope.onnx"), try converted())
     expectRefusal(
-      try Tool.qconvert(missing, folder.path("o.qm")), by: .qconvert, status: 66, naming: "nope.onnx")
+      try Tool.qconvert(missing, folder.path("o.qm")), by: .qconvert, status: 66,
+      naming: "nope.onnx")
     expectRefusal(try Tool.qverify(missing), by: .qverify, status: 66, naming: "nope.onnx")
     expectRefusal(try Tool.qinspect(missing), by: .qinspect, status: 66, naming: "nope.onnx")
     expectRefusal(
@@ -48,7 +50,8 @@ struct FailureTests {
     try Data((0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 37 &+ 11) })
       .write(to: URL(fileURLWithPath: garbage))
     for (tool, arguments) in [
-      (Tool.qconvert, [garbage, folder.path("o.qm")]), (.qverify, [garbage]), (.qinspect, [garbage]),
+      (Tool.qconvert, [garbage, folder.path("o.qm")]), (.qverify, [garbage]),
+      (.qinspect, [garbage]),
       (.qrun, [garbage, Fixture.evaluation, "--digest"]),
     ] {
       let result = try tool.run(arguments)
@@ -75,7 +78,8 @@ struct FailureTests {
 
   @Test(arguments: [
     ["in.onnx"], ["in.onnx", "o.qm", "--bits", "9"], ["in.onnx", "o.qm", "--bits", "1"],
-    ["in.onnx", "o.qm", "--bits", "4x"], ["in.onnx", "o.qm", "--bits"], ["in.onnx", "o.qm", "--nope"],
+    ["in.onnx", "o.qm", "--bits", "4x"], ["in.onnx", "o.qm", "--bits"],
+    ["in.onnx", "o.qm", "--nope"],
     ["in.onnx", "o.qm", "--ranges", "percentile:101"], ["in.onnx", "o.qm", "--threads", "0"],
     ["in.onnx", "o.qm", "--activations", "int8"],
     ["in.onnx", "o.qm", "--limit-samples", "4"],

@@ -27,13 +27,13 @@ final class DigestProgram {
       .appendingPathComponent("qm-digests-\(UUID().uuidString)")
     self.folder = folder
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-    let include = ["Sources/CQMKernels", "Sources/CQMThreads", "Tests/KernelDigests"]
+    let include = ["Sources/CQMKernels", "Sources/CQMThreads", "Tests/Support/CKernelDigests"]
       .flatMap { ["-I", root.appendingPathComponent("\($0)/include").path] }
     var sources = [
       root.appendingPathComponent("Sources/CQMThreads/float_environment.c"),
       Self.tests.appendingPathComponent("main.c"),
     ]
-    for name in ["Sources/CQMKernels", "Tests/KernelDigests"] {
+    for name in ["Sources/CQMKernels", "Tests/Support/CKernelDigests"] {
       let folder = root.appendingPathComponent(name)
       sources += try FileManager.default.subpathsOfDirectory(atPath: folder.path)
         .map { folder.appendingPathComponent($0) }

@@ -136,7 +136,9 @@ import Testing
     try graph.addOutput(name: "y", y)
     if isOutput { try graph.addOutput(name: "moved", moved) }
     var plan = Plan(for: graph)
-    for value in [x, moved] { plan.activations[value] = .fixed(QuantizationParameters(covering: -2, 1)) }
+    for value in [x, moved] {
+      plan.activations[value] = .fixed(QuantizationParameters(covering: -2, 1))
+    }
     return try graph.inserting(plan)
   }
 

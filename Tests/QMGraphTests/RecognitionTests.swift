@@ -355,7 +355,6 @@ import Testing
     #expect(one.isIdentical(to: other))
   }
 
-
   /// As deep as a file may make it: what looks for a bias may not follow the whole chain.
   @Test func longChainsOfSumsAreRead() throws {
     var graph = Graph()

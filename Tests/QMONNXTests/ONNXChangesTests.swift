@@ -110,6 +110,7 @@ import Testing
     let weights = try #require(graph.nodes[0].input(ProductOperand.weights))
     let width = try #require(BitWidth(4))
     #expect(
-      graph[weights].codes?.quantization == .weights(bits: width, granularity: .perChannel(axis: 0)))
+      graph[weights].codes?.quantization == .weights(bits: width, granularity: .perChannel(axis: 0))
+    )
   }
 }

@@ -49,7 +49,8 @@ import Testing
     for _ in 0..<2 {
       session.withInput(0) { $0.copyBytes(from: numbers.withUnsafeBytes { Array($0) }) }
       try session.runInPlace()
-      check(try session.run(["x": Tensor([2, 4], [Float](repeating: 4, count: 8))]),
+      check(
+        try session.run(["x": Tensor([2, 4], [Float](repeating: 4, count: 8))]),
         [Float](repeating: 4, count: 8))
       try session.runInPlace()
       for (index, name) in names.enumerated() {

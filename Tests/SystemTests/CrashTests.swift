@@ -9,7 +9,7 @@ import QMTestSupport
 import Testing
 
 /// Files in `fixtures/crashes`, which `make fuzz` found: each once ended the process, and now it
-/// returns or throws. A folder per fuzz target; see `Tests/Fuzzing/Sources/fuzz/Target.swift`.
+/// returns or throws. A folder per fuzz target; see `Tests/Packages/Fuzzing/Sources/fuzz/Target.swift`.
 @Suite struct CrashTests {
   private static func files(_ target: String) -> [String] {
     let names = try? Fixtures.names(in: "crashes/\(target)", ending: "")

@@ -3,7 +3,7 @@
 # conversion has not seen, and prints what was lost and what was won.
 #   demo.sh [FOLDER OF TOOLS [FOLDER OF MODELS]]
 set -euo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(cd "$(dirname "$0")/../../.." && pwd)
 tools=${1:-$(cd "$root" && swift build -c release --show-bin-path)}
 models=${2:-$root/fixtures/models}
 work=$(mktemp -d)

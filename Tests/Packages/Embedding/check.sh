@@ -5,13 +5,13 @@
 # Fails if it is not the README's, links anything but the Swift standard library, the C and C++
 # runtime and zlib, or if the dependencies of the tools are fetched for it.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/../.." && pwd)
+root=$(cd "$(dirname "$0")/../../.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "check.sh: $1" >&2; exit 1; }
 
 if ! awk '/^```swift/ { inside = 1; next } /^```/ { if (inside) exit } inside' "$root/README.md" \
-  | diff - "$root/Tests/Embedding/Sources/EmbeddingExample/main.swift"; then
+  | diff - "$root/Tests/Packages/Embedding/Sources/EmbeddingExample/main.swift"; then
   fail "the README and Sources/EmbeddingExample/main.swift differ"
 fi
 
@@ -19,7 +19,7 @@ fi
   "$root/fixtures/models/digits_mlp/model.onnx" "$work/out.qm" --bits 8 \
   --samples "$root/fixtures/models/digits_mlp/calib" --quiet > /dev/null
 
-cd "$root/Tests/Embedding"
+cd "$root/Tests/Packages/Embedding"
 swift build -c release --quiet
 app=$(swift build -c release --show-bin-path)/EmbeddingExample
 if [ -e .build/checkouts/swift-argument-parser ]; then

@@ -116,7 +116,9 @@ struct Worker {
     _ model: String, _ names: [String], _ inputs: [Int: Tensor?], _ settings: [String: Tensor],
     _ data: String, _ tolerance: Tolerance
   ) throws -> String? {
-    let graph = try DefaultPasses.run(on: ONNXReader.read(path: model, changes: ONNXChanges(settings: settings.mapValues { .tensor($0) })))
+    let graph = try DefaultPasses.run(
+      on: ONNXReader.read(
+        path: model, changes: ONNXChanges(settings: settings.mapValues { .tensor($0) })))
     let loaded = try Model(graph.flattened().program)
     var given: [String: Tensor] = [:]
     for (index, name) in names.enumerated() where settings[name] == nil {

@@ -1,14 +1,14 @@
 #!/bin/bash
-# Fuzzes every reader of foreign bytes under the address sanitizer: fuzz.sh MINUTES [TARGET…]
+# Fuzzes every reader of foreign bytes under the address sanitizer: fuzz.sh SECONDS [TARGET…], so many for each target
 # Seeds are the fixtures; what was found worth keeping stays in .build/corpus for the next time.
 # A crash is kept in fixtures/crashes/TARGET, which the test suite reads. Exit status 1 if there is one.
 set -u
-cd "$(dirname "$0")/../.." || exit 1
-minutes=${1:-5}
+cd "$(dirname "$0")/../../.." || exit 1
+seconds=${1:-300}
 shift
 targets=${*:-onnx npy npz container payload}
-build=${FUZZ_BUILD:-Tests/Fuzzing/.build}
-swift build --package-path Tests/Fuzzing --scratch-path "$build" -c release --sanitize address \
+build=${FUZZ_BUILD:-Tests/Packages/Fuzzing/.build}
+swift build --package-path Tests/Packages/Fuzzing --scratch-path "$build" -c release --sanitize address \
   -Xswiftc -sanitize=fuzzer -Xcc -fsanitize=fuzzer-no-link >&2 || exit 1
 swift build -c release --product reseal >&2 || exit 1
 fuzz=$build/release/fuzz
@@ -45,9 +45,9 @@ for target in $targets; do
   corpus=$build/corpus/$target
   mkdir -p "$corpus" "$work/$target" "fixtures/crashes/$target"
   seeds "$target" "$work/$target"
-  echo "$target: $(ls "$work/$target" | wc -l) seeds, $minutes minutes" >&2
+  echo "$target: $(ls "$work/$target" | wc -l) seeds, $seconds seconds" >&2
   ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
-    "$fuzz" "$target" -max_total_time=$((minutes * 60)) -timeout=10 -rss_limit_mb=2048 \
+    "$fuzz" "$target" -max_total_time=$seconds -timeout=10 -rss_limit_mb=2048 \
     -malloc_limit_mb=4096 -max_len=65536 -print_final_stats=1 -verbosity=1 \
     -artifact_prefix="fixtures/crashes/$target/" "$corpus" "$work/$target" \
     >"$build/$target.log" 2>&1

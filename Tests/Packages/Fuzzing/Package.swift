@@ -6,7 +6,7 @@ import PackageDescription
 let package = Package(
   name: "Fuzzing",
   platforms: [.macOS(.v15)],
-  dependencies: [.package(name: "swift-qm", path: "../..", traits: [])],
+  dependencies: [.package(name: "swift-qm", path: "../../..", traits: [])],
   targets: [
     .executableTarget(
       name: "fuzz",

@@ -5,7 +5,7 @@ import PackageDescription
 let package = Package(
   name: "EmbeddingExample",
   platforms: [.macOS(.v15)],
-  dependencies: [.package(name: "swift-qm", path: "../..", traits: [])],
+  dependencies: [.package(name: "swift-qm", path: "../../..", traits: [])],
   targets: [
     .executableTarget(
       name: "EmbeddingExample",

@@ -19,7 +19,8 @@ guard let target = Target(rawValue: name) else {
 }
 Target.chosen = target
 
-var arguments: [UnsafeMutablePointer<CChar>?] = CommandLine.arguments.enumerated()
+var arguments: [UnsafeMutablePointer<CChar>?] =
+  CommandLine.arguments.enumerated()
   .filter { $0.offset != 1 }.map { strdup($0.element) } + [nil]
 var count = Int32(arguments.count - 1)
 let status = arguments.withUnsafeMutableBufferPointer { buffer in

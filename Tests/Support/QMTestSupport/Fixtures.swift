@@ -5,6 +5,7 @@ public enum Fixtures {
   /// The path of the folder.
   public static let path = URL(filePath: #filePath)
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+    .deletingLastPathComponent()
     .appending(path: "fixtures").path(percentEncoded: false)
 
   /// The path of a file or folder in it.
