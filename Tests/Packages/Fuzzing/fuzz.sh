@@ -18,9 +18,9 @@ seeds() { # TARGET FOLDER
     onnx) find fixtures -name '*.onnx' -size -64k -exec cp --backup=numbered {} "$2" \; ;;
     npy) find fixtures/npy -name '*.npy' -size -16k -exec cp {} "$2" \; ;;
     npz) find fixtures/npz -name '*.npz' -size -64k -exec cp {} "$2" \; ;;
-    container) find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -size -64k -exec cp {} "$2" \; ;;
+    container) find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -not -path "$2/*" -size -64k -exec cp {} "$2" \; ;;
     payload)
-      find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -size -64k | while read -r file; do
+      find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -not -path "$2/*" -size -64k | while read -r file; do
         .build/release/reseal --split "$file" "$2/$(basename "$file" .qm)" >/dev/null
       done ;;
   esac
