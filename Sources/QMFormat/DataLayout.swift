@@ -119,9 +119,8 @@ public enum DataLayout: Hashable, Sendable {
   {
     var candidates: [DataLayout] = []
     if let width, width < .eight { candidates.append(.bits(width)) }
-    if elementType == .int8, !elements.isEmpty {
-      let codes = elements.lazy.map { Int(Int8(bitPattern: $0)) }
-      let (minimum, maximum) = (codes.min()!, codes.max()!)
+    let codes = elements.lazy.map { Int(Int8(bitPattern: $0)) }
+    if elementType == .int8, let minimum = codes.min(), let maximum = codes.max() {
       // A digit beyond the maximum must still be a code: a reader need not look at each.
       let radix = max(2, maximum - minimum + 1)
       if radixes.contains(radix) {
@@ -199,20 +198,22 @@ package struct DataDecoder {
   /// - Throws: `malformed` if a byte stands for no codes.
   package mutating func append(_ bytes: UnsafeRawBufferPointer) throws(QMError) {
     guard !bytes.isEmpty else { return }
+    guard let target = elements.baseAddress else { throw .malformed("data of no elements") }
     switch layout {
     case .plain:
       UnsafeMutableRawBufferPointer(rebasing: elements[position...]).copyMemory(from: bytes)
-    case .bits(let width): try appendBits(bytes, width: width.bits)
-    case .digits(let radix, _): try appendDigits(bytes, radix: radix)
+    case .bits(let width): try appendBits(bytes, width: width.bits, to: target)
+    case .digits(let radix, _): try appendDigits(bytes, radix: radix, to: target)
     case .planes: appendPlanes(bytes, differences: false)
     case .planeDifferences: appendPlanes(bytes, differences: true)
     }
     position += bytes.count
   }
 
-  private func appendBits(_ bytes: UnsafeRawBufferPointer, width: Int) throws(QMError) {
+  private func appendBits(
+    _ bytes: UnsafeRawBufferPointer, width: Int, to target: UnsafeMutableRawPointer
+  ) throws(QMError) {
     let first = position / width * 8
-    let target = elements.baseAddress!
     let groups = min(bytes.count / width, (elements.count - first) / 8)
     var wide = groups
     if width == 4, Int(bitPattern: target) % 2 == 0, let source = bytes.baseAddress {
@@ -253,11 +254,12 @@ package struct DataDecoder {
     }
   }
 
-  private func appendDigits(_ bytes: UnsafeRawBufferPointer, radix: Int) throws(QMError) {
+  private func appendDigits(
+    _ bytes: UnsafeRawBufferPointer, radix: Int, to target: UnsafeMutableRawPointer
+  ) throws(QMError) {
     let count = DataLayout.digitsPerByte(radix: radix)
     let combinations = DataLayout.combinations(radix: radix, digits: count)
     var index = position * count
-    let target = elements.baseAddress!
     try digits.withUnsafeBufferPointer { (digits) throws(QMError) in
       for byte in bytes {
         let own = min(count, elements.count - index)

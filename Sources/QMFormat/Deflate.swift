@@ -12,12 +12,12 @@ package enum Deflate {
 
   /// The shortest stream that any of ``strategies`` gives; the first of equals.
   package static func smallest(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> [UInt8] {
-    var smallest: [UInt8]?
-    for strategy in strategies {
+    var smallest = try compress(bytes, strategy: strategies[0])
+    for strategy in strategies.dropFirst() {
       let stream = try compress(bytes, strategy: strategy)
-      if smallest.map({ stream.count < $0.count }) ?? true { smallest = stream }
+      if stream.count < smallest.count { smallest = stream }
     }
-    return smallest!
+    return smallest
   }
 
   private static func compress(_ bytes: UnsafeRawBufferPointer, strategy: Int32) throws(QMError)

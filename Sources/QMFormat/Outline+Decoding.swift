@@ -53,8 +53,9 @@ extension Outline {
         "\(sections.count) sections of data, the structure says \(dataSections.count)")
     }
     var byteCounts: [Int] = []
-    for type in constants {
-      byteCounts.append(try Tensor.byteCount(of: type.elementType, type.shape.extents!))
+    for (index, type) in constants.enumerated() {
+      byteCounts.append(
+        try Tensor.byteCount(of: type.elementType, shape(ofConstant: index)))
     }
     try limits.check(tensorByteCount: byteCounts, fileByteCount: container.byteCount)
     for (section, data) in zip(sections, dataSections) {
@@ -92,9 +93,9 @@ extension Outline {
     var result: [(Int, Tensor)] = []
     var offset = 0
     for constant in data.constants {
-      let extents = constants[constant].shape.extents!
-      result.append(
-        (constant, try Tensor(elementType, extents, buffer: buffer, byteOffset: offset)))
+      let tensor = try Tensor(
+        elementType, shape(ofConstant: constant), buffer: buffer, byteOffset: offset)
+      result.append((constant, tensor))
       offset += byteCount(ofConstant: constant)
     }
     return result
@@ -102,7 +103,7 @@ extension Outline {
 
   /// Does not overflow once ``checkData(_:_:)`` has passed.
   private func byteCount(ofConstant constant: Int) -> Int {
-    constants[constant].shape.extents!.reduce(constants[constant].elementType.byteCount, *)
+    shape(ofConstant: constant).reduce(constants[constant].elementType.byteCount, *)
   }
 
   // MARK: Structure

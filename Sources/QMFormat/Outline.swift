@@ -19,6 +19,9 @@ public struct Outline: Sendable {
   public internal(set) var metadata = Program.Metadata()
   /// In the order of the file's sections of kind ``Container/Kind/data``.
   public internal(set) var dataSections: [DataSection] = []
+
+  /// Shape of a constant; decoding refuses one with a free axis.
+  func shape(ofConstant constant: Int) -> [Int] { constants[constant].shape.extents ?? [] }
 }
 
 /// A `.qm` file opened for listing: everything but the weights.
@@ -50,7 +53,7 @@ public struct QMFile: Sendable {
   public var storedByteCounts: [Int] {
     var counts = [Int](repeating: 0, count: outline.constants.count)
     for (section, data) in zip(data, outline.dataSections) {
-      let elements = data.constants.map { outline.constants[$0].shape.extents!.reduce(1, *) }
+      let elements = data.constants.map { outline.shape(ofConstant: $0).reduce(1, *) }
       let total = elements.reduce(0, +)
       var (seen, assigned) = (0.0, 0)
       for (constant, count) in zip(data.constants, elements) {

@@ -53,9 +53,13 @@ extension Program {
     for part in parts {
       for (constant, tensor) in part { tensors[constant] = tensor }
     }
+    var constants: [Constant] = []
+    for (tensor, type) in zip(tensors, outline.constants) {
+      guard let tensor else { throw .malformed("constant \(constants.count) has no data") }
+      constants.append(Constant(tensor, type.quantization))
+    }
     self.init(
-      values: outline.values,
-      constants: zip(tensors, outline.constants).map { Constant($0!, $1.quantization) },
+      values: outline.values, constants: constants,
       nodes: outline.nodes, inputs: outline.inputs, outputs: outline.outputs,
       metadata: outline.metadata)
   }

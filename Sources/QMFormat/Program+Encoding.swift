@@ -79,7 +79,7 @@ extension Program {
       }
       if let open = shared[likeness], open.elementCount + count <= Program.sharedElementCount {
         groups[open.group].append(index)
-        shared[likeness]!.elementCount += count
+        shared[likeness]?.elementCount += count
       } else {
         shared[likeness] = (groups.count, count)
         groups.append([index])
@@ -123,13 +123,15 @@ extension Program {
       try attributes.visitAttributes(&writer)
       writer.varint(node.inputs.count)
       for input in node.inputs {
-        if input == nil {
+        guard let input else {
           writer.varint(0)
-        } else if input == nextConstant, nextConstant < inputs.count + constants.count {
+          continue
+        }
+        if input == nextConstant, nextConstant < inputs.count + constants.count {
           writer.varint(1)
           nextConstant += 1
         } else {
-          writer.varint(nextValue - input! + 1)
+          writer.varint(nextValue - input + 1)
         }
       }
       writer.varint(node.outputs.count)

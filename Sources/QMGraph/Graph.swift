@@ -45,6 +45,13 @@ public struct Graph: Sendable {
     public func input(_ position: Int) -> ValueID? {
       position < inputs.count ? inputs[position] : nil
     }
+
+    /// Input `position`.
+    /// - Throws: `malformed` if it is absent.
+    func requiredInput(_ position: Int) throws(QMError) -> ValueID {
+      guard let input = input(position) else { throw .malformed("input \(position) is missing") }
+      return input
+    }
   }
 
   /// A value that leaves the graph, under the name that the user knows.

@@ -273,7 +273,9 @@ private func strings(
 ) throws(QMError) -> [String] {
   var result: [String] = []
   result.reserveCapacity(count)
-  for index in 0..<count { result.append(try string(fields![index])) }
+  for field in UnsafeBufferPointer(start: fields, count: count) {
+    result.append(try string(field))
+  }
   return result
 }
 
@@ -290,5 +292,5 @@ private func numbers<Number>(_ field: UnsafeMutablePointer<Number>?, _ count: In
 private func messages<Proto>(
   _ field: UnsafeMutablePointer<UnsafeMutablePointer<Proto>?>?, _ count: Int
 ) -> some Sequence<Proto> {
-  (0..<count).lazy.map { field![$0]!.pointee }
+  UnsafeBufferPointer(start: field, count: count).lazy.compactMap { $0?.pointee }
 }

@@ -4,7 +4,7 @@ import QMTensor
 extension Lowering {
   /// A table between int8 codes; else from codes to whatever the encoding is.
   mutating func lower(_ unary: Unary, _ node: Graph.Node) throws(QMError) {
-    let input = node.input(0)!
+    let input = try node.requiredInput(0)
     guard let grid = grid(of: input), let codes = codes(of: input) else {
       try lowerToFloat(node)
       return
@@ -34,8 +34,8 @@ extension Lowering {
     }
     var binary = binary
     binary.output = encoding(of: node.outputs[0])
-    let left = try codesOrFloat(node.input(0)!)
-    let right = try codesOrFloat(node.input(1)!)
+    let left = try codesOrFloat(node.requiredInput(0))
+    let right = try codesOrFloat(node.requiredInput(1))
     try emit(.binary(binary), for: node, [left, right])
   }
 }

@@ -128,7 +128,7 @@ struct Lowering {
     switch node.operation {
     case .quantize(let quantize):
       if absorbed.contains(index) { return }
-      let input = node.input(0)!
+      let input = try node.requiredInput(0)
       let quantization = Quantization.fixed(scale: quantize.scale, zeroPoint: quantize.zeroPoint)
       if let known = codes[input], known.quantization == quantization,
         known.elementType == quantize.elementType
@@ -139,9 +139,10 @@ struct Lowering {
           node.operation, name: node.name, [float(input)], replacing: node.outputs)
       }
     case .dequantize:
-      let type = source[node.input(0)!].type
+      let input = try node.requiredInput(0)
+      let type = source[input].type
       codes[node.outputs[0]] = Codes(
-        value: rewriter.value(node.input(0)!),
+        value: rewriter.value(input),
         scales: node.input(1).map { rewriter.value($0) },
         quantization: type.quantization, elementType: type.elementType)
     case .convolution, .matrixMultiply: try lowerProduct(node)

@@ -67,7 +67,7 @@ extension Lowering {
       return
     }
     let name = source[node.outputs[0]].name
-    let indices = try float(node.input(1)!)
+    let indices = try float(node.requiredInput(1))
     let pairs: [Float] = scales.elements(as: Float.self).flatMap { [$0, 0] }
     let parameters = try rewriter.append(
       node.operation, name: node.name + ".scales",

@@ -139,7 +139,10 @@ extension NodeReader {
       letters.batch, letters.summed, letters.rows, letters.columns
     )
     let right = try turned(values[1], terms[1], to: batch + columns + summed, "weights")
-    let weightExtents = shape(right).axes.map { $0.extent! }
+    var weightExtents: [Int] = []
+    for axis in shape(right).axes {
+      weightExtents.append(try known(axis, "an axis of the weights"))
+    }
     let groups = weightExtents.prefix(batch.count).reduce(1, *)
     let channels = weightExtents.dropFirst(batch.count).prefix(columns.count).reduce(1, *)
     let depth = weightExtents.suffix(summed.count).reduce(1, *)

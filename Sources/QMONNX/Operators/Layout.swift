@@ -260,16 +260,20 @@ extension NodeReader {
       throw .malformed(
         "\(node.attributes.count) attributes; expected exactly one that holds the value")
     }
+    func present<Attribute>(_ attribute: Attribute?) throws(QMError) -> Attribute {
+      guard let attribute else { throw .malformed("its value is missing") }
+      return attribute
+    }
     let tensor: Tensor
     switch node.attributes[0].name {
-    case "value": tensor = try self.tensor("value")!
+    case "value": tensor = try present(self.tensor("value"))
     case "value_float": tensor = try Tensor([], [anyNumber("value_float") ?? 0])
     case "value_floats":
-      let numbers = try numbers("value_floats")!
+      let numbers = try present(numbers("value_floats"))
       tensor = try Tensor([numbers.count], numbers)
-    case "value_int": tensor = try Tensor([], [Int64(integer("value_int")!)])
+    case "value_int": tensor = try Tensor([], [Int64(present(integer("value_int")))])
     case "value_ints":
-      let numbers = try integers("value_ints")!
+      let numbers = try present(integers("value_ints"))
       tensor = try Tensor([numbers.count], numbers.map(Int64.init))
     case let name:
       throw .unsupported("a constant in attribute '\(name.abbreviated)'; expected numbers")
