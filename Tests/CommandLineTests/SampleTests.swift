@@ -32,6 +32,58 @@ struct SampleTests {
     return path
   }
 
+  /// Three parts of the samples, seen apart, give the file of the whole.
+  @Test func partsThatWereObservedApartGiveTheSameFile() throws {
+    let path = try samples(count: 40)
+    var parts: [String] = []
+    for part in 0..<3 {
+      let own = folder.path("part\(part)")
+      try FileManager.default.createDirectory(atPath: own, withIntermediateDirectories: true)
+      for index in stride(from: part, to: 40, by: 3) {
+        try FileManager.default.copyItem(
+          atPath: path + "/n\(index).npy", toPath: own + "/other\(index).npy")
+      }
+      parts.append(folder.path("part\(part).qstats"))
+      let seen = try Tool.qconvert(
+        Fixture.model, "--observe-only", parts[part], "--samples", own, "--threads",
+        "\(part + 1)", "--memory-budget", part == 1 ? "1" : "1000")
+      #expect(seen.status == 0, "\(seen.errors)")
+    }
+    let whole = try Tool.qconvert(
+      Fixture.model, folder.path("whole.qm"), "--bits", "4", "--samples", path)
+    #expect(whole.status == 0, "\(whole.errors)")
+    let merged = try Tool.qconvert(
+      Fixture.model, folder.path("merged.qm"), "--bits", "4", "--statistics", parts[2], parts[0],
+      parts[1])
+    #expect(merged.status == 0, "\(merged.errors)")
+    let files = try ["whole.qm", "merged.qm"].map {
+      try Data(contentsOf: URL(fileURLWithPath: folder.path($0)))
+    }
+    #expect(files[0] == files[1])
+  }
+
+  @Test func observingIsNoConversion() throws {
+    let path = try samples(count: 2)
+    let statistics = folder.path("s.qstats")
+    for arguments in [
+      [Fixture.model], [Fixture.model, "--observe-only", statistics],
+      [Fixture.model, folder.path("o.qm"), "--observe-only", statistics, "--samples", path],
+      [Fixture.model, folder.path("o.qm"), "--statistics", statistics, "--samples", path],
+      [Fixture.model, folder.path("o.qm"), "--memory-budget", "0"],
+    ] {
+      let result = try Tool.qconvert.run(arguments)
+      #expect(result.status == 64, "\(arguments): \(result.errors)")
+    }
+    let none = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--statistics", statistics)
+    #expect(none.status == 66)
+    #expect(none.errors.contains("s.qstats"))
+    let other = try Tool.qconvert(
+      Fixture.model, folder.path("o.qm"), "--statistics", path + "/n0.npy")
+    #expect(other.status == 65)
+    #expect(other.errors.split(separator: "\n").count == 1)
+    #expect(try folder.names == ["samples"])
+  }
+
   @Test func oneBadSampleIsNamedAndNothingIsWritten() throws {
     let path = try samples(count: 10) { index, elements in
       if index == 4 { elements[9] = .nan }

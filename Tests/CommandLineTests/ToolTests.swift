@@ -12,7 +12,7 @@ struct ToolTests {
     let file = folder.path("out.qm")
     let converted = try Tool.qconvert(
       Fixture.model, file, "--bits", "\(bits)", "--samples", Fixture.calibration,
-      "--activations", activations, "--min-sqnr", "0", "--json")
+      "--limit-samples", "24", "--activations", activations, "--min-sqnr", "0", "--json")
     #expect(converted.status == 0, "\(converted.errors)")
     #expect(converted.errors.isEmpty)
     let report = try converted.json
@@ -28,7 +28,8 @@ struct ToolTests {
     #expect(alone.output.contains("accuracy was not measured"))
 
     // On the samples that it was measured with a file is as good as it says.
-    let again = try Tool.qverify(file, Fixture.calibration, "--reference", Fixture.model, "--json")
+    let again = try Tool.qverify(
+      file, Fixture.calibration, "--limit-samples", "24", "--reference", Fixture.model, "--json")
     #expect(again.status == 0, "\(again.errors)")
     let found = try #require(try again.json["outputs"] as? [[String: Any]])
     #expect(abs(try #require(found[0]["sqnr_db"] as? Double) - stored) < 0.01)
