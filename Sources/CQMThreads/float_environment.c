@@ -3,9 +3,9 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <xmmintrin.h>
 
-// The flags of exceptions that have occurred, which are nobody's mode.
+// The flags of exceptions that have occurred; they are no setting.
 #define QM_STICKY 0x3Fu
-// Everything masked, to nearest, no flush to zero, subnormal operands kept.
+// All exceptions masked, rounding to nearest, no flush to zero, subnormal operands kept.
 #define QM_STANDARD 0x1F80u
 
 uint64_t qm_float_environment_enter(void) {
@@ -21,7 +21,7 @@ void qm_float_environment_leave(uint64_t saved) {
 
 #elif defined(__aarch64__)
 
-// 0 is: to nearest, no flush to zero, NaNs with their payload, no traps.
+// 0 means rounding to nearest, no flush to zero, NaNs keep their payload, no traps.
 uint64_t qm_float_environment_enter(void) {
   uint64_t saved;
   __asm__ volatile("mrs %0, fpcr" : "=r"(saved));

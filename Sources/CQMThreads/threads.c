@@ -16,11 +16,11 @@
 #define QM_PAUSE() ((void)0)
 #endif
 
-// After this many looks a waiting thread lets others run.
-#define QM_LOOKS_BEFORE_YIELD 2000
-// After this many looks behind a run, some 20 µs, a worker parks: to wake it takes longer than that,
-// and the next run may begin at once.
-#define QM_LOOKS_BEFORE_PARKING 1000
+// After this many polls a waiting thread yields.
+#define QM_POLLS_BEFORE_YIELD 2000
+// After this many polls without a run, about 20 µs, a worker sleeps. Waking it takes longer, and
+// the next run often starts at once.
+#define QM_POLLS_BEFORE_SLEEP 1000
 
 typedef struct qm_worker {
   qm_pool *pool;
@@ -28,15 +28,15 @@ typedef struct qm_worker {
   int32_t number;
 } qm_worker;
 
-// Chunks of one loop: two bounds of 16 bits each.
+// Largest number of chunks of one loop: its two bounds have 16 bits each.
 #define QM_MOST_CHUNKS 0xFFFFu
 #define QM_ONE_FROM_FRONT (1ull << 16)
 
 struct qm_pool {
-  // Number of the loop in the upper half; below it the first chunk not yet taken from the front, and
-  // the end of those not yet taken from the back. The fields of a loop are written only while no
-  // chunk is left, and a chunk is taken by exchanging the whole word: whoever succeeds has read the
-  // fields of that very loop.
+  // The loop's number in the upper half; in the lower half the bounds of the chunks that are not
+  // taken yet: the first (16 bits) and the end (16 bits). The fields of a loop are written only
+  // while no chunk is left, and a chunk is taken by exchanging the whole word, so that a successful
+  // exchange proves that the fields were those of this loop.
   _Alignas(64) _Atomic uint64_t ticket;
   _Alignas(64) _Atomic uint32_t finished;
   // Number of the loop's first chunk.
@@ -56,8 +56,9 @@ static uint32_t front_of(uint64_t ticket) { return (uint32_t)ticket >> 16; }
 static uint32_t back_of(uint64_t ticket) { return (uint32_t)ticket & QM_MOST_CHUNKS; }
 static bool has_chunks(uint64_t ticket) { return front_of(ticket) < back_of(ticket); }
 
-// Takes and does chunks until none is left: the caller's thread from the front, the others from the
-// back, so that what a thread wrote or read in one loop is near it in the next.
+// Takes and runs chunks until none is left. The caller's thread takes them from the front, the
+// others from the back, so that a thread gets similar chunks, and finds their data in its cache, in
+// consecutive loops.
 static void drain(qm_pool *pool, int32_t thread) {
   uint64_t ticket = atomic_load_explicit(&pool->ticket, memory_order_acquire);
   while (has_chunks(ticket)) {
@@ -80,19 +81,19 @@ static void *work(void *argument) {
   qm_pool *pool = worker->pool;
   qm_float_environment_enter();
   for (;;) {
-    int looks = 0, idle_looks = 0;
-    while (idle_looks < QM_LOOKS_BEFORE_PARKING) {
+    int polls = 0, idle_polls = 0;
+    while (idle_polls < QM_POLLS_BEFORE_SLEEP) {
       if (has_chunks(atomic_load_explicit(&pool->ticket, memory_order_relaxed))) {
         drain(pool, worker->number);
-        looks = idle_looks = 0;
+        polls = idle_polls = 0;
       } else if (atomic_load_explicit(&pool->runs, memory_order_relaxed) == 0) {
-        idle_looks++;
+        idle_polls++;
         QM_PAUSE();
-      } else if (++looks < QM_LOOKS_BEFORE_YIELD) {
+      } else if (++polls < QM_POLLS_BEFORE_YIELD) {
         QM_PAUSE();
       } else {
         sched_yield();
-        looks = 0;
+        polls = 0;
       }
     }
     pthread_mutex_lock(&pool->mutex);
@@ -158,7 +159,7 @@ void qm_pool_begin(qm_pool *pool) {
 
 void qm_pool_end(qm_pool *pool) { atomic_fetch_sub(&pool->runs, 1); }
 
-// One loop over `count` chunks from `first` on, at most QM_MOST_CHUNKS.
+// Runs one loop over `count` chunks starting with `first`; at most QM_MOST_CHUNKS.
 static void run_loop(
     qm_pool *pool, uint32_t first, uint32_t count, qm_chunk_body body, void *context) {
   atomic_store_explicit(&pool->finished, 0, memory_order_relaxed);
@@ -169,13 +170,13 @@ static void run_loop(
   uint64_t next = ((previous >> 32) + 1) << 32 | count;
   atomic_store_explicit(&pool->ticket, next, memory_order_release);
   drain(pool, 0);
-  int looks = 0;
+  int polls = 0;
   while (atomic_load_explicit(&pool->finished, memory_order_acquire) != count) {
-    if (++looks < QM_LOOKS_BEFORE_YIELD) {
+    if (++polls < QM_POLLS_BEFORE_YIELD) {
       QM_PAUSE();
     } else {
       sched_yield();
-      looks = 0;
+      polls = 0;
     }
   }
 }
