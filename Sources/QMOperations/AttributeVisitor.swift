@@ -1,39 +1,42 @@
 import QMTensor
 
-/// Something that goes through the attributes of an operation, each with its name, in the order
-/// in which a file holds them.
+/// Visits the attributes of an operation by name, in the order in which a file holds them.
 ///
 /// Each operation lists its attributes once, in
-/// ``OperationProtocol/visitAttributes(_:)``. A visitor may leave a value as it is (it writes,
-/// checks or describes it) or replace it (it reads a file). So one list serves all.
+/// ``OperationProtocol/visitAttributes(_:)``. A visitor leaves a value unchanged (to write, check
+/// or describe it) or replaces it (to read a file), so that one list serves all of them.
 public protocol AttributeVisitor {
+  /// A Boolean.
   mutating func visit(_ name: String, _ value: inout Bool) throws(QMError)
 
-  /// An integer of 32 bits with a sign.
+  /// A signed 32-bit integer.
   mutating func visit(_ name: String, _ value: inout Int) throws(QMError)
 
-  /// Integers of 32 bits with a sign, any number of them.
+  /// Any number of signed 32-bit integers.
   mutating func visit(_ name: String, _ value: inout [Int]) throws(QMError)
 
   /// A float32 that is not NaN.
   mutating func visit(_ name: String, _ value: inout Float) throws(QMError)
 
-  /// One of a few cases. The raw value is its number in files.
+  /// A case of an enum. Its raw value is its number in files.
   mutating func visit<Code: RawRepresentable<UInt8> & CaseIterable>(
     _ name: String, _ value: inout Code
   ) throws(QMError)
 
+  /// An optional function with its parameters.
   mutating func visit(_ name: String, _ value: inout UnaryFunction?) throws(QMError)
 
+  /// A chain of functions with their parameters.
   mutating func visit(_ name: String, _ value: inout [UnaryFunction]) throws(QMError)
 
-  /// How an operation stores its result. A scale and zero point follow the rules of codes.
+  /// How an operation stores its result. Scale and zero point obey
+  /// ``QuantizationParameters/check()``.
   mutating func visit(_ name: String, _ value: inout OutputEncoding) throws(QMError)
 
-  /// Whether the attribute `name`, which is visited next where it is so, is present.
+  /// Whether the optional attribute `name` is present. If it is, its value is visited next.
   mutating func visitPresence(of name: String, _ isPresent: inout Bool) throws(QMError)
 
-  /// An error that says where the visitor is, as far as it knows.
+  /// A `malformed` error that includes the visitor's position, if it has one.
   func malformed(_ message: String) -> QMError
 }
 
@@ -68,7 +71,7 @@ extension AttributeVisitor {
     try visit(name, &value!)
   }
 
-  /// Whether `value` is present; if the visitor says so and it was not, it becomes `placeholder`.
+  /// Whether `value` is present. A value that the visitor makes present starts as `placeholder`.
   private mutating func isPresent<Value>(
     _ name: String, _ value: inout Value?, placeholder: Value
   ) throws(QMError) -> Bool {
@@ -80,8 +83,9 @@ extension AttributeVisitor {
 }
 
 extension OperationProtocol {
-  /// - Throws: `malformed` if an attribute breaks the bounds of its kind: an integer is beyond 32
-  ///   bits, a number is NaN, or a scale or zero point is none for its codes.
+  /// Checks the attributes on their own, without operands.
+  /// - Throws: `malformed` if an integer does not fit 32 bits, a float is NaN, or a scale or zero
+  ///   point is invalid for its codes.
   public func checkAttributes() throws(QMError) {
     var operation = self
     var check = AttributeCheck()
@@ -92,7 +96,7 @@ extension OperationProtocol {
   public var attributeText: String {
     var operation = self
     var text = AttributeText()
-    // It throws nothing of its own, and what the operation throws says that the list ends here.
+    // AttributeText itself throws nothing; if the operation throws, the text ends there.
     try? operation.visitAttributes(&text)
     return text.parts.joined(separator: ", ")
   }
@@ -103,7 +107,7 @@ private struct AttributeCheck: AttributeVisitor {
 
   func visit(_ name: String, _ value: inout Int) throws(QMError) {
     guard Int32(exactly: value) != nil else {
-      throw malformed("\(value) is beyond 32 bits").within(.attribute(name))
+      throw malformed("\(value) does not fit 32 bits").within(.attribute(name))
     }
   }
 

@@ -7,32 +7,35 @@ public enum BinaryFunction: UInt8, Hashable, Sendable, CaseIterable {
   case subtract = 1
   case multiply = 2
   case divide = 3
-  /// NaN if either number is; of equal numbers the left.
+  /// NaN if either number is; the left of equal numbers.
   case minimum = 4
-  /// NaN if either number is; of equal numbers the left.
+  /// NaN if either number is; the left of equal numbers.
   case maximum = 5
+  /// `left` raised to `right`, with the special cases of IEEE 754's pow.
   case power = 6
-  /// On float32 with the sign of the dividend (C's `fmod`); on integers with that of the divisor.
+  /// On float32, with the sign of the dividend (C's `fmod`); on integers, with that of the divisor.
   case remainder = 7
-  /// `left < 0 ? left · right : left`: the right operand is a slope.
+  /// `left < 0 ? left · right : left`: the right operand is the slope.
   case parametricRelu = 8
 }
 
-/// `output[i] = encode(secondFunction(function(real(left[i]), real(right[i]))))` with NumPy
-/// broadcasting: float32, or int8/uint8/int16 codes with fixed quantization, on either side in any
-/// mix, which stand for `real = scale · Float(code − zeroPoint)`. Each step is one rounding in
-/// float32.
+/// `output[i] = store(secondFunction(function(number(left[i]), number(right[i]))))` with NumPy
+/// broadcasting. Each operand is float32, or int8, uint8 or int16 codes with fixed quantization,
+/// which represent `scale · Float(code − zeroPoint)`. Each step is rounded once, in float32.
 ///
-/// Also two int32 or two int64 operands, in two's complement with wrapping; `secondFunction` and
-/// `output` are ignored there. Division truncates toward zero; dividing by 0, and 0 to a negative
-/// power, are errors of the run.
+/// Two int32 or two int64 operands are computed with two's complement wrapping; `secondFunction`
+/// and `output` are then ignored. Division truncates toward zero. Division by 0, and 0 raised to a
+/// negative power, are errors of the run.
 public struct Binary: NonAccumulatingOperation, EncodedOutput {
   public static let name = "Binary"
+  /// Applied to each pair of elements.
   public var function: BinaryFunction
-  /// A function of the result, before the one rounding.
+  /// Applied to the result before it is stored; nil leaves it unchanged.
   public var secondFunction: UnaryFunction?
+  /// How results are stored.
   public var output: OutputEncoding
 
+  /// Without a second function, and with float32 output, unless stated otherwise.
   public init(
     _ function: BinaryFunction, secondFunction: UnaryFunction? = nil,
     output: OutputEncoding = .float32
@@ -58,14 +61,14 @@ extension Binary {
       IntegerForm(operands: [0, 1], result: encoded(as: Operation.binary))
     case .parametricRelu: IntegerForm(operands: [0], result: encoded(as: Operation.binary))
     case .divide, .power, .remainder:
-      // Read as codes where they are some: a division or a power is no reason to round its operands.
+      // Operands that are codes anyway are read as codes, but no value is quantized for these.
       IntegerForm(operands: [0, 1], result: encoded(as: Operation.binary), asksForCodes: false)
     }
   }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { secondFunction?.analyticRange }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
-    // A constant of lower rank is broadcast from the front, and its axes are reordered with the others.
+    // A constant of lower rank gets leading axes, and its axes are reordered like the others.
     let changes = operands.map { operand -> ReorderedForm.Change? in
       guard let operand else { return nil }
       if operand.type.shape.rank == order.rank { return .reordered }
@@ -78,7 +81,7 @@ extension Binary {
 }
 
 extension BinaryFunction {
-  /// The function's value: it *defines* the function, bit by bit.
+  /// The function's value. This code *defines* the function, bit by bit.
   public func callAsFunction(_ left: Float, _ right: Float) -> Float {
     switch self {
     case .add: canonical(left + right)
@@ -93,7 +96,7 @@ extension BinaryFunction {
     }
   }
 
-  /// - Throws: `invalidInput` for a division by 0.
+  /// - Throws: `invalidInput` for a division by 0, or 0 raised to a negative power.
   fileprivate func callAsFunction<Integer: FixedWidthInteger & SignedInteger>(
     _ left: Integer, _ right: Integer
   ) throws(QMError) -> Integer {
@@ -106,11 +109,11 @@ extension BinaryFunction {
     case .power: return try integerPower(left, right)
     case .parametricRelu: return left < 0 ? left &* right : left
     case .divide:
-      guard right != 0 else { throw .invalidInput("an integer \(left) is divided by 0") }
-      // Apart, because the most negative number has no opposite and the processor traps.
+      guard right != 0 else { throw .invalidInput("the integer \(left) is divided by 0") }
+      // A case of its own: the negation of the most negative number overflows, and `/` would trap.
       return right == -1 ? 0 &- left : left / right
     case .remainder:
-      guard right != 0 else { throw .invalidInput("an integer \(left) is divided by 0") }
+      guard right != 0 else { throw .invalidInput("the integer \(left) is divided by 0") }
       if right == -1 { return 0 }
       let rest = left % right
       return rest != 0 && (rest < 0) != (right < 0) ? rest + right : rest
@@ -118,13 +121,14 @@ extension BinaryFunction {
   }
 }
 
-/// Modulo 2^bits; with a negative exponent the quotient 1 / left^−right truncated toward zero.
+/// `left` raised to `right`, modulo 2^bits. For a negative exponent, 1 / left^−right truncated
+/// toward zero.
 private func integerPower<Integer: FixedWidthInteger & SignedInteger>(
   _ left: Integer, _ right: Integer
 ) throws(QMError) -> Integer {
   if right < 0 {
     switch left {
-    case 0: throw .invalidInput("an integer 0 is raised to the negative power \(right)")
+    case 0: throw .invalidInput("the integer 0 is raised to the negative power \(right)")
     case 1: return 1
     case -1: return right & 1 == 0 ? 1 : -1
     default: return 0
@@ -149,9 +153,9 @@ extension Binary {
     if left.isInteger && left.elementType == right.elementType && right.isInteger {
       return [ValueType(left.elementType, shape)]
     }
-    guard left.isReal && right.isReal else {
+    guard left.isFloatOrCodes && right.isFloatOrCodes else {
       throw .malformed(
-        "\(function) takes float32 or codes with fixed quantization on both sides, or two int32 or "
+        "\(function) takes float32 or codes with fixed quantization on both sides, two int32, or "
           + "two int64, found \(left) and \(right); cast them")
     }
     try left.checkParametersIfFixed()
@@ -170,9 +174,9 @@ extension Binary {
     case .int64: try apply(Int64.self, left, right, output, broadcasting)
     default:
       broadcasting.forEach { index, leftIndex, rightIndex in
-        var real = function(left.real(at: leftIndex), right.real(at: rightIndex))
-        if let secondFunction { real = secondFunction(real) }
-        output.store(real, at: index)
+        var number = function(left.number(at: leftIndex), right.number(at: rightIndex))
+        if let secondFunction { number = secondFunction(number) }
+        output.store(number, at: index)
       }
     }
   }
@@ -195,14 +199,14 @@ extension Binary {
     let left = try required(0, of: operands).type
     let right = try required(1, of: operands).type
     guard let set = kernels.number else { return nil }
-    guard left.isReal, right.isReal else {
+    guard left.isFloatOrCodes, right.isFloatOrCodes else {
       let pairs = try BroadcastPairs(left, right, outputs[0])
       return left.elementType == .int32
         ? kernel(pairs, of: Int32.self) : kernel(pairs, of: Int64.self)
     }
     let broadcasting = try Broadcasting(
-      left: left.concreteExtents(), right: right.concreteExtents(),
-      output: outputs[0].concreteExtents())
+      left: left.concreteShape(), right: right.concreteShape(),
+      output: outputs[0].concreteShape())
     let runs = BroadcastRuns(broadcasting, chunkLength: elementwiseChunkLength)
     let binary = qm_binary(
       function: Int32(function.rawValue), left_pattern: runs.leftPattern.rawValue,
@@ -231,7 +235,7 @@ extension Binary {
 }
 
 extension Binary {
-  /// Of whole numbers; nil where a number of the run may be refused.
+  /// The kernel for integers; nil for functions that may refuse an operand.
   private func kernel<Integer: FixedWidthInteger & SignedInteger & BitwiseCopyable & Sendable>(
     _ pairs: BroadcastPairs, of: Integer.Type
   ) -> Kernel? {

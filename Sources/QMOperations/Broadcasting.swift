@@ -1,9 +1,10 @@
 import QMTensor
 
 extension Shape {
-  /// The shape that two shapes have together, by NumPy's rule with free axes: shapes are aligned
-  /// at the end; of two axes, an extent of 1 gives way to the other; a free axis gives way to a
-  /// fixed extent; two free axes of one name keep it, others become free without a name.
+  /// The shape to which two shapes broadcast, by NumPy's rule, extended to dynamic axes. The shapes
+  /// are aligned at their last axes. Of two aligned axes, the one that is not 1 wins; a fixed
+  /// extent wins over a dynamic axis; two dynamic axes with the same name keep it, others become
+  /// dynamic without a name.
   /// - Throws: `malformed` if two fixed extents differ and neither is 1.
   public static func broadcast(_ left: Shape, _ right: Shape) throws(QMError) -> Shape {
     let rank = max(left.rank, right.rank)
@@ -19,7 +20,7 @@ extension Shape {
       case (.fixed(let a), .fixed(let b)):
         guard a == b else {
           throw .malformed(
-            "extents \(left) and \(right) do not broadcast: \(a) and \(b) differ and neither is 1")
+            "shapes \(left) and \(right) do not broadcast: \(a) and \(b) differ and neither is 1")
         }
         axes.append(leftAxis)
       case (.fixed, .free): axes.append(leftAxis)
@@ -31,13 +32,14 @@ extension Shape {
   }
 }
 
-/// Where the elements of two operands lie while the output is filled in order.
+/// The positions of two operands' elements as the output is filled in order.
 struct Broadcasting: Sendable {
-  /// Extents of the output, neighbouring axes made one where both operands go on evenly.
-  /// At least one axis.
+  /// Extents of the output, with neighbouring axes merged where both operands have regular strides
+  /// across them. At least one axis.
   private(set) var extents: [Int] = []
-  /// Steps of the operands along each axis, in elements; 0 where an operand is repeated.
+  /// Strides of the left operand along each axis, in elements; 0 where it is repeated.
   private(set) var leftStrides: [Int] = []
+  /// The same of the right operand.
   private(set) var rightStrides: [Int] = []
 
   init(left: [Int], right: [Int], output: [Int]) {
@@ -64,7 +66,8 @@ struct Broadcasting: Sendable {
     }
   }
 
-  /// Steps of a dense operand along each axis of the output, 0 where it has extent 1.
+  /// Strides of a dense operand along each axis of the output, in elements; 0 where its extent
+  /// is 1.
   static func strides(of operand: [Int], within output: [Int]) -> [Int] {
     var strides = [Int](repeating: 0, count: output.count)
     var step = 1
@@ -76,7 +79,8 @@ struct Broadcasting: Sendable {
     return strides
   }
 
-  /// Calls `body` with the position of each output element and of its operands, in order.
+  /// Calls `body` for each output element in order, with its position and those of its operands'
+  /// elements.
   func forEach<E: Error>(
     _ body: (_ output: Int, _ left: Int, _ right: Int) throws(E) -> Void
   ) throws(E) {
@@ -101,24 +105,24 @@ struct Broadcasting: Sendable {
   }
 }
 
-/// How an operand goes along a run of output elements. Raw values are those of C.
+/// How an operand's elements correspond to a run of output elements. Raw values are those of C.
 enum RunPattern: Int32, Sendable {
-  /// One element for each.
+  /// One element for each output element.
   case each = 0
-  /// One element for all.
+  /// One element for all output elements.
   case one = 1
-  /// A row of elements, over and over.
+  /// A row of elements, repeated.
   case row = 2
 }
 
-/// The output cut into runs along which both operands follow a pattern, and the runs grouped into
-/// chunks of work for threads.
+/// The output, divided into runs along which both operands follow a pattern. The runs are grouped
+/// into chunks of work for threads.
 struct BroadcastRuns: Sendable {
   /// Output elements of one run.
   let length: Int
   let leftPattern: RunPattern
   let rightPattern: RunPattern
-  /// Period of an operand that repeats a row; otherwise 1.
+  /// Length of the repeated row; 1 if no operand repeats a row.
   let row: Int
   let chunkCount: Int
 
@@ -133,7 +137,7 @@ struct BroadcastRuns: Sendable {
   private let partsPerRun: Int
   private let runsPerChunk: Int
 
-  /// - Parameter chunkLength: output elements that are worth a thread.
+  /// - Parameter chunkLength: output elements per chunk; fewer are not worth waking a thread for.
   init(_ broadcasting: Broadcasting, chunkLength: Int) {
     let extents = broadcasting.extents
     let left = broadcasting.leftStrides
@@ -168,7 +172,7 @@ struct BroadcastRuns: Sendable {
     }
   }
 
-  /// Calls `body` for each piece of a run in a chunk. Positions are in elements.
+  /// Calls `body` for each part of a run in a chunk. Positions are in elements.
   func forEachPiece(
     ofChunk chunk: Int, _ body: (_ left: Int, _ right: Int, _ output: Int, _ count: Int) -> Void
   ) {
@@ -190,7 +194,7 @@ struct BroadcastRuns: Sendable {
   }
 }
 
-/// Two operands of one element type, met element by element along runs of the output.
+/// Applies a function to pairs of elements of two operands of one element type, with broadcasting.
 struct BroadcastPairs: Sendable {
   private static let chunkLength = 1 << 14
   let runs: BroadcastRuns
@@ -198,8 +202,8 @@ struct BroadcastPairs: Sendable {
   init(_ left: ValueType, _ right: ValueType, _ output: ValueType) throws(QMError) {
     runs = BroadcastRuns(
       try Broadcasting(
-        left: left.concreteExtents(), right: right.concreteExtents(),
-        output: output.concreteExtents()), chunkLength: Self.chunkLength)
+        left: left.concreteShape(), right: right.concreteShape(),
+        output: output.concreteShape()), chunkLength: Self.chunkLength)
   }
 
   @inline(__always)
@@ -216,7 +220,7 @@ struct BroadcastPairs: Sendable {
           let out = output + start + first
           let a = left + leftStart + (runs.leftPattern == .each ? first : 0)
           let b = right + rightStart + (runs.rightPattern == .each ? first : 0)
-          // A step that is known lets the loop take vectors.
+          // With strides known to be 0 or 1, the compiler vectorizes the loops.
           switch (runs.leftPattern == .one, runs.rightPattern == .one) {
           case (false, false): for i in 0..<length { out[i] = body(a[i], b[i]) }
           case (false, true):

@@ -1,17 +1,19 @@
 import QMTensor
 
-/// Another element type for the same numbers; to the same type, the same bytes.
+/// Converts elements to another element type; to the same type, it copies the bytes.
 ///
-/// - Float to float rounds to nearest, halves to even, once; NaN becomes the type's positive quiet
+/// - Float to float rounds once, to nearest, ties to even; NaN becomes the type's positive quiet
 ///   NaN without payload.
 /// - Float to integer truncates toward zero and saturates; NaN becomes 0.
-/// - Integer to float rounds once; to float16 and bfloat16 by way of float32.
+/// - Integer to float rounds once; to float16 and bfloat16 it rounds to float32 first.
 /// - Integer to integer keeps the low bits.
-/// - To bool: whether unequal 0 (NaN is). From bool: 0 or 1.
+/// - To bool: true if the element is not 0 (NaN is not). From bool: 0 or 1.
 public struct Cast: FloatOperation {
   public static let name = "Cast"
+  /// Element type of the output.
   public var elementType: ElementType
 
+  /// - Parameter elementType: element type of the output.
   public init(to elementType: ElementType) { self.elementType = elementType }
 
   public static let placeholder = Cast(to: .float32)
@@ -32,7 +34,7 @@ extension Cast {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let input = try required(0, of: operands).type
     guard input.quantization == .none else {
-      throw .malformed("a cast takes numbers, found codes \(input); dequantize them first")
+      throw .malformed("\(Self.name) takes no codes, found \(input); dequantize them first")
     }
     return [ValueType(elementType, input.shape)]
   }
@@ -44,7 +46,7 @@ extension Cast {
       output.base.copyMemory(from: input.base, byteCount: input.byteCount)
       return
     }
-    for index in 0..<input.elementCount { output.store(input.number(at: index), at: index) }
+    for index in 0..<input.elementCount { output.store(input.element(at: index), at: index) }
   }
 
   public func kernel(
@@ -55,7 +57,7 @@ extension Cast {
     guard input.elementType != elementType else {
       return try .copyingBytes(of: outputs[0], Self.name, kernels)
     }
-    let count = try outputs[0].concreteExtents().reduce(1, *)
+    let count = try outputs[0].concreteShape().reduce(1, *)
     func from<Source: FixedWidthInteger & BitwiseCopyable & Sendable>(
       _: Source.Type
     ) -> Kernel.Body? {
@@ -73,7 +75,7 @@ extension Cast {
       case .int16, .uint16, .uint32, .uint64, .float16, .bfloat16, .float64: nil
       }
     }
-    // As numbers, because a byte from a file may be neither 0 nor 1.
+    // Read as UInt8, because a byte from a file may be neither 0 nor 1.
     func fromBool() -> Kernel.Body? {
       switch elementType {
       case .float32: { Self.convert($0, count) { (byte: UInt8) -> Float in byte == 0 ? 0 : 1 } }
@@ -84,19 +86,19 @@ extension Cast {
       default: nil
       }
     }
-    func fromReal() -> Kernel.Body? {
+    func fromFloat() -> Kernel.Body? {
       switch elementType {
       case .bool: { Self.convert($0, count) { (number: Float) in number != 0 } }
       case .int32:
         {
           Self.convert($0, count) { (number: Float) in
-            Number.real(Double(number)).integer(as: Int32.self)
+            Number.float(Double(number)).integer(as: Int32.self)
           }
         }
       case .int64:
         {
           Self.convert($0, count) { (number: Float) in
-            Number.real(Double(number)).integer(as: Int64.self)
+            Number.float(Double(number)).integer(as: Int64.self)
           }
         }
       case .float16: { Self.convert($0, count) { (number: Float) in number.float16Bits } }
@@ -115,7 +117,7 @@ extension Cast {
       case .int64: from(Int64.self)
       case .uint64: from(UInt64.self)
       case .bool: fromBool()
-      case .float32: fromReal()
+      case .float32: fromFloat()
       case .float16 where elementType == .float32:
         { Self.convert($0, count) { (bits: UInt16) in Float(float16Bits: bits) } }
       case .bfloat16 where elementType == .float32:
@@ -137,15 +139,15 @@ extension Cast {
   }
 }
 
-/// An element of any type, exactly.
+/// The exact value of an element of any type.
 private enum Number {
-  case real(Double)
+  case float(Double)
   case signed(Int64)
   case unsigned(UInt64)
 
   var float32: Float {
     switch self {
-    case .real(let value): canonical(Float(value))
+    case .float(let value): canonical(Float(value))
     case .signed(let value): Float(value)
     case .unsigned(let value): Float(value)
     }
@@ -153,20 +155,20 @@ private enum Number {
 
   var float64: Double {
     switch self {
-    case .real(let value): value.isNaN ? .nan : value
+    case .float(let value): value.isNaN ? .nan : value
     case .signed(let value): Double(value)
     case .unsigned(let value): Double(value)
     }
   }
 
-  /// What is rounded to a type of 16 bits.
-  var narrowed: Double {
-    if case .real(let value) = self { value } else { Double(float32) }
+  /// The number that is rounded to float16 or bfloat16: an integer is rounded to float32 first.
+  var sourceOfFloat16: Double {
+    if case .float(let value) = self { value } else { Double(float32) }
   }
 
   var isZero: Bool {
     switch self {
-    case .real(let value): value == 0
+    case .float(let value): value == 0
     case .signed(let value): value == 0
     case .unsigned(let value): value == 0
     }
@@ -176,7 +178,7 @@ private enum Number {
     switch self {
     case .signed(let value): return Integer(truncatingIfNeeded: value)
     case .unsigned(let value): return Integer(truncatingIfNeeded: value)
-    case .real(let value):
+    case .float(let value):
       if value.isNaN { return 0 }
       // The bounds are powers of two, exact in Double; `Integer.max` itself might not be.
       let whole = value.rounded(.towardZero)
@@ -189,12 +191,12 @@ private enum Number {
 }
 
 extension TensorView {
-  fileprivate func number(at index: Int) -> Number {
+  fileprivate func element(at index: Int) -> Number {
     switch elementType {
-    case .float32: .real(Double(load(index, as: Float.self)))
-    case .float64: .real(load(index, as: Double.self))
-    case .float16: .real(Double(float16Bits: load(index, as: UInt16.self)))
-    case .bfloat16: .real(Double(bfloat16Bits: load(index, as: UInt16.self)))
+    case .float32: .float(Double(load(index, as: Float.self)))
+    case .float64: .float(load(index, as: Double.self))
+    case .float16: .float(Double(float16Bits: load(index, as: UInt16.self)))
+    case .bfloat16: .float(Double(bfloat16Bits: load(index, as: UInt16.self)))
     case .int8: .signed(Int64(load(index, as: Int8.self)))
     case .int16: .signed(Int64(load(index, as: Int16.self)))
     case .int32: .signed(Int64(load(index, as: Int32.self)))
@@ -203,7 +205,7 @@ extension TensorView {
     case .uint16: .unsigned(UInt64(load(index, as: UInt16.self)))
     case .uint32: .unsigned(UInt64(load(index, as: UInt32.self)))
     case .uint64: .unsigned(load(index, as: UInt64.self))
-    // As a number, because a byte from a file may be neither 0 nor 1.
+    // Read as UInt8, because a byte from a file may be neither 0 nor 1.
     case .bool: .unsigned(load(index, as: UInt8.self) == 0 ? 0 : 1)
     }
   }
@@ -212,8 +214,8 @@ extension TensorView {
     switch elementType {
     case .float32: store(element: number.float32, index)
     case .float64: store(element: number.float64, index)
-    case .float16: store(element: number.narrowed.float16Bits, index)
-    case .bfloat16: store(element: number.narrowed.bfloat16Bits, index)
+    case .float16: store(element: number.sourceOfFloat16.float16Bits, index)
+    case .bfloat16: store(element: number.sourceOfFloat16.bfloat16Bits, index)
     case .int8: store(element: number.integer(as: Int8.self), index)
     case .int16: store(element: number.integer(as: Int16.self), index)
     case .int32: store(element: number.integer(as: Int32.self), index)

@@ -1,13 +1,14 @@
 import QMTensor
 
-// Element-wise operations that give or take bool.
+// Element-wise operations that compute or take bool.
 
-/// `output[i] = left[i] function right[i]`, bool, with NumPy broadcasting. Both operands have one
-/// element type; or stand for real numbers, float32 or codes with fixed quantization in any mix.
-/// NaN is unequal to everything. bool compares by `equal` only.
+/// `output[i] = left[i] function right[i]`, bool, with NumPy broadcasting. Each operand is float32
+/// or codes with fixed quantization; or both are integers of the same type. NaN is unequal to
+/// everything. Two bool operands can only be compared by `equal`.
 public struct Compare: NonAccumulatingOperation {
   public static let name = "Compare"
 
+  /// The relation between left and right. Raw values are written in files.
   public enum Function: UInt8, Hashable, Sendable, CaseIterable {
     case equal = 0
     case less = 1
@@ -16,7 +17,9 @@ public struct Compare: NonAccumulatingOperation {
     case greaterOrEqual = 4
   }
 
+  /// The relation that is tested.
   public var function: Function
+  /// - Parameter function: the relation that is tested.
   public init(_ function: Function) { self.function = function }
 
   public static let placeholder = Compare(.equal)
@@ -30,11 +33,14 @@ public struct Compare: NonAccumulatingOperation {
     let left = try required(0, of: operands).type.checked()
     let right = try required(1, of: operands).type.checked()
     let shape = try Shape.broadcast(left.shape, right.shape)
-    if !(left.isReal && right.isReal) {
+    if !(left.isFloatOrCodes && right.isFloatOrCodes) {
       guard left.elementType == right.elementType, left.quantization == .none,
         right.quantization == .none,
         left.elementType.isInteger || left.elementType == .bool && function == .equal
-      else { throw .malformed("\(function) of \(left) and \(right); expected one type of numbers") }
+      else {
+        throw .malformed(
+          "\(function) compares operands of one numeric type, found \(left) and \(right)")
+      }
     }
     try left.checkParametersIfFixed()
     try right.checkParametersIfFixed()
@@ -49,8 +55,8 @@ public struct Compare: NonAccumulatingOperation {
       let (left, right) = (left.elements(as: Element.self), right.elements(as: Element.self))
       broadcasting.forEach { output[$0] = function(left[$1], right[$2]) }
     }
-    if left.isReal && right.isReal {
-      broadcasting.forEach { output[$0] = function(left.real(at: $1), right.real(at: $2)) }
+    if left.isFloatOrCodes && right.isFloatOrCodes {
+      broadcasting.forEach { output[$0] = function(left.number(at: $1), right.number(at: $2)) }
       return
     }
     switch left.elementType {
@@ -66,7 +72,7 @@ public struct Compare: NonAccumulatingOperation {
       let (left, right) = (left.elements(as: Bool.self), right.elements(as: Bool.self))
       broadcasting.forEach { output[$0] = left[$1] == right[$2] }
     case .float32, .float16, .bfloat16, .float64:
-      throw .internalFault("\(left.elementType) is not compared")
+      throw .internalFault("elements of type \(left.elementType) cannot be compared")
     }
   }
 
@@ -127,21 +133,26 @@ extension Compare.Function {
 }
 
 extension TensorView {
-  /// Whether the elements stand for real numbers.
-  fileprivate var isReal: Bool { ValueType(elementType, Shape(shape), quantization).isReal }
+  /// Whether the elements are float32, or codes with fixed quantization.
+  fileprivate var isFloatOrCodes: Bool {
+    ValueType(elementType, Shape(shape), quantization).isFloatOrCodes
+  }
 }
 
-/// `output[i] = left[i] function right[i]` of bool, with NumPy broadcasting.
+/// `output[i] = left[i] function right[i]` for two bool operands, with NumPy broadcasting.
 public struct Logic: FloatOperation {
   public static let name = "Logic"
 
+  /// The Boolean function of left and right. Raw values are written in files.
   public enum Function: UInt8, Hashable, Sendable, CaseIterable {
     case and = 0
     case or = 1
     case exclusiveOr = 2
   }
 
+  /// Applied to each pair of elements.
   public var function: Function
+  /// - Parameter function: applied to each pair of elements.
   public init(_ function: Function) { self.function = function }
 
   public static let placeholder = Logic(.and)
@@ -155,7 +166,7 @@ public struct Logic: FloatOperation {
     let left = try required(0, of: operands).type.checked()
     let right = try required(1, of: operands).type.checked()
     guard left.elementType == .bool, right.elementType == .bool else {
-      throw .malformed("\(function) of \(left) and \(right); expected bool")
+      throw .malformed("\(function) takes two bool operands, found \(left) and \(right)")
     }
     return [try ValueType(.bool, Shape.broadcast(left.shape, right.shape)).checked()]
   }
@@ -196,10 +207,11 @@ extension Logic {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// Which float32 elements are NaN, or infinite: bool.
+/// Whether each float32 element is NaN, or infinite: bool.
 public struct IsNaNOrInf: FloatOperation {
   public static let name = "IsNaNOrInf"
 
+  /// The numbers for which the output is true. Raw values are written in files.
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case notANumber = 0
     case infinite = 1
@@ -207,7 +219,9 @@ public struct IsNaNOrInf: FloatOperation {
     case negativeInfinite = 3
   }
 
+  /// The numbers for which the output is true.
   public var kind: Kind
+  /// - Parameter kind: the numbers for which the output is true.
   public init(_ kind: Kind) { self.kind = kind }
 
   public static let placeholder = IsNaNOrInf(.notANumber)
@@ -220,7 +234,7 @@ public struct IsNaNOrInf: FloatOperation {
     try expect(1...1, operands)
     let input = try required(0, of: operands).type.checked()
     guard input.elementType == .float32, input.quantization == .none else {
-      throw .malformed("\(kind) of \(input); expected float32")
+      throw .malformed("\(Self.name) takes float32, found \(input)")
     }
     return [ValueType(.bool, input.shape)]
   }
@@ -245,10 +259,11 @@ extension IsNaNOrInf {
 }
 
 /// `output[i] = condition[i] ? whenTrue[i] : whenFalse[i]`, with NumPy broadcasting.
-/// Inputs: condition, bool; two operands of one element type and quantization, whose elements are
-/// moved.
+/// Inputs: condition, bool; two operands with the same element type and quantization, whose
+/// elements are moved.
 public struct Select: DataMovement {
   public static let name = "Select"
+  /// It has no attributes.
   public init() {}
   public static let placeholder = Select()
   public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
@@ -259,10 +274,10 @@ public struct Select: DataMovement {
     var type = try movable(1, of: operands)
     let other = try movable(2, of: operands)
     guard condition.elementType == .bool else {
-      throw .malformed("a condition of type \(condition); expected bool")
+      throw .malformed("\(Self.name) takes a bool condition, found \(condition)")
     }
     guard type.elementType == other.elementType, type.quantization == other.quantization else {
-      throw .malformed("a choice between \(type) and \(other); expected one type")
+      throw .malformed("\(Self.name) takes two operands of one type, found \(type) and \(other)")
     }
     type.shape = try Shape.broadcast(
       condition.shape, Shape.broadcast(type.shape, other.shape))
@@ -290,14 +305,14 @@ public struct Select: DataMovement {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference else { return nil }
-    let extents = try outputs[0].concreteExtents()
+    let shape = try outputs[0].concreteShape()
     var strides: [[Int]] = []
     for index in 0..<3 {
       strides.append(
         Broadcasting.strides(
-          of: try required(index, of: operands).type.concreteExtents(), within: extents))
+          of: try required(index, of: operands).type.concreteShape(), within: shape))
     }
-    let rows = SelectRows(extents: extents, strides: strides)
+    let rows = SelectRows(shape: shape, strides: strides)
     switch outputs[0].elementType.byteCount {
     case 1: return rows.kernel(UInt8.self)
     case 2: return rows.kernel(UInt16.self)
@@ -314,16 +329,16 @@ extension Select {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// A choice along the last axis, row by row.
+/// Selects along the last axis, row by row.
 private struct SelectRows: Sendable {
   let outer: [Int]
   let count: Int
   let outerStrides: [[Int]]
   let steps: [Int]
 
-  init(extents: [Int], strides: [[Int]]) {
-    outer = Array(extents.dropLast())
-    count = extents.last ?? 1
+  init(shape: [Int], strides: [[Int]]) {
+    outer = Array(shape.dropLast())
+    count = shape.last ?? 1
     outerStrides = strides.map { Array($0.dropLast()) }
     steps = strides.map { $0.last ?? 0 }
   }

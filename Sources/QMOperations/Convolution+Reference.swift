@@ -2,9 +2,9 @@ import QMTensor
 
 extension Convolution {
   /// For each output element, over the taps of the window in row-major order and, within a tap,
-  /// over the channels of the group: `sum = input · weight + sum`, in float with one rounding a
-  /// step, beginning with +0. Padding is read as the number 0; a tap that meets a gap between the
-  /// elements of a transposed convolution is no step.
+  /// over the channels of the group: `sum = input · weight + sum`, starting with +0; in float32,
+  /// each step is rounded once. Padding is read as the number 0. A tap that reads a gap of a
+  /// transposed convolution is no step.
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
     guard let input = inputs[ProductOperand.input], let weights = inputs[ProductOperand.weights]
     else { throw .malformed("\(Self.name) needs two factors") }
@@ -43,16 +43,16 @@ extension Convolution {
     }
   }
 
-  /// Calls `body` for every output element with its sample, channel and index, and a sequence of
-  /// steps: the index of an input element (nil in the padding) and of its weight. Taps that meet a
-  /// gap between elements are left out.
+  /// Calls `body` for every output element, with its sample, channel and index, and its sequence of
+  /// steps: the index of an input element (nil in the padding) and of its weight. Taps that read a
+  /// gap are left out.
   private func forEachOutput(
     _ extents: Extents,
     _ body: (
       _ sample: Int, _ channel: Int, _ index: Int, _ steps: ((Int?, Int) -> Void) -> Void
     ) -> Void
   ) {
-    // Extents without the gaps.
+    // Extents of the input without the gaps.
     let inputExtents = zip(extents.axes, spacing).map { ($0.input - 1) / $1 + 1 }
     let outputExtents = extents.axes.map(\.output)
     let windowExtents = extents.axes.map(\.window)
@@ -63,7 +63,7 @@ extension Convolution {
     let groupOutputs = extents.outputChannels / groups
     let isFirst = order == .channelsFirst
 
-    /// Index of an element of a batch of planes.
+    /// Index of an element in a tensor of samples, channels and positions, in either order.
     func index(_ sample: Int, _ channel: Int, _ position: Int, channels: Int, plane: Int) -> Int {
       isFirst
         ? (sample * channels + channel) * plane + position

@@ -1,12 +1,13 @@
 import CQMKernels
 import QMTensor
 
-/// How far a window may hang over the edges of the spatial axes.
+/// How far windows reach beyond the edges of the spatial axes.
 public enum Padding: Hashable, Sendable {
+  /// The number of elements before and after each spatial axis.
   case explicit(before: [Int], after: [Int])
-  /// As much as makes the output extent ⌈input / stride⌉; the odd element goes after.
+  /// As many elements as make the output extent ⌈input / stride⌉; an odd one is added after.
   case sameUpper
-  /// As ``sameUpper``; the odd element goes before.
+  /// As ``sameUpper``, but an odd one is added before.
   case sameLower
 }
 
@@ -36,27 +37,32 @@ extension Padding {
   }
 }
 
-/// Convolution over any number of spatial axes.
+/// Convolution over 1 to 3 spatial axes.
 ///
-/// Input positions: ``ProductOperand``. Input `[N, C, …]` or `[N, …, C]` by `order`.
+/// Input positions: ``ProductOperand``. Input `[N, C, …]` or `[N, …, C]`, depending on `order`.
 /// Weights `[O, C/groups, k…]` with channels first, `[O, k…, C/groups]` with channels last.
-/// Padding stands for the number 0.
+/// Padding represents the number 0.
 public struct Convolution: ProductOperation {
   public static let name = "Convolution"
 
+  /// Order of the axes of input, weights and output.
   public var order: ChannelOrder
-  /// One entry per spatial axis each.
+  /// Distance between neighbouring windows along each spatial axis.
   public var strides: [Int]
+  /// Distance between neighbouring taps along each spatial axis.
   public var dilations: [Int]
+  /// Padding of the spatial axes.
   public var padding: Padding
+  /// Groups of channels; an output channel reads the input channels of its group.
   public var groups: Int
+  /// The steps from an accumulator to the stored element.
   public var epilogue: Epilogue
-  /// Steps from one element of the input to the next, one entry per spatial axis: what lies
-  /// between is a gap. Above 1 the convolution is transposed; its strides are 1 then, and its
-  /// padding is explicit.
+  /// Distance between neighbouring elements of the input along each spatial axis; the positions
+  /// between them are gaps. With a spacing above 1 the convolution is transposed; then the strides
+  /// must be 1 and the padding explicit.
   public var spacing: [Int]
 
-  /// - Parameter spacing: 1 along every axis where it is left out.
+  /// - Parameter spacing: nil for 1 along every axis.
   public init(
     order: ChannelOrder, strides: [Int], dilations: [Int], padding: Padding, groups: Int,
     epilogue: Epilogue = Epilogue(), spacing: [Int]? = nil
@@ -72,7 +78,7 @@ public struct Convolution: ProductOperation {
 
   public static let placeholder = Convolution(
     order: .channelsFirst, strides: [], dilations: [], padding: .sameUpper, groups: 1)
-  /// The same, with ``spacing`` among its attributes.
+  /// The same with a ``spacing``, which is then an attribute of its own.
   public static let transposedPlaceholder = Convolution(
     order: .channelsFirst, strides: [], dilations: [], padding: .sameUpper, groups: 1,
     spacing: [2])
@@ -91,7 +97,7 @@ public struct Convolution: ProductOperation {
     }
     try visitor.visit("spacing", &spacing)
     guard isTransposed else {
-      throw visitor.malformed("a transposed convolution without gaps")
+      throw visitor.malformed("a transposed convolution needs a spacing above 1, found \(spacing)")
     }
   }
 }
@@ -114,7 +120,7 @@ extension Convolution {
       WeightOperand(ProductOperand.weights, groupAxis: takesGroups ? rank.map { $0 - 1 } : nil)
     ]
   }
-  /// The taps of a transposed convolution that meet a gap are not counted.
+  /// Taps of a transposed convolution that read a gap are not counted.
   public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? {
     guard inputs.count > ProductOperand.weights, let weights = inputs[ProductOperand.weights] else {
       return nil
@@ -137,7 +143,7 @@ extension Convolution {
 }
 
 extension Convolution {
-  /// The extents of one convolution, by meaning.
+  /// The extents of one convolution, by name.
   struct Extents {
     let samples: Int
     let inputChannels: Int
@@ -149,26 +155,30 @@ extension Convolution {
     order == .channelsFirst ? 2..<rank : 1..<(rank - 1)
   }
 
-  /// Whether elements of the input stand apart.
+  /// Whether there are gaps between elements of the input.
   public var isTransposed: Bool { spacing.contains { $0 != 1 } }
 
   /// - Throws: `malformed` if the spacing contradicts the other attributes.
   private func checkSpacing() throws(QMError) {
     guard spacing.count == strides.count,
       spacing.allSatisfy({ (1...Window.largest).contains($0) })
-    else { throw .malformed("spacing \(spacing) beside strides \(strides)") }
+    else {
+      throw .malformed(
+        "spacing needs one positive entry per spatial axis, found \(spacing), strides \(strides)")
+    }
     guard isTransposed else { return }
     guard case .explicit = padding, strides.allSatisfy({ $0 == 1 }) else {
       throw .malformed("spacing \(spacing) needs strides of 1 and explicit padding")
     }
   }
 
-  /// Extent of an input axis with the gaps in it.
+  /// Extent of an input axis, including its gaps.
   private func spaced(_ extent: Int, _ axis: Int) throws(QMError) -> Int {
     guard spacing[axis] > 1, extent > 1 else { return extent }
     let (distance, overflow) = (extent - 1).multipliedReportingOverflow(by: spacing[axis])
     guard !overflow, distance < Window.largest else {
-      throw .malformed("\(extent) elements \(spacing[axis]) apart")
+      throw .malformed(
+        "\(extent) elements with spacing \(spacing[axis]) exceed an extent of \(Window.largest)")
     }
     return distance + 1
   }
@@ -186,29 +196,29 @@ extension Convolution {
     let weights = try required(ProductOperand.weights, of: operands).type.shape
     guard (3...5).contains(input.rank), weights.rank == input.rank else {
       throw .malformed(
-        "a convolution has 1 to 3 spatial axes and weights of the input's rank, found input \(input), weights \(weights)"
+        "a convolution needs 1 to 3 spatial axes and weights of the input's rank, found input \(input), weights \(weights)"
       )
     }
-    guard let extents = weights.extents else {
-      throw .unsupported("a convolution's weights have known extents, found \(weights)")
+    guard let weightShape = weights.extents else {
+      throw .unsupported("a convolution needs weights of known shape, found \(weights)")
     }
     let channelAxis = channelAxis(rank: input.rank)
-    let outputChannels = extents[0]
-    let groupChannels = extents[channelAxis]
+    let outputChannels = weightShape[0]
+    let groupChannels = weightShape[channelAxis]
     guard groups >= 1, groups <= Window.largest, groupChannels >= 1,
       groupChannels <= Window.largest, outputChannels >= 1, outputChannels % groups == 0
     else {
-      throw .malformed("weights \(weights) cannot be cut into \(groups) groups")
+      throw .malformed("weights \(weights) do not divide into \(groups) groups")
     }
     if let channels = input[channelAxis].extent, channels != groupChannels * groups {
       throw .malformed(
-        "input \(input) has \(channels) channels, \(groups) groups of weights \(weights) take \(groupChannels * groups)"
+        "\(groups) groups of weights \(weights) take \(groupChannels * groups) channels, found \(channels) in input \(input)"
       )
     }
     if let samples = input[0].extent, samples < 1 {
       throw .malformed("a convolution needs at least one sample, found input \(input)")
     }
-    let window = try window(of: extents)
+    let window = try window(of: weightShape)
     try checkSpacing()
     var output = input
     output[channelAxis] = .fixed(outputChannels)
@@ -244,18 +254,18 @@ extension Convolution {
 // MARK: - Kernels
 
 extension Convolution {
-  /// How the weights are packed; nil where the reference loops are the only way.
-  /// - Parameter rank: spatial axes, from the first on, that count. Behind them lie axes of extent
-  ///   1, so that positions along the last one that counts follow each other in memory.
+  /// How the weights are packed; nil if only the reference loops can compute this convolution.
+  /// - Parameter rank: number of leading spatial axes that count. The axes after them have extent
+  ///   1, so that positions along the last axis that counts are contiguous in memory.
   private func cut(
     _ input: ElementType, _ weights: Operand, rank: Int, _ kernels: KernelSet
   ) -> (ConvolutionKernel.Cut, ProductPanels)? {
-    guard order == .channelsLast, !isTransposed, let extents = weights.type.shape.extents else {
+    guard order == .channelsLast, !isTransposed, let shape = weights.type.shape.extents else {
       return nil
     }
     let cut = ConvolutionKernel.Cut(
-      channels: (extents[extents.count - 1], extents[0]),
-      window: Array(extents[1...].prefix(rank)), dilations: Array(dilations.prefix(rank)),
+      channels: (shape[shape.count - 1], shape[0]),
+      window: Array(shape[1...].prefix(rank)), dilations: Array(dilations.prefix(rank)),
       groups: groups)
     guard
       let table = ProductTable(
@@ -266,8 +276,8 @@ extension Convolution {
     return (cut, cut.panels(of: table, elementByteCount: elementByteCount))
   }
 
-  /// Spatial axes without those of extent 1 at the end. An axis that is free counts as one of
-  /// extent 1 where the window is 1: weights are packed again if a run finds it otherwise.
+  /// Number of spatial axes without the last ones of extent 1. A dynamic axis with a window of 1
+  /// counts as one of extent 1; a run with another extent packs the weights again.
   private func leastRank(_ input: Shape, window: [Int]) -> Int {
     var rank = window.count
     guard input.rank == rank + 2 else { return rank }
@@ -279,14 +289,14 @@ extension Convolution {
     return rank
   }
 
-  /// Whether nothing is added to a spatial axis with a window of 1.
+  /// Whether a spatial axis with a window of 1 has no padding.
   private func isUnpadded(axis: Int) -> Bool {
     guard case .explicit(let before, let after) = padding else { return true }
     return before[axis] == 0 && after[axis] == 0
   }
 
-  /// Bytes that the weights take beyond one for each code where they are packed so that kernels
-  /// are fastest.
+  /// Bytes that packing for the fastest kernel takes beyond those of the constant; 0 if that kernel
+  /// reads ordinary panels.
   public func transformByteCount(_ operands: [Operand?], for kernels: KernelSet) -> Int {
     guard let input = try? required(ProductOperand.input, of: operands).type.elementType,
       let weights = try? required(ProductOperand.weights, of: operands),
@@ -302,7 +312,8 @@ extension Convolution {
     else { return [] }
     if hasGroupScales(operands) { return [ProductOperand.weights] }
     let window = Array(shape.dropFirst().dropLast())
-    // Runs may find other axes than the weights were packed for, or tiles too large for a kernel.
+    // A run reads the constant again if its axes are not those that the weights were packed for, or
+    // if a tile is too large for a kernel.
     var wide = input.shape
     wide.axes = wide.axes.map { $0.extent == nil ? .fixed(2) : $0 }
     var reach = 4 * (shape[shape.count - 1] * groups + 64)
@@ -361,7 +372,7 @@ extension Convolution {
     return try kernel(operands, packed: packed, kernels, store: nil)
   }
 
-  /// From channels last to channels first.
+  /// Only from channels last to channels first.
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
@@ -380,8 +391,8 @@ extension Convolution {
     return false
   }
 
-  /// The panels of weights whose groups have scales of their own; nil where the reference loops are
-  /// the only way.
+  /// The panels of weights with scales per group; nil if only the reference loops can compute this
+  /// convolution.
   private func groupedPanels(
     _ input: ElementType, _ weights: Operand, _ scales: GroupScales, _ kernels: KernelSet
   ) -> GroupedPanels? {
@@ -440,7 +451,7 @@ extension Convolution {
         scratchByteCount: { kernel.scratchByteCount(threads: $0) },
         run: { (memory) throws(QMError) in kernel.run(memory) })
     }
-    // A run may find other axes than the weights were packed for, and packs them itself then.
+    // If the axes of this run are not those that the weights were packed for, the run packs again.
     var buffer: Buffer?
     if case .panels(let own) = packed?.scheme, own.canBeRead(as: panels) { buffer = packed?.buffer }
     if isPointwise(extents, cut) {
@@ -469,7 +480,7 @@ extension Convolution {
       run: { (memory) throws(QMError) in kernel.run(memory) })
   }
 
-  /// Whether the convolution is a matrix product over the positions.
+  /// Whether the convolution is a matrix product with one row per position.
   private func isPointwise(_ extents: Extents, _ cut: ConvolutionKernel.Cut) -> Bool {
     cut.groups == 1 && !cut.isDepthwise
       && extents.axes.allSatisfy { axis in

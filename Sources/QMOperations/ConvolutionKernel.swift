@@ -1,25 +1,25 @@
 import CQMKernels
 import QMTensor
 
-/// Convolution with channels last over weights packed by output channels, without unrolled copies
-/// of the input: each output element reads the taps of its window where they lie, in the input or
-/// in a tile of it that was padded (and widened, where it holds codes) once.
+/// Convolution with channels last and with weights packed by output channels. The input is not
+/// unrolled into a matrix of windows: each output element reads the taps of its window in the input
+/// itself, or in a tile of the input that was copied once with its padding (codes are widened).
 struct ConvolutionKernel: Sendable {
-  /// Tiles beyond this are refused; the reference loops take over.
+  /// Larger tiles are refused; the reference loops compute the convolution.
   static let largestTileByteCount = 1 << 30
 
-  /// How the weights `[O, k…, C/groups]` are cut into taps and depth.
+  /// How the weights `[O, k…, C/groups]` are divided into taps and depth.
   struct Cut: Sendable {
     let groups: Int
     let taps: Int
     let depth: Int
     let columns: Int
     let isDepthwise: Bool
-    /// Whether the innermost axis of the window belongs to the depth: its positions follow each
-    /// other in memory.
+    /// Whether the innermost axis of the window is part of the depth, because its positions are
+    /// contiguous in memory.
     let mergesInnermost: Bool
 
-    /// - Parameter channels: of the input that a group reads, and of the output.
+    /// - Parameter channels: input channels of a group, and all output channels.
     init(channels: (input: Int, output: Int), window: [Int], dilations: [Int], groups: Int) {
       let positions = window.reduce(1, *)
       isDepthwise = groups > 1 && channels.input == 1 && channels.output == groups
@@ -50,7 +50,7 @@ struct ConvolutionKernel: Sendable {
       self.x = x
     }
 
-    /// One number per spatial axis; missing outer axes are `missing`.
+    /// One number per spatial axis; outer axes that do not exist get `missing`.
     init(_ axes: [WindowAxis], missing: Int, _ number: (WindowAxis) -> Int) {
       let numbers = [Int](repeating: missing, count: 3 - axes.count) + axes.map(number)
       self.init(numbers[0], numbers[1], numbers[2])
@@ -60,11 +60,11 @@ struct ConvolutionKernel: Sendable {
     var wide: (Int64, Int64, Int64) { (Int64(z), Int64(y), Int64(x)) }
   }
 
-  /// The weights, a matrix for each group.
+  /// The weights, one matrix per group.
   let panels: ProductPanels
   let end: KernelEpilogue
   let cut: Cut
-  /// The ``panels``, made when the model was loaded.
+  /// The ``panels``, if they were packed when the model was loaded.
   let packed: Buffer?
   let store: ChannelsFirstStore?
   let samples: Int
@@ -76,14 +76,14 @@ struct ConvolutionKernel: Sendable {
   private let stride: Triple
   private let dilation: Triple
   private let before: Triple
-  /// Elements of a position of the prepared input.
+  /// Elements per position of the prepared input.
   private let pitch: Int
-  /// Elements from one position of a row of it to the next.
+  /// Elements from one position of a row of the prepared input to the next.
   private let step: Int
   /// Whether chunks copy their part of the input first.
   private let copies: Bool
 
-  /// - Returns: nil where a chunk would need more memory than is sensible.
+  /// - Returns: nil if the tile of even one output position exceeds ``largestTileByteCount``.
   init?(
     panels: ProductPanels, end: KernelEpilogue, cut: Cut, extents: Convolution.Extents,
     packed: Buffer?, store: ChannelsFirstStore?
@@ -93,7 +93,7 @@ struct ConvolutionKernel: Sendable {
     self.cut = cut
     self.packed = packed
     self.store = store
-    // Samples lie behind each other as the planes of a third axis do, and small ones go together.
+    // Samples are contiguous like the planes of a third axis, so that a tile can hold several.
     let joinsSamples = extents.axes.count < 3 && !end.isDynamic && store == nil
     samples = joinsSamples ? 1 : extents.samples
     inputChannels = extents.inputChannels
@@ -123,7 +123,7 @@ struct ConvolutionKernel: Sendable {
   private var table: ProductTable { panels.table }
   private var loop: PanelLoop { PanelLoop(panels: panels, end: end, store: store) }
 
-  /// Input positions that a tile of output positions reads.
+  /// The input positions that a tile of output positions reads.
   private func reach(_ tile: Triple) -> Triple {
     Triple(
       (tile.z - 1) * stride.z + (window.z - 1) * dilation.z + 1,
@@ -131,7 +131,7 @@ struct ConvolutionKernel: Sendable {
       (tile.x - 1) * stride.x + (window.x - 1) * dilation.x + 1)
   }
 
-  /// - Returns: nil beyond the largest sensible tile.
+  /// - Returns: nil beyond ``largestTileByteCount``.
   private func tileByteCount(_ tile: Triple) -> Int? {
     let reach = reach(tile)
     var count = table.inputByteCount
@@ -146,14 +146,14 @@ struct ConvolutionKernel: Sendable {
   private struct Layout {
     var tile = Triple(1, 1, 1)
     var tiles = Triple(1, 1, 1)
-    /// Panels of one group that a chunk computes.
+    /// Number of panels of one group that a chunk computes.
     var columnPanels = 0
     var columnBlocks = 1
     var multipliers = 0
     var taps = 0
     var panels = 0
     var prepared = 0
-    /// Positions of the output, of one panel of channels.
+    /// The outputs of one panel of channels, before they are stored with channels first.
     var stored = 0
     var sampleMultipliers = 0
     var threadByteCount = 0
@@ -184,7 +184,7 @@ struct ConvolutionKernel: Sendable {
     while store == nil, tile.product > 4 * ProductBlocking.leastRows,
       tile.product * outputRowByteCount > ProductBlocking.outputByteCount, halve()
     {}
-    // At the least extents a tile may still be large; x can shrink to one position.
+    // Even the smallest tile so far may be too large; x can shrink to one position.
     while tileByteCount(tile) == nil, tile.x > 1 { tile.x = (tile.x + 1) / 2 }
     let panelCount = panels.panelCount
     var layout = Layout()
@@ -227,7 +227,7 @@ struct ConvolutionKernel: Sendable {
 
   func scratchByteCount(threads: Int) -> Int { layout(threads: threads).byteCount }
 
-  /// Writes the offsets of the taps in an input of the given extents.
+  /// Writes the offsets of the taps in a part of the input with the given extents.
   private func fill(_ taps: UnsafeMutablePointer<Int64>, in extents: Triple) {
     var next = taps
     for z in 0..<window.z {
@@ -301,7 +301,7 @@ struct ConvolutionKernel: Sendable {
       Triple(
         stride.z * extents.y * extents.x * pitch, stride.y * extents.x * pitch, stride.x * step
       ).wide
-    // Of the output, or of the chunk's own part of it.
+    // Strides of the whole output, or of the chunk's own copy of its part.
     let rows = store == nil ? output : count
     let outputPitch = loop.outputPitch(columns: outputChannels)
     block.output_strides =
@@ -337,10 +337,11 @@ struct ConvolutionKernel: Sendable {
     }
   }
 
-  /// What a tile of outputs reads: a copy of its part of the input, or the input itself.
+  /// The address where a tile of outputs reads: a copy of its part of the input, or the input
+  /// itself.
   /// - Parameters:
   ///   - first: the tile's first position in the output.
-  ///   - extents: of the part of the input.
+  ///   - extents: extents of the part of the input.
   ///   - prepared: memory for a copy.
   private func inputTile(
     _ memory: Kernel.Memory, sample: Int, first: Triple, extents: Triple, zeroPoint: Int32,
@@ -362,7 +363,8 @@ struct ConvolutionKernel: Sendable {
     return UnsafeRawPointer(prepared)
   }
 
-  /// Moves the channels of a panel to their place, in as long parts as follow each other in memory.
+  /// Stores the channels of a panel in the output, in parts that are as long as the output is
+  /// contiguous.
   private func storeFirst(
     _ store: ChannelsFirstStore, _ stored: UnsafeRawPointer, _ target: UnsafeMutableRawPointer,
     sample: Int, first: Triple, count: Triple, firstChannel: Int, channels: Int

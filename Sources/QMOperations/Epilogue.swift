@@ -1,26 +1,27 @@
 import QMTensor
 
-/// What a product does to each accumulator before the one rounding, in this order:
+/// The steps from the accumulator of a product to the stored element, in this order:
 ///
-///     real = Float(accumulator) · multiplier[c]      (integer operands only)
-///     real = Σ Float(accumulator[g]) · multiplier[c, g] over the groups g, in their order, from +0
-///                                                    (weights with scales by group)
-///     real = real + bias[c]                          (a float32 bias)
-///     real = real + residual                         (dequantized where it holds codes)
-///     real = function(real)
-///     real = secondFunction(real)
-///     output = real, or clamp(roundToNearestEven(real · (1 / scale)) + zeroPoint) as int8 or int16
+///     y = Float(accumulator) · multiplier[c]         (operands that are codes)
+///     y = Σ Float(accumulator[g]) · multiplier[c, g] over the groups g in order, starting with +0
+///                                                    (weights with scales per group)
+///     y = y + bias[c]                                (a float32 bias)
+///     y = y + residual                               (dequantized if it holds codes)
+///     y = function(y)
+///     y = secondFunction(y)
+///     output = y, or clamp(roundToNearestEven(y · (1 / scale)) + zeroPoint) as int8 or int16
 ///
-/// Each step is one IEEE operation in float32; none is fused. An int32 bias belongs to the
-/// accumulator and is added before the first step, modulo 2³². A NaN is stored as the bits
-/// 0x7FC00000.
+/// Each step is one IEEE operation in float32; none is fused. An int32 bias is added to the
+/// accumulator before the first step, modulo 2³². NaN is stored as the bits 0x7FC00000.
 public struct Epilogue: Hashable, Sendable {
-  /// nil leaves the number as it is.
+  /// nil leaves the number unchanged.
   public var function: UnaryFunction?
-  /// Behind ``function``; nil leaves the number as it is.
+  /// Applied after ``function``; nil leaves the number unchanged.
   public var secondFunction: UnaryFunction?
+  /// How the result is stored.
   public var output: OutputEncoding
 
+  /// Without arguments: no functions, float32 output.
   public init(
     function: UnaryFunction? = nil, secondFunction: UnaryFunction? = nil,
     output: OutputEncoding = .float32
@@ -36,15 +37,14 @@ public struct Epilogue: Hashable, Sendable {
     try visitor.visit("output", &output)
   }
 
-  /// Its functions, in their order.
+  /// The functions that are present, in order.
   public var functions: [UnaryFunction] { [function, secondFunction].compactMap { $0 } }
 }
 
-/// Positions of a product's inputs: of a convolution (input, filter) and of a matrix product
-/// (left, right).
+/// Positions of the inputs of a convolution (input, filter) or a matrix product (left, right).
 public enum ProductOperand {
   /// float32; int8 codes with fixed or dynamic quantization; or int16 codes with fixed quantization
-  /// around 0.
+  /// and zero point 0.
   public static let input = 0
   /// float32; int8 codes with weights quantization (a constant); or, in a matrix product, int8
   /// codes with fixed quantization.
@@ -52,21 +52,21 @@ public enum ProductOperand {
   /// Optional, one number per output channel: int32 in units of input scale · weight scale (fixed
   /// quantization), or float32.
   public static let bias = 2
-  /// float32, present exactly if the weights have weights quantization: one scale per output
-  /// channel, one in all, or ``Granularity/scaleShape(of:)`` where groups share one.
+  /// float32, present exactly if the weights have weights quantization: one scale, one per output
+  /// channel, or one per group, in the shape of ``Granularity/scaleShape(of:)``.
   public static let weightScales = 3
   /// float32 `[…, 2]`, present exactly if the input's quantization is dynamic: scale and zero
   /// point of each row or sample.
   public static let inputParameters = 4
-  /// Optional; extents of the output: float32, or int8 codes with fixed quantization.
+  /// Optional, with the shape of the output: float32, or int8 codes with fixed quantization.
   public static let residual = 5
 }
 
 extension ProductOperand {
   static let count = 6
 
-  /// Codes by constant weights that have one scale per channel, or by another activation.
-  /// - Parameter storing: the product with its result stored in an encoding.
+  /// Codes times constant weights, or codes times another activation.
+  /// - Parameter storing: returns the product that stores its result in an encoding.
   static func integerForm(
     of operands: [Operand?], weights: [WeightOperand],
     storing: @escaping @Sendable (OutputEncoding) -> Operation
@@ -87,24 +87,24 @@ extension ProductOperand {
   }
 }
 
-/// What convolution and matrix product ask of their operands in common.
+/// The type rule that convolution and matrix product share.
 struct ProductRule {
   let operation: String
-  /// Axis of the weights that counts output channels.
+  /// Axis of the output channels in the weights.
   let channelAxis: Int
-  /// Output channels, as the weights have them.
+  /// Number of output channels, from the weights.
   let channels: Shape.Axis
-  /// Leading axes of the input that share no parameters when its quantization is dynamic.
+  /// Number of leading axes of the input over which dynamic quantization has its own parameters.
   let parameterAxes: Int
   /// Whether the weights may be activations: codes with fixed quantization.
   let takesActivationsAsWeights: Bool
-  /// Axis of the weights along which groups may share scales; nil where they may not.
+  /// Axis of the weights along which groups may share scales; nil if they may not.
   let groupAxis: Int?
 
   /// The output's type.
-  /// - Parameter shape: extents of the output.
-  /// - Throws: `malformed` if operands contradict each other, `unsupported` where they are
-  ///   consistent and this version does not compute them.
+  /// - Parameter shape: shape of the output.
+  /// - Throws: `malformed` if operands contradict each other; `unsupported` if they are consistent
+  ///   but this version cannot compute them.
   func outputType(for operands: [Operand?], shape: Shape, epilogue: Epilogue) throws(QMError)
     -> ValueType
   {
@@ -129,7 +129,7 @@ struct ProductRule {
     index < operands.count ? operands[index]?.type : nil
   }
 
-  /// - Returns: whether the product is one of integers.
+  /// - Returns: whether the factors are codes.
   private func checkFactors(_ operands: [Operand?]) throws(QMError) -> Bool {
     guard let input = type(ProductOperand.input, of: operands),
       let weights = type(ProductOperand.weights, of: operands)
@@ -154,7 +154,7 @@ struct ProductRule {
       return true
     default:
       throw .malformed(
-        "\(operation) multiplies float32 by float32, int8 codes by int8 codes, or int16 codes around 0 by weights, found \(input) and \(weights)"
+        "\(operation) multiplies float32 by float32, int8 codes by int8 codes, or int16 codes with zero point 0 by weights, found \(input) and \(weights)"
       )
     }
   }
@@ -169,12 +169,14 @@ struct ProductRule {
         )
       }
     case .weights(_, .perGroup(let axis, let size)):
-      guard size >= 1 else { throw .malformed("\(operation) with groups of \(size) weights") }
+      guard size >= 1 else {
+        throw .malformed("\(operation) needs groups of at least 1 weight, found \(size)")
+      }
       guard axis == groupAxis else {
         throw .unsupported(
           groupAxis.map {
-            "\(operation) takes scales of groups along axis \($0) of the weights, found axis \(axis)"
-          } ?? "\(operation) of this form takes no scales of groups of weights")
+            "\(operation) takes scales per group along axis \($0) of the weights, found axis \(axis)"
+          } ?? "\(operation) of this form takes no weights with scales per group")
       }
     case .fixed(let scale, let zeroPoint) where takesActivationsAsWeights:
       try QuantizationParameters(.int8, scale: scale, zeroPoint: zeroPoint).check()
@@ -190,7 +192,7 @@ struct ProductRule {
       case .weights(_, let granularity) = type(ProductOperand.weights, of: operands)?.quantization
     else {
       guard scales == nil else {
-        throw .malformed("\(operation) has weight scales and weights without weights quantization")
+        throw .malformed("\(operation) has weight scales, but no weights quantization")
       }
       return
     }
@@ -211,12 +213,12 @@ struct ProductRule {
     guard let input = type(ProductOperand.input, of: operands), case .dynamic = input.quantization
     else {
       guard parameters == nil else {
-        throw .malformed("\(operation) has input parameters and no dynamic input")
+        throw .malformed("\(operation) has input parameters, but no dynamically quantized input")
       }
       return
     }
     guard let parameters else {
-      throw .malformed("\(operation) of a dynamic input needs its parameters (input 4)")
+      throw .malformed("\(operation) of a dynamically quantized input needs parameters (input 4)")
     }
     let expected = Shape(Array(input.shape.axes.prefix(parameterAxes)) + [2])
     guard parameters.elementType == .float32, parameters.quantization == .none,
@@ -231,11 +233,11 @@ struct ProductRule {
     guard let bias = type(ProductOperand.bias, of: operands) else { return }
     if bias.elementType == .int32 {
       if case .weights(_, .perGroup) = type(ProductOperand.weights, of: operands)?.quantization {
-        throw .malformed("\(operation) with scales of groups takes a float32 bias only")
+        throw .malformed("\(operation) with scales per group takes a float32 bias, found \(bias)")
       }
       guard isInteger, case .fixed = type(ProductOperand.input, of: operands)?.quantization else {
         throw .malformed(
-          "\(operation) takes an int32 bias beside an input with fixed quantization only; give float32"
+          "\(operation) takes an int32 bias only with an input of fixed quantization; use float32"
         )
       }
     }
@@ -264,11 +266,11 @@ struct ProductRule {
         "\(operation) adds float32, or int8 codes with fixed quantization, found \(residual)")
     }
     guard Self.agree(residual.shape, shape) else {
-      throw .malformed("\(operation) gives \(shape) and is to add \(residual.shape)")
+      throw .malformed("\(operation) gives \(shape), but its residual has shape \(residual.shape)")
     }
   }
 
-  /// Whether the shapes can be the same: equal ranks, no two fixed extents that differ.
+  /// Whether the shapes can be equal: they have one rank, and no two known extents differ.
   static func agree(_ left: Shape, _ right: Shape) -> Bool {
     left.rank == right.rank
       && zip(left.axes, right.axes).allSatisfy { (a, b) in
@@ -278,7 +280,7 @@ struct ProductRule {
   }
 }
 
-/// The epilogue in the reference loops: from an accumulator to the stored element.
+/// The epilogue of the reference loops: from an accumulator to the stored element.
 struct ReferenceEpilogue {
   private let epilogue: Epilogue
   private let input: TensorView
@@ -303,7 +305,7 @@ struct ReferenceEpilogue {
 
   var isInteger: Bool { input.elementType != .float32 }
 
-  /// The code of the input that stands for 0, in row or sample `row`.
+  /// The zero point of the input in row or sample `row`.
   func inputZeroPoint(row: Int) -> Int32 {
     switch input.quantization {
     case .fixed(_, let zeroPoint): return zeroPoint
@@ -314,12 +316,12 @@ struct ReferenceEpilogue {
     }
   }
 
-  /// The code of the right factor that stands for 0.
+  /// The zero point of the weights.
   var weightsZeroPoint: Int32 {
     if case .fixed(_, let zeroPoint) = weights.quantization { zeroPoint } else { 0 }
   }
 
-  /// Which scale belongs to which weight, where groups share one.
+  /// The scale of each weight; nil unless scales are per group.
   var groupScales: GroupScales? { GroupScales(weights.quantization, shape: weights.shape) }
 
   private func inputScale(row: Int) -> Float {
@@ -329,18 +331,18 @@ struct ReferenceEpilogue {
     }
   }
 
-  /// Input scale · weight scale, one rounding.
+  /// Input scale · weight scale, with one rounding.
   private func multiplier(row: Int, channel: Int) -> Float {
     if case .fixed(let scale, _) = weights.quantization { return inputScale(row: row) * scale }
     return multiplier(row: row, scale: weightScales!.elementCount == 1 ? 0 : channel)
   }
 
-  /// The same of the weight scale at an index.
+  /// Input scale · the weight scale at `index`, with one rounding.
   func multiplier(row: Int, scale index: Int) -> Float {
     inputScale(row: row) * weightScales!.elements(as: Float.self)[index]
   }
 
-  /// Finishes an integer accumulator. Integers are modulo 2³²: validation proves elsewhere that
+  /// Finishes an integer accumulator. The addition is modulo 2³²; ``AccumulatorBound`` proves that
   /// nothing wraps.
   func finish(_ accumulator: Int32, row: Int, channel: Int, at index: Int) {
     var sum = accumulator
@@ -348,12 +350,12 @@ struct ReferenceEpilogue {
     finish(Float(sum) * multiplier(row: row, channel: channel), channel: channel, at: index)
   }
 
-  /// Finishes a real number.
+  /// Finishes a float32 accumulator, or the number of an integer one.
   func finish(_ number: Float, channel: Int, at index: Int) {
-    var real = number
-    if let bias, bias.elementType == .float32 { real += bias.elements(as: Float.self)[channel] }
-    if let residual { real += residual.real(at: index) }
-    for function in epilogue.functions { real = function(real) }
-    output.store(canonical(real), at: index)
+    var y = number
+    if let bias, bias.elementType == .float32 { y += bias.elements(as: Float.self)[channel] }
+    if let residual { y += residual.number(at: index) }
+    for function in epilogue.functions { y = function(y) }
+    output.store(canonical(y), at: index)
   }
 }

@@ -1,24 +1,25 @@
 import QMTensor
 
-// What the rest of the package asks of an operation: how it treats elements, codes, axes and sums.
-// A requirement has no answer for everybody. An operation states its kind by conforming to
-// `DataMovement`, `ConditionalMovement`, `PositionOperation`, `FloatOperation`, `IntegerOperation`,
-// `ProductOperation` or a kind of these: the kind answers what is the same for all of it, and asks
-// for the rest.
+// The facts that the rest of the package needs about an operation: how it treats elements, codes,
+// axes and sums. No fact has a default for all operations. An operation states its kind by
+// conforming to `DataMovement`, `ConditionalMovement`, `PositionOperation`, `FloatOperation`,
+// `IntegerOperation`, `ProductOperation` or a refinement of these. The kind states the facts that
+// all its operations share; the operation states the others.
 
 /// Where the elements of an operation's outputs come from.
 public enum ElementSource: Hashable, Sendable {
-  /// Elements of the operands at these positions, chosen by their places alone, and perhaps the
-  /// number 0 or a constant. Codes stay codes, on the quantization parameters that they have.
+  /// Elements of the operands at these positions, chosen by their position only, and possibly zeros
+  /// or a constant. Codes keep their scale and zero point.
   case moved(from: [Int])
-  /// Elements of operand 0, chosen by comparing them. Codes compare like the numbers they stand for.
+  /// Elements of operand 0, chosen by comparing them. Codes compare like the numbers that they
+  /// represent.
   case picked
-  /// Shapes, positions and patterns: integers, truth values or constants.
+  /// Shapes, positions and patterns: integers, Booleans or constants.
   case positions
   /// New numbers.
   case computed
 
-  /// Positions of the operands whose elements the outputs hold; empty where they hold new ones.
+  /// Positions of the operands whose elements the outputs hold; empty if the elements are new.
   public var operands: [Int] {
     switch self {
     case .moved(let positions): positions
@@ -30,21 +31,25 @@ public enum ElementSource: Hashable, Sendable {
 
 /// How an operation computes on codes.
 public struct IntegerForm: Sendable {
+  /// What the output holds.
   public enum Result: Sendable {
-    /// Rounded once: the operation with its result stored in an encoding.
+    /// A number that is rounded once. The closure returns the operation that stores its result in
+    /// the given encoding.
     case encoded(@Sendable (OutputEncoding) -> Operation)
-    /// Codes of operand 0, on its quantization parameters.
+    /// Codes of operand 0, with its scale and zero point.
     case codesOfInput
-    /// Truth values or indices.
+    /// Booleans or indices.
     case noNumbers
   }
 
   /// Positions of the operands that may be codes.
   public var operands: [Int]
+  /// What the output holds.
   public var result: Result
-  /// Whether a value is worth quantizing because this operation reads it.
+  /// Whether it is worth quantizing a value only because this operation reads it.
   public var asksForCodes: Bool
 
+  /// - Parameter operands: positions of the operands that may be codes.
   public init(operands: [Int], result: Result, asksForCodes: Bool = true) {
     self.operands = operands
     self.result = result
@@ -52,10 +57,10 @@ public struct IntegerForm: Sendable {
   }
 }
 
-/// A product of codes and weights whose sums are held in 32-bit accumulators. Numbers are positions
-/// of operands.
+/// A product of codes and weights whose sums are held in 32-bit accumulators. Its integers are
+/// positions of operands.
 public struct IntegerSum: Hashable, Sendable {
-  /// How the weights lie.
+  /// Order of the axes of the weights.
   public enum Layout: Hashable, Sendable {
     /// `[channels, …]`: a sum goes over all axes but the first.
     case channelThenWindow
@@ -65,14 +70,18 @@ public struct IntegerSum: Hashable, Sendable {
     case depthThenChannel
   }
 
-  /// nil where the operation itself makes int8 codes of its input.
+  /// The codes; nil if the operation itself quantizes its input to int8.
   public var input: Int?
+  /// The weights that the codes are multiplied by.
   public var weights: Int
+  /// The scales of the weights.
   public var scales: Int
-  /// nil where no bias enters the accumulator.
+  /// The bias; nil if no bias is added to the accumulator.
   public var bias: Int?
+  /// Order of the axes of the weights.
   public var layout: Layout
 
+  /// All integers are positions of operands.
   public init(input: Int?, weights: Int, scales: Int, bias: Int?, layout: Layout) {
     self.input = input
     self.weights = weights
@@ -84,11 +93,12 @@ public struct IntegerSum: Hashable, Sendable {
 
 /// How an operation on codes adds them up.
 public enum Accumulators: Hashable, Sendable {
-  /// It adds no codes: it compares them, or computes on dequantized elements.
+  /// No sums: the operation compares codes, or computes on dequantized elements.
   case none
-  /// 64-bit integers, which no sum of codes leaves.
+  /// 64-bit integers, which no sum of codes exceeds.
   case wide
-  /// 32-bit integers. ``AccumulatorBound`` proves of each of these products that no sum leaves them.
+  /// 32-bit integers. ``AccumulatorBound`` proves for each of these products that no sum exceeds
+  /// them.
   case products([IntegerSum])
 
   /// The products whose sums need a proof.
@@ -99,23 +109,27 @@ public enum Accumulators: Hashable, Sendable {
 
 /// Weights among the operands of an operation.
 public struct WeightOperand: Hashable, Sendable {
+  /// What the operation does with the weights.
   public enum Use: Hashable, Sendable {
-    /// Multiplied and summed up.
+    /// It multiplies and sums them.
     case product
-    /// Rows that are looked up.
+    /// It looks up rows.
     case table
   }
 
   /// Position of the operand.
   public var position: Int
-  /// Axis whose every index has a scale of its own: the output channel of a product, the row of a
+  /// Axis along which each index may have its own scale: output channels of a product, rows of a
   /// table.
   public var channelAxis: Int
+  /// What the operation does with the weights.
   public var use: Use
 
-  /// Axis along which groups of weights may share scales; nil where they may not.
+  /// Axis along which groups of weights may share scales; nil if the operation takes no scales per
+  /// group.
   public var groupAxis: Int?
 
+  /// - Parameter position: of the operand.
   public init(
     _ position: Int, channelAxis: Int = 0, groupAxis: Int? = nil, use: Use = .product
   ) {
@@ -128,50 +142,56 @@ public struct WeightOperand: Hashable, Sendable {
 
 /// Another order of axes: axis `i` of the new order is axis `sources[i]` of the old one.
 public struct AxisOrder: Hashable, Sendable {
+  /// The old axis at each new position.
   public let sources: [Int]
 
+  /// - Parameter sources: a permutation of the axes.
   public init(_ sources: [Int]) { self.sources = sources }
 
-  /// Batch, spatial axes, channels, made of batch, channels, spatial axes. For a rank of 2 or more.
+  /// From batch, channels, spatial axes to batch, spatial axes, channels. The rank is at least 2.
   public static func channelsLast(rank: Int) -> AxisOrder {
     AxisOrder([0] + Array(2..<max(rank, 2)) + [1])
   }
 
+  /// Number of axes.
   public var rank: Int { sources.count }
 
-  /// The new place of each old axis.
+  /// The new position of each old axis.
   public var places: [Int] {
     var places = sources
     for (new, old) in sources.enumerated() { places[old] = new }
     return places
   }
 
-  /// Back to the old order.
+  /// The order that restores the old one.
   public var inverse: AxisOrder { AxisOrder(places) }
 
-  /// Whether the old axes but these stand in the new order as they did.
+  /// Whether all axes except these keep their relative order.
   func keepsOrder(without axes: [Int]) -> Bool {
     let left = sources.filter { !axes.contains($0) }
     return left == left.sorted()
   }
 }
 
-/// An operation rewritten for operands whose axes stand in another order: the same bits.
+/// An operation rewritten for operands with another order of axes; it gives the same bits.
 public struct ReorderedForm: Hashable, Sendable {
+  /// How an operand changes.
   public enum Change: Hashable, Sendable {
+    /// Not at all.
     case unchanged
-    /// Its axes in the new order.
+    /// Its axes are in the new order.
     case reordered
-    /// A constant that is broadcast: with leading axes of extent 1 up to the rank, then reordered.
+    /// A broadcast constant gets leading axes of extent 1 up to the full rank, then is reordered.
     case expandedAndReordered
-    /// Its elements replaced by these, int64.
+    /// An int64 constant gets these elements.
     case replaced([Int])
   }
 
+  /// The operation with attributes for the new order.
   public var operation: Operation
-  /// Of each operand.
+  /// The change of each operand.
   public var operands: [Change]
-  /// Whether the axes of the output stand in the new order too; if not, the output is as before.
+  /// Whether the axes of the output are in the new order too; if not, the output is unchanged.
   public var reordersOutput: Bool
 
   /// - Parameters:
@@ -187,50 +207,51 @@ public struct ReorderedForm: Hashable, Sendable {
   }
 }
 
-/// What is asked of every operation; part of ``OperationProtocol``.
+/// The facts that every operation states; part of ``OperationProtocol``.
 public protocol OperationFacts {
-  /// - Parameter operandCount: how many operands the node has.
+  /// Where the elements of the outputs come from.
+  /// - Parameter operandCount: number of operands of the node.
   func elementSource(operandCount: Int) -> ElementSource
 
-  /// How the operation computes on codes, were its real operands codes; nil where it needs float32.
-  /// What only moves elements answers nil: ``elementSource(operandCount:)`` says all.
-  /// - Parameter operands: of the float operation.
+  /// How the operation would compute if its float32 operands were codes; nil if it needs float32.
+  /// Data movement answers nil, because ``elementSource(operandCount:)`` describes it completely.
+  /// - Parameter operands: operands of the float32 operation.
   func integerForm(of operands: [Operand?]) -> IntegerForm?
 
-  /// How the operation adds up codes.
+  /// How the operation sums codes.
   var accumulators: Accumulators { get }
 
   /// Weights among the operands.
   func weightOperands(of operands: [Operand?]) -> [WeightOperand]
 
-  /// Multiply-adds for these shapes; nil for an operation that is no product.
+  /// Number of multiply-adds for these shapes; nil for an operation that is no product.
   /// - Parameters:
   ///   - inputs: shape of each operand; nil for an absent one.
   ///   - output: shape of the first output.
   func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int?
 
-  /// The operation for operands whose axes stand in another order; nil where it needs them as they
-  /// are.
+  /// The operation for operands with another order of axes; nil if it needs the present order.
   func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm?
 
-  /// Whether the operation is faster with its channels last, so that a chain of such operations
-  /// begins at it.
+  /// Whether the operation is faster with channels last, so that a chain of operations in that
+  /// order starts at it.
   var prefersChannelsLast: Bool { get }
 
-  /// Whether the only output has the bytes of the first input under another shape, so that both
-  /// may be the same memory and the kernel need not run.
+  /// Whether the only output has the bytes of the first input under another shape, so that both can
+  /// share memory and no kernel needs to run.
   var keepsBytes: Bool { get }
 
-  /// Whether the result on a constant is that constant in another form, called as before.
+  /// Whether the result of folding a constant is the same constant in another form and keeps its
+  /// name.
   var keepsName: Bool { get }
 
-  /// A range that no element of the output can leave; nil where there is none to tell.
+  /// A range that contains every element of the output, for any input; nil if none is known.
   var analyticRange: ClosedRange<Float>? { get }
 }
 
 // MARK: - Kinds of operations
 
-/// Moves elements without looking at them, of any element type.
+/// Moves elements of any element type without reading their values.
 public protocol DataMovement: OperationProtocol {
   /// Positions of the operands whose elements are moved.
   func movedOperands(of operandCount: Int) -> [Int]
@@ -265,7 +286,7 @@ extension ShapeChange {
   public var keepsName: Bool { true }
 }
 
-/// Moves elements or computes new ones on float32, as its attributes say.
+/// Moves elements, or computes new ones in float32, depending on its attributes.
 protocol ConditionalMovement: OperationProtocol {}
 
 extension ConditionalMovement {
@@ -279,7 +300,7 @@ extension ConditionalMovement {
   public var analyticRange: ClosedRange<Float>? { nil }
 }
 
-/// Gives shapes, positions and patterns.
+/// Computes shapes, positions and patterns.
 public protocol PositionOperation: OperationProtocol {}
 
 extension PositionOperation {
@@ -295,7 +316,7 @@ extension PositionOperation {
   public var analyticRange: ClosedRange<Float>? { nil }
 }
 
-/// Computes on numbers, never on codes.
+/// Computes on float32 numbers, never on codes.
 public protocol FloatOperation: OperationProtocol {}
 
 extension FloatOperation {
@@ -309,7 +330,7 @@ extension FloatOperation {
   public var analyticRange: ClosedRange<Float>? { nil }
 }
 
-/// Computes on codes too, without weights.
+/// Computes on float32 numbers or on codes, without weights.
 public protocol IntegerOperation: OperationProtocol {}
 
 extension IntegerOperation {
@@ -318,8 +339,8 @@ extension IntegerOperation {
   public var keepsBytes: Bool { false }
 }
 
-/// Computes on codes without adding them up: it compares them, or computes on the numbers that they
-/// stand for.
+/// Computes on codes without summing them: it compares them, or computes on the numbers that they
+/// represent.
 protocol NonAccumulatingOperation: IntegerOperation {}
 
 extension NonAccumulatingOperation {
@@ -328,13 +349,14 @@ extension NonAccumulatingOperation {
   public var prefersChannelsLast: Bool { false }
 }
 
-/// Rounds its result once, into the encoding that is one of its attributes.
+/// Rounds its result once, to the encoding in its attribute `output`.
 protocol EncodedOutput: IntegerOperation {
   var output: OutputEncoding { get set }
 }
 
 extension EncodedOutput {
-  /// - Parameter operation: the case of ``Operation`` that holds such an operation.
+  /// The result of the integer form: this operation with another encoding.
+  /// - Parameter operation: the case of ``Operation`` for this type.
   func encoded(
     as operation: @escaping @Sendable (Self) -> Operation
   ) -> IntegerForm.Result {
@@ -356,7 +378,7 @@ extension ProductOperation {
 }
 
 extension OperationProtocol {
-  /// The elements of an int64 constant operand; nil where it is none.
+  /// The elements of an operand; nil if it is absent or is no int64 constant.
   static func integers(_ operands: [Operand?], _ index: Int) -> [Int]? {
     guard index < operands.count, let constant = operands[index]?.constant,
       constant.elementType == .int64

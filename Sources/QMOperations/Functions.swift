@@ -1,19 +1,19 @@
 import CQMKernels
 import QMTensor
 
-// Functions of real numbers, the same bits on every processor. Built from + − × ÷ √, fused
-// multiply-add, rounding to an integer and exact conversions, in the order written here;
-// `CQMKernels/functions_vector.inc` is the same text for vectors.
+// Functions of float32 numbers that give the same bits on every processor. They are built from
+// + − × ÷ √, fused multiply-add, rounding to an integer and exact conversions, in the order written
+// here; `CQMKernels/functions/functions_vector.inc` takes the same steps on vectors.
 //
-// A NaN result is always the bits 0x7FC00000; every function passes NaN on. Errors, in units in
-// the last place of the correctly rounded result, for results that are normal numbers:
+// A NaN result always has the bits 0x7FC00000; every function of NaN is NaN. Largest errors, in
+// units in the last place of the correctly rounded result, for results that are normal numbers:
 //
 //     exponential 1 · logarithm 1 · tanh 1.2 · erf 1 · sigmoid 2.1 · softplus 2 · elu 1
 //     sine, cosine, tangent, power 0.51, for every argument
 //     silu, mish 3, from x = −87 on · gelu, geluTanh: 1.5e-7 · max(1, |x|), absolute
 
 extension UnaryFunction {
-  /// The number of the function in `.qm` files and in C. Never changes.
+  /// The function's code in `.qm` files and in C. Never changes.
   public var code: UInt8 {
     switch self {
     case .relu: 0
@@ -52,7 +52,7 @@ extension UnaryFunction {
     }
   }
 
-  /// The function's numbers, in the order of the case's labels; at most two.
+  /// The function's parameters, in the order of the case's labels; at most two.
   public var parameters: [Float] {
     switch self {
     case .clip(let minimum, let maximum): [minimum, maximum]
@@ -66,8 +66,9 @@ extension UnaryFunction {
     }
   }
 
-  /// The function with a number from a file.
-  /// - Returns: nil if no function has the code, or its number of parameters is another.
+  /// The function that a file names by its code.
+  /// - Returns: nil if no function has the code, or if the function takes another number of
+  ///   parameters.
   public init?(code: UInt8, parameters: [Float]) {
     let first = parameters.first ?? 0
     let second = parameters.dropFirst().first ?? 0
@@ -110,7 +111,7 @@ extension UnaryFunction {
     guard self.parameters.count == parameters.count else { return nil }
   }
 
-  /// The function as C knows it.
+  /// The function as the C kernels take it.
   var unary: qm_unary {
     let parameters = parameters
     return qm_unary(
@@ -120,7 +121,7 @@ extension UnaryFunction {
 }
 
 extension UnaryFunction {
-  /// The function's value: it *defines* the function, bit by bit.
+  /// The function's value. This code *defines* the function, bit by bit.
   public func callAsFunction(_ x: Float) -> Float { canonical(value(x)) }
 
   private func value(_ x: Float) -> Float {
@@ -167,7 +168,7 @@ extension UnaryFunction {
 /// `x` raised to `y`, with the special cases of IEEE 754's pow. `y = 2` is `x · x`.
 public func power(_ x: Float, _ y: Float) -> Float { canonical(powerValue(x, y)) }
 
-/// NaN made the one NaN.
+/// `x`, with every NaN replaced by the one NaN that operations store.
 func canonical(_ x: Float) -> Float { x == x ? x : Float(bitPattern: 0x7FC0_0000) }
 
 private func clamp(_ x: Float, _ minimum: Float, _ maximum: Float) -> Float {
@@ -212,7 +213,7 @@ private func exponentialValue(_ x: Float) -> Float {
 /// `e^x − 1`
 private func exponentialMinusOne(_ x: Float) -> Float {
   let (p, n) = exponentialParts(clamp(x, -30, 89))
-  // Half of 2^n, which for the largest x is no number.
+  // Half of 2^n: 2^n itself overflows for the largest x.
   let half = float(bits: (n &+ 126) << 23)
   return fma(half, p, half - 0.5) * 2
 }
@@ -289,7 +290,7 @@ private func logisticSigmoid(_ x: Float) -> Float {
 private func softplusValue(_ x: Float) -> Float {
   let z = exponentialValue(-x.magnitude)
   let u = z + 1
-  // ln(1 + z) with what the sum u lost put back.
+  // ln(1 + z): the second term corrects the rounding error of u.
   let logarithm = naturalLogarithm(u) + (z - (u - 1)) / u
   return (x > 0 ? x : 0) + logarithm
 }
@@ -301,7 +302,7 @@ private func mishValue(_ x: Float) -> Float {
   return x * (n / (n + 2))
 }
 
-/// In double, exact to far below a float's last place for every finite argument.
+/// Computed in double: the error is far below a float32's last place for every finite argument.
 private func sineAndCosine(_ x: Float) -> (sine: Double, cosine: Double) {
   let (quadrant, r) = reduced(x)
   let s = r * r
@@ -325,7 +326,7 @@ private func sineAndCosine(_ x: Float) -> (sine: Double, cosine: Double) {
   )
 }
 
-/// `x = quadrant · π/2 + r`, of which the quadrant's low two bits count; `|r| ≤ 0.79`.
+/// Splits `x = quadrant · π/2 + r` with `|r| ≤ 0.79`; only the quadrant's two low bits matter.
 private func reduced(_ x: Float) -> (quadrant: Int64, r: Double) {
   if x.magnitude >= 0x1p30 && x.magnitude < .infinity { return reducedLarge(x) }
   let wide = Double(x)
@@ -336,13 +337,13 @@ private func reduced(_ x: Float) -> (quadrant: Int64, r: Double) {
   return (Int64(bitPattern: shifted.bitPattern), r)
 }
 
-/// Leading bits of 2/π behind the binary point.
+/// Leading bits of 2/π after the binary point.
 private let twoOverPi: [UInt32] = [
   0xa2f9_836e, 0x4e44_1529, 0xfc27_57d1, 0xf534_ddc0, 0xdb62_9599, 0x3c43_9041, 0xfe51_63ab,
   0xdebb_c561,
 ]
 
-/// Payne–Hanek reduction: x · 2/π modulo 4 in fixed point, 62 bits behind the point.
+/// Payne–Hanek reduction: x · 2/π modulo 4 in fixed point, 62 bits after the point.
 private func reducedLarge(_ x: Float) -> (quadrant: Int64, r: Double) {
   let significand = UInt64(x.significandBitPattern | 0x80_0000)
   // x = significand · 2^exponent; bits of 2/π worth more than 2^(2 − exponent) give multiples of 4.
@@ -359,7 +360,7 @@ private func reducedLarge(_ x: Float) -> (quadrant: Int64, r: Double) {
   return x < 0 ? (-quadrant, -r) : (quadrant, r)
 }
 
-/// `2^(y · log₂|x|)` in double, and the sign.
+/// The special cases first; then `2^(y · log₂|x|)` in double, with its sign.
 private func powerValue(_ x: Float, _ y: Float) -> Float {
   if y == 0 || x == 1 { return 1 }
   if y == 2 { return x * x }

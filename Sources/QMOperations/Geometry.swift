@@ -8,21 +8,22 @@ struct WindowAxis: Hashable, Sendable {
   let window: Int
   let stride: Int
   let dilation: Int
-  /// Padding in front and behind; at least 0.
+  /// Padding before the first element; at least 0.
   let before: Int
+  /// Padding after the last element; at least 0.
   let after: Int
   /// Number of positions of the window; at least 1.
   let output: Int
 
-  /// Where tap `tap` of window `position` reads; outside `0..<input` lies padding.
+  /// The element that tap `tap` of window `position` reads; padding if outside `0..<input`.
   func inputPosition(_ position: Int, tap: Int) -> Int {
     position * stride + tap * dilation - before
   }
 }
 
-/// A window over all spatial axes: what convolution and pooling share.
+/// A window over all spatial axes, for convolution and pooling.
 struct Window {
-  /// Extents, strides and dilations beyond this are refused, so that products of two fit in Int.
+  /// The largest extent, stride, dilation or padding: a product of two fits in Int.
   static let largest = Int(Int32.max)
 
   let extents: [Int]
@@ -30,16 +31,16 @@ struct Window {
   let dilations: [Int]
   let padding: Padding
 
-  /// - Throws: `malformed` if the lists do not have one entry per spatial axis, or an entry is
-  ///   out of its range.
+  /// - Throws: `malformed` if a list does not have one entry per spatial axis, or an entry is out
+  ///   of range.
   init(extents: [Int], strides: [Int], dilations: [Int], padding: Padding) throws(QMError) {
     func check(_ list: [Int], _ name: String, _ lowest: Int) throws(QMError) {
       guard list.count == extents.count else {
         throw .malformed(
-          "a window \(extents) has \(extents.count) spatial axes, found \(name) \(list)")
+          "a window of shape \(extents) has \(extents.count) spatial axes, found \(name) \(list)")
       }
       guard list.allSatisfy({ $0 >= lowest && $0 <= Self.largest }) else {
-        throw .malformed("\(name) are within \(lowest)...\(Self.largest), found \(list)")
+        throw .malformed("\(name) must be within \(lowest)...\(Self.largest), found \(list)")
       }
     }
     try check(extents, "extents", 1)
@@ -56,9 +57,9 @@ struct Window {
   }
 
   /// The window along spatial axis `axis` of `input` elements.
-  /// - Parameter roundsUp: whether a last window that hangs over the end counts, as long as it
-  ///   begins inside the input or the padding in front.
-  /// - Throws: `malformed` if not one window fits.
+  /// - Parameter roundsUp: whether a last window that reaches beyond the padded end counts, if it
+  ///   begins in the input or in the padding before it.
+  /// - Throws: `malformed` if no window fits.
   func along(_ axis: Int, input: Int, roundsUp: Bool = false) throws(QMError) -> WindowAxis {
     let stride = strides[axis]
     guard input >= 1, input <= Self.largest else {
@@ -90,8 +91,8 @@ struct Window {
       before: before, after: after, output: output)
   }
 
-  /// The output extent of spatial axis `axis`: free where the input's is, under a name that
-  /// follows from the input's, the same name where the window keeps every extent.
+  /// The output's spatial axis `axis`. If the input's is dynamic, so is the output's; its name is
+  /// derived from the input's, or the same if the window keeps every extent.
   func outputAxis(_ axis: Int, input: Shape.Axis, roundsUp: Bool = false) throws(QMError)
     -> Shape.Axis
   {
@@ -100,8 +101,8 @@ struct Window {
     }
     guard case .free(let name) = input, !name.isEmpty else { return input }
     let (stride, reach) = (strides[axis], (extents[axis] - 1) * dilations[axis] + 1)
-    // The name says how the extent follows from the input's, so that values whose windows slid
-    // alike stay known to be equal.
+    // The name is a formula of the input's, so that axes with the same derivation have the same
+    // name and are known to be equal.
     let derived: String
     switch padding {
     case .sameUpper, .sameLower:
@@ -110,7 +111,7 @@ struct Window {
     case .explicit(let before, let after):
       let slack = before[axis] + after[axis] - reach
       if stride == 1, slack == -1 { return input }
-      // Which last window counts depends on more than this name could say.
+      // Whether a last window counts is not expressed by such a formula.
       if roundsUp { return .free("") }
       derived = "floor((\(name)\(slack < 0 ? "" : "+")\(slack))/\(stride)+1)"
     }

@@ -1,27 +1,31 @@
 import CQMKernels
 import QMTensor
 
-/// `scale[c] · (x − mean) / √(variance + ε) + bias[c]`, with the mean and variance of each group of
-/// channels of each sample over all its positions.
+/// `scale[c] · (x − mean) / √(variance + ε) + bias[c]`. Each group of channels of each sample has
+/// its own mean and variance, over all its positions.
 ///
-/// Inputs: x, `[N, C, …]` or `[N, …, C]` by `order`: float32, or int8, uint8 or int16 codes with
-/// fixed quantization, each dequantized first; scale and bias, float32 `[C]`.
-/// The n elements of a group are taken position by position, in row-major order, and at each
-/// position channel by channel. Each step is one float32 operation (*the tree*: see ``Reduction``):
+/// Inputs: x, `[N, C, …]` or `[N, …, C]`, depending on `order`: float32, or int8, uint8 or int16
+/// codes with fixed quantization, each dequantized first; scale and bias, float32 `[C]`.
+/// The n elements of a group are taken by position, in row-major order, and at each position by
+/// channel. Each step is one float32 operation (*the tree*: see ``Reduction``):
 ///
 ///     mean = (the tree's sum of x) / Float(n)               d[i] = x[i] − mean
 ///     variance = (the tree's sum of d[i] · d[i]) / Float(n)  r = 1 / √(variance + ε)
 ///     y[i] = ((d[i] · r) · scale[c]) + bias[c]
 ///
-/// The result is encoded by `output`.
+/// The output has the shape of x.
 public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
   public static let name = "GroupNormalization"
-  /// 0: every channel is a group of its own, however many there are.
+  /// Number of groups, which divides the number of channels; 0 makes each channel a group.
   public var groups: Int
+  /// Order of the axes of input and output.
   public var order: ChannelOrder
+  /// Added to the variance.
   public var epsilon: Float
+  /// How results are stored.
   public var output: OutputEncoding
 
+  /// - Parameter groups: 0 makes each channel a group.
   public init(
     groups: Int, order: ChannelOrder, epsilon: Float, output: OutputEncoding = .float32
   ) {
@@ -45,9 +49,10 @@ public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(3...3, operands)
     var type = try required(0, of: operands).type.checked()
-    try expectReal(type)
+    try expectFloatOrCodes(type)
     guard type.shape.rank >= 3, groups >= 0 else {
-      throw .malformed("\(groups) groups of \(type); expected a batch, channels and positions")
+      throw .malformed(
+        "\(Self.name) with \(groups) groups takes a batch, channels and positions, found \(type)")
     }
     let axis = channelAxis(rank: type.shape.rank)
     type = try unified(type, withChannelsOf: ["scale", "bias"], along: axis, operands)
@@ -57,7 +62,7 @@ public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
     return [try type.stored(as: output)]
   }
 
-  /// Where the elements of the groups lie.
+  /// The positions of the groups' elements.
   private struct Extents: Sendable {
     let samples: Int
     let channels: Int
@@ -66,7 +71,7 @@ public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
     let order: ChannelOrder
     var groupChannels: Int { groups == 0 ? 0 : channels / groups }
 
-    /// Element `index` of a group: its channel, and its place in the tensor.
+    /// Element `index` of a group: its channel, and its position in the tensor.
     func element(_ index: Int, sample: Int, group: Int) -> (channel: Int, place: Int) {
       let (position, own) = index.quotientAndRemainder(dividingBy: groupChannels)
       let channel = group * groupChannels + own
@@ -94,13 +99,13 @@ public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
     for sample in 0..<extents.samples {
       for group in 0..<extents.groups {
         let elements = (0..<count).map { extents.element($0, sample: sample, group: group) }
-        let mean = Lanes.sum(count) { input.real(at: elements[$0].place) } / Float(count)
-        let centred = elements.map { input.real(at: $0.place) - mean }
+        let mean = Lanes.sum(count) { input.number(at: elements[$0].place) } / Float(count)
+        let centred = elements.map { input.number(at: $0.place) - mean }
         let variance = Lanes.sum(count) { centred[$0] * centred[$0] } / Float(count)
         let inverse = 1 / (variance + epsilon).squareRoot()
         for (index, element) in elements.enumerated() {
-          let scaled = (centred[index] * inverse) * inputs[1]!.real(at: element.channel)
-          let value = scaled + inputs[2]!.real(at: element.channel)
+          let scaled = (centred[index] * inverse) * inputs[1]!.number(at: element.channel)
+          let value = scaled + inputs[2]!.number(at: element.channel)
           outputs[0].store(canonical(value), at: element.place)
         }
       }
@@ -112,7 +117,7 @@ public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
-    let shape = try input.concreteExtents()
+    let shape = try input.concreteShape()
     let extents = extents(shape)
     guard !shape.contains(0) else { return nil }
     let count = shape.reduce(1, *)
@@ -191,7 +196,7 @@ public struct GroupNormalization: NonAccumulatingOperation, EncodedOutput {
     }
   }
 
-  /// Up to 16 channels side by side, each a group of its own. `source` and `target` may be the
+  /// Up to 16 neighbouring channels, each a group of its own. `source` and `target` may be the
   /// same.
   private static func normalizeColumns(
     _ source: UnsafePointer<Float>, _ target: UnsafeMutablePointer<Float>,

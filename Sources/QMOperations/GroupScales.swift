@@ -1,20 +1,22 @@
 import QMTensor
 
 extension Granularity {
-  /// The shape of the scales beside codes of the given shape: `[1]`, one per channel, or the codes'
-  /// shape with as many indices along the axis as it has groups. The last group may be shorter.
-  /// - Throws: `malformed` if the codes have no such axis.
+  /// The shape of the scales for codes of the given shape: `[1]`; `[channels]`; or the shape of the
+  /// codes with the number of groups in place of the extent of the axis. The last group may be
+  /// shorter.
+  /// - Throws: `malformed` if the codes have no such axis, or groups are empty.
   public func scaleShape(of codes: Shape) throws(QMError) -> Shape {
     switch self {
     case .perTensor: return [1]
     case .perChannel(let axis):
       guard (0..<codes.rank).contains(axis) else {
-        throw .malformed("scales along axis \(axis) of weights \(codes)")
+        throw .malformed("scales are along axis \(axis), which weights \(codes) do not have")
       }
       return Shape([codes[axis]])
     case .perGroup(let axis, let size):
       guard (0..<codes.rank).contains(axis), size >= 1 else {
-        throw .malformed("scales of \(size) elements along axis \(axis) of weights \(codes)")
+        throw .malformed(
+          "groups of \(size) weights along axis \(axis) are not possible in weights \(codes)")
       }
       var shape = codes
       if let extent = codes[axis].extent {
@@ -25,17 +27,17 @@ extension Granularity {
   }
 }
 
-/// Which scale belongs to which code of a constant, where groups of codes along an axis share one.
+/// Finds the scale of each code of a constant when groups of codes along an axis share a scale.
 public struct GroupScales: Hashable, Sendable {
-  /// Codes along the axis.
+  /// Extent of the axis.
   let extent: Int
-  /// Codes of one index of the axis that follow each other.
+  /// Number of consecutive codes with the same index along the axis.
   let inner: Int
-  /// Codes of a group.
+  /// Codes per group.
   let size: Int
 
-  /// - Parameter shape: of the codes; it has the axis of the groups.
-  /// - Returns: nil for codes whose scales are not by group.
+  /// - Parameter shape: shape of the codes; it has the axis of the groups.
+  /// - Returns: nil for codes whose scales are not per group.
   public init?(_ quantization: Quantization, shape: [Int]) {
     guard case .weights(_, .perGroup(let axis, let size)) = quantization else { return nil }
     extent = shape[axis]
@@ -46,7 +48,7 @@ public struct GroupScales: Hashable, Sendable {
   /// Groups along the axis.
   var count: Int { Self.count(of: extent, size: size) }
 
-  /// `extent / size`, rounded up; a file may have any size.
+  /// `extent / size`, rounded up, without overflow: a file may contain any size.
   static func count(of extent: Int, size: Int) -> Int { extent == 0 ? 0 : (extent - 1) / size + 1 }
 
   /// The index of the scale of code `index`, both in row-major order.
@@ -56,36 +58,37 @@ public struct GroupScales: Hashable, Sendable {
   }
 }
 
-/// The accumulator of a product whose weights have scales by group, in the reference loops: exact
-/// sums of each group, and their float32 sum in the order of the groups.
+/// The accumulator of the reference loops for weights with scales per group: an integer sum for
+/// each group, and the float32 sum over the groups in order.
 struct GroupSum {
   private let end: ReferenceEpilogue
   private let scales: GroupScales
   private let row: Int
-  private var real: Float = 0
+  private var earlierGroups: Float = 0
   private var sum: Int32 = 0
   private var scale: Int?
 
-  /// - Parameter row: of the input; it decides the scale of a dynamic one.
+  /// - Parameter row: row of the input; it selects the scale of a dynamically quantized input.
   init(_ end: ReferenceEpilogue, _ scales: GroupScales, row: Int) {
     self.end = end
     self.scales = scales
     self.row = row
   }
 
-  /// Adds a product with the weight at `index`. Weights of a group come one behind the other.
+  /// Adds a product with the weight at `index`. The weights of a group must be added consecutively.
   mutating func add(_ product: Int32, weight index: Int) {
     let next = scales.scale(ofCode: index)
     if next != scale {
-      real = total
+      earlierGroups = total
       sum = 0
       scale = next
     }
     sum &+= product
   }
 
-  /// `real = real + Float(sum) · (input scale · weight scale)` of the last group.
+  /// The float32 sum of all groups: that of the earlier ones, plus
+  /// `Float(sum) · (input scale · weight scale)` of the last one.
   var total: Float {
-    scale.map { real + Float(sum) * end.multiplier(row: row, scale: $0) } ?? real
+    scale.map { earlierGroups + Float(sum) * end.multiplier(row: row, scale: $0) } ?? earlierGroups
   }
 }

@@ -1,19 +1,19 @@
 import CQMKernels
 import QMTensor
 
-/// The panels of weights whose groups have scales of their own: those of one group after those of
-/// the group before, with all columns each. The rows of a convolution are its windows.
+/// The panels of weights with scales per group: one group after the other, each with all columns.
+/// The rows of a convolution are its windows.
 struct GroupedPanels: Hashable, Sendable {
   let table: ProductTable
   /// Consecutive weights of a column that share a scale.
   let groups: [Range<Int>]
   let columns: Int
-  /// Groups of a convolution's channels.
+  /// Number of channel groups of a convolution.
   let matrixCount: Int
 
   /// - Parameters:
-  ///   - taps: of a window; groups do not go from one to the next.
-  ///   - scales: of the weights `[matrix, column][tap][depth]`.
+  ///   - taps: number of taps of a window; a group of weights does not extend over several taps.
+  ///   - scales: the scales of the weights `[matrix, column][tap][depth]`.
   init(table: ProductTable, taps: Int, scales: GroupScales, columns: Int, matrixCount: Int) {
     self.table = table
     self.columns = columns
@@ -35,7 +35,7 @@ struct GroupedPanels: Hashable, Sendable {
       elementByteCount: 1)
   }
 
-  /// The offset of each group's panels, by matrix, and of their end.
+  /// The offset of each group's panels, by matrix; the last entry is the end of all panels.
   var offsets: [Int] {
     var offsets = [0]
     for _ in 0..<matrixCount {
@@ -66,30 +66,30 @@ struct GroupedPanels: Hashable, Sendable {
   }
 }
 
-/// Products of codes with weights whose groups have scales of their own: the sum of each group is
-/// scaled and added to float32 sums, which the epilogue begins with.
+/// Products of codes and weights with scales per group: the sum of each group is scaled and added
+/// to a float32 sum, with which the epilogue starts.
 struct GroupedProductKernel: Sendable {
   /// Where the rows of codes come from.
   enum Rows: Sendable {
-    /// They follow each other in the input.
+    /// They are consecutive in the input.
     case matrix
     /// The windows of a convolution.
     case windows(ConvolutionWindows)
   }
 
   let panels: GroupedPanels
-  /// The ``panels``, made when the model was loaded.
+  /// The ``panels``, if they were packed when the model was loaded.
   let packed: Buffer?
   let end: KernelEpilogue
   let rows: Rows
   let rowCount: Int
-  /// Rows that share scale and zero point of a dynamic input.
+  /// Consecutive rows that share the scale and zero point of a dynamically quantized input.
   let rowsPerParameters: Int
-  /// Copies float32 sums into the epilogue: a product of each column with the number 1.
+  /// Passes the float32 sums to the epilogue: a product of each column and the number 1.
   private let copy: ProductTable
   private let offsets: [Int]
 
-  /// - Returns: nil where the reference loops are the only way.
+  /// - Returns: nil if only the reference loops can compute the product.
   init?(
     _ panels: GroupedPanels, packed: Buffer?, end: KernelEpilogue, rows: Rows, rowCount: Int,
     rowsPerParameters: Int, kernels: KernelSet
@@ -114,9 +114,9 @@ struct GroupedProductKernel: Sendable {
   private var channels: Int { columns * panels.matrixCount }
   /// Rows of a chunk.
   private static let rowBlock = 48
-  /// From one row of sums to the next: whole panels.
+  /// Elements from one row of sums to the next: whole panels.
   private var pitch: Int { (columns + copy.columns - 1) / copy.columns * copy.columns }
-  /// Elements of the rows of all matrices.
+  /// Elements of a row, over all matrices.
   private var rowLength: Int { panels.depth * panels.matrixCount }
 
   private struct Layout {
@@ -154,7 +154,7 @@ struct GroupedProductKernel: Sendable {
     return layout
   }
 
-  /// - Parameter name: of the operation.
+  /// - Parameter name: name of the operation, in the kernel's name.
   func kernel(name: String) -> Kernel {
     Kernel(
       name: "\(name) \(table.name) by group",
@@ -178,7 +178,7 @@ struct GroupedProductKernel: Sendable {
     }
   }
 
-  /// By group, then by channel: the weight scales, times that of an input whose scale is fixed.
+  /// Writes the weight scales by group and channel, multiplied by the input's scale if it is fixed.
   private func fillMultipliers(_ memory: Kernel.Memory, _ layout: Layout) {
     let multipliers = (memory.scratch + layout.multipliers).assumingMemoryBound(to: Float.self)
     let scales = memory.inputs[ProductOperand.weightScales]!.assumingMemoryBound(to: Float.self)
@@ -231,7 +231,7 @@ struct GroupedProductKernel: Sendable {
     }
   }
 
-  /// Adds to the sums; the first group begins them.
+  /// The epilogue that adds a group's product to the sums, or starts them with the first group.
   private func sumEpilogue(_ sums: UnsafeMutablePointer<Float>, isFirst: Bool) -> qm_epilogue {
     var epilogue = qm_epilogue()
     epilogue.residual_number = isFirst ? QM_NUMBER_NONE : QM_NUMBER_FLOAT32
@@ -257,7 +257,7 @@ struct GroupedProductKernel: Sendable {
     copy.multiply(block)
   }
 
-  /// The rows as the table reads them, and scale and zero point of each where they are dynamic.
+  /// Prepares the rows for the table, with scale and zero point of each row if they are dynamic.
   private func prepare(
     _ memory: Kernel.Memory, _ rows: Range<Int>, windows: UnsafeMutableRawPointer,
     _ prepared: UnsafeMutableRawPointer, _ pairs: UnsafeMutablePointer<Float>
@@ -309,8 +309,8 @@ struct ConvolutionWindows: Sendable {
   var positions: Int { axes.reduce(1) { $0 * $1.output } }
 
   /// - Parameters:
-  ///   - row: of all samples' output positions, in row-major order.
-  ///   - zeroPoint: the code of padding.
+  ///   - row: index of an output position, over all samples, in row-major order.
+  ///   - zeroPoint: the code that padding is read as.
   func copy(
     _ row: Int, of input: UnsafeRawPointer, elementByteCount size: Int, zeroPoint: Int32,
     to output: UnsafeMutableRawPointer

@@ -1,20 +1,20 @@
 import QMTensor
 
-/// What each row of a product's weights is multiplied with: elements of the input, as a matrix with
-/// one column per output position and one row per weight.
+/// The input elements that the weights of a product are multiplied by, as a matrix with one column
+/// per output position and one row per weight of an output channel.
 ///
-/// Of a matrix product these are the rows of the left operand. Of a convolution they are its windows,
-/// with 0 where a window reaches into the padding or a gap between elements of a transposed
+/// For a matrix product, the columns are the rows of the left operand. For a convolution, they are
+/// its windows, with 0 for taps in the padding or in a gap between elements of a transposed
 /// convolution.
 package struct InputWindows: Sendable {
-  /// Groups of a convolution, each with channels of its own; 1 for a matrix product.
+  /// Groups of a convolution, each with its own channels; 1 for a matrix product.
   package let groupCount: Int
-  /// Weights of one output channel.
+  /// Number of weights of one output channel.
   package let length: Int
   private let convolution: (attributes: Convolution, weights: [Int])?
 
   /// - Parameter weights: shape of the weight operand.
-  /// - Returns: nil for an operation that has no weights to multiply windows with.
+  /// - Returns: nil for an operation without such weights.
   package init?(of operation: Operation, weights: [Int]) {
     let length = weights.dropFirst().reduce(1, *)
     guard length > 0 else { return nil }
@@ -31,8 +31,8 @@ package struct InputWindows: Sendable {
     }
   }
 
-  /// Output positions, over all samples of a batch.
-  /// - Parameter input: its shape, which the operation's type rule accepts.
+  /// Number of output positions, over all samples of a batch.
+  /// - Parameter input: shape of the input, which the operation's type rule accepts.
   package func count(input: [Int]) throws(QMError) -> Int {
     guard let (attributes, weights) = convolution else { return input.dropLast().reduce(1, *) }
     let extents = try attributes.extents(input: input, weights: weights)
@@ -42,7 +42,7 @@ package struct InputWindows: Sendable {
   /// Writes some windows as `[groupCount, length, windows.count]`.
   /// - Parameters:
   ///   - windows: within ``count(input:)``.
-  ///   - shape: of the input.
+  ///   - shape: shape of the input.
   package func copy(
     _ windows: Range<Int>, of input: UnsafeBufferPointer<Float>, _ shape: [Int],
     to target: UnsafeMutableBufferPointer<Float>
@@ -65,7 +65,7 @@ extension Convolution {
     _ windows: Range<Int>, of input: UnsafeBufferPointer<Float>, _ extents: Extents,
     to target: UnsafeMutableBufferPointer<Float>
   ) {
-    // Extents without the gaps.
+    // Extents of the input without the gaps.
     let inputExtents = zip(extents.axes, spacing).map { ($0.input - 1) / $1 + 1 }
     let outputExtents = extents.axes.map(\.output)
     let windowExtents = extents.axes.map(\.window)

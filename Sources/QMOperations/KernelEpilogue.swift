@@ -1,7 +1,7 @@
 import CQMKernels
 import QMTensor
 
-/// The epilogue of a kernel: what is known before the run, and how C is told of it.
+/// The epilogue of a kernel: what is known of it before the run, and its form in C.
 struct KernelEpilogue: Sendable {
   let epilogue: Epilogue
   let input: Quantization
@@ -28,14 +28,14 @@ struct KernelEpilogue: Sendable {
 
   var isDynamic: Bool { if case .dynamic = input { true } else { false } }
 
-  /// The code of the right factor that stands for 0.
+  /// The zero point of the weights.
   var weightsZeroPoint: Int32 { if case .fixed(_, let zero) = weights { zero } else { 0 } }
 
   static func operand(_ index: Int, of memory: Kernel.Memory) -> UnsafeMutableRawPointer? {
     index < memory.inputs.count ? memory.inputs[index] : nil
   }
 
-  /// Scale and zero point of row or sample `row`.
+  /// Scale and zero point of the input in row or sample `row`.
   func inputParameters(row: Int, of memory: Kernel.Memory) -> (scale: Float, zeroPoint: Int32) {
     switch input {
     case .fixed(let scale, let zeroPoint): return (scale, zeroPoint)
@@ -47,8 +47,8 @@ struct KernelEpilogue: Sendable {
     }
   }
 
-  /// Writes `inputScale · weight scale` for each column, or, without an input scale, the weight
-  /// scales.
+  /// Writes `inputScale · weight scale` for each column, or the weight scale itself without an
+  /// input scale.
   func fillMultipliers(
     _ multipliers: UnsafeMutablePointer<Float>, count: Int, inputScale: Float?,
     of memory: Kernel.Memory
@@ -71,7 +71,7 @@ struct KernelEpilogue: Sendable {
   }
 
   /// The epilogue of a block whose first output element is `element`, in column `column`.
-  /// - Parameter output: where that element goes, if not to its place in the output.
+  /// - Parameter output: address for that element; nil for its place in the output.
   func block(
     _ memory: Kernel.Memory, element: Int, column: Int, multipliers: UnsafePointer<Float>?,
     output: UnsafeMutableRawPointer? = nil

@@ -1,13 +1,14 @@
 import QMTensor
 
-/// The fixed tree in which elements are summed, and their maximum found. See ``Reduction``.
+/// The fixed order in which elements are added, multiplied or compared: 16 lanes, which a tree then
+/// joins. See ``Reduction``.
 enum Lanes {
   static let count = 16
 
   /// - Parameters:
-  ///   - neutral: what every lane begins with.
-  ///   - take: a lane after it took an element.
-  ///   - join: a lane after it took another lane.
+  ///   - neutral: the value with which every lane begins.
+  ///   - take: combines a lane with an element.
+  ///   - join: combines two lanes.
   ///   - element: element `index` of `count`.
   static func reduce(
     _ count: Int, neutral: Float, take: (Float, Float) -> Float, join: (Float, Float) -> Float,
@@ -29,13 +30,13 @@ enum Lanes {
     reduce(count, neutral: 0, take: +, join: +, element: element)
   }
 
-  /// −∞ of no elements; NaN is passed over.
+  /// −∞ for no elements; NaN is skipped.
   static func maximum(_ count: Int, of element: (_ index: Int) -> Float) -> Float {
     func larger(_ lane: Float, _ x: Float) -> Float { x > lane ? x : lane }
     return reduce(count, neutral: -.infinity, take: larger, join: larger, element: element)
   }
 
-  /// +∞ of no elements; NaN is passed over.
+  /// +∞ for no elements; NaN is skipped.
   static func minimum(_ count: Int, of element: (_ index: Int) -> Float) -> Float {
     func smaller(_ lane: Float, _ x: Float) -> Float { x < lane ? x : lane }
     return reduce(count, neutral: .infinity, take: smaller, join: smaller, element: element)
@@ -47,8 +48,7 @@ enum Lanes {
 }
 
 extension TensorView {
-  /// Stores `code` as element `index` of an int8, uint8 or int16 view, which must be able to hold
-  /// it.
+  /// Stores `code` as element `index` of an int8, uint8 or int16 view; the code must fit the type.
   func setCode(_ code: Int32, at index: Int) {
     switch elementType {
     case .int8: base.storeBytes(of: Int8(code), toByteOffset: index, as: Int8.self)

@@ -1,10 +1,11 @@
 import CQMKernels
 import QMTensor
 
-/// Products of matrices whose rows follow each other in memory: matrix products, and convolutions
-/// with a window of one element.
+/// Products of matrices with consecutive rows: matrix products, and convolutions with a window of
+/// one element.
 struct MatrixKernel: Sendable {
-  /// Which rows share scale and zero point of a dynamic input.
+  /// Whether each row of a dynamically quantized input has its own scale and zero point, or each
+  /// batch.
   enum Parameters { case row, batch }
 
   let panels: ProductPanels
@@ -13,10 +14,10 @@ struct MatrixKernel: Sendable {
   let rows: Int
   /// For each matrix of the output, the matrices of the left and right operand.
   let batches: [(left: Int, right: Int)]
-  /// The ``panels``, made when the model was loaded.
+  /// The ``panels``, if they were packed when the model was loaded.
   let packed: Buffer?
   let parameters: Parameters
-  /// Where rows are the positions of one sample.
+  /// Stores the output with channels first; only if the rows are the positions of one sample.
   var store: ChannelsFirstStore?
 
   private var table: ProductTable { panels.table }
@@ -28,7 +29,7 @@ struct MatrixKernel: Sendable {
     var multipliers = 0
     var panels = 0
     var prepared = 0
-    /// Rows of the output, of one panel of columns.
+    /// The outputs of one panel of columns, before they are stored with channels first.
     var stored = 0
     var corrections = 0
     var threadByteCount = 0
@@ -151,10 +152,10 @@ struct MatrixKernel: Sendable {
     }
   }
 
-  /// Rows of the left operand as the table reads them, and what the epilogue is told of them.
+  /// Rows of the left operand, prepared for the table, and what the epilogue needs for them.
   private struct PreparedRows {
     var rows: UnsafeRawPointer
-    /// Where all rows share it.
+    /// The zero point that all rows share.
     var zeroPoint: Int32 = 0
     var multipliers: UnsafePointer<Float>
     var parameters: UnsafePointer<Float>?
@@ -162,8 +163,8 @@ struct MatrixKernel: Sendable {
   }
 
   /// - Parameters:
-  ///   - row: the first, of all matrices of the left operand.
-  ///   - matrix: the one that the rows belong to.
+  ///   - row: index of the first row, over all matrices of the left operand.
+  ///   - matrix: the matrix that the rows belong to.
   private func prepared(
     _ memory: Kernel.Memory, _ layout: Layout, row: Int, count: Int, matrix: Int,
     threadOffset: Int, multipliers: UnsafePointer<Float>

@@ -1,22 +1,25 @@
 import CQMKernels
 import QMTensor
 
-/// How the right operand of a product lies in memory.
+/// Order of the last two axes of the right operand. Raw values are written in files.
 public enum RightLayout: UInt8, Hashable, Sendable, CaseIterable {
-  /// `[…, K, N]`, as ONNX's MatMul has it.
+  /// `[…, K, N]`, as in ONNX's MatMul.
   case depthFirst = 0
   /// `[…, N, K]`: one row per output channel, as weights are stored.
   case channelsFirst = 1
 }
 
-/// Matrix product `[…, M, K] × […, K, N] → […, M, N]` with the leading axes broadcast.
-/// Operands of rank 1 do not occur: readers make them matrices. Input positions: ``ProductOperand``.
+/// Matrix product `[…, M, K] × […, K, N] → […, M, N]`; leading axes are broadcast.
+/// Operands have rank 2 or more. Input positions: ``ProductOperand``.
 public struct MatrixMultiply: ProductOperation {
   public static let name = "MatrixMultiply"
 
+  /// Order of the last two axes of the right operand.
   public var rightLayout: RightLayout
+  /// The steps from an accumulator to the stored element.
   public var epilogue: Epilogue
 
+  /// Without functions, and with float32 output, unless stated otherwise.
   public init(rightLayout: RightLayout, epilogue: Epilogue = Epilogue()) {
     self.rightLayout = rightLayout
     self.epilogue = epilogue
@@ -44,7 +47,7 @@ extension MatrixMultiply {
         rightLayout == .depthFirst ? .depthThenChannel : .channelThenDepth)
     ])
   }
-  /// A right operand of two axes whose rows are output channels.
+  /// The right operand, if it has two axes and its rows are output channels.
   public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
     guard rightLayout == .channelsFirst,
       let right = optional(ProductOperand.weights, of: operands), right.type.shape.rank == 2
@@ -61,12 +64,12 @@ extension MatrixMultiply {
 }
 
 extension MatrixMultiply {
-  /// The extents of one product, by meaning.
+  /// The extents of one product, by name.
   struct Extents {
     let rows: Int
     let depth: Int
     let columns: Int
-    /// For each matrix of the output, the matrices of the left and right operand it comes from.
+    /// For each matrix of the output, the matrices of the left and right operand.
     let batches: [(left: Int, right: Int)]
     let rightBatchCount: Int
   }
@@ -91,10 +94,10 @@ extension MatrixMultiply {
     let rightDepth = right[right.rank - rightDepthOffset]
     if let depth = depth.extent, let rightDepth = rightDepth.extent, depth != rightDepth {
       throw .malformed(
-        "a matrix product sums over equal extents, found \(depth) of \(left) and \(rightDepth) of "
-          + "\(right)")
+        "a matrix product sums over axes of equal extent, found \(depth) of \(left) and "
+          + "\(rightDepth) of \(right)")
     }
-    // Of two activations in codes no sum is known, only the largest that may be.
+    // For two activations that are codes, only the largest possible sum is known.
     if let weights = operands[ProductOperand.weights], weights.constant == nil,
       case .fixed = weights.type.quantization, let extent = depth.extent ?? rightDepth.extent,
       extent > AccumulatorBound.largest / (255 * 255)
@@ -114,7 +117,7 @@ extension MatrixMultiply {
       case (.fixed(let a), .fixed(let b)):
         guard a == b else {
           throw .malformed(
-            "leading axes of a matrix product are equal or 1, found \(left) × \(right)")
+            "leading axes of a matrix product must be equal or 1, found \(left) × \(right)")
         }
         axes.append(.fixed(a))
       case (.fixed(let extent), .free), (.free, .fixed(let extent)): axes.append(.fixed(extent))
@@ -141,7 +144,7 @@ extension MatrixMultiply {
       let (a, b) = (leftPadded[axis], rightPadded[axis])
       guard a == b || a == 1 || b == 1 else {
         throw .malformed(
-          "leading axes of a matrix product are equal or 1, found \(left) × \(right)")
+          "leading axes of a matrix product must be equal or 1, found \(left) × \(right)")
       }
       var next: [(left: Int, right: Int)] = []
       for batch in batches {
@@ -153,7 +156,7 @@ extension MatrixMultiply {
       batches = next
     }
     guard left[left.count - 1] == right[right.count - rightDepthOffset] else {
-      throw .malformed("a matrix product sums over equal extents, found \(left) × \(right)")
+      throw .malformed("a matrix product sums over axes of equal extent, found \(left) × \(right)")
     }
     return Extents(
       rows: left[left.count - 2], depth: left[left.count - 1],
@@ -165,8 +168,8 @@ extension MatrixMultiply {
 // MARK: - Reference
 
 extension MatrixMultiply {
-  /// For each output element, over the depth: `sum = left · right + sum`, in float with one
-  /// rounding a step, beginning with +0.
+  /// For each output element, over the depth: `sum = left · right + sum`, starting with +0; in
+  /// float32, each step is rounded once.
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
     guard let left = inputs[ProductOperand.input], let right = inputs[ProductOperand.weights]
     else { throw .malformed("\(Self.name) needs two factors") }
@@ -223,11 +226,11 @@ extension MatrixMultiply {
 // MARK: - Kernels
 
 extension MatrixMultiply {
-  /// Rows up to which reading the weights takes longer than unpacking them for each row.
+  /// Up to this many rows, reading the weights takes longer than unpacking them for each row.
   private static let mostPackedRows = 2
 
-  /// The panels of the right operand; nil where the reference loops are the only way.
-  /// - Parameter keepsBits: whether codes of few bits stay packed where a kernel can read them so.
+  /// The panels of the right operand; nil if only the reference loops can compute this product.
+  /// - Parameter keepsBits: whether codes of few bits stay packed if a kernel can read them so.
   private func panels(
     _ input: ElementType, _ right: Operand, shape: [Int], _ kernels: KernelSet, keepsBits: Bool
   ) -> ProductPanels? {
@@ -265,9 +268,9 @@ extension MatrixMultiply {
       else { return nil }
       panels = own
     case .grouped, .winograd, .recurrent:
-      throw .internalFault("weights that are packed for another operation")
+      throw .internalFault("the weights are packed for another operation")
     }
-    // One right matrix for all: the rows of all left matrices are those of one.
+    // With one right matrix, all left matrices together are one matrix.
     let isOne =
       extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
     return MatrixKernel(
@@ -278,7 +281,7 @@ extension MatrixMultiply {
 
   public func packedInputs(_ operands: [Operand?]) -> [Int] { [ProductOperand.weights] }
 
-  /// The panels of weights whose groups have scales of their own.
+  /// The panels of weights with scales per group.
   private func groupedPanels(
     _ input: ElementType, _ right: Operand, _ scales: GroupScales, _ kernels: KernelSet
   ) -> GroupedPanels? {
@@ -335,12 +338,12 @@ extension MatrixMultiply {
   ) throws(QMError) -> Kernel? {
     let left = try required(ProductOperand.input, of: operands).type
     let right = try required(ProductOperand.weights, of: operands)
-    guard let extents = left.shape.extents,
+    guard let leftShape = left.shape.extents,
       let panels = groupedPanels(left.elementType, right, scales, kernels),
       packed.map({ $0.scheme == .grouped(panels) }) ?? true,
       let kernel = GroupedProductKernel(
         panels, packed: packed?.buffer, end: KernelEpilogue(epilogue, operands: operands),
-        rows: .matrix, rowCount: extents.dropLast().reduce(1, *), rowsPerParameters: 1,
+        rows: .matrix, rowCount: leftShape.dropLast().reduce(1, *), rowsPerParameters: 1,
         kernels: kernels)
     else { return nil }
     return kernel.kernel(name: "product")

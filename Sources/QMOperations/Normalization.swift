@@ -1,17 +1,20 @@
 import CQMKernels
 import QMTensor
 
-/// `scale · (x − mean) / √(variance + ε) + bias` per channel, with statistics from training.
-/// Inputs: x, scale, bias, mean, variance; all float32, the last four `[C]`.
+/// `scale · (x − mean) / √(variance + ε) + bias` per channel, with the statistics of training.
+/// Inputs: x, scale, bias, mean, variance; all float32, the last four of shape `[C]`.
 /// Each step is one float32 operation:
 ///
 ///     s[c] = scale[c] / √(variance[c] + ε)        t[c] = bias[c] − mean[c] · s[c]
 ///     y = x · s[c] + t[c]                         two roundings
 public struct BatchNormalization: FloatOperation {
   public static let name = "BatchNormalization"
+  /// Channels are axis 1, or the last axis.
   public var order: ChannelOrder
+  /// Added to the variance.
   public var epsilon: Float
 
+  /// - Parameter epsilon: added to the variance.
   public init(order: ChannelOrder, epsilon: Float) {
     self.order = order
     self.epsilon = epsilon
@@ -24,14 +27,14 @@ public struct BatchNormalization: FloatOperation {
     try visitor.visit("epsilon", &epsilon)
   }
 
-  /// Place of the channels in a tensor of this rank.
+  /// The axis of the channels in a tensor of this rank.
   func channelAxis(rank: Int) -> Int { order == .channelsFirst ? 1 : rank - 1 }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(5...5, operands)
     let type = try required(0, of: operands).type.checked()
     guard type.elementType == .float32, type.quantization == .none, type.shape.rank >= 2 else {
-      throw .unsupported("\(Self.name) of \(type); expected float32 of rank 2 or more")
+      throw .unsupported("\(Self.name) takes float32 of rank 2 or more, found \(type)")
     }
     return [
       try unified(
@@ -42,14 +45,14 @@ public struct BatchNormalization: FloatOperation {
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
     let input = inputs[0]!
-    func parameter(_ index: Int, _ channel: Int) -> Float { inputs[index]!.real(at: channel) }
+    func parameter(_ index: Int, _ channel: Int) -> Float { inputs[index]!.number(at: channel) }
     let axis = channelAxis(rank: input.shape.count)
     let inner = input.shape[(axis + 1)...].reduce(1, *)
     for index in 0..<input.elementCount {
       let channel = index / inner % input.shape[axis]
       let scale = parameter(1, channel) / (parameter(4, channel) + epsilon).squareRoot()
       let offset = parameter(2, channel) - parameter(3, channel) * scale
-      let scaled = input.real(at: index) * scale
+      let scaled = input.number(at: index) * scale
       outputs[0].store(canonical(scaled + offset), at: index)
     }
   }
@@ -58,14 +61,14 @@ public struct BatchNormalization: FloatOperation {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
-    let extents = try outputs[0].concreteExtents()
+    let shape = try outputs[0].concreteShape()
     let name = "\(Self.name) \(kernels.rawValue)"
-    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    guard !shape.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
     let scaleChannels = qm_normalization_for(set).scale_channels!
-    let axis = channelAxis(rank: extents.count)
-    let channels = extents[axis]
-    let inner = extents[(axis + 1)...].reduce(1, *)
-    let outer = extents[..<axis].reduce(1, *)
+    let axis = channelAxis(rank: shape.count)
+    let channels = shape[axis]
+    let inner = shape[(axis + 1)...].reduce(1, *)
+    let outer = shape[..<axis].reduce(1, *)
     let itemCount = inner == 1 ? outer : outer * channels
     let itemByteCount = 4 * (inner == 1 ? channels : inner)
     let half = ScratchLayout.rounded(channels * 4)
@@ -102,24 +105,27 @@ extension BatchNormalization {
   }
 }
 
-/// `scale · (x − mean(x)) / √(variance(x) + ε) + bias` over the axes from `axis` on.
+/// `scale · (x − mean(x)) / √(variance(x) + ε) + bias` over `axis` and all axes after it.
 /// Inputs: x, scale (optional), bias (optional). x is float32, or int8, uint8 or int16 codes with
-/// fixed quantization, each dequantized first; scale and bias are float32 with the extents from
-/// `axis` on.
-/// With n elements in a row, each step one float32 operation (*the tree*: see ``Reduction``):
+/// fixed quantization, each dequantized first; scale and bias are float32 and have the shape of x
+/// from `axis` on.
+/// With n elements in a row, each step is one float32 operation (*the tree*: see ``Reduction``):
 ///
 ///     mean = (the tree's sum of x) / Float(n)               d[i] = x[i] − mean
 ///     variance = (the tree's sum of d[i] · d[i]) / Float(n)  r = 1 / √(variance + ε)
 ///     y[i] = ((d[i] · r) · scale[i]) + bias[i]
 ///
-/// An absent scale or bias leaves its step out. The result is encoded by `output`.
+/// The step of an absent scale or bias is left out. The output has the shape of x.
 public struct LayerNormalization: NonAccumulatingOperation, EncodedOutput {
   public static let name = "LayerNormalization"
-  /// Counted from the front.
+  /// The first axis of the rows, counted from the front.
   public var axis: Int
+  /// Added to the variance.
   public var epsilon: Float
+  /// How results are stored.
   public var output: OutputEncoding
 
+  /// - Parameter axis: counted from the front.
   public init(axis: Int, epsilon: Float, output: OutputEncoding = .float32) {
     self.axis = axis
     self.epsilon = epsilon
@@ -138,12 +144,16 @@ public struct LayerNormalization: NonAccumulatingOperation, EncodedOutput {
     try expect(1...3, operands)
     var type = try required(0, of: operands).type.checked()
     try expectAxis(axis, rank: type.shape.rank)
-    try expectReal(type)
+    try expectFloatOrCodes(type)
     for (index, meaning) in ["scale", "bias"].enumerated() {
       guard let parameter = optional(index + 1, of: operands)?.type else { continue }
       guard parameter.elementType == .float32, parameter.quantization == .none,
         parameter.shape.rank == type.shape.rank - axis
-      else { throw .malformed("\(meaning) of type \(parameter) for \(type) from axis \(axis) on") }
+      else {
+        throw .malformed(
+          "\(Self.name) from axis \(axis) of \(type) needs a float32 \(meaning) of rank "
+            + "\(type.shape.rank - axis), found \(parameter)")
+      }
       for position in parameter.shape.axes.indices {
         type.shape[axis + position] = try unified(
           type.shape[axis + position], parameter.shape[position],
@@ -159,14 +169,14 @@ public struct LayerNormalization: NonAccumulatingOperation, EncodedOutput {
     let count = input.shape[axis...].reduce(1, *)
     for row in 0..<input.shape[..<axis].reduce(1, *) {
       let start = row * count
-      let mean = Lanes.sum(count) { input.real(at: start + $0) } / Float(count)
-      let centred = (0..<count).map { input.real(at: start + $0) - mean }
+      let mean = Lanes.sum(count) { input.number(at: start + $0) } / Float(count)
+      let centred = (0..<count).map { input.number(at: start + $0) - mean }
       let variance = Lanes.sum(count) { centred[$0] * centred[$0] } / Float(count)
       let inverse = 1 / (variance + epsilon).squareRoot()
       for index in 0..<count {
         var value = centred[index] * inverse
-        if let scale = optional(1) { value = value * scale.real(at: index) }
-        if let bias = optional(2) { value = value + bias.real(at: index) }
+        if let scale = optional(1) { value = value * scale.number(at: index) }
+        if let bias = optional(2) { value = value + bias.number(at: index) }
         outputs[0].store(canonical(value), at: start + index)
       }
     }
@@ -177,12 +187,12 @@ public struct LayerNormalization: NonAccumulatingOperation, EncodedOutput {
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
-    let extents = try input.concreteExtents()
+    let shape = try input.concreteShape()
     let name = "\(Self.name) \(kernels.rawValue)"
-    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    guard !shape.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
     let normalize = qm_normalization_for(set).layer_normalization!
-    let count = extents[axis...].reduce(1, *)
-    let rowCount = extents[..<axis].reduce(1, *)
+    let count = shape[axis...].reduce(1, *)
+    let rowCount = shape[..<axis].reduce(1, *)
     let rows = qm_rows(
       count: count, in_type: input.codes, out_type: outputs[0].codes,
       inverse_scale: outputs[0].inverseScale)

@@ -1,12 +1,14 @@
 import QMTensor
 
-/// What an operation is told about one of its inputs.
+/// What is known about one input of an operation before a run.
 public struct Operand: Sendable {
+  /// Element type, shape and quantization.
   public var type: ValueType
-  /// The elements, where they are known before the run: weights, and shapes computed from
-  /// extents that are known.
+  /// The elements, if they are known before the run: weights, and shapes computed from known
+  /// extents.
   public var constant: Tensor?
 
+  /// - Parameter constant: the elements; nil if only a run computes them.
   public init(_ type: ValueType, constant: Tensor? = nil) {
     self.type = type
     self.constant = constant
@@ -18,45 +20,48 @@ public struct Operand: Sendable {
 /// Inputs and outputs are positional; an optional input that is absent is nil. Whether the
 /// operation computes in float or in integers follows from the types of its operands.
 public protocol OperationProtocol: OperationFacts, Hashable, Sendable {
-  /// The field's name of the operation, for people.
+  /// The usual name of the operation, for reports and messages.
   static var name: String { get }
 
-  /// Any operation of the type, for a visitor that sets every attribute.
+  /// An operation with arbitrary attributes, for a visitor that then sets all of them.
   static var placeholder: Self { get }
 
-  /// Shows every attribute to a visitor, in the order in which files hold them. The only list of
-  /// the attributes: how they are read, written, checked and described follows from it.
-  /// - Throws: what the visitor throws; `malformed` if attributes that it set contradict each other.
+  /// Shows every attribute to a visitor, in the order in which files hold them. This is the only
+  /// list of the attributes: reading, writing, checking and describing them follow from it.
+  /// - Throws: errors of the visitor; `malformed` if the attributes that it set contradict each
+  ///   other.
   mutating func visitAttributes<V: AttributeVisitor>(_ visitor: inout V) throws(QMError)
 
-  /// The types of the outputs. Free axes are allowed; where they decide, the result is free too.
-  /// - Throws: `malformed` if the operands do not fit each other, with both sides named.
+  /// The types of the outputs. Input axes may be dynamic; an output axis whose extent depends on a
+  /// dynamic axis is dynamic too.
+  /// - Throws: `malformed` if the operands contradict each other; the message names both sides.
   func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType]
 
-  /// The obvious loops: these *define* the operation, element by element and bit by bit.
-  /// All shapes are concrete; the outputs have the types that `outputTypes` gave.
-  /// - Throws: `invalidInput` where data, an index say, contradicts the shapes.
+  /// The reference loops. They *define* the operation, element by element and bit by bit.
+  /// All shapes are concrete, and the outputs have the types that `outputTypes` returned.
+  /// - Throws: `invalidInput` if the data contradicts the shapes, for example an index outside its
+  ///   axis.
   func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError)
 
-  /// Constants rearranged for the kernels of this machine, made once when a model is loaded;
-  /// nil where the kernels read the constants as they are.
+  /// Constants rearranged for the kernels of this machine. Called once, when a model is loaded.
+  /// - Returns: nil if the kernels read the constants as they are.
   func pack(
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights?
 
-  /// Positions of inputs that no run reads once they are packed, whatever its extents.
+  /// Positions of the constant inputs that no run reads once they are packed, for any input shape.
   func packedInputs(_ operands: [Operand?]) -> [Int]
 
-  /// The fast way to compute the same bits on concrete shapes;
-  /// nil where the reference loops are the only way yet.
+  /// A fast kernel that computes the same bits on concrete shapes.
+  /// - Returns: nil if only the reference loops exist.
   func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel?
 
-  /// The same, and `Transpose(permutation)` of the only output behind it, in one: the output with
-  /// its axes in the operation's own order is never stored.
-  /// nil where that is no gain.
-  /// - Parameter outputs: with their axes in the operation's own order.
+  /// A kernel that also applies `Transpose(permutation)` to the only output, so that the output in
+  /// the operation's own order of axes is never stored.
+  /// - Parameter outputs: types before the transposition.
+  /// - Returns: nil if this saves nothing.
   func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
@@ -85,7 +90,7 @@ extension OperationProtocol {
     nil
   }
 
-  /// The type of input `index`.
+  /// The operand at position `index`.
   /// - Throws: `malformed` if it is absent.
   func required(_ index: Int, of operands: [Operand?]) throws(QMError) -> Operand {
     guard index < operands.count, let operand = operands[index] else {
@@ -97,11 +102,16 @@ extension OperationProtocol {
 
 /// The memory of one operand during one run.
 public struct TensorView {
+  /// Type of each element.
   public let elementType: ElementType
+  /// Extent of each axis.
   public let shape: [Int]
+  /// How codes represent numbers; `.none` if the elements are no codes.
   public let quantization: Quantization
+  /// Address of the first element.
   public let base: UnsafeMutableRawPointer
 
+  /// - Parameter base: address of `byteCount` bytes that outlive the view.
   public init(
     _ elementType: ElementType, _ shape: [Int], _ quantization: Quantization = .none,
     base: UnsafeMutableRawPointer
@@ -112,9 +122,12 @@ public struct TensorView {
     self.base = base
   }
 
+  /// Number of elements.
   public var elementCount: Int { shape.reduce(1, *) }
+  /// Bytes of all elements.
   public var byteCount: Int { elementCount * elementType.byteCount }
 
+  /// The elements in row-major order. `Element` must be the view's element type.
   public func elements<Element: TensorElement>(as: Element.Type = Element.self)
     -> UnsafeMutableBufferPointer<Element>
   {
@@ -125,12 +138,15 @@ public struct TensorView {
   }
 }
 
-/// How an operation that rounds stores its result.
+/// How an operation stores its float32 results.
 public enum OutputEncoding: Hashable, Sendable {
+  /// Unchanged.
   case float32
-  /// `int8`, `uint8` or `int16` codes on one affine grid; products store no `uint8`.
+  /// As `int8`, `uint8` or `int16` codes with one scale and zero point; products do not store
+  /// `uint8`.
   case quantized(ElementType, scale: Float, zeroPoint: Int32)
 
+  /// Element type of the output.
   public var elementType: ElementType {
     switch self {
     case .float32: .float32
@@ -138,6 +154,7 @@ public enum OutputEncoding: Hashable, Sendable {
     }
   }
 
+  /// Quantization of the output.
   public var quantization: Quantization {
     switch self {
     case .float32: .none
@@ -148,13 +165,13 @@ public enum OutputEncoding: Hashable, Sendable {
 
 /// Order of the axes of an image-like tensor. N is the batch, C the channels.
 public enum ChannelOrder: UInt8, Hashable, Sendable, CaseIterable {
-  /// N, C, then the spatial axes: how ONNX has it.
+  /// N, C, then the spatial axes: the order of ONNX.
   case channelsFirst = 0
-  /// N, the spatial axes, then C: what the kernels read.
+  /// N, the spatial axes, then C: the order that the kernels read.
   case channelsLast = 1
 }
 
-/// Every operation there is. Closed: a switch over it lists what a new case still needs.
+/// All operations. The enum is closed: the compiler reports every switch that lacks a new case.
 public enum Operation: Hashable, Sendable {
   // Products.
   case convolution(Convolution)
@@ -180,7 +197,7 @@ public enum Operation: Hashable, Sendable {
   case cumulativeSum(CumulativeSum)
   case resize(Resize)
   case groupNormalization(GroupNormalization)
-  // Moving elements.
+  // Data movement.
   case identity(Identity)
   case reshape(Reshape)
   case flatten(Flatten)
@@ -207,12 +224,12 @@ public enum Operation: Hashable, Sendable {
   case depthToSpace(DepthToSpace)
   case spaceToDepth(SpaceToDepth)
   case `if`(If)
-  // Between real numbers and codes.
+  // Between float32 numbers and codes.
   case quantize(Quantize)
   case dynamicQuantize(DynamicQuantize)
   case dequantize(Dequantize)
 
-  /// The operation itself.
+  /// The operation with its attributes.
   public var body: any OperationProtocol {
     switch self {
     case .convolution(let operation): operation
@@ -268,5 +285,6 @@ public enum Operation: Hashable, Sendable {
     }
   }
 
+  /// The usual name of the operation, for reports and messages.
   public var name: String { type(of: body).name }
 }

@@ -1,27 +1,30 @@
 import QMTensor
 
-// What looks for places along one axis, or goes along it.
+// Operations that compare or sum the elements along one axis.
 
-/// The position of the largest or least element along `axis`, int64.
+/// The position of the largest or smallest element along `axis`, int64.
 ///
-/// Input: float32, codes with fixed quantization, int32 or int64. The search begins with the first
-/// element and takes a later one that is larger (less); with `takesLast` also one that is equal.
-/// NaN counts as larger than any number.
+/// Input: float32, codes with fixed quantization, int32 or int64. Of equal elements the first is
+/// taken, or the last with `takesLast`. NaN is larger than any number.
 public struct ArgMinMax: NonAccumulatingOperation {
   public static let name = "ArgMinMax"
 
+  /// The element that is looked for. Raw values are written in files.
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case maximum = 0
     case minimum = 1
   }
 
+  /// The element that is looked for.
   public var kind: Kind
   /// Counted from the front.
   public var axis: Int
-  /// Whether the axis stays, with extent 1.
+  /// Whether the output keeps the axis, with extent 1.
   public var keepsAxis: Bool
+  /// Whether the last of equal elements is taken instead of the first.
   public var takesLast: Bool
 
+  /// - Parameter axis: counted from the front.
   public init(_ kind: Kind, axis: Int, keepsAxis: Bool, takesLast: Bool = false) {
     self.kind = kind
     self.axis = axis
@@ -44,7 +47,7 @@ public struct ArgMinMax: NonAccumulatingOperation {
     try expectAxis(axis, rank: input.shape.rank)
     try expectOrdered(input)
     guard input.shape[axis] != 0 else {
-      throw .malformed("the \(kind) of no elements: axis \(axis) of \(input)")
+      throw .malformed("\(Self.name) needs elements along axis \(axis), found \(input)")
     }
     var shape = input.shape
     if keepsAxis { shape[axis] = 1 } else { shape.axes.remove(at: axis) }
@@ -76,16 +79,18 @@ extension ArgMinMax {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// The `k` largest or least elements along `axis`, in order, and their positions (int64).
+/// The `k` largest or smallest elements along `axis`, in order, and their positions (int64).
 ///
-/// Inputs: x, as ``ArgMinMax`` takes it; k, int64 scalar or `[1]`. Of equal elements the one that
-/// stands first comes first; NaN counts as larger than any number.
+/// Inputs: x, of a type that ``ArgMinMax`` takes; k, int64, a scalar or `[1]`. Equal elements keep
+/// their order; NaN is larger than any number.
 public struct TopK: FloatOperation {
   public static let name = "TopK"
   /// Counted from the front.
   public var axis: Int
+  /// Whether the largest elements are taken, not the smallest.
   public var takesLargest: Bool
 
+  /// - Parameter axis: counted from the front.
   public init(axis: Int, takesLargest: Bool) {
     self.axis = axis
     self.takesLargest = takesLargest
@@ -106,7 +111,8 @@ public struct TopK: FloatOperation {
     let count = try integers(1, of: operands, "the number of elements")
     if let values = count.values {
       guard values.count == 1, values[0] >= 0, values[0] <= type.shape[axis].extent ?? .max else {
-        throw .malformed("the first \(values) elements of axis \(axis) of \(type)")
+        throw .malformed(
+          "\(Self.name) needs one k up to the extent of axis \(axis), found \(values) for \(type)")
       }
       type.shape[axis] = .fixed(values[0])
     } else {
@@ -119,7 +125,7 @@ public struct TopK: FloatOperation {
     let input = inputs[0]!
     let count = outputs[0].shape[axis]
     guard inputs[1]!.integers() == [count] else {
-      throw .invalidInput("\(inputs[1]!.integers()) elements; the run expects \(count)")
+      throw .invalidInput("k is \(inputs[1]!.integers()), but the run expects \(count)")
     }
     let size = input.elementType.byteCount
     let positions = outputs[1].elements(as: Int64.self)
@@ -146,17 +152,19 @@ extension TopK {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// Sums along `axis`: `output[i] = x[0] + … + x[i]`, one after the other, begun with +0.
+/// Cumulative sums along `axis`: `output[i] = x[0] + … + x[i]`, added in order, starting with +0.
 ///
-/// Input: float32, each step rounded; int32 or int64, with two's complement wrapping.
-/// `excludesOwn` leaves out the element itself; `fromEnd` goes the other way.
+/// Input: float32, each step rounded; or int32 or int64, with two's complement wrapping.
 public struct CumulativeSum: FloatOperation {
   public static let name = "CumulativeSum"
   /// Counted from the front.
   public var axis: Int
+  /// Whether each sum leaves out the element at its own position.
   public var excludesOwn: Bool
+  /// Whether sums start at the end of the axis.
   public var fromEnd: Bool
 
+  /// - Parameter axis: counted from the front.
   public init(axis: Int, excludesOwn: Bool, fromEnd: Bool) {
     self.axis = axis
     self.excludesOwn = excludesOwn
@@ -176,7 +184,7 @@ public struct CumulativeSum: FloatOperation {
     let type = try required(0, of: operands).type.checked()
     try expectAxis(axis, rank: type.shape.rank)
     guard type.quantization == .none, [.float32, .int32, .int64].contains(type.elementType) else {
-      throw .unsupported("\(Self.name) of \(type); expected float32, int32 or int64")
+      throw .unsupported("\(Self.name) takes float32, int32 or int64, found \(type)")
     }
     return [type]
   }
@@ -211,17 +219,19 @@ extension CumulativeSum {
 }
 
 extension OperationProtocol {
-  /// - Throws: `unsupported` unless the elements have an order: real numbers, int32 or int64.
+  /// - Throws: `unsupported` unless the elements are float32, codes with fixed quantization, int32
+  ///   or int64.
   fileprivate func expectOrdered(_ type: ValueType) throws(QMError) {
-    guard !type.isReal else { return try type.checkParametersIfFixed() }
+    guard !type.isFloatOrCodes else { return try type.checkParametersIfFixed() }
     guard type.quantization == .none, type.elementType == .int32 || type.elementType == .int64
     else {
-      throw .unsupported("\(Self.name) of \(type); expected real numbers, int32 or int64")
+      throw .unsupported(
+        "\(Self.name) takes float32, codes with fixed quantization, int32 or int64, found \(type)")
     }
   }
 }
 
-/// The elements along one axis, the others fixed.
+/// The positions of the elements along one axis, for one index of the others.
 struct Line {
   let start: Int
   let step: Int
@@ -242,7 +252,8 @@ extension TensorView {
     }
   }
 
-  /// Whether one element is less than another; NaN is less than nothing, and all else less than it.
+  /// Whether one element is less than another. Codes are compared as codes; NaN is larger than any
+  /// number and equal to NaN.
   fileprivate func isLess(_ left: Int, _ right: Int) -> Bool {
     switch (elementType, quantization) {
     case (.int32, _):

@@ -1,39 +1,48 @@
 import CQMKernels
 import QMTensor
 
-/// The largest or the mean element of each window.
+/// The largest element, or the mean, of each window.
 ///
-/// Input `[N, C, …]` or `[N, …, C]` by `order`: float32, or int8, uint8 or int16 codes with fixed
-/// quantization. The elements of a window that lie inside the input, in row-major order of its
-/// taps, are taken one after the other:
+/// Input `[N, C, …]` or `[N, …, C]`, depending on `order`: float32, or int8, uint8 or int16 codes
+/// with fixed quantization. The elements of a window that are inside the input are taken in
+/// row-major order of the window's taps:
 ///
-/// - maximum: `x > best ? x : best`, begun with −∞, so that NaN is passed over. On codes the
-///   largest code; a window without elements gives the lowest;
-/// - average: `sum + x` in float32, begun with +0, then `sum / Float(count)`; on codes the exact
-///   sum of `code − zeroPoint`, then `Float(sum) · (scale / Float(count))`. A count of 0 is 1.
+/// - maximum: `x > best ? x : best`, starting with −∞, so that NaN is skipped. For codes: the
+///   largest code, or the lowest code of the type if the window has no elements;
+/// - average: `sum + x` in float32, starting with +0, then `sum / Float(count)`. For codes: the
+///   exact sum of `code − zeroPoint`, then `Float(sum) · (scale / Float(count))`. A count of 0 is
+///   replaced by 1.
 public struct Pooling: IntegerOperation, EncodedOutput {
   public static let name = "Pooling"
 
+  /// Maximum or average. Raw values are written in files.
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
-    /// On codes: the largest code. The output has the input's type, and `output` is ignored.
+    /// The largest element. The output has the input's type, and `output` is ignored.
     case maximum = 0
-    /// Divided by the number of elements inside the input.
+    /// The sum divided by the number of elements inside the input.
     case averageOfInside = 1
-    /// Divided by the number of elements inside the padded input.
+    /// The sum divided by the number of elements inside the padded input.
     case averageOfPadded = 2
   }
 
+  /// Maximum or average.
   public var kind: Kind
+  /// Order of the input's and the output's axes.
   public var order: ChannelOrder
-  /// Extents of the window; one entry per spatial axis each.
+  /// Extent of the window along each spatial axis.
   public var window: [Int]
+  /// Distance between neighbouring windows along each spatial axis.
   public var strides: [Int]
+  /// Distance between neighbouring taps along each spatial axis.
   public var dilations: [Int]
+  /// Padding of the spatial axes.
   public var padding: Padding
-  /// Whether a last window that hangs over the end counts (ONNX's `ceil_mode`).
+  /// Whether a last window that reaches beyond the padded end counts (ONNX's `ceil_mode`).
   public var roundsUp: Bool
+  /// How averages are stored.
   public var output: OutputEncoding
 
+  /// Window, strides and dilations have one entry per spatial axis.
   public init(
     kind: Kind, order: ChannelOrder, window: [Int], strides: [Int], dilations: [Int],
     padding: Padding, roundsUp: Bool, output: OutputEncoding = .float32
@@ -63,33 +72,33 @@ public struct Pooling: IntegerOperation, EncodedOutput {
     try visitor.visit("output", &output)
   }
 
-  /// The window; its rank is that of the spatial axes.
+  /// The window over the spatial axes of an input.
   /// - Throws: `malformed` if the attributes contradict each other or `shape`.
   func window(for shape: Shape) throws(QMError) -> Window {
     guard shape.rank == window.count + 2, !window.isEmpty else {
       throw .malformed(
-        "a window of extents \(window) on \(shape); expected a batch, channels and \(window.count) more axes"
+        "a window of shape \(window) needs a batch, channels and \(window.count) more axes, found \(shape)"
       )
     }
     let checked = try Window(
       extents: window, strides: strides, dilations: dilations, padding: padding)
     // Kernels count the taps of a window.
     guard let tapCount = Shape.elementCount(of: window), tapCount <= Window.largest else {
-      throw .malformed("a window of extents \(window); at most \(Window.largest) taps are possible")
+      throw .malformed("a window has at most \(Window.largest) taps, found shape \(window)")
     }
     return checked
   }
 
-  /// Place of spatial axis `axis` in the tensor.
+  /// The tensor's axis that is spatial axis `axis`.
   func place(of axis: Int) -> Int { order == .channelsFirst ? axis + 2 : axis + 1 }
 
-  /// How the window slides along each spatial axis of an input of these extents.
-  private func windowAxes(for extents: [Int]) throws(QMError) -> [WindowAxis] {
-    let window = try window(for: Shape(extents))
+  /// How the window slides along each spatial axis of an input of this shape.
+  private func windowAxes(for shape: [Int]) throws(QMError) -> [WindowAxis] {
+    let window = try window(for: Shape(shape))
     var axes: [WindowAxis] = []
     for axis in self.window.indices {
       axes.append(
-        try window.along(axis, input: extents[place(of: axis)], roundsUp: roundsUp))
+        try window.along(axis, input: shape[place(of: axis)], roundsUp: roundsUp))
     }
     return axes
   }
@@ -103,7 +112,7 @@ public struct Pooling: IntegerOperation, EncodedOutput {
       result.shape[place(of: axis)] = try window.outputAxis(
         axis, input: input.shape[place(of: axis)], roundsUp: roundsUp)
     }
-    try expectReal(input)
+    try expectFloatOrCodes(input)
     return [try kind == .maximum ? result.checked() : result.stored(as: output)]
   }
 
@@ -135,7 +144,7 @@ public struct Pooling: IntegerOperation, EncodedOutput {
     }
   }
 
-  /// The maximum or mean of the elements at these places.
+  /// Stores the maximum or mean of the elements at these positions.
   private func pool(
     _ input: TensorView, _ elements: [Int], _ paddedCount: Int, to output: TensorView,
     _ position: Int
@@ -146,7 +155,7 @@ public struct Pooling: IntegerOperation, EncodedOutput {
         output.setCode(codes.max() ?? input.elementType.codes!.lowerBound, at: position)
       } else {
         let best = elements.reduce(-Float.infinity) { (best, element) in
-          let value = input.real(at: element)
+          let value = input.number(at: element)
           return value > best ? value : best
         }
         output.store(best, at: position)
@@ -158,7 +167,7 @@ public struct Pooling: IntegerOperation, EncodedOutput {
       let sum = elements.reduce(0) { $0 + Int(input.code(at: $1) - zeroPoint) }
       output.store(Float(sum) * (scale / Float(count)), at: position)
     } else {
-      let sum = elements.reduce(Float(0)) { $0 + input.real(at: $1) }
+      let sum = elements.reduce(Float(0)) { $0 + input.number(at: $1) }
       output.store(canonical(sum / Float(count)), at: position)
     }
   }
@@ -169,15 +178,15 @@ public struct Pooling: IntegerOperation, EncodedOutput {
     guard let set = kernels.number, window.count <= 3 else { return nil }
     let input = try required(0, of: operands).type
     let output = outputs[0]
-    let extents = try input.concreteExtents()
+    let shape = try input.concreteShape()
     let name = "\(Self.name) \(kernels.rawValue)"
-    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
-    // Kernels add codes in int32. Larger windows than that are left to the reference loops.
+    guard !shape.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    // Kernels sum codes in int32. Windows whose sums might not fit use the reference loops.
     let tapCount = window.reduce(1.0) { $0 * Double($1) }
     guard kind == .maximum || input.quantization == .none || tapCount * 65535 < 0x1p31 else {
       return nil
     }
-    var axes = try windowAxes(for: extents)
+    var axes = try windowAxes(for: shape)
     while axes.count < 3 {
       axes.insert(
         WindowAxis(input: 1, window: 1, stride: 1, dilation: 1, before: 0, after: 0, output: 1),
@@ -188,15 +197,15 @@ public struct Pooling: IntegerOperation, EncodedOutput {
         input: axis.input, window: axis.window, stride: axis.stride, dilation: axis.dilation,
         before: axis.before, after: axis.after, output: axis.output)
     }
-    // One channel is first and last at once: that is how codes with channels first are pooled.
+    // Codes with channels first are pooled channel by channel, as channels last with one channel.
     let isFirst = order == .channelsFirst
     let pooling = qm_pooling(
       kind: Int32(kind.rawValue), depth: description(axes[0]), height: description(axes[1]),
-      width: description(axes[2]), channels: isFirst ? 1 : extents[extents.count - 1],
+      width: description(axes[2]), channels: isFirst ? 1 : shape[shape.count - 1],
       in_type: input.codes, out_type: output.codes, inverse_scale: output.inverseScale)
     let family = qm_pooling_for(set)
-    let planeCount = extents[0] * (isFirst ? extents[1] : 1)
-    let inputCount = extents.reduce(1, *)
+    let planeCount = shape[0] * (isFirst ? shape[1] : 1)
+    let inputCount = shape.reduce(1, *)
 
     if isFirst, input.elementType == .float32, output.elementType == .float32 {
       let planes = family.planes!

@@ -1,20 +1,20 @@
-/// Cuts a product into chunks. Results do not depend on the cut.
+/// Sizes of the chunks into which a product is divided. Results do not depend on them.
 enum ProductBlocking {
-  /// Bytes of input that a chunk reads again for every panel of weights: they should stay in the
-  /// second cache.
+  /// Bytes of input per chunk. Each panel of weights reads the input again, so it should stay in
+  /// the L2 cache.
   static let inputByteCount = 128 << 10
-  /// Bytes of output that a chunk comes back to for every panel of weights.
+  /// Bytes of output per chunk. Each panel of weights writes to all rows of the output again.
   static let outputByteCount = 256 << 10
-  /// Chunks for each thread, so that a thread that is late holds up little.
+  /// Chunks per thread, so that a late thread delays the others little.
   static let chunksPerThread = 4
-  /// Rows below which a chunk is not cut further for the sake of the threads.
+  /// Chunks are not divided below this many rows for the sake of more threads.
   static let leastRows = 48
-  /// Multiply-adds, a few microseconds, below which threads would wait for each other longer than
-  /// they work.
+  /// Multiply-adds, a few microseconds of work: with fewer, threads would wait longer for each
+  /// other than they work.
   static let leastSharedWork = 1 << 17
 }
 
-/// `count` in as many equal parts as it takes for each to be `largest` or less.
+/// The size of each part when `count` is divided evenly into the fewest parts of at most `largest`.
 func evenPart(of count: Int, largest: Int) -> Int {
   let parts = (count + largest - 1) / largest
   return (count + parts - 1) / parts

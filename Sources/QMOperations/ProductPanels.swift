@@ -1,28 +1,28 @@
 import CQMKernels
 import QMTensor
 
-/// Matrices of weights in the panels of one table, one after the other: the batches of a matrix
-/// product, the groups of a convolution.
+/// Matrices of weights in panels for one table, one after the other: the batches of a matrix
+/// product, or the groups of a convolution.
 struct ProductPanels: Hashable, Sendable {
   let table: ProductTable
   let taps: Int
   let depth: Int
   let columns: Int
   let matrixCount: Int
-  /// Of the weights as they are given.
+  /// Bytes of an element of the weights before packing.
   let elementByteCount: Int
 
   var panelByteCount: Int { table.panelByteCount(taps: taps, depth: depth) }
   var panelCount: Int { (columns + table.columns - 1) / table.columns }
   var byteCount: Int { matrixCount * panelCount * panelByteCount }
 
-  /// Where the panel lies that begins with `column`, a multiple of the panels' columns.
+  /// The byte offset of the panel that begins with `column`, a multiple of the panels' columns.
   func offset(matrix: Int, column: Int = 0) -> Int {
     (matrix * panelCount + column / table.columns) * panelByteCount
   }
 
-  /// Whether panels that were packed as these can be read as `other`: the same weights cut into
-  /// other taps give the same bytes where no tap is padded.
+  /// Whether panels that were packed as these can be read as `other`: the same weights divided into
+  /// other taps give the same bytes if no tap is padded.
   func canBeRead(as other: ProductPanels) -> Bool {
     if self == other { return true }
     let (own, others) = (joiningTaps, other.joiningTaps)
@@ -41,8 +41,8 @@ struct ProductPanels: Hashable, Sendable {
   /// Packs one matrix.
   /// - Parameters:
   ///   - weights: all matrices: `[matrix][column][tap][depth]`, or `[matrix][depth][column]`.
-  ///   - panels: the memory of all matrices.
-  ///   - source: what holds the weights, if its pages may go as they are packed.
+  ///   - panels: memory for the panels of all matrices.
+  ///   - source: the buffer of the weights, if its pages may be freed once they are packed.
   func pack(
     matrix: Int, _ weights: UnsafeRawPointer, _ layout: RightLayout,
     into panels: UnsafeMutableRawPointer, consuming source: Buffer? = nil
@@ -68,10 +68,10 @@ struct ProductPanels: Hashable, Sendable {
     }
   }
 
-  /// Bytes of weights that are packed at a time where their pages go behind the packer.
+  /// Bytes of weights that are packed before their pages are freed.
   private static let consumedByteCount = 1 << 16
 
-  /// All matrices of a constant, in memory of their own.
+  /// Packs all matrices of a constant into a new buffer.
   func packed(
     _ weights: UnsafeRawPointer, _ layout: RightLayout, consuming source: Buffer?
   ) throws(QMError) -> PackedWeights {
@@ -83,45 +83,45 @@ struct ProductPanels: Hashable, Sendable {
   }
 }
 
-/// The loop over the columns of a chunk of a product whose rows are prepared.
+/// The loop over the columns of one chunk of a product, whose rows are prepared.
 struct PanelLoop: Sendable {
   let panels: ProductPanels
   let end: KernelEpilogue
-  /// Where rows are the positions of one sample.
+  /// Stores the output with channels first; only if the rows are the positions of one sample.
   var store: ChannelsFirstStore?
 
-  /// What a chunk computes.
+  /// The part of the output that a chunk computes.
   struct Chunk {
     var matrix: Int
-    /// Of the matrix.
+    /// Columns of the matrix.
     var columns: Range<Int>
-    /// The channel of the output that column 0 of the matrix is.
+    /// The output channel of the matrix's column 0.
     var firstChannel = 0
-    /// The element of the output that column 0 of the first row is, with channels last.
+    /// The output element of column 0 in the first row, with channels last.
     var firstElement: Int
-    /// Bytes from the input of a panel to that of the next: of products whose columns do not mix.
+    /// Bytes from the input of a panel to that of the next: not 0 only for depthwise convolution.
     var inputStep = 0
   }
 
-  /// Columns from one block to the next: what is stored with channels first goes panel by panel
-  /// through memory of its own.
+  /// Columns of a block. To store with channels first, each panel is a block, which is first
+  /// written to scratch memory.
   func columnStep(of columns: Range<Int>) -> Int {
     store == nil ? columns.count : panels.table.columns
   }
 
-  /// From one row of a block's output to the next.
+  /// Elements from one row of a block's output to the next.
   func outputPitch(columns: Int) -> Int { store == nil ? columns : panels.table.columns }
 
-  /// Bytes of one panel of the outputs of `rows` rows, where they are stored with channels first.
+  /// Bytes of one panel of the outputs of `rows` rows, if they are stored with channels first.
   func storedByteCount(rows: Int) -> Int {
     store.map { rows * panels.table.columns * $0.elementByteCount } ?? 0
   }
 
   /// - Parameters:
-  ///   - block: without columns, weights and epilogue; its input is that of the chunk's first
+  ///   - block: columns, weights and epilogue are set here; its input is that of the chunk's first
   ///     column.
-  ///   - stored: ``storedByteCount(rows:)`` bytes.
-  ///   - storing: moves a panel of outputs to its place; called where there is a ``store``.
+  ///   - stored: ``storedByteCount(rows:)`` bytes of scratch memory.
+  ///   - storing: copies a panel from `stored` to the output; called only with a ``store``.
   func run(
     _ chunk: Chunk, _ block: inout qm_product_block, _ memory: Kernel.Memory,
     weights: UnsafeRawPointer, multipliers: UnsafePointer<Float>?,

@@ -1,12 +1,12 @@
 import CQMKernels
 import QMTensor
 
-/// One way of C to compute products.
+/// The C functions of one product kernel.
 struct ProductTable: Hashable, @unchecked Sendable {
   private let pointer: UnsafePointer<qm_product>
 
-  /// The fastest exact way for the operands; nil where the reference loops are the only one.
-  /// - Parameter columns: all that the weights have.
+  /// The fastest exact kernel for the operands; nil if only the reference loops can compute them.
+  /// - Parameter columns: number of columns of the weights.
   init?(
     for kernels: KernelSet, input: ElementType, weights: Operand, columns: Int,
     isDepthwise: Bool = false
@@ -35,8 +35,8 @@ struct ProductTable: Hashable, @unchecked Sendable {
     }
   }
 
-  /// The way for matrices of few rows whose weights stay packed in memory; nil where it is no
-  /// gain.
+  /// The kernel for matrices of few rows whose weights stay packed in memory; nil if it is no
+  /// faster.
   init?(
     packedFor kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int
   ) {
@@ -48,17 +48,18 @@ struct ProductTable: Hashable, @unchecked Sendable {
     pointer = table
   }
 
-  /// From here on packed weights take less memory than others.
+  /// From this depth on, packed weights take less memory than others.
   private static let leastDepth = 16
 
   var name: String { String(cString: pointer.pointee.name) }
-  /// Columns of a panel.
+  /// Number of columns of a panel.
   var columns: Int { Int(pointer.pointee.columns) }
   var inputByteCount: Int { Int(pointer.pointee.input_bytes) }
   var slackByteCount: Int { Int(pointer.pointee.slack_bytes) }
-  /// Whether a prepared tile of the input holds the columns of a panel together, row by row of positions.
+  /// Whether a prepared input tile is split by panel: each row of positions holds the channels of
+  /// one panel together.
   var splitsPanels: Bool { pointer.pointee.splits_panels }
-  /// Whether the product reads codes and learns of their zero point from the block.
+  /// Whether the kernel reads unshifted codes and takes their zero point from the block.
   var readsCodes: Bool { pointer.pointee.reads_codes }
 
   func panelByteCount(taps: Int, depth: Int) -> Int {

@@ -1,20 +1,23 @@
 import CQMKernels
 import QMTensor
 
-/// float32 → codes on a fixed grid, `encode(real:inverseScale:zeroPoint:lowest:highest:)` of each
-/// element:
+/// float32 → codes with a given scale and zero point, by
+/// `encode(real:inverseScale:zeroPoint:lowest:highest:)` of each element x:
 ///
 ///     inverseScale = 1 / scale
-///     code = clamp(roundToNearestEven(real · inverseScale) + zeroPoint)
+///     code = clamp(roundToNearestEven(x · inverseScale) + zeroPoint)
 ///
 /// NaN becomes the lowest code.
 public struct Quantize: FloatOperation {
   public static let name = "Quantize"
   /// int8, uint8 or int16.
   public var elementType: ElementType
+  /// Scale of the codes.
   public var scale: Float
+  /// Zero point of the codes.
   public var zeroPoint: Int32
 
+  /// - Parameter elementType: int8, uint8 or int16.
   public init(_ elementType: ElementType, scale: Float, zeroPoint: Int32) {
     self.elementType = elementType
     self.scale = scale
@@ -37,20 +40,23 @@ extension Quantize {
   }
 }
 
-/// float32 → int8 codes on grids found at run time, one per index of the leading `axes` axes:
+/// float32 → int8 codes with scales and zero points from the data, one pair per index of the
+/// leading `axes` axes:
 ///
-///     low   = min(0, min x)          NaNs are skipped
+///     low   = min(0, min x)          NaN is skipped
 ///     high  = max(0, max x)
-///     scale = (high − low) / 255     1 where that is no normal number
+///     scale = (high − low) / 255     1 if that is not a normal number
 ///     zeroPoint = clamp(roundToNearestEven(−128 − low / scale), −128, 127)
 ///     code  = as ``Quantize`` with this scale and zero point
 ///
-/// Each step is one rounding in float32.
-/// Outputs: the codes; float32 `[leading extents…, 2]`, scale and zero point.
+/// Each step is rounded once, in float32.
+/// Outputs: the codes; and float32 `[leading axes…, 2]`: scale and zero point.
 public struct DynamicQuantize: FloatOperation {
   public static let name = "DynamicQuantize"
+  /// Number of leading axes whose indices have their own scale and zero point.
   public var axes: Int
 
+  /// - Parameter axes: number of leading axes whose indices have their own scale and zero point.
   public init(axes: Int) { self.axes = axes }
 
   public static let placeholder = DynamicQuantize(axes: 0)
@@ -65,15 +71,16 @@ extension DynamicQuantize {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// Codes → float32, `scale · Float(code − zeroPoint)`; a NaN, which only a dynamic scale that is
-/// NaN or infinite can give, is the canonical one. Inputs: codes; and as second
+/// Codes → float32, `scale · Float(code − zeroPoint)`. Only a dynamic scale that is NaN or infinite
+/// can give NaN, which is stored as the one NaN. Inputs: codes; and second
 ///
-/// - for weights quantization their scales, float32 of ``Granularity/scaleShape(of:)`` (zero point
-///   0);
-/// - for dynamic quantization the parameters that ``DynamicQuantize`` gives;
-/// - for fixed quantization nothing.
+/// - for weights quantization, the scales: float32 in the shape of ``Granularity/scaleShape(of:)``
+///   (the zero point is 0);
+/// - for dynamic quantization, the parameters from ``DynamicQuantize``;
+/// - for fixed quantization, nothing.
 public struct Dequantize: FloatOperation {
   public static let name = "Dequantize"
+  /// It has no attributes.
   public init() {}
   public static let placeholder = Dequantize()
   public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
@@ -82,14 +89,14 @@ public struct Dequantize: FloatOperation {
 extension Dequantize {
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
-    // Scales along an axis would have to follow it.
+    // Scales or parameters would have to be reordered with the codes.
     guard operands.count == 1 else { return nil }
     return ReorderedForm(.dequantize(self), [.reordered], of: operands)
   }
 }
 
 extension ValueType {
-  /// - Throws: `malformed` unless the elements are float32 numbers.
+  /// - Throws: `malformed` unless the elements are float32.
   fileprivate func checkFloat(_ operation: String) throws(QMError) {
     guard elementType == .float32, quantization == .none else {
       throw .malformed("\(operation) takes float32, found \(self)")
@@ -117,7 +124,7 @@ extension Quantize {
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let encode = qm_quantize_for(set).encode!
-    let count = try outputs[0].concreteExtents().reduce(1, *)
+    let count = try outputs[0].concreteShape().reduce(1, *)
     let codes = outputs[0].codes
     let inverseScale = outputs[0].inverseScale
     let size = elementType.byteCount
@@ -132,28 +139,28 @@ extension Quantize {
 }
 
 extension Quantize {
-  /// Bytes of codes that wait in the cache until they are transposed.
+  /// Bytes of a block of codes, which stays in the cache until it is transposed.
   private static let blockByteCount = 64 << 10
-  /// Least and most positions of a block, which are read one behind the other.
+  /// Smallest and largest number of consecutive positions of a channel in a block.
   private static let blockPositions = 16...1024
-  /// Channels that leave blocks of a sensible size.
+  /// With more channels, blocks would become too large for the cache.
   private static let mostChannels = 1 << 14
 
-  /// From channels first to channels last.
+  /// Only from channels first to channels last.
   public func kernel(
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet,
     transposing permutation: [Int]
   ) throws(QMError) -> Kernel? {
-    let extents = try outputs[0].concreteExtents()
-    guard let set = kernels.number, extents.count >= 3, !extents.contains(0),
-      extents[1] <= Self.mostChannels, permutation == [0] + Array(2..<extents.count) + [1]
+    let shape = try outputs[0].concreteShape()
+    guard let set = kernels.number, shape.count >= 3, !shape.contains(0),
+      shape[1] <= Self.mostChannels, permutation == [0] + Array(2..<shape.count) + [1]
     else { return nil }
     let encode = qm_quantize_for(set).encode!
     let codes = outputs[0].codes
     let inverseScale = outputs[0].inverseScale
     let size = elementType.byteCount
-    let channels = extents[1]
-    let plane = extents.dropFirst(2).reduce(1, *)
+    let channels = shape[1]
+    let plane = shape.dropFirst(2).reduce(1, *)
     let fitting = Self.blockByteCount / (channels * size) / 16 * 16
     let positions = min(
       max(fitting, Self.blockPositions.lowerBound), Self.blockPositions.upperBound)
@@ -167,7 +174,7 @@ extension Quantize {
       run: { memory in
         let source = memory.inputs[0]!.assumingMemoryBound(to: Float.self)
         let target = memory.outputs[0]!
-        memory.threads.run(chunks: extents[0] * blocks) { chunk, thread in
+        memory.threads.run(chunks: shape[0] * blocks) { chunk, thread in
           let (sample, number) = chunk.quotientAndRemainder(dividingBy: blocks)
           let first = number * positions
           let count = min(positions, plane - first)
@@ -194,7 +201,7 @@ extension DynamicQuantize {
     try input.checkFloat(Self.name)
     guard axes >= 0, axes <= input.shape.rank else {
       throw .malformed(
-        "dynamic quantization over the \(axes) leading axes of \(input.shape)")
+        "\(Self.name) over \(axes) leading axes needs at least as many axes, found \(input.shape)")
     }
     return [
       ValueType(.int8, input.shape, .dynamic(axes: axes)),
@@ -202,9 +209,9 @@ extension DynamicQuantize {
     ]
   }
 
-  /// Rows with parameters of their own, and the elements of each, for concrete extents.
-  private func split(_ extents: [Int]) -> (rows: Int, length: Int) {
-    (extents.prefix(axes).reduce(1, *), extents.dropFirst(axes).reduce(1, *))
+  /// Number of rows, each with its own parameters, and number of elements in a row.
+  private func split(_ shape: [Int]) -> (rows: Int, length: Int) {
+    (shape.prefix(axes).reduce(1, *), shape.dropFirst(axes).reduce(1, *))
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
@@ -236,7 +243,7 @@ extension DynamicQuantize {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
-    let (rows, length) = try split(outputs[0].concreteExtents())
+    let (rows, length) = try split(outputs[0].concreteShape())
     let rules = DynamicKernel(functions: qm_quantize_for(set), rows: rows, length: length)
     return Kernel(
       name: "dynamic quantize \(kernels)", scratchByteCount: { _ in rules.scratchByteCount },
@@ -244,7 +251,7 @@ extension DynamicQuantize {
   }
 }
 
-/// Long rows are cut into parts, so that one sample keeps several threads busy.
+/// Long rows are divided into parts, so that several threads can share one row.
 private struct DynamicKernel: Sendable {
   let functions: qm_quantize_kernels
   let rows: Int
@@ -254,7 +261,7 @@ private struct DynamicKernel: Sendable {
 
   private var partsPerRow: Int { max(1, (length + Self.partLength - 1) / Self.partLength) }
 
-  /// The bounds of each part.
+  /// Memory for the bounds of each part.
   var scratchByteCount: Int {
     partsPerRow == 1 ? 0 : rows * partsPerRow * 2 * MemoryLayout<Float>.stride
   }
@@ -322,33 +329,33 @@ private struct DynamicKernel: Sendable {
 
 // MARK: Dequantize
 
-/// The code that stands for 0, from the parameters of a dynamic grid, which a run may have from
-/// anywhere.
+/// The zero point from a parameter of dynamic quantization, clamped to int8: the parameter may be
+/// an input of the run, with any value.
 func zeroPoint(fromParameter parameter: Float) -> Int32 {
   let above = parameter > -128 ? parameter : -128
   return Int32(above < 127 ? above : 127)
 }
 
 extension Dequantize {
-  /// Consecutive elements that share a scale and zero point, and how the scales come around.
+  /// Rows of consecutive elements that share a scale and zero point.
   private struct Rows {
     var count: Int
     var length: Int
-    /// Scales of weights; row r has scale `r % scales`. 1 for a scale in all.
+    /// Number of weight scales: row r has the scale `r % scales`.
     var scales: Int
   }
 
-  private func rows(_ extents: [Int], _ quantization: Quantization) -> Rows {
+  private func rows(_ shape: [Int], _ quantization: Quantization) -> Rows {
     switch quantization {
     case .dynamic(let axes):
-      let rows = extents.prefix(axes).reduce(1, *)
-      return Rows(count: rows, length: extents.dropFirst(axes).reduce(1, *), scales: rows)
+      let rows = shape.prefix(axes).reduce(1, *)
+      return Rows(count: rows, length: shape.dropFirst(axes).reduce(1, *), scales: rows)
     case .weights(_, .perChannel(let axis)):
       return Rows(
-        count: extents.prefix(axis + 1).reduce(1, *),
-        length: extents.dropFirst(axis + 1).reduce(1, *), scales: extents[axis])
+        count: shape.prefix(axis + 1).reduce(1, *),
+        length: shape.dropFirst(axis + 1).reduce(1, *), scales: shape[axis])
     default:
-      return Rows(count: 1, length: extents.reduce(1, *), scales: 1)
+      return Rows(count: 1, length: shape.reduce(1, *), scales: 1)
     }
   }
 
@@ -364,7 +371,7 @@ extension Dequantize {
     case .dynamic(let axes):
       guard codes.elementType == .int8, axes >= 0, axes <= codes.shape.rank else {
         throw .malformed(
-          "Dequantize takes dynamic int8 codes over axes of theirs, found \(codes) over \(axes)")
+          "Dequantize takes int8 codes with at least \(axes) axes, found \(codes)")
       }
       expected = Shape(Array(codes.shape.axes.prefix(axes)) + [2])
     case .weights(_, let granularity):
@@ -408,7 +415,7 @@ extension Dequantize {
           output[index] = decode(
             code: codes.code(at: index), scale: scales[row % rows.scales], zeroPoint: 0)
         case .fixed, .none:
-          output[index] = codes.real(at: index)
+          output[index] = codes.number(at: index)
         }
       }
     }
@@ -420,12 +427,12 @@ extension Dequantize {
     guard let set = kernels.number else { return nil }
     let codes = try required(0, of: operands).type
     let decode = qm_quantize_for(set).decode!
-    if let groups = GroupScales(codes.quantization, shape: try codes.concreteExtents()) {
-      let count = try codes.concreteExtents().reduce(1, *)
+    if let groups = GroupScales(codes.quantization, shape: try codes.concreteShape()) {
+      let count = try codes.concreteShape().reduce(1, *)
       return groups.inner == 1 && count > 0
         ? groupKernel(groups, count: count, decode, kernels) : nil
     }
-    let rows = try rows(codes.concreteExtents(), codes.quantization)
+    let rows = try rows(codes.concreteShape(), codes.quantization)
     let fixed = codes.codes
     let isDynamic = if case .dynamic = codes.quantization { true } else { false }
     guard case .fixed = codes.quantization else {
@@ -442,7 +449,7 @@ extension Dequantize {
               zero_point: isDynamic ? zeroPoint(fromParameter: scales[2 * row + 1]) : 0)
             let start = row * rows.length
             decode(type, source + start, target + start, Int64(rows.length))
-            // A run may have the parameters from anywhere; no other scale gives NaN.
+            // Parameters may be inputs of the run. Only such a scale gives NaN.
             if isDynamic, !scales[2 * row].isFinite {
               for index in start..<start + rows.length { target[index] = canonical(target[index]) }
             }
@@ -461,7 +468,7 @@ extension Dequantize {
     }
   }
 
-  /// Of weights whose groups lie along the last axis.
+  /// The kernel for weights with groups along the last axis.
   private func groupKernel(
     _ groups: GroupScales, count: Int, _ decode: @escaping qm_decode_kernel, _ kernels: KernelSet
   ) -> Kernel {

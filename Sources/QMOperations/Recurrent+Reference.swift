@@ -1,6 +1,6 @@
 import QMTensor
 
-/// Numbers on the grid that ``DynamicQuantize`` finds for them.
+/// A row of numbers, quantized with the scale and zero point of ``DynamicQuantize``.
 private struct RoundedRow {
   let codes: [Int32]
   let scale: Float
@@ -35,13 +35,13 @@ private struct RecurrentProduct {
   /// The product of `numbers` with each of the given rows of the weights.
   func callAsFunction(_ numbers: [Float], rows: Range<Int>) -> [Float] {
     let rounded = inputs == .roundedPerRow ? RoundedRow(numbers) : nil
-    let reals = rounded?.numbers ?? numbers
+    let factors = rounded?.numbers ?? numbers
     let depth = numbers.count
     return rows.map { row in
       guard let rounded, let scales else {
         let elements = weights.elements(as: Float.self)
         var sum: Float = 0
-        for step in 0..<depth { sum.addProduct(reals[step], elements[row * depth + step]) }
+        for step in 0..<depth { sum.addProduct(factors[step], elements[row * depth + step]) }
         return sum
       }
       let codes = weights.elements(as: Int8.self)
@@ -130,7 +130,7 @@ private struct ReferenceStep {
   let functions: [UnaryFunction]
   let hidden: Int
   let peepholes: [Float]?
-  /// Numbers · R of the given gates, with the bias.
+  /// The product of numbers and R for the given gates, plus the bias.
   let fromState: ([Float], Range<Int>) -> [Float]
 
   init(
@@ -145,12 +145,13 @@ private struct ReferenceStep {
     self.fromState = fromState
   }
 
-  /// Function `index` of an argument that is clipped first.
+  /// Clips the argument, then applies function `index`.
   private func gate(_ index: Int, _ argument: Float) -> Float {
     functions[index](clip.map { $0(argument) } ?? argument)
   }
 
-  /// - Parameter a: of the input, all gates.
+  /// Computes the states after the step.
+  /// - Parameter a: the products of the input, for all gates.
   func run(_ a: [Float], _ h: inout [Float], _ c: inout [Float]) {
     let units = 0..<hidden
     switch cell {

@@ -1,13 +1,14 @@
 import QMTensor
 
-/// A recurrent layer: states carried from step to step of a sequence, for each direction and batch
-/// item its own. Input positions: ``RecurrentOperand``.
+/// A recurrent layer: RNN, GRU or LSTM. Each direction and batch item has its own states, which are
+/// carried from step to step of the sequence. Input positions: ``RecurrentOperand``.
 ///
-/// Outputs: float32 `[T, D, B, H]`, h after every step, +0 behind the end of a sequence;
-/// `[D, B, H]`, h after the last step; `[D, B, H]`, c after the last step (`lstm` only).
+/// Outputs, float32: `[T, D, B, H]`, h after every step, +0 after the end of a shorter sequence;
+/// `[D, B, H]`, h after the last step; `[D, B, H]`, c after the last step (`lstm` and `lstmCoupled`
+/// only).
 ///
-/// A gate is H rows of the weights. With f, g, k the functions of the direction, in the order
-/// given, and each sum and product one float32 operation:
+/// A gate is H rows of the weights. With the functions f, g, k of a direction, in their order, and
+/// with each sum and product one float32 operation:
 ///
 ///     a = x[t] · Wᵀ + Wb                     b = h · Rᵀ + Rb
 ///
@@ -25,23 +26,23 @@ import QMTensor
 ///                       o = f((b[1] + a[1]) + P[1] · c)
 ///                       h = o · k(c)
 ///
-/// An absent bias or peephole leaves its step out. With `clip`, the arguments of f and g are
+/// The step of an absent bias or peephole is left out. With `clip`, the arguments of f and g are
 /// clamped to −clip…clip. NaN is stored in h and c as the bits 0x7FC00000.
 ///
-/// The products sum as ``MatrixMultiply`` does: K ascending, one fused multiply-add a step from +0.
-/// With ``Inputs/roundedPerRow``, x[t], h and r · h are first put on grids as by
-/// ``DynamicQuantize``, one for each; with weights that are codes the sum is then one of
-/// integers, exact, and
+/// The products are summed as in ``MatrixMultiply``: K ascending, one fused multiply-add per step,
+/// starting with +0. With ``Inputs/roundedPerRow``, x[t], h and r · h are first quantized, each
+/// with its own scale and zero point, as by ``DynamicQuantize``. With weights that are codes, the
+/// sum is then an exact integer, and
 ///
 ///     x · Wᵀ = Float(Σ (code − zeroPoint) · w) · (scale · weightScale)
 public struct Recurrent: ProductOperation {
   public static let name = "Recurrent"
 
-  /// What happens in one step.
+  /// The equations of one step. Raw values are written in files.
   public enum Cell: UInt8, Hashable, Sendable, CaseIterable {
     /// ONNX's RNN.
     case simple = 0
-    /// ONNX's GRU: the reset gate acts on h in front of its product.
+    /// ONNX's GRU: the reset gate acts on h before its product.
     case gru = 1
     /// GRU with `linear_before_reset`: the reset gate acts on the product.
     case gruResetAfter = 2
@@ -51,27 +52,36 @@ public struct Recurrent: ProductOperation {
     case lstmCoupled = 4
   }
 
+  /// The order in which steps are taken. Raw values are written in files.
   public enum Direction: UInt8, Hashable, Sendable, CaseIterable {
+    /// From the beginning of each sequence to its end.
     case forward = 0
     /// From the end of each sequence to its beginning.
     case reverse = 1
-    /// Forward, and beside it reverse.
+    /// Two directions: direction 0 is forward, direction 1 is reverse.
     case bidirectional = 2
   }
 
-  /// What the products read of x and h.
+  /// What the products read of x and h. Raw values are written in files.
   public enum Inputs: UInt8, Hashable, Sendable, CaseIterable {
+    /// float32, unchanged.
     case real = 0
+    /// int8 codes, or the numbers that they represent, with a scale and zero point for each row.
     case roundedPerRow = 1
   }
 
+  /// The equations of one step.
   public var cell: Cell
+  /// The order in which steps are taken.
   public var direction: Direction
-  /// `cell.functionCount` for each direction.
+  /// `cell.functionCount` functions for each direction, those of direction 0 first.
   public var functions: [UnaryFunction]
+  /// Bound on the magnitude of the arguments of f and g, above 0; nil for none.
   public var clip: Float?
+  /// What the products read of x and h.
   public var inputs: Inputs
 
+  /// - Parameter functions: `cell.functionCount` for each direction.
   public init(
     _ cell: Cell, direction: Direction, functions: [UnaryFunction], clip: Float? = nil,
     inputs: Inputs = .real
@@ -95,7 +105,7 @@ public struct Recurrent: ProductOperation {
 }
 
 extension Recurrent {
-  /// It rounds its input and states itself, on parameters of each step: no operand is read as codes.
+  /// Always nil: the layer quantizes its input and states itself, and reads no codes.
   public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
   public var accumulators: Accumulators {
     .products([
@@ -110,7 +120,7 @@ extension Recurrent {
   public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
     [WeightOperand(RecurrentOperand.weights), WeightOperand(RecurrentOperand.recurrence)]
   }
-  /// Of each element of the states, and each of its gates.
+  /// The products of every gate, for each element of the states in each step.
   public func multiplyAdds(inputs: [[Int]?], output: [Int]) -> Int? {
     guard inputs.count > RecurrentOperand.recurrence,
       let depth = inputs[RecurrentOperand.weights]?.last,
@@ -133,15 +143,15 @@ public enum RecurrentOperand {
   public static let recurrence = 2
   /// Optional, float32 `[D, 2·G·H]`: Wb, then Rb.
   public static let bias = 3
-  /// Optional, int32 `[B]`: the number of steps of each sequence, within 0…T; T without.
+  /// Optional, int32 `[B]`: the number of steps of each sequence, within 0…T; T if absent.
   public static let lengths = 4
-  /// Optional, float32 `[D, B, H]`: h before the first step; +0 without.
+  /// Optional, float32 `[D, B, H]`: h before the first step; +0 if absent.
   public static let hidden = 5
-  /// Optional, float32 `[D, B, H]`: c before the first step; +0 without.
+  /// Optional, float32 `[D, B, H]`: c before the first step; +0 if absent.
   public static let cell = 6
-  /// Optional, float32 `[D, 3·H]`.
+  /// Optional, float32 `[D, 3·H]`: the weights P.
   public static let peepholes = 7
-  /// float32, present exactly if the weights are codes: one scale per row, or one in all.
+  /// float32, present exactly if the weights are codes: one scale per row, or a single one.
   public static let weightScales = 8
   /// The same for the recurrence.
   public static let recurrenceScales = 9
@@ -150,7 +160,7 @@ public enum RecurrentOperand {
 }
 
 extension Recurrent.Cell {
-  /// Blocks of H rows in the weights of a direction.
+  /// Number of gates: blocks of H rows in the weights of a direction.
   public var gateCount: Int {
     switch self {
     case .simple: 1
@@ -159,6 +169,7 @@ extension Recurrent.Cell {
     }
   }
 
+  /// Number of functions of a direction.
   public var functionCount: Int {
     switch self {
     case .simple: 1
@@ -172,11 +183,12 @@ extension Recurrent.Cell {
 }
 
 extension Recurrent.Direction {
+  /// Number of directions.
   public var count: Int { self == .bidirectional ? 2 : 1 }
 }
 
 extension Recurrent {
-  /// Whether direction `index` goes from the end to the beginning.
+  /// Whether direction `index` runs from the end to the beginning.
   func isReverse(_ index: Int) -> Bool { direction == .reverse || index == 1 }
 
   /// The functions of direction `index`.
@@ -184,7 +196,7 @@ extension Recurrent {
     functions[index * cell.functionCount..<(index + 1) * cell.functionCount]
   }
 
-  /// The extents of concrete operands, by meaning.
+  /// The extents of concrete operands, by name.
   struct Extents {
     let steps: Int
     let batch: Int
@@ -213,21 +225,21 @@ extension Recurrent {
     guard input.elementType == .float32, input.quantization == .none, input.shape.rank == 3 else {
       throw .malformed("\(Self.name) takes float32[steps, batch, inputs], found \(input)")
     }
-    guard let weightExtents = weights.shape.extents, let extents = recurrence.shape.extents,
-      weightExtents.count == 2, extents.count == 2,
-      (weightExtents + extents).allSatisfy({ (1...Window.largest).contains($0) })
+    guard let weightShape = weights.shape.extents, let shape = recurrence.shape.extents,
+      weightShape.count == 2, shape.count == 2,
+      (weightShape + shape).allSatisfy({ (1...Window.largest).contains($0) })
     else {
       throw .malformed(
         "\(Self.name) takes weights and recurrence with two fixed axes, found \(weights) and "
           + "\(recurrence)"
       )
     }
-    let hidden = extents[1]
+    let hidden = shape[1]
     let rows = direction.count * cell.gateCount * hidden
-    guard weightExtents[0] == rows, extents[0] == rows else {
+    guard weightShape[0] == rows, shape[0] == rows else {
       throw .malformed(
-        "\(Self.name) of \(hidden) hidden units has \(rows) rows of weights, found \(weights) and "
-          + "\(recurrence)"
+        "\(Self.name) with \(hidden) hidden units has \(rows) rows of weights, found \(weights) "
+          + "and \(recurrence)"
       )
     }
     _ = try unified(input.shape[2], weights.shape[1], "the inputs of \(input) and \(weights)")
@@ -243,7 +255,7 @@ extension Recurrent {
         found.shape.rank == axes.count
       else {
         throw .malformed(
-          "\(meaning) of \(Self.name) are \(type) with \(axes.count) axes, found \(found)")
+          "\(meaning) of \(Self.name) must be \(type) with \(axes.count) axes, found \(found)")
       }
       for (axis, expected) in zip(found.shape.axes, axes) {
         let place = "\(meaning) \(found) of \(Self.name)"
@@ -281,11 +293,11 @@ extension Recurrent {
     let count = direction.count * cell.functionCount
     guard functions.count == count else {
       throw .malformed(
-        "\(Self.name) \(cell), \(direction), has \(count) functions, found \(functions.count)")
+        "\(Self.name) \(cell), \(direction), needs \(count) functions, found \(functions.count)")
     }
     if let clip {
       guard clip > 0 else {
-        throw .malformed("\(Self.name) clips to ±\(clip); expected a positive number")
+        throw .malformed("\(Self.name) needs a positive clip, found \(clip)")
       }
     }
   }
@@ -303,17 +315,18 @@ extension Recurrent {
       case (.float32, .none):
         guard scales == nil else {
           throw .malformed(
-            "\(Self.name) has scales (input \(scalesIndex)) of weights that are no codes")
+            "\(Self.name) has scales (input \(scalesIndex)), but its weights are float32")
         }
         isInteger.append(false)
         continue
       case (.int8, .weights(_, .perTensor)): count = 1
       case (.int8, .weights(_, .perChannel(axis: 0))): count = rows
       case (.int8, .weights):
-        throw .unsupported("\(Self.name) takes one scale per row of \(weights), or one in all")
+        throw .unsupported(
+          "\(Self.name) takes one weight scale, or one per row, found \(weights)")
       default:
         throw .malformed(
-          "\(Self.name) takes weights that are float32, or int8 codes with weights quantization, "
+          "\(Self.name) takes float32 weights, or int8 codes with weights quantization, "
             + "found \(weights)"
         )
       }
@@ -329,8 +342,8 @@ extension Recurrent {
     }
     guard isInteger[0] == isInteger[1], !isInteger[0] || inputs == .roundedPerRow else {
       throw .malformed(
-        "\(Self.name) multiplies codes only where both its weights are codes and its inputs are "
-          + "rounded per row"
+        "\(Self.name) of codes needs codes in both weights and recurrence, and inputs rounded per "
+          + "row"
       )
     }
   }
@@ -344,7 +357,7 @@ extension Recurrent {
       let length = Int(lengths[item])
       guard (0...extents.steps).contains(length) else {
         throw .invalidInput(
-          "sequence \(item) has a length of \(length); the input has \(extents.steps) steps")
+          "sequence \(item) has length \(length), expected 0 to \(extents.steps) steps")
       }
       result.append(length)
     }

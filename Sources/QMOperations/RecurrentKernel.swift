@@ -1,8 +1,8 @@
 import CQMKernels
 import QMTensor
 
-// The fast way of recurrent layers: the input's products for all steps at once, then step by step
-// the states' products, for a block of batch items at a time.
+// The fast kernel of recurrent layers: first the products of the input, for all steps at once; then
+// step by step the products of the states, for a block of batch items at a time.
 
 extension Recurrent {
   public func packedInputs(_ operands: [Operand?]) -> [Int] {
@@ -34,7 +34,7 @@ extension Recurrent {
       let kernel = try RecurrentKernel(self, operands: operands, packed: packed, kernels: kernels)
     else { return nil }
     if let packed, packed.scheme != .recurrent(kernel.panels) {
-      throw .internalFault("weights that are packed for another operation")
+      throw .internalFault("the weights are packed for another operation")
     }
     return Kernel(
       name: "recurrent \(kernel.fromState.table.name)",
@@ -55,7 +55,7 @@ struct RecurrentKernel: Sendable {
     var thread = 0
     var threadByteCount = 0
     var byteCount = 0
-    /// Batch items that go through the steps together.
+    /// Batch items whose steps are computed together.
     var batchBlock = 0
 
     // Within a thread's part.
@@ -73,12 +73,12 @@ struct RecurrentKernel: Sendable {
   let fromInput: RowProduct
   let fromState: RowProduct
   let panels: RecurrentPanels
-  /// The ``panels``, made when the model was loaded.
+  /// The ``panels``, if they were packed when the model was loaded.
   let packed: Buffer?
   let unary: qm_unary_f32_kernel
   let clip: qm_unary?
 
-  /// nil in the reference set.
+  /// - Returns: nil for the reference set.
   init?(
     _ operation: Recurrent, operands: [Operand?], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) {
@@ -91,11 +91,11 @@ struct RecurrentKernel: Sendable {
         for: kernels, input: .int8, weights: weightsOperand, columns: .max),
       let stateTable = ProductTable(
         for: kernels, input: .int8, weights: recurrenceOperand, columns: .max),
-      let recurrenceExtents = recurrence.shape.extents, let weightExtents = weights.shape.extents
+      let recurrenceShape = recurrence.shape.extents, let weightShape = weights.shape.extents
     else { return nil }
-    // Weights are packed before the extents of a run are known.
+    // Weights are packed before the input's shape is known.
     extents = operation.extents(
-      input: input.shape.extents ?? [0, 0, weightExtents[1]], recurrence: recurrenceExtents)
+      input: input.shape.extents ?? [0, 0, weightShape[1]], recurrence: recurrenceShape)
     self.operation = operation
     self.packed = packed?.buffer
     unary = qm_unary_f32_for(set)
@@ -124,9 +124,9 @@ struct RecurrentKernel: Sendable {
   /// Rows of the recurrence that are multiplied by h itself, in each direction.
   private var joinedRows: Int { panels.recurrence.columns }
 
-  /// Batch items beyond which a block gains nothing: the rows of several tiles.
+  /// Larger blocks are not faster: these are the rows of several register tiles.
   private static let largestBatchBlock = 24
-  /// Steps' rows of one chunk of the input's products.
+  /// Rows (steps and batch items) in one chunk of the input's products.
   private static let rowBlock = 48
 
   func layout(threads: Int) -> Layout {
@@ -162,7 +162,7 @@ struct RecurrentKernel: Sendable {
 
   // MARK: Run
 
-  /// The memory of a run by meaning.
+  /// The memory of a run, by name.
   struct Memory {
     let layout: Layout
     let scratch: UnsafeMutableRawPointer
@@ -180,7 +180,7 @@ struct RecurrentKernel: Sendable {
       (scratch + offset).assumingMemoryBound(to: Float.self)
     }
 
-    /// A place in the memory of a thread.
+    /// An address in the scratch memory of a thread.
     func raw(_ thread: Int, _ offset: Int) -> UnsafeMutableRawPointer {
       scratch + layout.thread + thread * layout.threadByteCount + offset
     }
@@ -238,7 +238,7 @@ struct RecurrentKernel: Sendable {
     }
   }
 
-  /// The scale of each row of weights.
+  /// Writes the scale of each row of weights.
   private func fill(
     _ multipliers: UnsafeMutablePointer<Float>, _ product: RowProduct,
     _ scales: UnsafePointer<Float>?
@@ -265,7 +265,7 @@ struct RecurrentKernel: Sendable {
     }
   }
 
-  /// x · Wᵀ + Wb of every step.
+  /// Computes x · Wᵀ + Wb for all steps.
   private func multiplyInput(_ memory: Memory, _ threads: ThreadPool) {
     let layout = memory.layout
     let rowCount = extents.steps * extents.batch
@@ -295,7 +295,8 @@ struct RecurrentKernel: Sendable {
       + (direction * extents.steps * extents.batch + row) * extents.rows
   }
 
-  /// `state · Rᵀ + Rb` for the rows of `states`, gates from `gate` on.
+  /// Computes `state · Rᵀ + Rb` for the rows of `states`: for the last gate if `isCandidate`, else
+  /// for the gates that are multiplied by h itself.
   func multiplyStates(
     _ memory: Memory, direction: Int, thread: Int, count: Int,
     _ states: UnsafePointer<Float>, _ output: UnsafeMutablePointer<Float>, isCandidate: Bool

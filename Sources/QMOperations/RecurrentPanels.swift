@@ -1,10 +1,10 @@
 import QMTensor
 
-/// The weights of a recurrent layer in panels: for each direction those of the input, those of the
-/// state, and those of the last gate, where its product stands alone.
+/// The weights of a recurrent layer in panels. Each direction has panels for the input, for the
+/// state, and, with the cell `gru`, for the product of the last gate, which is computed separately.
 struct RecurrentPanels: Hashable, Sendable {
   let directions: Int
-  /// Of one direction.
+  // The panels of one direction.
   let input: ProductPanels
   let recurrence: ProductPanels
   let candidate: ProductPanels?
@@ -30,7 +30,7 @@ struct RecurrentPanels: Hashable, Sendable {
   /// - Parameters:
   ///   - weights: `[directions, rows, inputs]`.
   ///   - recurrence: `[directions, rows, hidden]`.
-  ///   - sources: what holds either, if its pages may go as they are packed.
+  ///   - sources: the buffers of weights and recurrence, if their pages may be freed once packed.
   func pack(
     weights: UnsafeRawPointer, recurrence: UnsafeRawPointer,
     into target: UnsafeMutableRawPointer,

@@ -11,7 +11,7 @@ struct RecurrentSteps {
   private let thread: Int
   private let functions: [qm_unary]
   private let peepholes: UnsafePointer<Float>?
-  // [items][…], of this thread.
+  // This thread's scratch memory, [items][…].
   private let h: UnsafeMutablePointer<Float>
   private let c: UnsafeMutablePointer<Float>
   private let gates: UnsafeMutablePointer<Float>
@@ -61,7 +61,7 @@ struct RecurrentSteps {
     if let last = memory.lastCell { (last + firstState).update(from: c, count: count) }
   }
 
-  /// Where the state of an item goes in the sequence.
+  /// The place of an item's state in the output sequence.
   private func place(_ time: Int, _ row: Int) -> UnsafeMutablePointer<Float> {
     let index = (time * extents.directions + direction) * extents.batch + items.lowerBound + row
     return memory.sequence + index * hidden
@@ -73,7 +73,7 @@ struct RecurrentSteps {
       isCandidate: isCandidate)
   }
 
-  /// Calls `body` for each item that is not at its end yet, with the products of its input.
+  /// Calls `body` for each item whose sequence has this step, with the products of its input.
   private func forEachItem(
     at step: Int, _ body: (_ row: Int, _ products: UnsafePointer<Float>, _ time: Int) -> Void
   ) {
@@ -98,7 +98,7 @@ struct RecurrentSteps {
 
   // MARK: Cells
 
-  /// The states behind a step, from the products of the states before it in `gates`.
+  /// Computes the states after a step; `gates` holds the products of the states before it.
   private func advance(_ step: Int) {
     switch cell {
     case .simple: advanceSimple(step)
@@ -108,7 +108,7 @@ struct RecurrentSteps {
       forEachItem(at: step) { (row, a, _) in
         let b = gates + row * extents.rows
         add(a, to: b, extents.rows)
-        remember(b, h + row * hidden, c + row * hidden)
+        advanceLSTM(b, h + row * hidden, c + row * hidden)
       }
     }
   }
@@ -132,7 +132,7 @@ struct RecurrentSteps {
       for unit in 0..<hidden {
         candidates[unit] = b[hidden + unit] * candidates[unit] + a[2 * hidden + unit]
       }
-      mix(b, h + row * hidden)
+      finishGRU(b, h + row * hidden)
     }
   }
 
@@ -149,7 +149,7 @@ struct RecurrentSteps {
     forEachItem(at: step) { (row, a, _) in
       let b = gates + row * extents.rows
       add(a + 2 * hidden, to: b + 2 * hidden, hidden)
-      mix(b, h + row * hidden)
+      finishGRU(b, h + row * hidden)
     }
   }
 
@@ -159,14 +159,14 @@ struct RecurrentSteps {
     for index in 0..<count { target[index] = target[index] + other[index] }
   }
 
-  /// A gate's function of arguments that are clipped first.
+  /// Clips the arguments, then applies a gate's function.
   private func apply(_ function: qm_unary, _ numbers: UnsafeMutablePointer<Float>, _ count: Int) {
     if let clip = kernel.clip { kernel.unary(clip, numbers, numbers, Int64(count)) }
     kernel.unary(function, numbers, numbers, Int64(count))
   }
 
-  /// The end of a gated step, from z and the candidates' arguments in `gates`.
-  private func mix(_ gates: UnsafeMutablePointer<Float>, _ h: UnsafeMutablePointer<Float>) {
+  /// The end of a GRU step: `gates` holds z and, in its third block, the candidates' arguments.
+  private func finishGRU(_ gates: UnsafeMutablePointer<Float>, _ h: UnsafeMutablePointer<Float>) {
     let candidates = gates + 2 * hidden
     apply(functions[1], candidates, hidden)
     for unit in 0..<hidden {
@@ -174,8 +174,8 @@ struct RecurrentSteps {
     }
   }
 
-  /// A step of a cell with state c, from the arguments in `gates`: i, o, j, and those of g.
-  private func remember(
+  /// A step of an LSTM cell: `gates` holds the arguments of i, o, j and g.
+  private func advanceLSTM(
     _ gates: UnsafeMutablePointer<Float>, _ h: UnsafeMutablePointer<Float>,
     _ c: UnsafeMutablePointer<Float>
   ) {

@@ -1,31 +1,33 @@
 import QMTensor
 
-/// Elements along some axes made one.
+/// Combines the elements along some axes into one.
 ///
-/// Input: float32; or int8, uint8 or int16 codes with fixed quantization; or int32 or int64 (mean,
-/// sum, product, maximum and minimum, with two's complement wrapping; a mean is the sum in the
-/// element type, wrapped too, divided and truncated toward zero), which ignore `output`.
+/// Input: float32; int8, uint8 or int16 codes with fixed quantization; or int32 or int64. Integers
+/// allow mean, sum, product, maximum and minimum, with two's complement wrapping, and ignore
+/// `output`; their mean is the wrapped sum, divided and truncated toward zero.
 ///
-/// With `n` elements, enumerated in row-major order of the reduced axes, *the tree* of an operation
-/// is: 16 lanes, each begun with the operation's neutral element; lane i takes the elements i,
-/// i + 16, i + 32, … in order; then lane i takes lane i + 8 for i < 8, lane i + 4 for i < 4,
-/// lane i + 2 for i < 2, and lane 1. The result is lane 0. Each step is one float32 operation:
+/// *The tree* of an operation combines n elements, in row-major order of the reduced axes. It has
+/// 16 lanes, which start with the operation's neutral element. Lane i takes the elements i, i + 16,
+/// i + 32, … in order. Then lane i takes lane i + 8 for i < 8, lane i + 4 for i < 4, lane i + 2 for
+/// i < 2, and lane 0 takes lane 1. The result is lane 0. Each step is one float32 operation:
 ///
-/// - sum: `lane + x`, begun with +0; sum of magnitudes: of |x|; sum of squares: of x · x, rounded;
+/// - sum: `lane + x`, starting with +0; sum of magnitudes: of |x|; sum of squares: of the rounded
+///   x · x;
 /// - mean: sum / Float(n); norm: √(sum of squares); logarithm of sum: log(sum);
-/// - maximum: `x > lane ? x : lane`, begun with −∞, so that NaN is passed over; minimum: with <
-///   and +∞;
-/// - product: `lane · x`, begun with 1;
+/// - maximum: `x > lane ? x : lane`, starting with −∞, so that NaN is skipped; minimum: with < and
+///   +∞;
+/// - product: `lane · x`, starting with 1;
 /// - logarithm of sum of exponentials: log(sum of exp(x − m)) + m, where m is the maximum if that
 ///   is finite, else 0.
 ///
-/// On codes, maximum and minimum are those of the codes, and the output has the input's
-/// quantization and ignores `output`. Sum and mean add `code − zeroPoint` exactly in integers and
-/// give `Float(sum) · scale` and `Float(sum) · (scale / Float(n))`. Every other kind is that of
-/// the numbers that the codes stand for.
+/// For codes, maximum and minimum are the largest and smallest code; the output has the input's
+/// quantization, and `output` is ignored. Sum and mean add `code − zeroPoint` exactly in integers;
+/// the results are `Float(sum) · scale` and `Float(sum) · (scale / Float(n))`. All other kinds
+/// compute on the numbers that the codes represent.
 public struct Reduction: IntegerOperation, EncodedOutput {
   public static let name = "Reduction"
 
+  /// What is computed from the elements. Raw values are written in files.
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case mean = 0
     case sum = 1
@@ -39,13 +41,17 @@ public struct Reduction: IntegerOperation, EncodedOutput {
     case logarithmOfSumOfExponentials = 9
   }
 
+  /// What is computed from the elements.
   public var kind: Kind
-  /// Ascending, each once, counted from the front; empty means none.
+  /// The reduced axes, ascending, each once, counted from the front. Without axes, every element is
+  /// reduced by itself.
   public var axes: [Int]
-  /// Whether a reduced axis stays, with extent 1.
+  /// Whether the output keeps the reduced axes, with extent 1.
   public var keepsAxes: Bool
+  /// How results are stored.
   public var output: OutputEncoding
 
+  /// - Parameter axes: ascending, each once, counted from the front.
   public init(
     _ kind: Kind, axes: [Int], keepsAxes: Bool, output: OutputEncoding = .float32
   ) {
@@ -79,17 +85,17 @@ public struct Reduction: IntegerOperation, EncodedOutput {
       switch kind {
       case .mean:
         if axes.contains(where: { input.shape[$0] == 0 }) {
-          throw .malformed("the mean of no elements: axes \(axes) of \(input)")
+          throw .malformed("an integer mean needs elements along axes \(axes), found \(input)")
         }
       case .sum, .product, .maximum, .minimum: break
-      default: throw .unsupported("\(kind) of \(input); cast it to float32 first")
+      default: throw .unsupported("\(kind) takes no integers, found \(input); cast it to float32")
       }
       guard input.quantization == .none else {
-        throw .unsupported("\(kind) of \(input)")
+        throw .unsupported("\(kind) takes codes of at most 16 bits, found \(input)")
       }
       return [result]
     }
-    try expectReal(input)
+    try expectFloatOrCodes(input)
     let keepsCodes = input.quantization != .none && (kind == .maximum || kind == .minimum)
     return [try keepsCodes ? result.checked() : result.stored(as: output)]
   }
@@ -103,7 +109,7 @@ public struct Reduction: IntegerOperation, EncodedOutput {
     func offset(_ index: [Int], _ axes: [Int]) -> Int {
       zip(index, axes).reduce(0) { $0 + $1.0 * strides[$1.1] }
     }
-    // Where the elements of one reduction lie, from its first.
+    // Offsets of the elements of one reduction from its first.
     var elements: [Int] = []
     try forEachIndex(of: axes.map { input.shape[$0] }) { (index) throws(QMError) in
       elements.append(offset(index, axes))
@@ -121,8 +127,8 @@ public struct Reduction: IntegerOperation, EncodedOutput {
   private func reduce(
     _ input: TensorView, _ start: Int, _ elements: [Int], to output: TensorView, _ position: Int
   ) {
-    func storeReal() {
-      let value = real(elements.count) { input.real(at: start + elements[$0]) }
+    func storeFloat() {
+      let value = float(elements.count) { input.number(at: start + elements[$0]) }
       output.store(canonical(value), at: position)
     }
     switch (input.elementType, input.quantization) {
@@ -143,15 +149,15 @@ public struct Reduction: IntegerOperation, EncodedOutput {
       case .sum, .mean:
         let sum = codes.reduce(0) { $0 + Int($1 - zeroPoint) }
         output.store(
-          canonical(Self.real(sum: sum, count: elements.count, scale: scale, kind)), at: position)
-      default: storeReal()
+          canonical(Self.number(sum: sum, count: elements.count, scale: scale, kind)), at: position)
+      default: storeFloat()
       }
-    default: storeReal()
+    default: storeFloat()
     }
   }
 
-  /// The number that an exact sum of `code − zeroPoint` stands for, or its mean.
-  static func real(sum: Int, count: Int, scale: Float, _ kind: Kind) -> Float {
+  /// The sum or mean of the numbers that codes represent, from the exact sum of `code − zeroPoint`.
+  static func number(sum: Int, count: Int, scale: Float, _ kind: Kind) -> Float {
     Float(sum) * (kind == .mean ? scale / Float(count) : scale)
   }
 
@@ -165,7 +171,7 @@ public struct Reduction: IntegerOperation, EncodedOutput {
     }
   }
 
-  private func real(_ count: Int, of element: (_ index: Int) -> Float) -> Float {
+  private func float(_ count: Int, of element: (_ index: Int) -> Float) -> Float {
     switch kind {
     case .sum: return Lanes.sum(count, of: element)
     case .mean: return Lanes.sum(count, of: element) / Float(count)
@@ -204,7 +210,7 @@ extension Reduction {
   public var analyticRange: ClosedRange<Float>? { nil }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
     guard axes.allSatisfy(order.places.indices.contains) else { return nil }
-    // With its axes gone, what is left must stand as before.
+    // If the reduced axes are dropped, the others must keep their relative order.
     guard keepsAxes || order.keepsOrder(without: axes) else { return nil }
     var result = self
     result.axes = axes.map { order.places[$0] }.sorted()

@@ -6,7 +6,7 @@ extension Reduction {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
-    // Integers are shapes, a few elements: the reference loops.
+    // Integers are mostly shapes, with few elements: the reference loops are fast enough.
     guard let set = kernels.number, input.elementType != .int32, input.elementType != .int64
     else { return nil }
     return try ReductionKernel(self, input, outputs[0], set).kernel(
@@ -14,32 +14,32 @@ extension Reduction {
   }
 }
 
-/// The fast ways of a reduction.
+/// The fast kernels of a reduction.
 private struct ReductionKernel: Sendable {
-  /// The input as `[outer, count, inner]`, with `count` what is reduced.
+  /// The input as `[outer, count, inner]`, where `count` elements are reduced.
   private struct Arrangement: Sendable {
     var outer = 1
     var count = 1
     var inner = 1
-    /// What brings the input into this order; nil where it lies so.
+    /// Copies the input into this order; nil if the input is in this order.
     var copy: StridedCopy?
 
     /// - Parameter needsRows: whether `inner` must be 1.
-    init(_ extents: [Int], _ axes: [Int], elementByteCount: Int, needsRows: Bool) {
-      let reduced = axes.filter { extents[$0] != 1 }
-      let kept = extents.indices.filter { !axes.contains($0) }
-      count = axes.reduce(1) { $0 &* extents[$1] }
+    init(_ shape: [Int], _ axes: [Int], elementByteCount: Int, needsRows: Bool) {
+      let reduced = axes.filter { shape[$0] != 1 }
+      let kept = shape.indices.filter { !axes.contains($0) }
+      count = axes.reduce(1) { $0 &* shape[$1] }
       guard let first = reduced.first, let last = reduced.last else {
-        outer = kept.reduce(1) { $0 &* extents[$1] }
+        outer = kept.reduce(1) { $0 &* shape[$1] }
         return
       }
-      outer = kept.filter { $0 < first }.reduce(1) { $0 &* extents[$1] }
-      inner = kept.filter { $0 > last }.reduce(1) { $0 &* extents[$1] }
-      let between = kept.contains { $0 > first && $0 < last && extents[$0] != 1 }
+      outer = kept.filter { $0 < first }.reduce(1) { $0 &* shape[$1] }
+      inner = kept.filter { $0 > last }.reduce(1) { $0 &* shape[$1] }
+      let between = kept.contains { $0 > first && $0 < last && shape[$0] != 1 }
       if between || (needsRows && inner != 1) {
-        outer = kept.reduce(1) { $0 &* extents[$1] }
+        outer = kept.reduce(1) { $0 &* shape[$1] }
         inner = 1
-        copy = .transposing(extents, kept + axes, elementByteCount: elementByteCount)
+        copy = .transposing(shape, kept + axes, elementByteCount: elementByteCount)
       }
     }
 
@@ -57,7 +57,7 @@ private struct ReductionKernel: Sendable {
   private let input: ValueType
   private let output: ValueType
   private let elementCount: Int
-  private let outputExtents: [Int]
+  private let outputShape: [Int]
   private let arrangement: Arrangement
   private let family: qm_reduction_kernels
 
@@ -68,16 +68,16 @@ private struct ReductionKernel: Sendable {
     self.set = set
     self.input = input
     self.output = output
-    let extents = try input.concreteExtents()
-    elementCount = extents.reduce(1, &*)
-    outputExtents = try output.concreteExtents()
+    let shape = try input.concreteShape()
+    elementCount = shape.reduce(1, &*)
+    outputShape = try output.concreteShape()
     arrangement = Arrangement(
-      extents, reduction.axes, elementByteCount: input.elementType.byteCount,
+      shape, reduction.axes, elementByteCount: input.elementType.byteCount,
       needsRows: reduction.kind == .logarithmOfSumOfExponentials)
     family = qm_reduction_for(set)
   }
 
-  private var outputCount: Int { outputExtents.reduce(1, &*) }
+  private var outputCount: Int { outputShape.reduce(1, &*) }
   private var elementType: Int32 { Int32(input.elementType.rawValue) }
   private var kindNumber: Int32 { Int32(kind.rawValue) }
 
@@ -93,7 +93,7 @@ private struct ReductionKernel: Sendable {
     return floats(name)
   }
 
-  /// Room for the arranged input; nil where it is read as it lies.
+  /// Reserves scratch memory for the arranged input; nil if the input is read in place.
   private func reserveArranged(_ scratch: inout ScratchLayout) -> Int? {
     arrangement.copy.map { scratch.reserve($0.isEmpty ? 0 : $0.byteCount) }
   }
@@ -112,7 +112,7 @@ private struct ReductionKernel: Sendable {
       byteCount: arrangement.itemElementCount * elementByteCount, body)
   }
 
-  /// The largest or smallest codes: they stand for the largest or smallest numbers.
+  /// The largest or smallest codes, which represent the largest or smallest numbers.
   private func extremeOfCodes(_ name: String) -> Kernel {
     var scratch = ScratchLayout()
     let arranged = reserveArranged(&scratch)
@@ -148,23 +148,23 @@ private struct ReductionKernel: Sendable {
           items.upperBound)
       }
       let view = TensorView(
-        output.elementType, outputExtents, output.quantization, base: memory.outputs[0]!)
+        output.elementType, outputShape, output.quantization, base: memory.outputs[0]!)
       for index in 0..<outputCount {
         let exact = Int(results[index]) - count * Int(zeroPoint)
-        let real = Reduction.real(sum: exact, count: count, scale: scale, kind)
-        view.store(canonical(real), at: index)
+        let number = Reduction.number(sum: exact, count: count, scale: scale, kind)
+        view.store(canonical(number), at: index)
       }
     }
   }
 
-  /// In float32, by the tree of lanes: codes are decoded first, and a result is encoded behind.
+  /// Reduces in float32 by the tree of lanes. Codes are decoded before, and results encoded after.
   private func floats(_ name: String) -> Kernel {
     let isCoded = input.quantization != .none
     let isEncoded = output.elementType != .float32
     var scratch = ScratchLayout()
     let arranged = reserveArranged(&scratch)
     let decoded = scratch.reserve(isCoded ? elementCount * 4 : 0)
-    let real = scratch.reserve(isEncoded ? outputCount * 4 : 0)
+    let results = scratch.reserve(isEncoded ? outputCount * 4 : 0)
     let rowByteCount =
       kind == .logarithmOfSumOfExponentials ? ScratchLayout.rounded(arrangement.count * 4) : 0
     let rows = scratch.byteCount
@@ -180,7 +180,7 @@ private struct ReductionKernel: Sendable {
         ? decode(given, into: memory.scratch + decoded, memory.threads)
         : UnsafePointer(given.assumingMemoryBound(to: Float.self))
       let result = memory.outputs[0]!
-      let target = (isEncoded ? memory.scratch + real : result)
+      let target = (isEncoded ? memory.scratch + results : result)
         .assumingMemoryBound(to: Float.self)
       forEachItem(memory, elementByteCount: 4) { items, thread in
         let row = (memory.scratch + rows + thread * rowByteCount)

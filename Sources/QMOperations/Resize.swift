@@ -1,42 +1,46 @@
 import QMTensor
 
-/// Images, or anything else, at other extents.
+/// Resizes images, or any tensor, along some axes.
 ///
-/// Inputs: x; the target, one entry per axis in `axes`: float32 scales (the output has
-/// `⌊extent · scale⌋` elements, a float32 product) or int64 extents (the scale is
-/// `Float(target) / Float(extent)`); the region (optional, float32: starts, then ends, as parts of
-/// each axis; `region` only).
+/// Inputs:
+/// - x;
+/// - the target, one entry per axis in `axes`: float32 scales (the output has `⌊extent · scale⌋`
+///   elements, a float32 product) or int64 extents (the scale is `Float(target) / Float(extent)`);
+/// - the region, for the coordinates `region` only: float32 starts, then ends, as fractions of each
+///   axis.
 ///
-/// With an input extent L, an output extent M and the scale s, output i reads around place p, each
-/// step one float32 operation:
+/// With an input extent L, an output extent M and the scale s, output i reads around position p.
+/// Each step is one float32 operation:
 ///
-/// - half pixel: `(i + 0.5) / s − 0.5`; halfPixelOfSeveral: the same, 0 where M is 1;
+/// - halfPixel: `(i + 0.5) / s − 0.5`; halfPixelOfSeveral: the same, but 0 where M is 1;
 /// - halfPixelSymmetric: `L / 2 · (1 − M / (s · L)) + ((i + 0.5) / s − 0.5)`;
 /// - halfPixelWithoutShift: `(i + 0.5) / s`; asymmetric: `i / s`;
 /// - alignedCorners: `i · (L − 1) / (T − 1)` with `T = s · L` for scales, M for extents; 0 where M
 ///   is 1;
 /// - region: `start · (L − 1) + i · (end − start) · (L − 1) / (M − 1)`, or the middle
-///   `0.5 · (start + end) · (L − 1)` where M is 1. Outside the axis lies `extrapolation`.
+///   `0.5 · (start + end) · (L − 1)` where M is 1. Outputs whose p is outside the axis are
+///   `extrapolation`.
 ///
-/// Nearest takes the element at p, rounded by `rounding` and clamped into the axis. Linear and
-/// cubic weigh the elements j around p by f(|j − p| · r), r = 1, or min(s, 1) where `antialias`:
-/// linear `f(u) = 1 − u` for u < 1; cubic, with a the coefficient,
+/// Nearest takes the element at p, rounded by `rounding` and clamped to the axis. Linear and cubic
+/// weight the elements j around p by f(|j − p| · r), with r = 1, or min(s, 1) with `antialias`:
+/// linear `f(u) = 1 − u` for u < 1; cubic, with the coefficient a,
 /// `((a + 2) · u − (a + 3)) · u · u + 1` for u ≤ 1 and
 /// `((a · u − 5 · a) · u + 8 · a) · u − 4 · a` for u < 2. Weights of elements outside the axis are
-/// added to that of the outermost one, or left out where `excludesOutside`. Where `antialias` or
-/// `excludesOutside`, each is divided by their sum. An element whose weight is 0 is left out.
+/// added to that of the outermost element, or left out with `excludesOutside`. With `antialias` or
+/// `excludesOutside`, each weight is divided by their sum. Elements of weight 0 are left out.
 ///
-/// The axes are resized one after the other, in order; each result is
-/// `x[j₀] · w₀ + x[j₁] · w₁ + …`, each product and each sum rounded.
+/// The axes are resized one after the other, in order. Each result is
+/// `x[j₀] · w₀ + x[j₁] · w₁ + …`, with each product and each sum rounded.
 public struct Resize: ConditionalMovement {
   public static let name = "Resize"
 
+  /// How an output is computed from the elements around its position.
   public enum Mode: Hashable, Sendable {
-    /// Elements are moved: of any type, and codes keep their quantization.
+    /// Data movement: elements of any type; codes keep their quantization.
     case nearest(Rounding)
-    /// float32.
+    /// Linear interpolation; float32 only.
     case linear
-    /// float32.
+    /// Cubic interpolation; float32 only.
     case cubic(coefficient: Float)
 
     private enum Kind: UInt8, CaseIterable {
@@ -65,7 +69,7 @@ public struct Resize: ConditionalMovement {
     }
   }
 
-  /// How a place becomes the nearest element's.
+  /// How a position is rounded to an element. Raw values are written in files.
   public enum Rounding: UInt8, Hashable, Sendable, CaseIterable {
     case nearestPreferringFloor = 0
     case nearestPreferringCeiling = 1
@@ -73,6 +77,7 @@ public struct Resize: ConditionalMovement {
     case ceiling = 3
   }
 
+  /// How the position p of an output follows from its index. Raw values are written in files.
   public enum Coordinates: UInt8, Hashable, Sendable, CaseIterable {
     case halfPixel = 0
     case halfPixelOfSeveral = 1
@@ -83,14 +88,20 @@ public struct Resize: ConditionalMovement {
     case region = 6
   }
 
+  /// How an output is computed from the elements around its position.
   public var mode: Mode
+  /// How the position of an output follows from its index.
   public var coordinates: Coordinates
+  /// Whether the filter is widened for scales below 1.
   public var antialias: Bool
+  /// Whether elements outside the axis have no weight.
   public var excludesOutside: Bool
+  /// The output at positions outside an axis; for the coordinates `region` only.
   public var extrapolation: Float
-  /// Ascending, counted from the front.
+  /// The resized axes, ascending, counted from the front.
   public var axes: [Int]
 
+  /// - Parameter axes: ascending, counted from the front.
   public init(
     _ mode: Mode, _ coordinates: Coordinates, axes: [Int], antialias: Bool = false,
     excludesOutside: Bool = false, extrapolation: Float = 0
@@ -124,15 +135,23 @@ public struct Resize: ConditionalMovement {
     guard target.type.elementType == .float32 || target.type.elementType == .int64,
       target.type.quantization == .none, target.type.shape.rank == 1,
       target.type.shape[0].extent ?? axes.count == axes.count
-    else { throw .malformed("a target \(target.type) for axes \(axes)") }
+    else {
+      throw .malformed(
+        "\(Self.name) needs float32 scales or int64 extents, one for each of the axes \(axes), "
+          + "found \(target.type)")
+    }
     guard isNearest && coordinates != .region || type.elementType == .float32 else {
-      throw .unsupported("\(mode) of \(type); expected float32")
+      throw .unsupported("\(Self.name) \(mode) takes float32, found \(type)")
     }
     if coordinates == .region {
       let region = try required(2, of: operands).type
       guard region.elementType == .float32, region.shape.rank == 1,
         region.shape[0].extent ?? 2 * axes.count == 2 * axes.count
-      else { throw .malformed("a region \(region) for axes \(axes)") }
+      else {
+        throw .malformed(
+          "\(Self.name) needs a float32 region, a start and an end for each of the axes \(axes), "
+            + "found \(region)")
+      }
     }
     for (position, axis) in axes.enumerated() {
       guard let constant = target.constant else {
@@ -144,13 +163,13 @@ public struct Resize: ConditionalMovement {
         try type.shape[axis].extent.map { (extent) throws(QMError) in
           .fixed(try resizing.output(of: extent))
         } ?? resizing.outputAxis
-      // One axis is resized after the other: what lies between has a limit too.
+      // Axes are resized one after the other: intermediate results obey the limit too.
       type = try type.checked()
     }
     return [try type.checked()]
   }
 
-  /// What one entry of the target says.
+  /// One entry of the target.
   private enum AxisTarget {
     case scale(Float)
     case extent(Int)
@@ -158,12 +177,15 @@ public struct Resize: ConditionalMovement {
     init(_ target: Tensor, _ position: Int) throws(QMError) {
       if target.elementType == .float32 {
         let scale = target.elements(as: Float.self)[position]
-        guard scale > 0, scale.isFinite else { throw .malformed("a scale of \(scale)") }
+        guard scale > 0, scale.isFinite else {
+          throw .malformed("\(Resize.name) needs positive finite scales, found \(scale)")
+        }
         self = .scale(scale)
       } else {
         let extent = Int(target.elements(as: Int64.self)[position])
         guard (0...ValueLimits.byteCount).contains(extent) else {
-          throw .malformed("resizing to \(extent) elements")
+          throw .malformed(
+            "\(Resize.name) needs extents within 0...\(ValueLimits.byteCount), found \(extent)")
         }
         self = .extent(extent)
       }
@@ -172,18 +194,21 @@ public struct Resize: ConditionalMovement {
     func output(of extent: Int) throws(QMError) -> Int {
       switch self {
       case .extent(let output):
-        guard output == 0 || extent > 0 else { throw .malformed("\(output) elements made of none") }
+        guard output == 0 || extent > 0 else {
+          throw .malformed("\(Resize.name) cannot make \(output) elements from none")
+        }
         return output
       case .scale(let scale):
         let output = (Float(extent) * scale).rounded(.down)
         guard output < Float(ValueLimits.byteCount) else {
-          throw .malformed("\(extent) elements resized by \(scale)")
+          throw .malformed(
+            "\(Resize.name) of \(extent) elements by \(scale) exceeds \(ValueLimits.byteCount)")
         }
         return Int(output)
       }
     }
 
-    /// Of a free axis.
+    /// The output axis of a dynamic input axis.
     var outputAxis: Shape.Axis {
       if case .extent(let extent) = self { .fixed(extent) } else { .free("") }
     }
@@ -204,15 +229,15 @@ public struct Resize: ConditionalMovement {
     }
   }
 
-  // MARK: Which elements an output reads
+  // MARK: The elements that an output reads
 
-  /// Of each output position along one axis: the elements and their weights, ascending; none where
+  /// The elements that each output along one axis reads, ascending, with their weights; none where
   /// the output is the extrapolation.
   struct AxisTaps: Sendable {
     let axis: Int
     let input: Int
     let output: Int
-    /// Range of the taps of each output position: `starts[i]..<starts[i + 1]`.
+    /// Output i has the taps `starts[i]..<starts[i + 1]`.
     private(set) var starts: [Int] = [0]
     private(set) var places: [Int] = []
     private(set) var weights: [Float] = []
@@ -227,7 +252,7 @@ public struct Resize: ConditionalMovement {
       starts.append(places.count)
     }
 
-    /// Whether every output is the input at its own place.
+    /// Whether every output is the input element at the same index.
     var isIdentity: Bool {
       input == output && places == Array(0..<output) && weights.allSatisfy { $0 == 1 }
     }
@@ -239,7 +264,8 @@ public struct Resize: ConditionalMovement {
     var result: [AxisTaps] = []
     for (position, axis) in axes.enumerated() {
       let scale = try AxisTarget(target, position).scale(input[axis])
-      // An axis that stays is not resized, wherever a mode of coordinates would read it.
+      // An axis that keeps its extent at scale 1 is not resized, whatever positions the coordinates
+      // would give.
       if coordinates != .region, scale == 1, input[axis] == output[axis] { continue }
       var own = AxisTaps(axis: axis, input: input[axis], output: output[axis])
       for index in 0..<output[axis] {
@@ -249,7 +275,7 @@ public struct Resize: ConditionalMovement {
           region: region.map { ($0[position], $0[position + axes.count]) })
         guard place.isFinite, place.magnitude < Float(1 << 30), !antialias || scale > 0x1p-24
         else {
-          throw .invalidInput("axis \(axis) is read at place \(place)")
+          throw .invalidInput("axis \(axis) would be read at position \(place), which is too large")
         }
         if coordinates == .region, place < 0 || place > Float(input[axis] - 1) {
           own.append([])
@@ -315,7 +341,7 @@ public struct Resize: ConditionalMovement {
         taps.append((inside, weight))
       }
     }
-    // Rounding may put a place just beyond the last element.
+    // Rounding may move a position just beyond the last element.
     if taps.isEmpty { return [(min(max(Int(place.rounded(.down)), 0), count - 1), 1)] }
     if antialias || excludesOutside {
       let sum = taps.reduce(0) { $0 + $1.weight }
@@ -361,7 +387,7 @@ public struct Resize: ConditionalMovement {
     }
     var shape = input.shape
     var numbers = Array(input.elements(as: Float.self))
-    // A position that lies outside along one axis is outside, whatever is read along the others.
+    // An output that is outside along one axis is the extrapolation, whatever the other axes read.
     var isOutside = [Bool](repeating: false, count: numbers.count)
     for taps in allTaps {
       let inner = shape[(taps.axis + 1)...].reduce(1, *)
@@ -397,17 +423,17 @@ public struct Resize: ConditionalMovement {
       let target = try required(1, of: operands).constant
     else { return nil }
     let input = try required(0, of: operands).type
-    let extents = try input.concreteExtents()
-    let outputExtents = try outputs[0].concreteExtents()
-    guard !outputExtents.contains(0) else { return nil }
-    let taps = try taps(input: extents, output: outputExtents, target: target, region: nil)
+    let inputShape = try input.concreteShape()
+    let outputShape = try outputs[0].concreteShape()
+    guard !outputShape.contains(0) else { return nil }
+    let taps = try taps(input: inputShape, output: outputShape, target: target, region: nil)
     guard !taps.isEmpty else { return try .copyingBytes(of: outputs[0], Self.name, kernels) }
     return isNearest
-      ? nearestKernel(taps, extents, outputExtents, input.elementType.byteCount)
-      : filteringKernel(taps, extents)
+      ? nearestKernel(taps, inputShape, outputShape, input.elementType.byteCount)
+      : filteringKernel(taps, inputShape)
   }
 
-  /// Blocks behind the last axis that is resized, each copied as it is.
+  /// Copies the blocks of elements after the last resized axis.
   private func nearestKernel(
     _ taps: [AxisTaps], _ input: [Int], _ output: [Int], _ size: Int
   ) -> Kernel {
@@ -439,7 +465,7 @@ public struct Resize: ConditionalMovement {
     }
   }
 
-  /// One axis after the other, by way of two buffers.
+  /// Resizes one axis after the other, with two scratch buffers in turn.
   private func filteringKernel(_ taps: [AxisTaps], _ input: [Int]) -> Kernel {
     struct Pass: Sendable {
       let taps: AxisTaps
@@ -499,12 +525,13 @@ public struct Resize: ConditionalMovement {
 }
 
 extension Resize {
-  /// The nearest element is moved; beside a region, numbers from outside stand too.
+  /// The nearest element is moved; with coordinates `region`, the output also holds the
+  /// extrapolation.
   public func elementSource(operandCount: Int) -> ElementSource {
     if case .nearest = mode, coordinates != .region { .moved(from: [0]) } else { .computed }
   }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
-    // Axes that are resized keep their order, and with it the order of the sums.
+    // The resized axes must keep their relative order, because it is the order of the sums.
     let places = axes.map { order.places.indices.contains($0) ? order.places[$0] : -1 }
     guard places == places.sorted(), !places.contains(-1) else { return nil }
     var result = self

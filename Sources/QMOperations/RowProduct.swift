@@ -1,16 +1,17 @@
 import CQMKernels
 import QMTensor
 
-/// Rows of float32 times packed weights: what a recurrent layer multiplies, its inputs and its states.
+/// Products of float32 rows and packed weights, for the inputs and the states of a recurrent layer.
 struct RowProduct: Sendable {
-  /// What the product reads of a row: its numbers, those that its codes stand for, or its codes.
+  /// What the product reads of a row: its float32 numbers, the numbers rounded to those that codes
+  /// represent, or its codes.
   enum Rows { case float, rounded, codes }
 
   let table: ProductTable
   let quantize: qm_quantize_kernels
   let rows: Rows
   let depth: Int
-  /// Scales of the weights; nil where they are float32.
+  /// Granularity of the weight scales; nil for float32 weights.
   let granularity: Granularity?
 
   init(
@@ -29,14 +30,14 @@ struct RowProduct: Sendable {
     }
   }
 
-  /// Elements from one prepared row to the next: a row's slack is its own.
+  /// Elements from one prepared row to the next, including the row's slack.
   var pitch: Int { depth + table.slackByteCount / table.inputByteCount }
   var rowByteCount: Int { pitch * table.inputByteCount }
 
-  /// Rounds a row to codes of its own scale and zero point.
+  /// Rounds a row to codes with a scale and zero point of its own.
   /// - Parameters:
-  ///   - parameters: room for the scale and zero point.
-  ///   - codes: room for `depth` codes.
+  ///   - parameters: memory for scale and zero point.
+  ///   - codes: memory for `depth` codes.
   func prepare(
     _ row: UnsafePointer<Float>, _ output: UnsafeMutableRawPointer,
     parameters: UnsafeMutablePointer<Float>, codes: UnsafeMutablePointer<Int8>
@@ -62,7 +63,7 @@ struct RowProduct: Sendable {
     }
   }
 
-  /// `output[row][column] = row · panels[column] + bias[column]`, of prepared rows.
+  /// `output[row][column] = row · panels[column] + bias[column]`, for prepared rows.
   func multiply(
     rows count: Int, _ input: UnsafeRawPointer, pitch: Int,
     parameters: UnsafePointer<Float>?, panels: UnsafeRawPointer, columns: Int,

@@ -4,25 +4,29 @@ import QMTensor
 /// `exp(x − max) / Σ exp(x − max)` along one axis, or its logarithm.
 ///
 /// Input: float32, or int8, uint8 or int16 codes with fixed quantization, each dequantized first.
-/// Along a row, each step one float32 operation (*the tree*: see ``Reduction``):
+/// Along a row, each step is one float32 operation (*the tree*: see ``Reduction``):
 ///
 ///     m = the tree's maximum of x          e[i] = exp(x[i] − m)          s = the tree's sum of e
 ///     softmax[i] = e[i] / s                logSoftmax[i] = (x[i] − m) − log(s)
 ///
-/// `exp` and `log` are those of ``UnaryFunction``. The result is encoded by `output`.
+/// `exp` and `log` are those of ``UnaryFunction``. The output has the shape of the input.
 public struct Softmax: NonAccumulatingOperation, EncodedOutput {
   public static let name = "Softmax"
 
+  /// Softmax or its logarithm. Raw values are written in files.
   public enum Kind: UInt8, Hashable, Sendable, CaseIterable {
     case softmax = 0
     case logSoftmax = 1
   }
 
+  /// Softmax or its logarithm.
   public var kind: Kind
-  /// Counted from the front.
+  /// The axis of the rows, counted from the front.
   public var axis: Int
+  /// How results are stored.
   public var output: OutputEncoding
 
+  /// - Parameter axis: counted from the front.
   public init(_ kind: Kind, axis: Int, output: OutputEncoding = .float32) {
     self.kind = kind
     self.axis = axis
@@ -41,7 +45,7 @@ public struct Softmax: NonAccumulatingOperation, EncodedOutput {
     try expect(1...1, operands)
     let type = try required(0, of: operands).type.checked()
     try expectAxis(axis, rank: type.shape.rank)
-    try expectReal(type)
+    try expectFloatOrCodes(type)
     return [try type.stored(as: output)]
   }
 
@@ -52,7 +56,7 @@ public struct Softmax: NonAccumulatingOperation, EncodedOutput {
     for outer in 0..<input.shape[..<axis].reduce(1, *) {
       for column in 0..<inner {
         let start = outer * count * inner + column
-        let row = (0..<count).map { input.real(at: start + $0 * inner) }
+        let row = (0..<count).map { input.number(at: start + $0 * inner) }
         for (index, value) in normalized(row).enumerated() {
           outputs[0].store(canonical(value), at: start + index * inner)
         }
@@ -78,19 +82,19 @@ public struct Softmax: NonAccumulatingOperation, EncodedOutput {
     guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let output = outputs[0]
-    let extents = try input.concreteExtents()
+    let shape = try input.concreteShape()
     let name = "\(Self.name) \(kernels.rawValue)"
-    guard !extents.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
+    guard !shape.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
     let softmax = qm_normalization_for(set).softmax!
     let isLogarithm = kind == .logSoftmax
-    let count = extents[axis]
-    let outer = extents[..<axis].reduce(1, *)
-    let inner = extents[(axis + 1)...].reduce(1, *)
+    let count = shape[axis]
+    let outer = shape[..<axis].reduce(1, *)
+    let inner = shape[(axis + 1)...].reduce(1, *)
     let rows = qm_rows(
       count: count, in_type: input.codes, out_type: output.codes,
       inverse_scale: output.inverseScale)
 
-    // Rows along another axis than the last are brought together and back.
+    // The kernel needs contiguous rows: for other axes than the last, transpose before and after.
     let (inSize, outSize) = (input.elementType.byteCount, output.elementType.byteCount)
     let gather =
       inner == 1

@@ -1,14 +1,16 @@
 import CQMKernels
 import QMTensor
 
-/// int8 codes → int8 codes by a table: `output[i] = table[input[i] + 128]`.
-/// Inputs: codes with fixed quantization; 256 int8 entries, of code −128 first.
+/// int8 codes → int8 codes by look-up: `output[i] = table[input[i] + 128]`.
+/// Inputs: codes with fixed quantization; 256 int8 entries, that of code −128 first.
 public struct Table: NonAccumulatingOperation {
   public static let name = "Table"
-  /// Meaning of the entries.
+  /// Scale of the output's codes.
   public var scale: Float
+  /// Zero point of the output's codes.
   public var zeroPoint: Int32
 
+  /// Scale and zero point are those of the output's codes.
   public init(scale: Float, zeroPoint: Int32) {
     self.scale = scale
     self.zeroPoint = zeroPoint
@@ -23,7 +25,7 @@ public struct Table: NonAccumulatingOperation {
 }
 
 extension Table {
-  /// It is what lowering makes of a Unary between codes: no float operation has this form.
+  /// Always nil: lowering makes tables from Unary operations; a table has no float32 form.
   public func integerForm(of operands: [Operand?]) -> IntegerForm? { nil }
   public var keepsName: Bool { false }
   public var analyticRange: ClosedRange<Float>? { nil }
@@ -57,7 +59,7 @@ extension Table {
   ) throws(QMError) -> Kernel? {
     guard let set = kernels.number else { return nil }
     let kernel = qm_quantize_for(set).table!
-    let count = try outputs[0].concreteExtents().reduce(1, *)
+    let count = try outputs[0].concreteShape().reduce(1, *)
     return Kernel(name: "table \(kernels)") { memory in
       let source = memory.inputs[0]!.assumingMemoryBound(to: Int8.self)
       let table = memory.inputs[1]!.assumingMemoryBound(to: Int8.self)

@@ -1,26 +1,27 @@
 import QMTensor
 
-/// A convolution over an input with gaps, with channels last, as ordinary convolutions: the output
-/// positions of one phase (the remainder of the position by the spacing) meet the same taps, and
-/// elements of the input without gaps. Taps keep their order, so the bits are those of the
-/// reference loops.
+/// A transposed convolution with channels last, as several ordinary convolutions, one per phase.
+/// The phase of an output position is its remainder by the spacing. All positions of a phase use
+/// the same taps and read consecutive elements of the input. Taps keep their order, so the bits are
+/// those of the reference loops.
 struct TransposedConvolution {
   /// One axis of one phase.
   private struct AxisPhase {
-    /// First output position, and how many follow, one spacing apart.
+    /// The first output position of the phase.
     let first: Int
+    /// Number of output positions of the phase, which are one spacing apart.
     let count: Int
-    /// Ascending.
+    /// The taps that read elements, ascending.
     let taps: [Int]
     let dilation: Int
     let before: Int
     let after: Int
-    /// Positions of the ordinary convolution in front of the first that is asked for.
+    /// Positions of the ordinary convolution before the first that is needed.
     let skipped: Int
-    /// Positions of the ordinary convolution.
+    /// Number of positions of the ordinary convolution.
     let computed: Int
 
-    /// - Returns: nil where no tap meets an element.
+    /// - Returns: nil if no tap reads an element.
     init?(
       first: Int, spacing: Int, window: WindowAxis, extent: Int
     ) {
@@ -44,9 +45,9 @@ struct TransposedConvolution {
     let kernel: Kernel
     let computedByteCount: Int
     let store: StridedCopy
-    /// Brings the residual into the arrangement of the phase.
+    /// Copies the residual's elements of the phase.
     let loadResidual: StridedCopy
-    /// Kept alive for the kernel.
+    /// Kept alive, because the kernel reads it.
     let packed: PackedWeights?
   }
 
@@ -54,7 +55,7 @@ struct TransposedConvolution {
   private let hasResidual: Bool
   private let set: KernelSet
 
-  /// - Returns: nil where the reference loops are the only way.
+  /// - Returns: nil if only the reference loops can compute this convolution.
   init?(
     _ convolution: Convolution, _ operands: [Operand?], kernels: KernelSet
   ) throws(QMError) {
@@ -95,7 +96,7 @@ struct TransposedConvolution {
     set = kernels
   }
 
-  /// More phases than this are not worth their kernels.
+  /// With more phases, the reference loops compute the convolution.
   private static let largestPhaseCount = 64
 
   private static func phase(
@@ -113,7 +114,8 @@ struct TransposedConvolution {
     own[ProductOperand.weights] = Operand(weightsType, constant: weights)
     let channels = extents.outputChannels
     let computed = [extents.samples] + axes.map(\.computed) + [channels]
-    // Taps far apart ask for places that nothing keeps: the reference loops skip them.
+    // With distant taps, an ordinary convolution would compute too many unused positions, which the
+    // reference loops skip.
     guard let count = Shape.elementCount(of: computed), count <= 1 << 32 else { return nil }
     if var type = residual {
       type.shape = Shape(computed)
@@ -126,10 +128,10 @@ struct TransposedConvolution {
         for: own, outputs: [output], packed: packed, kernels: kernels)
     else { return nil }
 
-    let outputExtents = [extents.samples] + extents.axes.map(\.output) + [channels]
+    let outputShape = [extents.samples] + extents.axes.map(\.output) + [channels]
     let kept = [extents.samples] + axes.map(\.count) + [channels]
     func copy(_ size: Int, intoOutput: Bool) -> StridedCopy {
-      var whole = StridedCopy.strides(of: outputExtents, elementByteCount: size)
+      var whole = StridedCopy.strides(of: outputShape, elementByteCount: size)
       let part = StridedCopy.strides(of: computed, elementByteCount: size)
       var wholeOffset = 0
       var partOffset = 0
@@ -170,7 +172,7 @@ struct TransposedConvolution {
     return result
   }
 
-  /// The kernel that runs the phases one after the other.
+  /// A kernel that runs the phases one after the other.
   func kernel(_ output: ValueType) throws(QMError) -> Kernel? {
     guard let set = set.number else { return nil }
     let (phases, hasResidual) = (phases, hasResidual)

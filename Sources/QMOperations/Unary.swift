@@ -1,29 +1,46 @@
 import CQMKernels
 import QMTensor
 
-/// A function of one number. Definitions: `Functions.swift`.
+/// A function of one float32 number. The bits are defined in `Functions.swift`, equation (18) of
+/// `schema/arithmetic.md`.
 public enum UnaryFunction: Hashable, Sendable {
+  /// `max(x, 0)`
   case relu
+  /// `min(max(x, minimum), maximum)`
   case clip(minimum: Float, maximum: Float)
+  /// `x < 0 ? x · slope : x`
   case leakyRelu(slope: Float)
+  /// `x ≤ threshold ? 0 : x`
   case thresholdedRelu(threshold: Float)
+  /// `x > 0 ? x : alpha · (e^x − 1)`
   case elu(alpha: Float)
+  /// `gamma · (x > 0 ? x : alpha · (e^x − 1))`
   case selu(alpha: Float, gamma: Float)
+  /// `x > 0 ? x : alpha · (e^(x / alpha) − 1)`
   case celu(alpha: Float)
+  /// `alpha · x + beta`, clipped to 0…1
   case hardSigmoid(alpha: Float, beta: Float)
+  /// `x · (x / 6 + 0.5, clipped to 0…1)`
   case hardSwish
+  /// `1 / (1 + e^−x)`
   case sigmoid
+  /// `x · sigmoid(x)`, also called swish
   case silu
   case tanh
+  /// The error function.
   case erf
   /// `x/2 · (1 + erf(x/√2))`
   case gelu
   /// `x/2 · (1 + tanh(√(2/π)(x + 0.044715 x³)))`
   case geluTanh
+  /// `ln(1 + e^x)`
   case softplus
+  /// `x / (1 + |x|)`
   case softsign
+  /// `x · tanh(softplus(x))`
   case mish
   case exponential
+  /// The natural logarithm.
   case logarithm
   case squareRoot
   case reciprocal
@@ -33,7 +50,7 @@ public enum UnaryFunction: Hashable, Sendable {
   case sign
   case floor
   case ceiling
-  /// To the nearest integer, halves to even.
+  /// To the nearest integer, ties to even.
   case round
   case sine
   case cosine
@@ -43,7 +60,7 @@ public enum UnaryFunction: Hashable, Sendable {
 }
 
 extension UnaryFunction {
-  /// A range that no result can leave; nil where there is none to tell.
+  /// A range that contains every result; nil if none is known.
   public var analyticRange: ClosedRange<Float>? {
     switch self {
     case .sigmoid, .hardSigmoid: 0...1
@@ -53,16 +70,19 @@ extension UnaryFunction {
   }
 }
 
-/// `output[i] = encode(function(real(input[i])))`: float32, or int8/uint8/int16 codes with fixed
-/// quantization, which stand for `real = scale · Float(code − zeroPoint)`; stored by `output`.
+/// `output[i] = store(function(number(input[i])))`. The input is float32, or int8, uint8 or int16
+/// codes with fixed quantization, which represent `scale · Float(code − zeroPoint)`.
 ///
-/// `absolute`, `negate` and `sign` also on int32 and int64, in two's complement with wrapping;
-/// `output` is ignored there.
+/// `absolute`, `negate` and `sign` also take int32 and int64, with two's complement wrapping; then
+/// the output has the input's type, and the attribute `output` is ignored.
 public struct Unary: NonAccumulatingOperation, EncodedOutput {
   public static let name = "Unary"
+  /// Applied to each element.
   public var function: UnaryFunction
+  /// How results are stored.
   public var output: OutputEncoding
 
+  /// Float32 output unless stated otherwise.
   public init(_ function: UnaryFunction, output: OutputEncoding = .float32) {
     self.function = function
     self.output = output
@@ -111,7 +131,7 @@ extension Unary {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let input = try required(0, of: operands).type
     if function.takesIntegers && input.isInteger { return [input] }
-    guard input.isReal else {
+    guard input.isFloatOrCodes else {
       throw .malformed(
         "\(function) takes float32 or codes with fixed quantization, found \(input)")
     }
@@ -128,7 +148,7 @@ extension Unary {
     case .int64: apply(input.elements(as: Int64.self), output.elements())
     default:
       for index in 0..<input.elementCount {
-        output.store(function(input.real(at: index)), at: index)
+        output.store(function(input.number(at: index)), at: index)
       }
     }
   }
@@ -143,8 +163,8 @@ extension Unary {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
-    guard input.isReal, let set = kernels.number else { return nil }
-    let count = try input.concreteExtents().reduce(1, *)
+    guard input.isFloatOrCodes, let set = kernels.number else { return nil }
+    let count = try input.concreteShape().reduce(1, *)
     let unary = function.unary
     if input.elementType == .float32 && output == .float32 {
       let kernel = qm_unary_f32_for(set)!

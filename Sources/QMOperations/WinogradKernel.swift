@@ -1,21 +1,21 @@
 import CQMKernels
 import QMTensor
 
-/// Convolution of codes with a window of 3 × 3 and steps of 1, channels last, by Winograd's
-/// F(4 × 4, 3 × 3): a quarter of the multiplications, and the same sums. See qm_winograd.h.
+/// Convolution of codes with a 3 × 3 window and stride 1, channels last, by Winograd's
+/// F(4 × 4, 3 × 3): a quarter of the multiplications, and exactly the same sums. See qm_winograd.h.
 struct WinogradKernel: Sendable {
-  /// Transformed weights keep within 16 bits and may be used in place of the given ones.
+  /// Transformed weights, which fit 16 bits.
   struct Weights: Hashable, @unchecked Sendable {
     fileprivate let table: UnsafePointer<qm_winograd>
     let channels: Int
     let columns: Int
 
-    /// Channels below which most of a vector would be empty.
+    /// With fewer channels, most of a vector would be empty.
     private static let leastChannels = 8
     private static let leastColumns = 8
 
-    /// - Returns: nil where the direct way is needed: another form of convolution, or weights that
-    ///   are not known before the run.
+    /// - Returns: nil for another form of convolution, or for weights that are not known before the
+    ///   run.
     init?(
       _ convolution: Convolution, _ input: ElementType, _ weights: Operand, kernels: KernelSet
     ) {
@@ -38,7 +38,7 @@ struct WinogradKernel: Sendable {
       Int(table.pointee.packed_bytes(Int64(channels), Int64(columns)))
     }
 
-    /// - Returns: nil where sums may be too large.
+    /// - Returns: nil if a sum may reach `QM_WINOGRAD_BOUND`.
     func pack(_ constant: Tensor) throws(QMError) -> PackedWeights? {
       let sums = AccumulatorBound.magnitudes(of: constant, .channelThenWindow, zeroPoint: 0)
       let isExact = sums.allSatisfy { 255 * $0 < Int(QM_WINOGRAD_BOUND) }
@@ -50,13 +50,13 @@ struct WinogradKernel: Sendable {
     }
   }
 
-  /// Most tiles that go together: their inputs and products stay in the second cache.
+  /// Largest number of tiles of a chunk: their inputs and products stay in the L2 cache.
   private static let largestBlock = 30
-  /// Tiles that the kernels take at a time, or nearly: blocks are multiples of it.
+  /// About as many tiles as the kernels compute at a time: chunks are multiples of it.
   private static let tileGroup = 6
-  /// Chunks for each thread: all of them read all the weights.
+  /// Chunks per thread; more would not pay, because every chunk reads all weights.
   private static let chunksPerThread = 2
-  /// Tiles from left to right beyond which a store with channels first is no gain.
+  /// With more tiles across, storing with channels first is no faster.
   private static let mostStoredTiles = 48
 
   let weights: Weights
@@ -68,7 +68,7 @@ struct WinogradKernel: Sendable {
   private let output: (height: Int, width: Int)
   private let before: (y: Int, x: Int)
 
-  /// - Returns: nil where `store` is no gain.
+  /// - Returns: nil if `store` would be no faster.
   init?(
     _ weights: Weights, packed: Buffer, end: KernelEpilogue, extents: Convolution.Extents,
     store: ChannelsFirstStore?
@@ -95,15 +95,17 @@ struct WinogradKernel: Sendable {
     var thread = 0
     var threadByteCount = 0
     var sampleMultipliers = 0
-    /// Rows of the output that a chunk makes.
+    /// The output rows of a chunk, before they are stored with channels first.
     var stored = 0
     var byteCount = 0
-    /// Of a sample.
+    /// Tiles of a sample.
     var tiles = 0
-    /// What chunks are made of, in tiles: a group of them, or a row where whole rows are stored.
+    /// Tiles of a unit: a chunk has whole units, which are groups of tiles, or rows of tiles if
+    /// whole rows are stored.
     var unit = 0
+    /// Units of a sample.
     var units = 0
-    /// Of a sample.
+    /// Chunks of a sample.
     var chunks = 0
 
     func tiles(ofChunk chunk: Int) -> Range<Int> {
@@ -120,7 +122,7 @@ struct WinogradKernel: Sendable {
     let largest = max(1, Self.largestBlock / layout.unit)
     layout.chunks = (layout.units + largest - 1) / largest
     if threads > 1 {
-      // As many for each thread.
+      // The same number of chunks for each thread.
       let wanted = max(layout.chunks * samples, threads * Self.chunksPerThread)
       let even = (wanted + threads - 1) / threads * threads
       layout.chunks = min(layout.units, (even + samples - 1) / samples)
@@ -186,7 +188,7 @@ struct WinogradKernel: Sendable {
         weights.table.pointee.convolve(&block)
         return
       }
-      // The kernel counts from the first row of the sample, the memory begins with the chunk's.
+      // The kernel counts rows from the first of the sample; the memory begins with the chunk's.
       let firstRow = tiles.lowerBound / layout.unit * Self.tileSize
       let endRow = min(output.height, tiles.upperBound / layout.unit * Self.tileSize)
       let firstPosition = firstRow * output.width

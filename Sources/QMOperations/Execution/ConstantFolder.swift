@@ -1,52 +1,54 @@
 import QMTensor
 
-/// Computes nodes whose results no run can change, once, before any run.
+/// Computes, once and before any run, the nodes whose results are the same in every run.
 ///
-/// A file of a few bytes may ask for results of any size, so two limits hold for everybody who
-/// folds: readers, passes, an opened model and its plans.
+/// A small file can ask for results of any size. Every caller (readers, passes, an open model and
+/// its plans) therefore obeys two limits:
 ///
 /// - All results together take at most ``byteLimit(besides:allowance:)``.
-/// - A result that a file would store takes at most 16 MiB more than its operands, or eight times
-///   their bytes where that is more. A tiled or expanded constant costs nothing in a file as a node.
+/// - A result that a file would store takes at most 16 MiB more than its operands, or at most eight
+///   times their bytes if that is larger. Left as a node, a tiled or expanded constant takes no
+///   space in the file.
 public struct ConstantFolder: Sendable {
-  /// Who keeps the results.
+  /// Where the results are kept.
   public enum Destination: Sendable {
-    /// A graph, whose constants go into a file. Codes of weights stay codes there: dequantized, they
-    /// would lose their width.
+    /// A graph, whose constants are written to a file. Quantized constants are not dequantized
+    /// there, because the file would then store them as float32.
     case graph
     /// The memory of an open model.
     case memory
   }
 
-  /// Bytes that all results may take beside four times the constants that are given.
+  /// Bytes that all results may take in addition to four times the bytes of the given constants.
   public static let allowance = 256 << 20
-  /// Bytes that one result in a graph may take beyond its operands.
+  /// Bytes by which one result in a graph may exceed its operands.
   public static let growthLimit = 16 << 20
 
   private let destination: Destination
   /// Bytes that further results may take.
   public private(set) var bytesLeft: Int
 
+  /// - Parameter byteLimit: bytes that all results together may take.
   public init(for destination: Destination, byteLimit: Int) {
     self.destination = destination
     bytesLeft = byteLimit
   }
 
-  /// What all results may take where constants of `constantByteCount` bytes are given: four times
-  /// these, since codes of one byte become numbers of four, and the allowance.
+  /// The limit in bytes for all results when the given constants have `constantByteCount` bytes:
+  /// four times these, because one-byte codes become four-byte floats, plus the allowance.
   public static func byteLimit(
     besides constantByteCount: Int, allowance: Int = ConstantFolder.allowance
   ) -> Int {
     allowance + 4 * constantByteCount
   }
 
-  /// Makes room for the results that a further given constant may need.
+  /// Raises the limit for one more given constant.
   public mutating func addGivenConstant(_ tensor: Tensor) { bytesLeft += 4 * tensor.byteCount }
 
-  /// The outputs of a node; nil where its inputs are not all known, or the outputs are too large.
+  /// The outputs of a node; nil if an input is unknown or the outputs exceed a limit.
   ///
-  /// The shape of a value is known before its elements are.
-  /// - Throws: what the operation's type rule or its computation throws.
+  /// A shape operation needs only the shape of its operand, not the elements.
+  /// - Throws: errors of the operation's type rule or of its computation.
   public mutating func results(
     of operation: Operation, _ operands: [Operand?], kernels: KernelSet = .best
   ) throws(QMError) -> [Tensor]? {
@@ -77,7 +79,7 @@ public struct ConstantFolder: Sendable {
       kernels: kernels)
   }
 
-  /// Bytes of all outputs; nil where one is not to be stored, or they exceed what is left.
+  /// Bytes of all outputs; nil if one may not be stored, or if they exceed ``bytesLeft``.
   private func byteCount(of types: [ValueType]) throws(QMError) -> Int? {
     var total = 0
     for type in types {

@@ -1,14 +1,15 @@
 import QMTensor
 
 extension Operation {
-  /// The outputs of this operation for inputs that are all known.
+  /// Runs this operation on concrete inputs.
   /// - Parameters:
-  ///   - inputs: nil for an optional one that is left out.
-  ///   - quantizations: of the inputs, in their order; `.none` for all where left out.
-  ///   - kernels: every choice gives the same bits.
-  ///   - threads: they share the work.
-  /// - Throws: what the type rule or the operation throws; `malformed` if an output's extents
-  ///   stay unknown.
+  ///   - inputs: nil for an optional input that is absent.
+  ///   - quantizations: one per input, in order; `.none` where the array is shorter.
+  ///   - kernels: every set gives the same bits.
+  ///   - threads: the threads that share the work.
+  /// - Returns: the outputs, in order.
+  /// - Throws: errors of the type rule or of the operation; `malformed` if the shape of an output
+  ///   stays unknown.
   public func evaluate(
     _ inputs: [Tensor?], quantizations: [Quantization] = [], kernels: KernelSet = .best,
     threads: ThreadPool = ThreadPool(threadCount: 1)
@@ -25,7 +26,7 @@ extension Operation {
     var outputs: [Tensor] = []
     for type in types {
       guard let extents = type.shape.extents else {
-        throw .malformed("the extents \(type.shape) of an output depend on more than the inputs")
+        throw .malformed("the inputs do not determine the output shape \(type.shape)")
       }
       outputs.append(try Tensor(zeros: type.elementType, extents))
     }
@@ -54,7 +55,7 @@ extension Operation {
 /// A node with the kernel that runs it on concrete shapes: a fast one, or its reference loops.
 package struct PreparedNode {
   package let kernel: Kernel
-  /// Whether it is no reference loop.
+  /// False if the kernel is the reference loops.
   package let isFast: Bool
 
   package init(
@@ -83,7 +84,7 @@ package struct PreparedNode {
 
       init(_ type: ValueType) throws(QMError) {
         guard let extents = type.shape.extents else {
-          throw .internalFault("a kernel for the unknown extents \(type.shape)")
+          throw .internalFault("a kernel needs a concrete shape, found \(type.shape)")
         }
         elementType = type.elementType
         self.extents = extents

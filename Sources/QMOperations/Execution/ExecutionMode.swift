@@ -1,15 +1,15 @@
 /// How a node computes. Raw values are written in files.
 public enum ExecutionMode: UInt8, Hashable, Sendable, CaseIterable {
-  /// In integers: it reads codes, and dequantizes none.
+  /// In integers: the node reads codes and does not dequantize them.
   case integer = 0
-  /// As a table of 256 entries, one for each code.
+  /// As a look-up in a table of 256 entries, one for each code.
   case table = 1
-  /// Elements are moved, or integers and truth values computed: nothing is rounded.
+  /// Data movement, or a computation of integers or Booleans: nothing is rounded.
   case move = 2
   /// In float32.
   case float = 3
 
-  /// The word for it in reports.
+  /// The name in reports.
   public var name: String {
     switch self {
     case .integer: "integer"

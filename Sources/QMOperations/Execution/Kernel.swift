@@ -1,18 +1,20 @@
 import QMTensor
 
-/// One node made ready to run on concrete shapes.
+/// One node, prepared to run on concrete shapes.
 public struct Kernel: Sendable {
-  /// The memory of a run.
+  /// The memory that one run of a kernel reads and writes.
   public struct Memory {
-    /// Base address of each input; nil for optional inputs that are absent, and for no others. The
-    /// type rule runs before a kernel is made, so an input that it asks for with `required(_:of:)`
-    /// may be unwrapped.
+    /// Base address of each input; nil only for absent optional inputs. The type rule runs before a
+    /// kernel is made, so an input checked by `required(_:of:)` may be force-unwrapped.
     public let inputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>
+    /// Base address of each output.
     public let outputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>
-    /// `scratchByteCount` bytes of any content, aligned to ``Buffer/alignment``.
+    /// `scratchByteCount` bytes of undefined content, aligned to ``Buffer/alignment``.
     public let scratch: UnsafeMutableRawPointer
+    /// The threads that share the work.
     public let threads: ThreadPool
 
+    /// The memory must outlive the run.
     public init(
       inputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>,
       outputs: UnsafeBufferPointer<UnsafeMutableRawPointer?>,
@@ -25,14 +27,18 @@ public struct Kernel: Sendable {
     }
   }
 
-  /// Shown by profiles: the family and the way, `product int8 avx2` say.
+  /// The name in profiles: kernel family, form and kernel set, such as `product int8 avx2`.
   public let name: String
-  /// Scratch for a run with the given number of threads.
+  /// Bytes of scratch memory for a run with the given number of threads.
   public let scratchByteCount: @Sendable (_ threads: Int) -> Int
+  /// Computes the outputs.
   public let run: Body
 
+  /// Reads the inputs and writes the outputs; throws `invalidInput` if the data of a run
+  /// contradicts the shapes.
   public typealias Body = @Sendable (Memory) throws(QMError) -> Void
 
+  /// A kernel that, unless stated otherwise, needs no scratch memory.
   public init(
     name: String, scratchByteCount: @escaping @Sendable (_ threads: Int) -> Int = { _ in 0 },
     run: @escaping Body

@@ -1,11 +1,11 @@
 import CQMKernels
 
-/// A way to compute every operation: the reference loops, or kernels in C for an instruction set.
-/// All give the same bits.
+/// An implementation of all operations: the reference loops, or kernels in C for one instruction
+/// set. All sets give the same bits.
 public struct KernelSet: Hashable, Sendable {
-  /// The name, as users write it: `reference`, or that of a row of `qm_kernel_set.h`.
+  /// The name that users write: `reference`, or a name from `qm_kernel_set.h`.
   public let rawValue: String
-  /// The number by which C knows the set; nil for the reference loops.
+  /// The set's number in C; nil for the reference loops.
   let number: qm_kernel_set?
 
   private init(name: String, number: qm_kernel_set?) {
@@ -13,14 +13,14 @@ public struct KernelSet: Hashable, Sendable {
     self.number = number
   }
 
-  /// The set of C with the given number.
+  /// The set with the given number in C.
   private init(_ number: qm_kernel_set) {
     self.init(name: String(cString: qm_kernel_set_name(number)), number: number)
   }
 
   /// The reference loops, in Swift.
   public static let reference = KernelSet(name: "reference", number: nil)
-  /// C for the baseline of the architecture.
+  /// C kernels for the baseline instructions of the architecture.
   public static let portable = KernelSet(QM_KERNELS_portable)
 
   /// The sets that this machine can run, slowest first.
@@ -33,7 +33,7 @@ public struct KernelSet: Hashable, Sendable {
 }
 
 extension KernelSet: CaseIterable {
-  /// Every set, whatever the machine: those of an architecture stand slowest first.
+  /// All sets, including those that this machine cannot run; slowest first within an architecture.
   public static let allCases: [KernelSet] =
     [reference] + (0..<UInt32(QM_KERNEL_SET_COUNT)).map { KernelSet(qm_kernel_set($0)) }
 }

@@ -6,7 +6,7 @@
   import Darwin
 #endif
 
-/// A value that one thread at a time may touch.
+/// A value that only one thread at a time can access.
 ///
 /// The thread sanitizer sees the system's mutex; it cannot see Synchronization's `Mutex`, whose
 /// library is not instrumented.

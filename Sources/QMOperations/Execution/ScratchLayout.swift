@@ -1,10 +1,11 @@
 import QMTensor
 
-/// Consecutive parts of a scratch memory, each aligned to ``Buffer/alignment``.
+/// Divides scratch memory into consecutive parts, each aligned to ``Buffer/alignment``.
 struct ScratchLayout {
   private(set) var byteCount = 0
 
-  /// - Returns: the offset of a part of `byteCount` bytes.
+  /// Reserves the next `byteCount` bytes.
+  /// - Returns: their offset.
   mutating func reserve(_ byteCount: Int) -> Int {
     let offset = self.byteCount
     let alignment = Buffer.alignment
@@ -12,7 +13,8 @@ struct ScratchLayout {
     return offset
   }
 
-  /// `byteCount` up to a multiple of the alignment, so that one part per thread keeps it.
+  /// `byteCount` rounded up to a multiple of the alignment, so that consecutive parts of this size,
+  /// one per thread, stay aligned.
   static func rounded(_ byteCount: Int) -> Int {
     var layout = ScratchLayout()
     _ = layout.reserve(byteCount)

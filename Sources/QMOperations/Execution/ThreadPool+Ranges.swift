@@ -1,11 +1,11 @@
 import QMTensor
 
 extension ThreadPool {
-  /// Bytes that are worth waking a thread for.
+  /// Fewer bytes than these are not worth waking a thread for.
   static let chunkByteCount = 1 << 16
 
-  /// Calls `body` for consecutive parts of `0..<count`, items that each touch `byteCount` bytes.
-  /// The parts never change a result.
+  /// Calls `body` for consecutive parts of `0..<count`; each item touches `byteCount` bytes.
+  /// Results do not depend on how the range is divided.
   func run(
     forRangesOf count: Int, byteCount: Int, _ body: (_ range: Range<Int>, _ thread: Int) -> Void
   ) {
@@ -19,8 +19,8 @@ extension ThreadPool {
     }
   }
 
-  /// What `body` gives for each of `0..<count`.
-  /// - Throws: the error of the least index for which `body` throws.
+  /// The results of `body` for all of `0..<count`, in order.
+  /// - Throws: the error of the smallest index for which `body` throws.
   public func map<Result: Sendable>(
     _ count: Int, _ body: @Sendable (_ index: Int) throws(QMError) -> Result
   ) throws(QMError) -> [Result] {

@@ -1,11 +1,12 @@
 import CQMThreads
 
-/// The threads of a run: they wait spinning while a run is in flight and sleep between runs.
+/// The threads that share the work of a run. They spin while a run is in progress and sleep between
+/// runs.
 ///
-/// Results never depend on the number of threads: every chunk is the same work whoever does it.
-/// One pool may serve several callers; while it is busy, a further caller does its chunks alone.
+/// Results do not depend on the number of threads: a chunk is the same work on every thread.
+/// Several callers may share a pool; while it is busy, another caller runs its chunks alone.
 public final class ThreadPool: Sendable {
-  /// Threads that share the work, the caller's included.
+  /// Threads that share the work, including the caller's.
   public let threadCount: Int
   /// nil for one thread.
   private nonisolated(unsafe) let pool: OpaquePointer?
@@ -21,7 +22,8 @@ public final class ThreadPool: Sendable {
     if let pool { qm_pool_destroy(pool) }
   }
 
-  /// Wakes the threads: loops until ``endRun()`` start without delay. Calls nest.
+  /// Wakes the threads, so that every ``run(chunks:_:)`` before ``endRun()`` starts without delay.
+  /// Calls nest.
   public func beginRun() {
     if let pool { qm_pool_begin(pool) }
   }
@@ -33,8 +35,8 @@ public final class ThreadPool: Sendable {
 
   /// Calls `body` once for every chunk in `0..<chunks`, in any order, on `threadCount` threads.
   ///
-  /// `thread` is below `threadCount`, and no two chunks run under one number at the same time, so
-  /// that it may index scratch memory of the caller's.
+  /// `thread` is below `threadCount`. Chunks that run at the same time have different `thread`
+  /// numbers, so the number may index the caller's scratch memory.
   public func run(chunks: Int, _ body: (_ chunk: Int, _ thread: Int) -> Void) {
     guard let pool, chunks > 1 else {
       for chunk in 0..<max(chunks, 0) { body(chunk, 0) }

@@ -1,9 +1,9 @@
 import CQMKernels
 import QMTensor
 
-/// `output[row][column] = input[column][row]`, elements of `elementByteCount` bytes; pitches count
-/// the elements from one row of either side to the next. For parts of a tensor that are still in
-/// the cache.
+/// `output[row][column] = input[column][row]`, for elements of `elementByteCount` bytes. A pitch is
+/// the number of elements from one row of a side to the next. For parts of a tensor that are in the
+/// cache.
 func transposeBlock(
   _ set: qm_kernel_set, elementByteCount size: Int, rows: Int, columns: Int,
   from input: UnsafeRawPointer, pitch inputPitch: Int, to output: UnsafeMutableRawPointer,
@@ -27,29 +27,30 @@ func transposeBlock(
   }
 }
 
-/// How a kernel with channels last leaves its output with channels first: each chunk makes some of
-/// it in scratch memory, and moves it to its place while it is in the cache.
+/// Stores the output of a kernel that computes with channels last in the order of channels first:
+/// each chunk writes its part to scratch memory, and transposes it into the output while it is in
+/// the cache.
 struct ChannelsFirstStore: Sendable {
   private let set: qm_kernel_set
   let elementByteCount: Int
   /// Positions of one sample.
   let plane: Int
 
-  /// - Parameter output: with channels last.
-  /// - Returns: nil where `permutation` is another than that to channels first.
+  /// - Parameter output: type of the output with channels last.
+  /// - Returns: nil if `permutation` is not the one to channels first.
   init?(_ output: ValueType, _ permutation: [Int], kernels: KernelSet) {
-    guard let set = kernels.number, let extents = output.shape.extents,
-      extents.count >= 3,
-      permutation == [0, extents.count - 1] + Array(1..<(extents.count - 1))
+    guard let set = kernels.number, let shape = output.shape.extents,
+      shape.count >= 3,
+      permutation == [0, shape.count - 1] + Array(1..<(shape.count - 1))
     else { return nil }
     self.set = set
     elementByteCount = output.elementType.byteCount
-    plane = extents.dropFirst().dropLast().reduce(1, *)
+    plane = shape.dropFirst().dropLast().reduce(1, *)
   }
 
   /// - Parameters:
-  ///   - block: `[positions][pitch]`, of which `channels` are stored.
-  ///   - output: place of the first position in the first of the channels.
+  ///   - block: `[positions][pitch]`, of which the first `channels` of each row are stored.
+  ///   - output: address of the first position in the first of the channels.
   func store(
     _ block: UnsafeRawPointer, pitch: Int, positions: Int, channels: Int,
     to output: UnsafeMutableRawPointer

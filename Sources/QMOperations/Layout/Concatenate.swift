@@ -1,10 +1,11 @@
 import QMTensor
 
-/// Any number of inputs of one element type and quantization, joined along `axis`.
+/// Joins any number of inputs of one element type and quantization along `axis`.
 public struct Concatenate: DataMovement {
   public static let name = "Concatenate"
   /// Counted from the front.
   public var axis: Int
+  /// - Parameter axis: counted from the front.
   public init(axis: Int) { self.axis = axis }
 
   public static let placeholder = Concatenate(axis: 0)
@@ -20,14 +21,18 @@ public struct Concatenate: DataMovement {
       let next = try movable(index, of: operands)
       guard next.elementType == result.elementType, next.quantization == result.quantization,
         next.shape.rank == result.shape.rank
-      else { throw .malformed("\(result) joined with \(next)") }
+      else {
+        throw .malformed(
+          "\(Self.name) joins inputs of one element type, quantization and rank, found \(result) "
+            + "and \(next)")
+      }
       for position in next.shape.axes.indices {
         if position == axis {
           result.shape[axis] = Self.sum(result.shape[axis], next.shape[axis])
         } else {
           result.shape[position] = try unified(
             result.shape[position], next.shape[position],
-            "axis \(position) of \(result.shape) joined with \(next.shape) along \(axis)")
+            "axis \(position) of \(result.shape) and \(next.shape), joined along axis \(axis)")
         }
       }
       result = try result.checked()
@@ -35,7 +40,7 @@ public struct Concatenate: DataMovement {
     return [result]
   }
 
-  /// Of extents that have been checked against ``ValueLimits``.
+  /// The sum of two extents within ``ValueLimits``.
   private static func sum(_ left: Shape.Axis, _ right: Shape.Axis) -> Shape.Axis {
     guard left != 0 else { return right }
     guard right != 0 else { return left }
@@ -60,16 +65,16 @@ public struct Concatenate: DataMovement {
   ) throws(QMError) -> Kernel? {
     let size = outputs[0].elementType.byteCount
     let outStrides = StridedCopy.strides(
-      of: try outputs[0].concreteExtents(), elementByteCount: size)
+      of: try outputs[0].concreteShape(), elementByteCount: size)
     var steps: [(source: Kernel.MoveSource, copy: StridedCopy)] = []
     var start = 0
     for index in operands.indices {
-      let extents = try required(index, of: operands).type.concreteExtents()
+      let shape = try required(index, of: operands).type.concreteShape()
       let copy = StridedCopy(
-        elementByteCount: size, extents: extents, outStrides: outStrides,
-        inStrides: StridedCopy.strides(of: extents, elementByteCount: size),
+        elementByteCount: size, extents: shape, outStrides: outStrides,
+        inStrides: StridedCopy.strides(of: shape, elementByteCount: size),
         outOffset: start * outStrides[axis])
-      start += extents[axis]
+      start += shape[axis]
       if !copy.isEmpty { steps.append((.input(index), copy)) }
     }
     return .moving(Self.name, kernels, steps)
@@ -89,13 +94,15 @@ extension Concatenate {
   }
 }
 
-/// Consecutive parts along `axis`, one output per size.
+/// Divides the input into consecutive parts along `axis`, one output per part.
 public struct Split: FirstOperandMovement {
   public static let name = "Split"
 
+  /// Extents of the parts along the axis.
   public enum Sizes: Hashable, Sendable {
+    /// The extent of each part.
     case explicit([Int])
-    /// Equal parts; the last is smaller where the extent does not divide.
+    /// Equal parts; the last is smaller if the extent does not divide evenly.
     case equal(parts: Int)
 
     private enum Kind: UInt8, CaseIterable {
@@ -122,7 +129,9 @@ public struct Split: FirstOperandMovement {
   }
   /// Counted from the front.
   public var axis: Int
+  /// Extents of the parts along the axis.
   public var sizes: Sizes
+  /// - Parameter axis: counted from the front.
   public init(axis: Int, sizes: Sizes) {
     self.axis = axis
     self.sizes = sizes
@@ -135,7 +144,7 @@ public struct Split: FirstOperandMovement {
     try sizes.visitAttributes(&visitor)
   }
 
-  /// Outputs that one node may have.
+  /// Largest number of outputs of a node.
   private static let largestPartCount = 1 << 16
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
@@ -155,20 +164,24 @@ public struct Split: FirstOperandMovement {
     switch sizes {
     case .explicit(let sizes):
       guard (1...Self.largestPartCount).contains(sizes.count) else {
-        throw .malformed("\(sizes.count) parts")
+        throw .malformed(Self.countMessage(sizes.count))
       }
       var sum = 0
       for size in sizes {
         let (next, overflow) = sum.addingReportingOverflow(size)
-        guard size >= 0, !overflow else { throw .malformed("a part of \(size) elements") }
+        guard size >= 0, !overflow else {
+          throw .malformed("\(Self.name) cannot make a part of \(size) elements")
+        }
         sum = next
       }
       guard axis.extent ?? sum == sum else {
-        throw .malformed("parts of \(sum) elements in all; the axis has \(axis)")
+        throw .malformed("the parts have \(sum) elements, but the axis has \(axis)")
       }
       return sizes.map { .fixed($0) }
     case .equal(let parts):
-      guard (1...Self.largestPartCount).contains(parts) else { throw .malformed("\(parts) parts") }
+      guard (1...Self.largestPartCount).contains(parts) else {
+        throw .malformed(Self.countMessage(parts))
+      }
       guard parts > 1 else { return [axis] }
       guard let extent = axis.extent else {
         return Array(repeating: .free(""), count: parts)
@@ -176,10 +189,14 @@ public struct Split: FirstOperandMovement {
       let size = extent / parts + (extent % parts == 0 ? 0 : 1)
       let last = extent - size * (parts - 1)
       guard last >= 0 else {
-        throw .malformed("\(extent) elements do not fill \(parts) parts of \(size)")
+        throw .malformed("\(extent) elements do not fill \(parts) parts of \(size) elements")
       }
       return Array(repeating: .fixed(size), count: parts - 1) + [.fixed(last)]
     }
+  }
+
+  private static func countMessage(_ count: Int) -> String {
+    "\(name) makes 1 to \(largestPartCount) parts, found \(count)"
   }
 
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
@@ -200,17 +217,17 @@ public struct Split: FirstOperandMovement {
     guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let size = input.elementType.byteCount
-    let inStrides = StridedCopy.strides(of: try input.concreteExtents(), elementByteCount: size)
+    let inStrides = StridedCopy.strides(of: try input.concreteShape(), elementByteCount: size)
     var copies: [StridedCopy] = []
     var start = 0
     for output in outputs {
-      let extents = try output.concreteExtents()
+      let shape = try output.concreteShape()
       copies.append(
         StridedCopy(
-          elementByteCount: size, extents: extents,
-          outStrides: StridedCopy.strides(of: extents, elementByteCount: size),
+          elementByteCount: size, extents: shape,
+          outStrides: StridedCopy.strides(of: shape, elementByteCount: size),
           inStrides: inStrides, inOffset: start &* inStrides[axis]))
-      start += extents[axis]
+      start += shape[axis]
     }
     return Kernel(name: "\(Self.name) \(kernels.rawValue)") { [copies] (memory) throws(QMError) in
       for (index, copy) in copies.enumerated() {

@@ -1,17 +1,21 @@
 import QMTensor
 
-/// Channels spread over blocks of positions: `[N, C·b·b, H, W]` becomes `[N, C, H·b, W·b]`, with
-/// the axes by `order`. Every element type; codes keep their quantization.
+/// Moves channels to blocks of positions: `[N, C·b·b, H, W]` becomes `[N, C, H·b, W·b]`, with the
+/// order of axes from `order`. Every element type; codes keep their quantization.
 ///
 /// Position (y, x) of channel c comes from position (y / b, x / b) of channel
-/// `((y mod b) · b + x mod b) · C + c`, or, where `channelsComeFirst`,
+/// `((y mod b) · b + x mod b) · C + c`, or, with `channelsComeFirst`,
 /// `(c · b + y mod b) · b + x mod b`.
 public struct DepthToSpace: FirstOperandMovement {
   public static let name = "DepthToSpace"
+  /// b: positions along each axis of a block, 1 to 1024.
   public var block: Int
+  /// Whether c is the slowest part of the channel index (ONNX's mode CRD).
   public var channelsComeFirst: Bool
+  /// Order of the axes of input and output.
   public var order: ChannelOrder
 
+  /// - Parameter block: positions along each axis of a block, 1 to 1024.
   public init(block: Int, channelsComeFirst: Bool, order: ChannelOrder) {
     self.block = block
     self.channelsComeFirst = channelsComeFirst
@@ -45,7 +49,7 @@ public struct DepthToSpace: FirstOperandMovement {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let copy = blocks.copyToSpace(
-      try required(0, of: operands).type.concreteExtents(), try outputs[0].concreteExtents(),
+      try required(0, of: operands).type.concreteShape(), try outputs[0].concreteShape(),
       outputs[0].elementType)
     return .moving(Self.name, kernels, [(.input(0), copy)])
   }
@@ -64,10 +68,14 @@ extension DepthToSpace {
 /// The inverse of ``DepthToSpace``: `[N, C, H·b, W·b]` becomes `[N, C·b·b, H, W]`.
 public struct SpaceToDepth: FirstOperandMovement {
   public static let name = "SpaceToDepth"
+  /// b: positions along each axis of a block, 1 to 1024.
   public var block: Int
+  /// Whether c is the slowest part of the channel index.
   public var channelsComeFirst: Bool
+  /// Order of the axes of input and output.
   public var order: ChannelOrder
 
+  /// - Parameter block: positions along each axis of a block, 1 to 1024.
   public init(block: Int, channelsComeFirst: Bool, order: ChannelOrder) {
     self.block = block
     self.channelsComeFirst = channelsComeFirst
@@ -101,7 +109,7 @@ public struct SpaceToDepth: FirstOperandMovement {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     let copy = blocks.copyToDepth(
-      try required(0, of: operands).type.concreteExtents(), try outputs[0].concreteExtents(),
+      try required(0, of: operands).type.concreteShape(), try outputs[0].concreteShape(),
       outputs[0].elementType)
     return .moving(Self.name, kernels, [(.input(0), copy)])
   }
@@ -117,8 +125,8 @@ extension SpaceToDepth {
   }
 }
 
-/// Positions of images in square blocks, and the channels that stand for them: what both
-/// operations share.
+/// Square blocks of image positions and the channels that correspond to them; shared by both
+/// operations.
 private struct ImageBlocks {
   let block: Int
   let channelsComeFirst: Bool
@@ -131,7 +139,7 @@ private struct ImageBlocks {
     }
   }
 
-  /// The type of images whose channels are spread over blocks of positions.
+  /// The type of images whose channels are moved to blocks of positions.
   /// - Throws: `malformed` if the channels do not divide.
   func spread(_ type: ValueType) throws(QMError) -> ValueType {
     var type = try checked(type)
@@ -152,9 +160,11 @@ private struct ImageBlocks {
   }
 
   private func checked(_ type: ValueType) throws(QMError) -> ValueType {
-    // The bound keeps products with extents that are within limits from overflowing.
+    // With this bound, products with extents within ValueLimits do not overflow.
     guard type.shape.rank == 4, (1...(1 << 10)).contains(block) else {
-      throw .malformed("blocks of \(block) on \(type); expected a batch of images, blocks to 1024")
+      throw .malformed(
+        "DepthToSpace and SpaceToDepth take 4 axes and blocks of 1 to 1024, found \(type) and "
+          + "block \(block)")
     }
     return type
   }
@@ -166,7 +176,7 @@ private struct ImageBlocks {
   private func quotient(_ axis: Shape.Axis, _ divisor: Int) throws(QMError) -> Shape.Axis {
     guard let extent = axis.extent else { return divisor == 1 ? axis : .free("") }
     guard extent % divisor == 0 else {
-      throw .malformed("an axis of \(extent) elements does not divide by \(divisor)")
+      throw .malformed("an axis of \(extent) elements is not divisible by \(divisor)")
     }
     return .fixed(extent / divisor)
   }
@@ -183,8 +193,8 @@ private struct ImageBlocks {
       elementByteCount: elementType.byteCount, extents: extents, outStrides: deep, inStrides: wide)
   }
 
-  /// The axes of the move, and their strides where the blocks are positions (wide) and where they
-  /// are channels (deep).
+  /// Extents of the data movement, and strides of the tensor whose blocks are positions (wide) and
+  /// of the tensor whose blocks are channels (deep).
   private func move(wide: [Int], deep: [Int], _ elementByteCount: Int)
     -> (extents: [Int], wideStrides: [Int], deepStrides: [Int])
   {

@@ -1,15 +1,18 @@
 import QMTensor
 
-/// Inputs: data; int32 or int64 indices, negative ones from the end. The indices' axes stand in
-/// the place of `axis`.
+/// Looks up elements along `axis` by index.
 ///
-/// Rows of a table of weights with one scale per row (`axis` 0) stay codes: those of a dynamic
-/// quantization over the indices' axes, whose parameters are gathered alike from the table of the
-/// rows' scales and zero points.
+/// Inputs: data; int32 or int64 indices, of which negative ones count from the end. In the output,
+/// the axes of the indices replace `axis`.
+///
+/// Rows of weights with one scale per row (`axis` 0) stay codes: the output has dynamic
+/// quantization over the axes of the indices. Another Gather with the same indices looks up its
+/// parameters in the table of the rows' scales and zero points.
 public struct Gather: FirstOperandMovement {
   public static let name = "Gather"
   /// Counted from the front.
   public var axis: Int
+  /// - Parameter axis: counted from the front.
   public init(axis: Int) { self.axis = axis }
 
   public static let placeholder = Gather(axis: 0)
@@ -31,7 +34,7 @@ public struct Gather: FirstOperandMovement {
     let indices = try required(1, of: operands).type.checked()
     guard indices.elementType == .int64 || indices.elementType == .int32,
       indices.quantization == .none
-    else { throw .malformed("indices of type \(indices); expected int32 or int64") }
+    else { throw .malformed("indices must be int32 or int64, found \(indices)") }
     try expectAxis(axis, rank: type.shape.rank)
     if let extent = type.shape[axis].extent,
       let values = try required(1, of: operands).constant?.integers()
@@ -43,14 +46,14 @@ public struct Gather: FirstOperandMovement {
     return [try type.checked()]
   }
 
-  /// The places that `indices` name in an axis of `extent` elements.
-  /// - Throws: `invalidInput` if one is outside.
+  /// The indices counted from the front of an axis of `extent` elements.
+  /// - Throws: `invalidInput` if an index is outside the axis.
   private static func places(_ indices: [Int], extent: Int) throws(QMError) -> [Int] {
     var places: [Int] = []
     places.reserveCapacity(indices.count)
     for index in indices {
       guard (-extent..<extent).contains(index) else {
-        throw .invalidInput("index \(index) into an axis of \(extent) elements")
+        throw .invalidInput("index \(index) is outside an axis of \(extent) elements")
       }
       places.append(index < 0 ? index + extent : index)
     }
@@ -75,12 +78,12 @@ public struct Gather: FirstOperandMovement {
     guard kernels != .reference else { return nil }
     let data = try required(0, of: operands).type
     let indices = try required(1, of: operands).type
-    let extents = try data.concreteExtents()
-    let indexShape = try indices.concreteExtents()
-    let blockByteCount = extents[(axis + 1)...].reduce(data.elementType.byteCount, &*)
-    let outerCount = extents[..<axis].reduce(1, &*)
-    let extent = extents[axis]
-    let outputCount = Shape.elementCount(of: try outputs[0].concreteExtents()) ?? 0
+    let shape = try data.concreteShape()
+    let indexShape = try indices.concreteShape()
+    let blockByteCount = shape[(axis + 1)...].reduce(data.elementType.byteCount, &*)
+    let outerCount = shape[..<axis].reduce(1, &*)
+    let extent = shape[axis]
+    let outputCount = Shape.elementCount(of: try outputs[0].concreteShape()) ?? 0
     return Kernel(name: "\(Self.name) \(kernels.rawValue)") { (memory) throws(QMError) in
       let view = TensorView(indices.elementType, indexShape, base: memory.inputs[1]!)
       let places = try Self.places(view.integers(), extent: extent)
@@ -103,7 +106,7 @@ public struct Gather: FirstOperandMovement {
 extension Gather {
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
-  /// A table of rows, one looked up for each index.
+  /// A table whose rows are looked up.
   public func weightOperands(of operands: [Operand?]) -> [WeightOperand] {
     [WeightOperand(0, channelAxis: axis, use: .table)]
   }

@@ -8,18 +8,18 @@ import QMTensor
   import Darwin
 #endif
 
-// What the reference loops of moves are made of.
+// Parts of the reference loops of data movement.
 
-/// Calls `body` with every index of a tensor of these extents, in row-major order.
+/// Calls `body` with every index of a tensor of this shape, in row-major order.
 func forEachIndex(
-  of extents: [Int], _ body: (_ index: [Int]) throws(QMError) -> Void
+  of shape: [Int], _ body: (_ index: [Int]) throws(QMError) -> Void
 ) throws(QMError) {
-  guard !extents.contains(0) else { return }
-  var index = Array(repeating: 0, count: extents.count)
+  guard !shape.contains(0) else { return }
+  var index = Array(repeating: 0, count: shape.count)
   while true {
     try body(index)
-    var axis = extents.count - 1
-    while axis >= 0, index[axis] == extents[axis] - 1 {
+    var axis = shape.count - 1
+    while axis >= 0, index[axis] == shape[axis] - 1 {
       index[axis] = 0
       axis -= 1
     }
@@ -34,17 +34,17 @@ extension TensorView {
     zip(index, shape).reduce(0) { $0 * $1.1 + $1.0 } * elementType.byteCount
   }
 
-  /// `self[index] = source[place]`. Both have the element type.
+  /// `self[index] = source[place]`. Both have the same element type.
   func copyElement(at index: [Int], from source: TensorView, at place: [Int]) {
     memcpy(
       base + byteOffset(at: index), source.base + source.byteOffset(at: place),
       elementType.byteCount)
   }
 
-  /// All bytes of a tensor that has as many.
+  /// Copies all bytes of a tensor with the same number of bytes.
   func copyBytes(from source: TensorView) throws(QMError) {
     guard source.byteCount == byteCount else {
-      throw .invalidInput("\(source.shape) does not have the elements of \(shape)")
+      throw .invalidInput("shape \(source.shape) has another element count than \(shape)")
     }
     memcpy(base, source.base, byteCount)
   }
@@ -56,11 +56,11 @@ extension TensorView {
 }
 
 extension OperationProtocol {
-  /// - Throws: `invalidInput` if the extents that the operands of this run ask for are not those
-  ///   that the run was made ready for.
-  func expectExtents(_ extents: [Int], of output: TensorView) throws(QMError) {
-    guard extents == output.shape else {
-      throw .invalidInput("\(Self.name) gives extents \(extents); the run expects \(output.shape)")
+  /// - Throws: `invalidInput` if the shape that follows from the operands is not the one that the
+  ///   run was prepared for.
+  func expectShape(_ shape: [Int], of output: TensorView) throws(QMError) {
+    guard shape == output.shape else {
+      throw .invalidInput("\(Self.name) gives shape \(shape), but the run expects \(output.shape)")
     }
   }
 }

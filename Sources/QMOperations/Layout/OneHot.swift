@@ -1,14 +1,14 @@
 import QMTensor
 
-/// A new axis of `depth` elements at place `axis`: the second of `values` where the index says,
-/// the first elsewhere.
+/// Adds an axis of `depth` elements: the second of `values` at the index, the first elsewhere.
 ///
-/// Inputs: int64 indices, negative ones from the end, none set where one is outside; depth, int64
-/// scalar or `[1]`; values, two of any element type, off and on.
+/// Inputs: int64 indices, of which negative ones count from the end, and one outside the axis sets
+/// nothing; depth, an int64 scalar or `[1]`; values, off and on, two elements of any type.
 public struct OneHot: PositionOperation {
   public static let name = "OneHot"
-  /// Place in the result, counted from the front.
+  /// The added axis, as an axis of the output, counted from the front.
   public var axis: Int
+  /// - Parameter axis: as an axis of the output, counted from the front.
   public init(axis: Int) { self.axis = axis }
 
   public static let placeholder = OneHot(axis: 0)
@@ -23,14 +23,16 @@ public struct OneHot: PositionOperation {
     var type = try movable(2, of: operands)
     let depth = try integers(1, of: operands, "the depth")
     guard indices.elementType == .int64, indices.quantization == .none else {
-      throw .malformed("indices of type \(indices); expected int64")
+      throw .malformed("\(Self.name) takes int64 indices, found \(indices)")
     }
     guard type.shape.rank == 1, type.shape[0].extent ?? 2 == 2 else {
-      throw .malformed("values \(type); expected two, off and on")
+      throw .malformed("\(Self.name) takes two values, off and on, found \(type)")
     }
     try expectAxis(axis, rank: indices.shape.rank + 1)
     if let values = depth.values {
-      guard values.count == 1, values[0] >= 0 else { throw .malformed("a depth of \(values)") }
+      guard values.count == 1, values[0] >= 0 else {
+        throw .malformed("\(Self.name) takes one depth of 0 or more, found \(values)")
+      }
     }
     type.shape = indices.shape
     type.shape.axes.insert(depth.values.map { .fixed($0[0]) } ?? .free(""), at: axis)
@@ -41,7 +43,7 @@ public struct OneHot: PositionOperation {
     let indices = inputs[0]!.integers()
     let depth = outputs[0].shape[axis]
     guard inputs[1]!.integers() == [depth] else {
-      throw .invalidInput("a depth of \(inputs[1]!.integers()); the run expects \(depth)")
+      throw .invalidInput("depth is \(inputs[1]!.integers()), but the run expects \(depth)")
     }
     let size = outputs[0].elementType.byteCount
     try outputs[0].forEachLine(along: axis) { (line, number) throws(QMError) in

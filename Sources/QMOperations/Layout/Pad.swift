@@ -1,21 +1,27 @@
 import QMTensor
 
-/// Inputs: data; `[2·k]` elements to add before (first half) and after (negative: to crop); the
-/// constant (optional scalar, 0 without; `constant` only); `[k]` axes (optional). Elements to add
-/// and axes are int32 or int64.
-/// On codes the constant is a real number, float32, rounded to the input's grid.
+/// Adds elements to the ends of axes, or crops them.
 ///
-/// An axis is cropped first; what is left is then repeated: `reflect` mirrors it without repeating
-/// its outermost element, `edge` repeats that element, `wrap` goes round.
+/// Inputs: data; pads, int32 or int64 `[2·k]`: the number of elements to add before each axis, then
+/// after each (negative numbers crop); the constant (optional scalar, 0 if absent; mode `constant`
+/// only); axes, int32 or int64 `[k]` (optional).
+/// For codes the constant is a float32 number, which is quantized like the data.
+///
+/// An axis is cropped first. The added elements then repeat the rest: `reflect` mirrors it without
+/// repeating the outermost element, `edge` repeats the outermost element, `wrap` continues from the
+/// other end.
 public struct Pad: FirstOperandMovement {
   public static let name = "Pad"
+  /// What the added elements are. Raw values are written in files.
   public enum Mode: UInt8, Hashable, Sendable, CaseIterable {
     case constant = 0
     case reflect = 1
     case edge = 2
     case wrap = 3
   }
+  /// What the added elements are.
   public var mode: Mode
+  /// - Parameter mode: what the added elements are.
   public init(_ mode: Mode) { self.mode = mode }
 
   public static let placeholder = Pad(.constant)
@@ -24,22 +30,22 @@ public struct Pad: FirstOperandMovement {
     try visitor.visit("mode", &mode)
   }
 
-  /// What happens to one axis.
+  /// The elements added to one axis; negative numbers crop.
   struct Amount: Hashable {
     var before: Int
     var after: Int
 
-    /// Extent of the output.
-    /// - Throws: `malformed` if more is cropped than there is, or if the mode cannot make the
-    ///   elements that are added.
+    /// Extent of the output axis.
+    /// - Throws: `malformed` if more elements are cropped than exist, or if the mode cannot provide
+    ///   the added elements.
     func extent(of extent: Int, mode: Mode) throws(QMError) -> Int {
       let limit = ValueLimits.byteCount
       guard (-limit...limit).contains(before), (-limit...limit).contains(after) else {
-        throw .malformed("\(before) and \(after) elements added to an axis")
+        throw .malformed("pads must be within ±\(limit), found \(before) and \(after)")
       }
       let kept = extent + min(before, 0) + min(after, 0)
       guard kept >= 0 else {
-        throw .malformed("\(before) and \(after) elements cropped from an axis of \(extent)")
+        throw .malformed("pads \(before) and \(after) crop more than an axis of \(extent) elements")
       }
       let added = max(before, after, 0)
       let possible: Bool
@@ -49,13 +55,14 @@ public struct Pad: FirstOperandMovement {
       case .edge, .wrap: possible = added == 0 || kept > 0
       }
       guard possible else {
-        throw .malformed("\(mode) cannot add \(before) and \(after) elements to an axis of \(kept)")
+        throw .malformed(
+          "\(mode) cannot add \(before) and \(after) elements to an axis of \(kept) elements")
       }
       return kept + max(before, 0) + max(after, 0)
     }
 
-    /// Where the output's index `position` reads an axis of `extent` elements; nil: the constant.
-    /// The amount must have passed ``extent(of:mode:)``.
+    /// The index in the input's axis of `extent` elements that the output's index `position` reads;
+    /// nil for the constant. The amount must have passed ``extent(of:mode:)``.
     func source(of position: Int, extent: Int, mode: Mode) -> Int? {
       let first = max(-before, 0)
       let kept = extent - first - max(-after, 0)
@@ -98,7 +105,7 @@ public struct Pad: FirstOperandMovement {
       try axes.map { (axes) throws(QMError) in try Slice.places(axes, rank: rank) }
       ?? Array(0..<rank)
     guard pads.count == 2 * places.count else {
-      throw .malformed("\(pads.count) pads for \(places.count) axes; each has two")
+      throw .malformed("\(places.count) axes need two pads each, found \(pads.count) pads")
     }
     return places.enumerated().map { position, axis in
       (axis, Amount(before: pads[position], after: pads[position + places.count]))
@@ -111,15 +118,17 @@ public struct Pad: FirstOperandMovement {
     if case .fixed = data.quantization { expected = .float32 } else { expected = data.elementType }
     guard constant.elementType == expected, constant.quantization == .none,
       Shape.product(of: constant.shape.axes).extent ?? 1 == 1
-    else { throw .malformed("\(data) padded with \(constant); expected one \(expected)") }
+    else {
+      throw .malformed("\(Self.name) of \(data) needs one \(expected) constant, found \(constant)")
+    }
   }
 
-  /// The amount of every axis of an input of these extents.
+  /// The amount of every axis of an input of this rank.
   private func allAmounts(
-    _ pads: [Int], axes: [Int]?, extents: [Int]
+    _ pads: [Int], axes: [Int]?, rank: Int
   ) throws(QMError) -> [Amount] {
-    var all = extents.map { _ in Amount(before: 0, after: 0) }
-    for (axis, amount) in try Self.amounts(pads, axes: axes, rank: extents.count) {
+    var all = Array(repeating: Amount(before: 0, after: 0), count: rank)
+    for (axis, amount) in try Self.amounts(pads, axes: axes, rank: rank) {
       all[axis] = amount
     }
     return all
@@ -130,12 +139,12 @@ public struct Pad: FirstOperandMovement {
     let output = outputs[0]
     func optional(_ index: Int) -> TensorView? { index < inputs.count ? inputs[index] : nil }
     let amounts = try allAmounts(
-      inputs[1]!.integers(), axes: optional(3)?.integers(), extents: input.shape)
-    var extents: [Int] = []
+      inputs[1]!.integers(), axes: optional(3)?.integers(), rank: input.shape.count)
+    var shape: [Int] = []
     for (axis, amount) in amounts.enumerated() {
-      extents.append(try amount.extent(of: input.shape[axis], mode: mode))
+      shape.append(try amount.extent(of: input.shape[axis], mode: mode))
     }
-    try expectExtents(extents, of: output)
+    try expectShape(shape, of: output)
     let filling = Self.fillingElement(output, optional(2)?.base)
     try forEachIndex(of: output.shape) { (index) throws(QMError) in
       var place: [Int] = []
@@ -155,7 +164,7 @@ public struct Pad: FirstOperandMovement {
     }
   }
 
-  /// The bytes of the element that a `constant` padding repeats.
+  /// The bytes of the element that the mode `constant` adds.
   private static func fillingElement(
     _ output: TensorView, _ constant: UnsafeMutableRawPointer?
   ) -> [UInt8] {
@@ -178,29 +187,29 @@ public struct Pad: FirstOperandMovement {
     guard let set = kernels.number else { return nil }
     let input = try required(0, of: operands).type
     let axes = try optional(3, of: operands) == nil ? nil : integers(3, of: operands, "axes")
-    // Where an amount is computed by the run, the reference loops read it.
+    // The reference loops read amounts that are computed during the run.
     guard let pads = try integers(1, of: operands, "pads").values,
       axes == nil || axes?.values != nil
     else { return nil }
-    let inExtents = try input.concreteExtents()
-    let outExtents = try outputs[0].concreteExtents()
-    let amounts = try allAmounts(pads, axes: axes?.values, extents: inExtents)
-    // One copy for each element that is added.
+    let inShape = try input.concreteShape()
+    let outShape = try outputs[0].concreteShape()
+    let amounts = try allAmounts(pads, axes: axes?.values, rank: inShape.count)
+    // Other modes make one copy for each added index.
     let added = amounts.reduce(0) { $0 + max($1.before, 0) + max($1.after, 0) }
     guard mode == .constant || added <= 1 << 16 else { return nil }
-    let steps = steps(amounts, inExtents: inExtents, outExtents: outExtents, outputs[0].elementType)
+    let steps = steps(amounts, inShape: inShape, outShape: outShape, outputs[0].elementType)
 
     guard mode == .constant else { return .moving(Self.name, kernels, steps) }
     let type = outputs[0]
-    let zeros = outExtents.map { _ in 0 }
+    let zeros = outShape.map { _ in 0 }
     let fill = StridedCopy(
-      elementByteCount: type.elementType.byteCount, extents: outExtents,
+      elementByteCount: type.elementType.byteCount, extents: outShape,
       outStrides: StridedCopy.strides(
-        of: outExtents, elementByteCount: type.elementType.byteCount),
+        of: outShape, elementByteCount: type.elementType.byteCount),
       inStrides: zeros)
     return Kernel(name: "\(Self.name) \(kernels.rawValue)") { (memory) throws(QMError) in
       let output = memory.outputs[0]!
-      let view = TensorView(type.elementType, outExtents, type.quantization, base: output)
+      let view = TensorView(type.elementType, outShape, type.quantization, base: output)
       let constant = memory.inputs.count > 2 ? memory.inputs[2] : nil
       Self.fillingElement(view, constant).withUnsafeBytes { element in
         fill.run(from: element.baseAddress!, to: output, set, memory.threads)
@@ -211,16 +220,16 @@ public struct Pad: FirstOperandMovement {
     }
   }
 
-  /// The elements of the input to their place; then, axis by axis from the last, each added index
-  /// from the index of the output that it repeats.
+  /// First copies the input into the output; then, axis by axis from the last, copies each added
+  /// index from the index of the output that it repeats.
   private func steps(
-    _ amounts: [Amount], inExtents: [Int], outExtents: [Int], _ elementType: ElementType
+    _ amounts: [Amount], inShape: [Int], outShape: [Int], _ elementType: ElementType
   ) -> [(source: Kernel.MoveSource, copy: StridedCopy)] {
     let size = elementType.byteCount
-    let inStrides = StridedCopy.strides(of: inExtents, elementByteCount: size)
-    let outStrides = StridedCopy.strides(of: outExtents, elementByteCount: size)
-    var extents = zip(inExtents, amounts).map { $0 + min($1.before, 0) + min($1.after, 0) }
-    // Offset of the part of the output that is complete.
+    let inStrides = StridedCopy.strides(of: inShape, elementByteCount: size)
+    let outStrides = StridedCopy.strides(of: outShape, elementByteCount: size)
+    var extents = zip(inShape, amounts).map { $0 + min($1.before, 0) + min($1.after, 0) }
+    // Offset of the finished part of the output.
     var start = zip(amounts, outStrides).reduce(0) { $0 &+ max($1.0.before, 0) &* $1.1 }
     let interior = StridedCopy(
       elementByteCount: size, extents: extents, outStrides: outStrides, inStrides: inStrides,
@@ -228,16 +237,16 @@ public struct Pad: FirstOperandMovement {
       inOffset: zip(amounts, inStrides).reduce(0) { $0 &+ max(-$1.0.before, 0) &* $1.1 })
     var steps: [(source: Kernel.MoveSource, copy: StridedCopy)] = []
     if !interior.isEmpty { steps.append((.input(0), interior)) }
-    guard mode != .constant, !outExtents.contains(0) else { return steps }
+    guard mode != .constant, !outShape.contains(0) else { return steps }
     for axis in amounts.indices.reversed() {
       let amount = amounts[axis]
       let before = max(amount.before, 0)
       let kept = extents[axis]
       start -= before * outStrides[axis]
       extents[axis] = 1
-      for position in 0..<outExtents[axis] where position < before || position >= before + kept {
+      for position in 0..<outShape[axis] where position < before || position >= before + kept {
         let source =
-          amount.source(of: position, extent: inExtents[axis], mode: mode)!
+          amount.source(of: position, extent: inShape[axis], mode: mode)!
           - max(-amount.before, 0) + before
         steps.append(
           (
@@ -248,7 +257,7 @@ public struct Pad: FirstOperandMovement {
               inOffset: start + source * outStrides[axis])
           ))
       }
-      extents[axis] = outExtents[axis]
+      extents[axis] = outShape[axis]
     }
     return steps
   }

@@ -1,11 +1,13 @@
 import QMTensor
 
-// Operations that change the extents and leave every byte where it is: identity, reshape, flatten,
+// Operations that change the shape and leave every byte in place: identity, reshape, flatten,
 // squeeze, unsqueeze. They take every element type, and codes keep their quantization.
 // Axes are counted from the front.
 
+/// The input itself, of any type and quantization.
 public struct Identity: ShapeChange {
   public static let name = "Identity"
+  /// It has no attributes.
   public init() {}
   public static let placeholder = Identity()
   public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
@@ -32,12 +34,15 @@ extension Identity {
   }
 }
 
-/// Inputs: data; int32 or int64 extents, where −1 is what is left and 0 the input's extent
-/// (unless `zeroIsZero`).
+/// The elements of the input in another shape.
+///
+/// Inputs: data; the shape, int32 or int64. An entry of −1 is computed from the other entries; an
+/// entry of 0 copies the input's extent (unless `zeroIsZero`).
 public struct Reshape: ShapeChange {
   public static let name = "Reshape"
-  /// ONNX's `allowzero`.
+  /// Whether an entry of 0 is an extent of 0 (ONNX's `allowzero`).
   public var zeroIsZero: Bool
+  /// - Parameter zeroIsZero: whether an entry of 0 is an extent of 0.
   public init(zeroIsZero: Bool = false) { self.zeroIsZero = zeroIsZero }
 
   public static let placeholder = Reshape()
@@ -49,44 +54,45 @@ public struct Reshape: ShapeChange {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(2...2, operands)
     var type = try movable(0, of: operands)
-    let target = try integers(1, of: operands, "extents")
-    let rank = try target.requiredCount("extents")
-    if let extents = target.values {
-      type.shape = try shape(type.shape, as: extents)
+    let target = try integers(1, of: operands, "the shape")
+    let rank = try target.requiredCount("the shape")
+    if let entries = target.values {
+      type.shape = try shape(type.shape, as: entries)
     } else {
       type.shape = .unknown(rank: rank)
     }
     return [try type.checked()]
   }
 
-  /// The shape that `extents` ask for.
+  /// The output's shape from the entries of the second input.
   ///
-  /// With free axes, −1 is solved where they cancel: an axis that 0 copies stands on both sides.
-  /// If one free axis is left on the input's side and the fixed extents agree, −1 is that axis;
-  /// otherwise its name says which product it is, so that equal ones stay known to be equal.
-  private func shape(_ input: Shape, as extents: [Int]) throws(QMError) -> Shape {
+  /// A dynamic axis that 0 copies is on both sides and cancels. If no other dynamic axes are left,
+  /// −1 is a known extent. If one is left and the known extents agree, −1 is that axis. Otherwise
+  /// −1 is a dynamic axis whose name is the formula of the product, so that axes with the same
+  /// formula are known to be equal.
+  private func shape(_ input: Shape, as entries: [Int]) throws(QMError) -> Shape {
     var axes: [Shape.Axis] = []
     var copied: Set<Int> = []
     var unknown: Int?
-    for (position, extent) in extents.enumerated() {
-      switch extent {
+    for (position, entry) in entries.enumerated() {
+      switch entry {
       case -1:
-        guard unknown == nil else { throw .malformed("extents \(extents) hold −1 twice") }
+        guard unknown == nil else { throw .malformed("shape \(entries) has −1 twice") }
         unknown = position
         axes.append(1)
       case 0 where !zeroIsZero:
         guard position < input.rank else {
           throw .malformed(
-            "extent 0 at place \(position) copies an axis that \(input) does not have")
+            "entry \(position) of shape \(entries) copies an axis that \(input) does not have")
         }
         copied.insert(position)
         axes.append(input[position])
-      case 0...: axes.append(.fixed(extent))
-      default: throw .malformed("extent \(extent) in \(extents)")
+      case 0...: axes.append(.fixed(entry))
+      default: throw .malformed("shape \(entries) has the negative entry \(entry)")
       }
     }
-    if unknown != nil, zeroIsZero, extents.contains(0) {
-      throw .malformed("extents \(extents) hold both −1 and 0, which leaves −1 open")
+    if unknown != nil, zeroIsZero, entries.contains(0) {
+      throw .malformed("shape \(entries) has both −1 and 0, so that −1 could be any extent")
     }
     // Bounds the products below.
     _ = try ValueType(.int8, Shape(axes)).checked()
@@ -96,13 +102,13 @@ public struct Reshape: ShapeChange {
     let remaining = input.axes.indices.filter { input[$0].extent == nil && !copied.contains($0) }
     guard let unknown else {
       if remaining.isEmpty, inputCount != outputCount {
-        throw .malformed("\(input) does not have the elements of extents \(extents)")
+        throw .malformed("shape \(entries) has another element count than \(input)")
       }
       return Shape(axes)
     }
     if remaining.isEmpty {
       guard outputCount > 0, inputCount % outputCount == 0 else {
-        throw .malformed("\(input) does not divide into extents \(extents)")
+        throw .malformed("the elements of \(input) do not divide into shape \(entries)")
       }
       axes[unknown] = .fixed(inputCount / outputCount)
     } else if remaining.count == 1, inputCount == outputCount, inputCount > 0 {
@@ -138,12 +144,12 @@ extension Reshape {
 }
 
 extension Shape {
-  /// Product of the fixed extents, which must have been checked against ``ValueLimits``.
+  /// Product of the known extents, which must be within ``ValueLimits``.
   static func fixedElementCount(of axes: [Axis]) -> Int {
     axes.reduce(1) { $0 * ($1.extent ?? 1) }
   }
 
-  /// What is known of the product of extents that have been checked against ``ValueLimits``.
+  /// The product of axes within ``ValueLimits``, as far as it is known.
   static func product(of axes: some Collection<Axis>) -> Axis {
     if axes.contains(0) { return 0 }
     let count = fixedElementCount(of: Array(axes))
@@ -153,10 +159,12 @@ extension Shape {
   }
 }
 
-/// Two axes: the product of those before `axis`, and of the rest.
+/// The elements of the input in two axes: the product of the axes before `axis`, and of the rest.
 public struct Flatten: ShapeChange {
   public static let name = "Flatten"
+  /// The first axis of the second product, from 0 to the rank.
   public var axis: Int
+  /// - Parameter axis: the first axis of the second product.
   public init(axis: Int) { self.axis = axis }
 
   public static let placeholder = Flatten(axis: 0)
@@ -168,7 +176,7 @@ public struct Flatten: ShapeChange {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
     var type = try movable(0, of: operands)
-    // The end of the axes is a place to cut at, too.
+    // The axis may equal the rank: then the second product is 1.
     try expectAxis(axis, rank: type.shape.rank + 1)
     let axes = type.shape.axes
     type.shape = Shape([Shape.product(of: axes[..<axis]), Shape.product(of: axes[axis...])])
@@ -188,7 +196,7 @@ public struct Flatten: ShapeChange {
 
 extension Flatten {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
-    // Two axes of one element each may change places, and rows stay rows.
+    // Only axes of extent 1 may be reordered, and no axis may change from one product to the other.
     guard let shape = operands.first??.type.shape, shape.rank == order.rank,
       order.keepsOrder(without: shape.axes.indices.filter { shape[$0] == 1 }),
       order.sources.prefix(axis).allSatisfy({ $0 < axis })
@@ -197,10 +205,12 @@ extension Flatten {
   }
 }
 
-/// Drops axes of extent 1; nil: all of them.
+/// Drops axes of extent 1.
 public struct Squeeze: ShapeChange {
   public static let name = "Squeeze"
+  /// The dropped axes, ascending; nil for all axes of extent 1.
   public var axes: [Int]?
+  /// - Parameter axes: ascending; nil for all axes of extent 1.
   public init(axes: [Int]?) { self.axes = axes }
 
   public static let placeholder = Squeeze(axes: nil)
@@ -216,15 +226,16 @@ public struct Squeeze: ShapeChange {
     if let axes {
       try expectAxes(axes, rank: type.shape.rank)
       for axis in axes {
-        // A free axis must turn out to be 1; the rule is asked again when it is known.
+        // A dynamic axis must be 1 in the run; the rule is checked again when it is known.
         guard type.shape[axis].extent ?? 1 == 1 else {
-          throw .malformed("axis \(axis) of \(type.shape) is dropped; its extent must be 1")
+          throw .malformed("a dropped axis must have extent 1, found axis \(axis) of \(type.shape)")
         }
       }
       dropped = axes
     } else {
       guard type.shape.extents != nil else {
-        throw .unsupported("Squeeze of \(type.shape) without axes: the rank depends on the run")
+        throw .unsupported(
+          "Squeeze of \(type.shape) needs axes: without them the rank depends on the run")
       }
       dropped = type.shape.axes.indices.filter { type.shape[$0] == 1 }
     }
@@ -255,10 +266,12 @@ extension Squeeze {
   }
 }
 
-/// Adds axes of extent 1 at these places of the result, ascending.
+/// Adds axes of extent 1.
 public struct Unsqueeze: ShapeChange {
   public static let name = "Unsqueeze"
+  /// The added axes, as axes of the output, ascending.
   public var axes: [Int]
+  /// - Parameter axes: as axes of the output, ascending.
   public init(axes: [Int]) { self.axes = axes }
 
   public static let placeholder = Unsqueeze(axes: [])
@@ -271,7 +284,7 @@ public struct Unsqueeze: ShapeChange {
     try expect(1...1, operands)
     var type = try movable(0, of: operands)
     try expectAxes(axes, rank: type.shape.rank + axes.count)
-    // Ascending places: each is final when it is inserted.
+    // The axes ascend, so that each keeps its position once it is inserted.
     for axis in axes { type.shape.axes.insert(1, at: axis) }
     return [try type.checked()]
   }

@@ -1,12 +1,14 @@
 import QMTensor
 
-// Elements picked and put by indices. Indices are int32 or int64; negative ones count from the end.
+// Operations that read or write elements by index. Indices are int32 or int64; negative ones count
+// from the end.
 
-/// `output[…, i, …] = x[…, indices[…, i, …], …]` along `axis`; the output has the indices' extents.
+/// `output[…, i, …] = x[…, indices[…, i, …], …]` along `axis`; the output has the indices' shape.
 public struct GatherElements: FirstOperandMovement {
   public static let name = "GatherElements"
   /// Counted from the front.
   public var axis: Int
+  /// - Parameter axis: counted from the front.
   public init(axis: Int) { self.axis = axis }
 
   public static let placeholder = GatherElements(axis: 0)
@@ -42,11 +44,13 @@ extension GatherElements {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// Each last row of the indices names an element or a slice of x; the first `batchAxes` axes of
-/// both go together.
+/// Looks up elements or slices of x: each row of the indices' last axis is the index of one. The
+/// first `batchAxes` axes of x and of the indices are the same batch axes.
 public struct GatherND: FirstOperandMovement {
   public static let name = "GatherND"
+  /// Number of leading axes that x and the indices have in common.
   public var batchAxes: Int
+  /// - Parameter batchAxes: number of leading axes that x and the indices have in common.
   public init(batchAxes: Int) { self.batchAxes = batchAxes }
 
   public static let placeholder = GatherND(batchAxes: 0)
@@ -61,7 +65,9 @@ public struct GatherND: FirstOperandMovement {
     let indices = try indexType(1, of: operands)
     guard let depth = indices.shape.axes.last?.extent, depth >= 1, batchAxes >= 0,
       batchAxes < indices.shape.rank, batchAxes + depth <= type.shape.rank
-    else { throw .malformed("indices \(indices) into \(type) with \(batchAxes) axes in common") }
+    else {
+      throw .malformed("indices \(indices) do not fit \(type) with \(batchAxes) batch axes")
+    }
     for axis in 0..<batchAxes {
       _ = try unified(type.shape[axis], indices.shape[axis], "axis \(axis) of data and indices")
     }
@@ -96,9 +102,9 @@ extension GatherND {
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// What happens where an element is put.
+/// How an update is combined with the element at its position. Raw values are written in files.
 public enum ScatterReduction: UInt8, Hashable, Sendable, CaseIterable {
-  /// It replaces what is there; of several the last counts.
+  /// The update replaces the element; the last of several updates counts.
   case replace = 0
   case add = 1
   case multiply = 2
@@ -106,14 +112,16 @@ public enum ScatterReduction: UInt8, Hashable, Sendable, CaseIterable {
   case maximum = 4
 }
 
-/// x with the updates put at `…, indices[…, i, …], …` along `axis`, one after the other.
-/// Inputs: x, indices, updates with the indices' extents. Anything but `replace`: float32, int32 or
-/// int64, by the functions of ``Binary``.
+/// x with updates written at `…, indices[…, i, …], …` along `axis`, one after the other.
+/// Inputs: x; indices; updates, with the indices' shape. Reductions other than `replace` take
+/// float32, int32 or int64 and compute as ``Binary``.
 public struct ScatterElements: ConditionalMovement {
   public static let name = "ScatterElements"
   /// Counted from the front.
   public var axis: Int
+  /// How an update is combined with the element at its position.
   public var reduction: ScatterReduction
+  /// - Parameter axis: counted from the front.
   public init(axis: Int, _ reduction: ScatterReduction) {
     self.axis = axis
     self.reduction = reduction
@@ -131,7 +139,7 @@ public struct ScatterElements: ConditionalMovement {
     try expectAxis(axis, rank: type.shape.rank)
     try expectWithin(indices.shape, type.shape, except: axis)
     guard updates.shape.rank == indices.shape.rank else {
-      throw .malformed("updates \(updates) for indices \(indices)")
+      throw .malformed("updates must have the shape of the indices \(indices), found \(updates)")
     }
     for position in indices.shape.axes.indices {
       _ = try unified(
@@ -156,18 +164,20 @@ public struct ScatterElements: ConditionalMovement {
 }
 
 extension ScatterElements {
-  /// Elements of both operands, unless they are combined.
+  /// Elements of x and the updates, unless they are combined.
   public func elementSource(operandCount: Int) -> ElementSource {
     reduction == .replace ? .moved(from: [0, 2]) : .computed
   }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// x with the updates put where each last row of the indices says, one after the other: an element
-/// or a slice each. Inputs and `reduction` as in ``ScatterElements``.
+/// x with updates written one after the other: each row of the indices' last axis is the index of
+/// an element or slice. Inputs and `reduction` as in ``ScatterElements``.
 public struct ScatterND: ConditionalMovement {
   public static let name = "ScatterND"
+  /// How an update is combined with the element at its position.
   public var reduction: ScatterReduction
+  /// - Parameter reduction: how an update is combined with the element at its position.
   public init(_ reduction: ScatterReduction) { self.reduction = reduction }
 
   public static let placeholder = ScatterND(.replace)
@@ -179,11 +189,11 @@ public struct ScatterND: ConditionalMovement {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let (type, indices, updates) = try scatterTypes(operands, reduction)
     guard let depth = indices.shape.axes.last?.extent, depth <= type.shape.rank else {
-      throw .malformed("indices \(indices) into \(type)")
+      throw .malformed("indices \(indices) do not fit \(type)")
     }
     let expected = Shape(Array(indices.shape.axes.dropLast() + type.shape.axes[depth...]))
     guard expected.rank == updates.shape.rank else {
-      throw .malformed("updates \(updates); expected extents \(expected)")
+      throw .malformed("updates must have shape \(expected), found \(updates)")
     }
     for position in expected.axes.indices {
       _ = try unified(
@@ -212,17 +222,18 @@ public struct ScatterND: ConditionalMovement {
 }
 
 extension ScatterND {
-  /// Elements of both operands, unless they are combined.
+  /// Elements of x and the updates, unless they are combined.
   public func elementSource(operandCount: Int) -> ElementSource {
     reduction == .replace ? .moved(from: [0, 2]) : .computed
   }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
 }
 
-/// The indices of the elements that are not 0, int64 `[rank, count]`, in row-major order. How many
-/// there are must be known before a run: the input is a constant.
+/// The indices of the elements that are not 0, int64 `[rank, count]`, in row-major order. The count
+/// must be known before a run, so the input must be a constant.
 public struct NonZero: PositionOperation {
   public static let name = "NonZero"
+  /// It has no attributes.
   public init() {}
   public static let placeholder = NonZero()
   public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
@@ -231,7 +242,9 @@ public struct NonZero: PositionOperation {
     try expect(1...1, operands)
     let operand = try required(0, of: operands)
     let type = try operand.type.checked()
-    guard type.quantization == .none else { throw .unsupported("\(Self.name) of \(type)") }
+    guard type.quantization == .none else {
+      throw .unsupported("\(Self.name) takes no codes, found \(type)")
+    }
     let count: Shape.Axis
     if let constant = operand.constant {
       let view = TensorView(
@@ -251,7 +264,7 @@ public struct NonZero: PositionOperation {
     try forEachIndex(of: input.shape) { (index) throws(QMError) in
       if input.isNonZero(position) {
         guard found < count else {
-          throw .invalidInput("more than the \(count) elements that are not 0")
+          throw .invalidInput("the run expects \(count) elements that are not 0, found more")
         }
         for (axis, place) in index.enumerated() { output[axis * count + found] = Int64(place) }
         found += 1
@@ -262,7 +275,7 @@ public struct NonZero: PositionOperation {
 }
 
 extension TensorView {
-  /// Whether an element differs from 0, whatever its type: −0 does not.
+  /// Whether an element of any type differs from 0; −0 does not.
   fileprivate func isNonZero(_ index: Int) -> Bool {
     let size = elementType.byteCount
     let bytes = UnsafeRawBufferPointer(start: base + index * size, count: size)
@@ -270,7 +283,7 @@ extension TensorView {
     return bytes.dropLast().contains { $0 != 0 } || bytes[size - 1] & 0x7F != 0
   }
 
-  /// Puts element `index` of `source` into this tensor.
+  /// Combines element `index` of `source` with element `place` of this tensor.
   fileprivate func put(
     _ source: TensorView, at index: Int, to place: Int, _ reduction: ScatterReduction
   ) {
@@ -309,20 +322,20 @@ extension OperationProtocol {
     let type = try required(index, of: operands).type.checked()
     guard type.elementType == .int64 || type.elementType == .int32, type.quantization == .none,
       type.shape.rank >= 1
-    else { throw .malformed("indices of type \(type); expected int32 or int64 with an axis") }
+    else { throw .malformed("indices must be int32 or int64 of rank 1 or more, found \(type)") }
     return type
   }
 
-  /// - Throws: `malformed` if an axis of the indices is longer than the data's.
+  /// - Throws: `malformed` if the ranks differ, or an axis of the indices exceeds the data's.
   fileprivate func expectWithin(
     _ indices: Shape, _ data: Shape, except axis: Int
   ) throws(QMError) {
     guard indices.rank == data.rank else {
-      throw .malformed("indices \(indices) into \(data); expected as many axes")
+      throw .malformed("indices must have the rank of \(data), found \(indices)")
     }
     for position in data.axes.indices where position != axis {
       guard indices[position].extent ?? 0 <= data[position].extent ?? .max else {
-        throw .malformed("indices \(indices) reach beyond \(data) along axis \(position)")
+        throw .malformed("indices \(indices) are longer than \(data) along axis \(position)")
       }
     }
   }
@@ -335,20 +348,22 @@ extension OperationProtocol {
     let indices = try indexType(1, of: operands)
     let updates = try movable(2, of: operands)
     guard data.elementType == updates.elementType, data.quantization == updates.quantization else {
-      throw .malformed("\(updates) put into \(data)")
+      throw .malformed("updates must have the element type of \(data), found \(updates)")
     }
     if reduction != .replace {
       guard data.quantization == .none, [.float32, .int32, .int64].contains(data.elementType) else {
-        throw .unsupported("\(reduction) of \(data); expected float32, int32 or int64")
+        throw .unsupported(
+          "\(Self.name) \(reduction) takes float32, int32 or int64, found \(data)")
       }
     }
     return (data, indices, updates)
   }
 
+  /// The index counted from the front.
   /// - Throws: `invalidInput` if the index is outside the axis.
   fileprivate func placed(_ index: Int, extent: Int) throws(QMError) -> Int {
     guard (-extent..<extent).contains(index) else {
-      throw .invalidInput("index \(index) into an axis of \(extent) elements")
+      throw .invalidInput("index \(index) is outside an axis of \(extent) elements")
     }
     return index < 0 ? index + extent : index
   }

@@ -1,12 +1,14 @@
 import QMTensor
 
-/// The extents `start..<end` of the input, int64. Negative bounds count from the end and are
-/// clamped to the rank.
+/// The extents of the input's axes `start..<end`, int64. Negative bounds count from the end; bounds
+/// are clamped to 0…rank.
 public struct ShapeOperation: PositionOperation {
   public static let name = "Shape"
+  /// The first axis.
   public var start: Int
-  /// nil: all.
+  /// The end of the axes; nil for the rank.
   public var end: Int?
+  /// All axes, unless stated otherwise.
   public init(start: Int = 0, end: Int? = nil) {
     self.start = start
     self.end = end
@@ -19,7 +21,7 @@ public struct ShapeOperation: PositionOperation {
     try visitor.visit("end", &end)
   }
 
-  /// The axes that are asked for.
+  /// The axes `start..<end`.
   private func selected<Element>(_ axes: [Element]) -> ArraySlice<Element> {
     func place(_ bound: Int) -> Int {
       min(max(bound < 0 ? bound + axes.count : bound, 0), axes.count)
@@ -34,8 +36,7 @@ public struct ShapeOperation: PositionOperation {
     return [ValueType(.int64, [.fixed(selected(shape.axes).count)])]
   }
 
-  /// The output for an input of this shape, where the axes asked for are fixed; nil where one is
-  /// free.
+  /// The output for an input of this shape; nil if one of the axes is dynamic.
   public func value(for shape: Shape) throws(QMError) -> Tensor? {
     guard let extents = Shape(Array(selected(shape.axes))).extents else { return nil }
     return try Tensor([extents.count], extents.map { Int64($0) })
@@ -51,7 +52,7 @@ public struct ShapeOperation: PositionOperation {
     for operands: [Operand?], outputs: [ValueType], packed: PackedWeights?, kernels: KernelSet
   ) throws(QMError) -> Kernel? {
     guard kernels != .reference else { return nil }
-    let extents = selected(try required(0, of: operands).type.concreteExtents()).map { Int64($0) }
+    let extents = selected(try required(0, of: operands).type.concreteShape()).map { Int64($0) }
     return Kernel(name: Self.name) { (memory) throws(QMError) in
       let output = memory.outputs[0]!
       for (index, extent) in extents.enumerated() {

@@ -1,24 +1,27 @@
 import QMTensor
 
-/// Inputs: data; int32 or int64 `[k]` starts, ends, axes (optional), steps (optional), with ONNX's
-/// clamping. Negative starts, ends and axes count from the end.
+/// Selects ranges along axes.
+///
+/// Inputs: data; starts, ends, axes (optional) and steps (optional), each int32 or int64 `[k]`,
+/// clamped as in ONNX. Negative starts, ends and axes count from the end.
 public struct Slice: FirstOperandMovement {
   public static let name = "Slice"
+  /// It has no attributes.
   public init() {}
   public static let placeholder = Slice()
   public func visitAttributes<V: AttributeVisitor>(_: inout V) {}
 
-  /// The elements of one axis that stay: `start`, `start + step`, …
+  /// The selected indices of one axis: `start`, `start + step`, …
   struct Range: Hashable {
     var start: Int
     var step: Int
     var count: Int
 
-    /// ONNX's rule: bounds from the end where negative, then clamped into the axis.
+    /// ONNX's rule: negative bounds count from the end; then bounds are clamped to the axis.
     /// - Throws: `malformed` if the step is 0.
     init(start: Int, end: Int, step: Int, extent: Int) throws(QMError) {
-      guard step != 0 else { throw .malformed("a slice of step 0") }
-      // A longer step takes the first element only, as this one does; the bound prevents overflow.
+      guard step != 0 else { throw .malformed(Slice.stepMessage) }
+      // Any longer step selects the first element only, like this one. The bound prevents overflow.
       let step = min(max(step, -extent - 1), extent + 1)
       let fromFront = (start < 0 ? start + extent : start, end < 0 ? end + extent : end)
       let limits = step > 0 ? (0, extent) : (-1, extent - 1)
@@ -38,6 +41,8 @@ public struct Slice: FirstOperandMovement {
     }
   }
 
+  private static let stepMessage = "a slice needs a step other than 0"
+
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(3...5, operands)
     var type = try movable(0, of: operands)
@@ -50,11 +55,11 @@ public struct Slice: FirstOperandMovement {
     if let count = counts.first {
       guard counts.allSatisfy({ $0 == count }), count <= type.shape.rank else {
         throw .malformed(
-          "starts, ends, axes and steps of \(counts) elements for a value of rank \(type.shape.rank)"
+          "starts, ends, axes and steps need one count up to \(type.shape.rank), found \(counts)"
         )
       }
     }
-    // Which axes are cut must be known to say anything of the others.
+    // Unless the sliced axes are known, nothing is known of any axis.
     let places: [Int]
     if let axes {
       guard let values = axes.values else {
@@ -82,13 +87,14 @@ public struct Slice: FirstOperandMovement {
     return [type]
   }
 
-  /// Axes from the front, each once.
+  /// The axes counted from the front.
+  /// - Throws: `malformed` if an axis is outside the rank, or is there twice.
   static func places(_ axes: [Int], rank: Int) throws(QMError) -> [Int] {
     var places: [Int] = []
     for axis in axes {
       let place = axis < 0 ? axis &+ rank : axis
       guard (0..<rank).contains(place), !places.contains(place) else {
-        throw .malformed("axes \(axes) of a value of rank \(rank)")
+        throw .malformed("axes of a value of rank \(rank) must be distinct, found \(axes)")
       }
       places.append(place)
     }
@@ -101,24 +107,24 @@ public struct Slice: FirstOperandMovement {
     if let extent = axis.extent {
       return .fixed(try Range(start: start, end: end, step: step, extent: extent).count)
     }
-    guard step != 0 else { throw .malformed("a slice of step 0") }
-    // ONNX writes "to the end" as a number beyond every extent, of 32 bits or of 64.
+    guard step != 0 else { throw .malformed(stepMessage) }
+    // ONNX writes "to the end" as a very large number of 32 or 64 bits.
     return start == 0 && end >= Int(Int32.max) && step == 1 ? axis : .free("")
   }
 
-  /// What stays of every axis of an input of these extents.
+  /// The selected range of every axis of an input of this shape.
   private func ranges(
-    of extents: [Int], starts: [Int], ends: [Int], axes: [Int]?, steps: [Int]?
+    of shape: [Int], starts: [Int], ends: [Int], axes: [Int]?, steps: [Int]?
   ) throws(QMError) -> [Range] {
-    var ranges = extents.map { Range(extent: $0) }
-    let places = try Self.places(axes ?? Array(starts.indices), rank: extents.count)
+    var ranges = shape.map { Range(extent: $0) }
+    let places = try Self.places(axes ?? Array(starts.indices), rank: shape.count)
     guard ends.count == starts.count, places.count == starts.count,
       steps?.count ?? starts.count == starts.count
-    else { throw .invalidInput("starts, ends, axes and steps of different counts") }
+    else { throw .invalidInput("starts, ends, axes and steps need one count") }
     for (position, axis) in places.enumerated() {
       ranges[axis] = try Range(
         start: starts[position], end: ends[position], step: steps?[position] ?? 1,
-        extent: extents[axis])
+        extent: shape[axis])
     }
     return ranges
   }
@@ -128,7 +134,7 @@ public struct Slice: FirstOperandMovement {
     func values(_ index: Int) -> [Int]? { index < inputs.count ? inputs[index]?.integers() : nil }
     let ranges = try ranges(
       of: input.shape, starts: values(1)!, ends: values(2)!, axes: values(3), steps: values(4))
-    try expectExtents(ranges.map(\.count), of: outputs[0])
+    try expectShape(ranges.map(\.count), of: outputs[0])
     try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
       let place = zip(index, ranges).map { $1.start + $0 * $1.step }
       outputs[0].copyElement(at: index, from: input, at: place)
@@ -145,16 +151,16 @@ public struct Slice: FirstOperandMovement {
         values.append(nil)
         continue
       }
-      // Where a bound is computed by the run, the reference loops read it.
+      // The reference loops read bounds that are computed during the run.
       guard let known = try integers(index, of: operands, "bounds").values else { return nil }
       values.append(known)
     }
     guard let starts = values[0], let ends = values[1] else { return nil }
-    let extents = try input.concreteExtents()
+    let shape = try input.concreteShape()
     let ranges = try ranges(
-      of: extents, starts: starts, ends: ends, axes: values[2], steps: values[3])
+      of: shape, starts: starts, ends: ends, axes: values[2], steps: values[3])
     let size = input.elementType.byteCount
-    let inStrides = StridedCopy.strides(of: extents, elementByteCount: size)
+    let inStrides = StridedCopy.strides(of: shape, elementByteCount: size)
     let counts = ranges.map(\.count)
     let offset = zip(ranges, inStrides).reduce(0) { $0 &+ $1.0.start &* $1.1 }
     let copy = StridedCopy(

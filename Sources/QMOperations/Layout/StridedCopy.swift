@@ -1,10 +1,10 @@
 import CQMKernels
 import QMTensor
 
-/// One copy of a box of elements between two tensors, whatever the order of their axes: what the
-/// fast kernels of all moves are made of.
+/// Copies a box of elements from one tensor to another, with any order of axes. The fast kernels of
+/// data movement consist of such copies.
 ///
-/// A stride of 0 on the input's side repeats, a negative one reverses. Strides and offsets are in
+/// An input stride of 0 repeats elements, a negative one reverses them. Strides and offsets are in
 /// bytes.
 struct StridedCopy: Sendable {
   private(set) var extents: [Int]
@@ -14,7 +14,7 @@ struct StridedCopy: Sendable {
   let inOffset: Int
   private(set) var elementByteCount: Int
 
-  /// Extents must be checked against ``ValueLimits``.
+  /// Extents must be within ``ValueLimits``.
   init(
     elementByteCount: Int, extents: [Int], outStrides: [Int], inStrides: [Int],
     outOffset: Int = 0, inOffset: Int = 0
@@ -32,8 +32,8 @@ struct StridedCopy: Sendable {
   var byteCount: Int { extents.reduce(elementByteCount, *) }
   private var rowCount: Int { extents.dropLast().reduce(1, *) }
 
-  /// Fewest axes, widest elements; then at least two axes, those along which one side is dense
-  /// last.
+  /// Merges axes and elements as far as possible; then makes at least two axes, of which the last
+  /// are those along which a side is dense.
   private mutating func normalize() {
     guard !isEmpty else { return }
     for axis in extents.indices.reversed() where extents[axis] == 1 { remove(axis) }
@@ -55,7 +55,7 @@ struct StridedCopy: Sendable {
       outStrides.insert(0, at: 0)
       inStrides.insert(0, at: 0)
     }
-    // A transposition reads whole cache lines where the input's dense axis comes next to last.
+    // A transposition reads whole cache lines if the input's dense axis is the one before the last.
     if inStrides.last != elementByteCount,
       let dense = inStrides.firstIndex(of: elementByteCount), dense < extents.count - 2
     {
@@ -73,7 +73,7 @@ struct StridedCopy: Sendable {
     inStrides.remove(at: axis)
   }
 
-  /// The copy element by element.
+  /// Copies element by element, in order.
   func runInOrder(from input: UnsafeRawPointer, to output: UnsafeMutableRawPointer) {
     guard !isEmpty else { return }
     for position in 0..<extents.reduce(1, *) {
@@ -88,6 +88,7 @@ struct StridedCopy: Sendable {
     }
   }
 
+  /// Copies with the kernels of a set, on the threads of a pool.
   func run(
     from input: UnsafeRawPointer, to output: UnsafeMutableRawPointer, _ set: qm_kernel_set,
     _ threads: ThreadPool
@@ -106,37 +107,37 @@ struct StridedCopy: Sendable {
 
 extension StridedCopy {
   /// Row-major strides in bytes.
-  static func strides(of extents: [Int], elementByteCount: Int) -> [Int] {
-    var strides = Array(repeating: elementByteCount, count: extents.count)
-    for axis in extents.indices.dropLast().reversed() {
-      // Extents with a 0 among them may overflow; nothing is read with their strides.
-      strides[axis] = strides[axis + 1] &* extents[axis + 1]
+  static func strides(of shape: [Int], elementByteCount: Int) -> [Int] {
+    var strides = Array(repeating: elementByteCount, count: shape.count)
+    for axis in shape.indices.dropLast().reversed() {
+      // Strides of a shape with an extent of 0 may overflow; they are not used.
+      strides[axis] = strides[axis + 1] &* shape[axis + 1]
     }
     return strides
   }
 
-  /// All of a tensor: output axis i is input axis `permutation[i]`.
+  /// Copies a whole tensor: output axis i is input axis `permutation[i]`.
   static func transposing(
-    _ extents: [Int], _ permutation: [Int], elementByteCount: Int
+    _ shape: [Int], _ permutation: [Int], elementByteCount: Int
   ) -> StridedCopy {
-    let strides = strides(of: extents, elementByteCount: elementByteCount)
-    let outExtents = permutation.map { extents[$0] }
+    let strides = strides(of: shape, elementByteCount: elementByteCount)
+    let outShape = permutation.map { shape[$0] }
     return StridedCopy(
-      elementByteCount: elementByteCount, extents: outExtents,
-      outStrides: self.strides(of: outExtents, elementByteCount: elementByteCount),
+      elementByteCount: elementByteCount, extents: outShape,
+      outStrides: self.strides(of: outShape, elementByteCount: elementByteCount),
       inStrides: permutation.map { strides[$0] })
   }
 }
 
 extension Kernel {
-  /// Where a step of a move reads.
+  /// The tensor that a step of data movement reads.
   enum MoveSource: Sendable {
     case input(Int)
-    /// What the steps before have written. The two places must not overlap.
+    /// Output 0, as the earlier steps have written it. Source and target must not overlap.
     case output
   }
 
-  /// A move as copies one after the other, into output 0.
+  /// A kernel of copies into output 0, one after the other.
   static func moving(
     _ name: String, _ kernels: KernelSet, _ steps: [(source: MoveSource, copy: StridedCopy)]
   ) -> Kernel? {
@@ -156,25 +157,25 @@ extension Kernel {
 }
 
 extension Kernel {
-  /// Output 0 is input 0, byte for byte.
+  /// A kernel that copies input 0 to output 0, byte for byte.
   static func copyingBytes(
     of type: ValueType, _ name: String, _ kernels: KernelSet
   ) throws(QMError) -> Kernel? {
-    let extents = try type.concreteExtents()
+    let shape = try type.concreteShape()
     let size = type.elementType.byteCount
-    let strides = StridedCopy.strides(of: extents, elementByteCount: size)
+    let strides = StridedCopy.strides(of: shape, elementByteCount: size)
     let copy = StridedCopy(
-      elementByteCount: size, extents: extents, outStrides: strides, inStrides: strides)
+      elementByteCount: size, extents: shape, outStrides: strides, inStrides: strides)
     return moving(name, kernels, [(.input(0), copy)])
   }
 }
 
 extension ValueType {
-  /// The extents of a value about to be computed.
-  /// - Throws: `internalFault` if one is free.
-  func concreteExtents() throws(QMError) -> [Int] {
+  /// The shape of a value that a kernel computes or reads.
+  /// - Throws: `internalFault` if an axis is dynamic.
+  func concreteShape() throws(QMError) -> [Int] {
     guard let extents = shape.extents else {
-      throw .internalFault("a kernel for \(self), whose extents are not all known")
+      throw .internalFault("a kernel needs a concrete shape, found \(self)")
     }
     return extents
   }

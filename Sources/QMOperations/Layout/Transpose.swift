@@ -1,12 +1,15 @@
 import QMTensor
 
-/// Output axis i is input axis `permutation[i]`. Every element type; codes keep their quantization.
+/// Reorders axes: output axis i is input axis `permutation[i]`. Every element type; codes keep
+/// their quantization.
 public struct Transpose: FirstOperandMovement {
   public static let name = "Transpose"
+  /// The input axis of each output axis.
   public var permutation: [Int]
+  /// - Parameter permutation: the input axis of each output axis.
   public init(permutation: [Int]) { self.permutation = permutation }
 
-  /// Whether every axis stays in its place.
+  /// Whether every axis keeps its position.
   public var isIdentity: Bool { permutation == Array(permutation.indices) }
 
   public static let placeholder = Transpose(permutation: [])
@@ -19,7 +22,7 @@ public struct Transpose: FirstOperandMovement {
     try expect(1...1, operands)
     var type = try movable(0, of: operands)
     guard permutation.sorted() == Array(0..<type.shape.rank) else {
-      throw .malformed("\(permutation) does not order the axes of \(type.shape)")
+      throw .malformed("\(permutation) is not a permutation of the axes of \(type.shape)")
     }
     type.shape = Shape(permutation.map { type.shape[$0] })
     return [type]
@@ -39,7 +42,7 @@ public struct Transpose: FirstOperandMovement {
   ) throws(QMError) -> Kernel? {
     let input = try required(0, of: operands).type
     let copy = StridedCopy.transposing(
-      try input.concreteExtents(), permutation, elementByteCount: input.elementType.byteCount)
+      try input.concreteShape(), permutation, elementByteCount: input.elementType.byteCount)
     return .moving(Self.name, kernels, [(.input(0), copy)])
   }
 }
@@ -47,7 +50,7 @@ public struct Transpose: FirstOperandMovement {
 extension Transpose {
   public var keepsName: Bool { true }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
-    // Two reorderings are one.
+    // Two transpositions combine into one.
     guard permutation.allSatisfy(order.places.indices.contains) else { return nil }
     let joined = Transpose(permutation: permutation.map { order.places[$0] })
     return ReorderedForm(

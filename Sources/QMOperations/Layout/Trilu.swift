@@ -1,11 +1,13 @@
 import QMTensor
 
-/// The upper or lower triangle of the last two axes; elsewhere the number 0.
-/// Inputs: x of any element type; the diagonal (optional, int64 scalar or `[1]`, 0 without): an
-/// element stays where `column − row` is at least (upper) or at most (lower) the diagonal.
+/// The upper or lower triangle of the matrices in the last two axes; other elements become 0.
+/// Inputs: x of any element type; the diagonal (optional, an int64 scalar or `[1]`, 0 if absent).
+/// An element stays if `column − row` is at least (upper) or at most (lower) the diagonal.
 public struct Trilu: FirstOperandMovement {
   public static let name = "Trilu"
+  /// Whether the upper triangle stays, not the lower.
   public var isUpper: Bool
+  /// - Parameter isUpper: whether the upper triangle stays, not the lower.
   public init(isUpper: Bool) { self.isUpper = isUpper }
 
   public static let placeholder = Trilu(isUpper: false)
@@ -18,11 +20,11 @@ public struct Trilu: FirstOperandMovement {
     try expect(1...2, operands)
     let type = try movable(0, of: operands)
     guard type.shape.rank >= 2 else {
-      throw .malformed("a triangle of \(type); expected two axes or more")
+      throw .malformed("\(Self.name) takes two axes or more, found \(type)")
     }
     if optional(1, of: operands) != nil {
       guard try integers(1, of: operands, "the diagonal").count ?? 1 == 1 else {
-        throw .malformed("several diagonals")
+        throw .malformed("\(Self.name) takes one diagonal, found several")
       }
     }
     return [type]

@@ -1,43 +1,43 @@
 import QMTensor
 
-/// The proof that no partial sum of an integer product leaves its 32-bit accumulator, whatever the
-/// input holds. For each output channel
+/// The proof that no partial sum of an integer product exceeds its 32-bit accumulator, for any
+/// input. For each output channel:
 ///
 ///     Σ|w − weight zero point| · (highest input code − lowest input code) + |bias| ≤ 2³¹ − 1
 public enum AccumulatorBound {
   /// The largest magnitude that an accumulator holds.
   public static let largest = Int(Int32.max)
 
-  /// Half of the accumulator's range. Conversion keeps a bias below it, and the products of int16
-  /// codes too, so that both together are within the bound.
+  /// Half of the accumulator's range. Conversion keeps the bias below it, and also the products of
+  /// int16 codes, so that their sum is within the bound.
   public static let half = 1 << 30
 
-  /// The highest code less the lowest one; nil for what holds no codes.
+  /// The highest code minus the lowest; nil for a type that holds no codes.
   public static func span(of elementType: ElementType) -> Int? {
     elementType.codes.map { Int($0.upperBound) - Int($0.lowerBound) }
   }
 
-  /// Proves the bound for a node.
-  /// - Parameter operands: of the node, with its constants.
-  /// - Throws: `malformed` if the bound does not hold, or cannot be proven.
+  /// Proves the bound for one product of a node.
+  /// - Parameter operands: the node's operands, with its constants.
+  /// - Throws: `malformed` if the bound does not hold or cannot be proven.
   public static func prove(_ sum: IntegerSum, _ operands: [Operand?]) throws(QMError) {
     guard let weights = operands.at(sum.weights), weights.type.elementType == .int8,
       weights.type.quantization != .none, let span = span(of: sum, operands)
     else { return }
     guard let codes = weights.constant else {
       guard case .fixed = weights.type.quantization else {
-        throw .malformed("weights that are codes must be a constant")
+        throw .malformed("weights with weights quantization must be a constant")
       }
-      // The type rule bounds the depth, a dynamic one too; a bias is beyond what it knows.
+      // The type rule bounds the depth, even a dynamic one, but not the bias.
       guard sum.bias.flatMap({ operands.at($0) })?.type.elementType != .int32 else {
-        throw .malformed("an int32 bias beside weights that are no constant")
+        throw .malformed("an int32 bias needs constant weights; use a float32 bias")
       }
       return
     }
     let biases = try magnitudes(of: sum.bias.flatMap { operands.at($0) })
     let depth = sum.layout.depth(of: codes.shape)
     guard depth > 0 else { return }
-    // Mostly no code needs to be looked at.
+    // Usually the depth alone proves the bound, and no code needs to be read.
     let quantization = weights.type.quantization
     let left = largest - min(biases.max() ?? 0, largest)
     if depth <= left / (quantization.largestMagnitude * span) { return }
@@ -48,14 +48,15 @@ public enum AccumulatorBound {
       let bias = biases.isEmpty ? 0 : biases[channel % biases.count]
       guard magnitude * span + bias <= largest else {
         throw .malformed(
-          "channel \(channel) may exceed 32 bits: its weights add up to \(magnitude), times "
-            + "\(span), and its bias to \(bias)")
+          "channel \(channel) may exceed 32 bits: the magnitudes of its weights add up to "
+            + "\(magnitude), times \(span), plus a bias of \(bias)")
       }
     }
   }
 
-  /// Whether every sum of these weights and of codes of a type stays under half of the range.
-  /// - Parameter codes: int8, around 0.
+  /// Whether every sum of products of these weights with codes of `elementType` stays below
+  /// ``half``.
+  /// - Parameter codes: int8 weights with zero point 0.
   public static func keepsHalf(
     _ codes: Tensor, _ layout: IntegerSum.Layout, by elementType: ElementType
   ) -> Bool {
@@ -69,7 +70,7 @@ public enum AccumulatorBound {
     return span(of: input.type.elementType)
   }
 
-  /// |bias| of each channel; empty where none enters the accumulator.
+  /// |bias| of each channel; empty if no bias is added to the accumulator.
   private static func magnitudes(of bias: Operand?) throws(QMError) -> [Int] {
     guard let bias, bias.type.elementType == .int32 else { return [] }
     guard let constant = bias.constant else {
@@ -100,7 +101,7 @@ public enum AccumulatorBound {
   private static func rowMagnitude(
     _ row: Swift.Slice<UnsafeBufferPointer<Int8>>, _ zeroPoint: Int32
   ) -> Int {
-    // Parts whose sums fit 32 bits go by vectors.
+    // The sum of a part fits 32 bits, so that the inner loop can be vectorized.
     let part = 1 << 20
     let row = UnsafeBufferPointer(rebasing: row)
     return stride(from: 0, to: row.count, by: part).reduce(0) { total, start in
@@ -127,7 +128,7 @@ public enum AccumulatorBound {
 }
 
 extension IntegerSum.Layout {
-  /// Weights in one sum.
+  /// Number of weights in one sum.
   func depth(of shape: [Int]) -> Int {
     switch self {
     case .channelThenWindow: shape.dropFirst().reduce(1, *)
@@ -138,7 +139,7 @@ extension IntegerSum.Layout {
 }
 
 extension Quantization {
-  /// The largest that a code of int8 can be, less its zero point.
+  /// The largest magnitude of an int8 code minus its zero point.
   fileprivate var largestMagnitude: Int {
     switch self {
     case .weights(let width, _): 1 << (width.bits - 1)
@@ -149,6 +150,6 @@ extension Quantization {
 }
 
 extension [Operand?] {
-  /// nil where an operand is absent, or has no place in the list.
+  /// The operand at a position; nil if it is absent or the list is shorter.
   package func at(_ index: Int) -> Operand? { index < count ? self[index] : nil }
 }

@@ -1,11 +1,12 @@
 import QMTensor
 
-/// Rounds numbers to those that codes stand for, and leaves them numbers: what Quantize and then
-/// Dequantize give, in one step. Calibration and sensitivity analysis round activations with it.
+/// Quantize and Dequantize in one step: replaces each float32 number by the number that its code
+/// represents. Calibration and sensitivity analysis round activations with it.
 ///
 /// Source: Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference: A
 /// whitepaper", section 2.4, equations 15–17.
 public struct FakeQuantize: Hashable, Sendable {
+  /// Element type, scale and zero point of the codes.
   public let parameters: QuantizationParameters
 
   /// - Parameter parameters: as ``QuantizationParameters/check()`` accepts them.
@@ -19,8 +20,8 @@ public struct FakeQuantize: Hashable, Sendable {
     let (scale, inverse) = (parameters.scale, 1 / parameters.scale)
     for index in numbers.indices {
       let steps = numbers[index] * inverse
-      // Beyond every code from any zero point, and rounded right by `roundedWithin22Bits`. NaN becomes
-      // the lowest code, as in `encode`.
+      // ±2¹⁷ is beyond every code for any zero point, and within the range of
+      // `roundedWithin22Bits`. NaN becomes the lowest code, as in `encode`.
       let low = steps > -0x1p17 ? steps : -0x1p17
       let near = low < 0x1p17 ? low : 0x1p17
       let code = near.roundedWithin22Bits + zero
@@ -30,7 +31,7 @@ public struct FakeQuantize: Hashable, Sendable {
 }
 
 extension Float {
-  /// The nearest integer, even between two, of a magnitude under 2²². The sum has no bits left for
-  /// fractions, and unlike `rounded` it is an instruction everywhere.
+  /// The nearest integer, ties to even, for magnitudes below 2²². The sum has no bits left for a
+  /// fraction; unlike `rounded`, an addition is one instruction on every processor.
   @inline(__always) package var roundedWithin22Bits: Float { (self + 0x1.8p23) - 0x1.8p23 }
 }

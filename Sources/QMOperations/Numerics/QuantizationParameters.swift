@@ -1,14 +1,15 @@
 import QMTensor
 
-/// Scale and zero point of codes: a code stands for the number `scale · (code − zeroPoint)`.
+/// Scale and zero point of codes: a code represents the number `scale · (code − zeroPoint)`.
 public struct QuantizationParameters: Hashable, Sendable {
   /// int8, uint8 or int16.
   public var elementType: ElementType
-  /// Distance between the numbers of two codes that follow each other.
+  /// Distance between the numbers of two neighbouring codes.
   public var scale: Float
-  /// The code of the number 0.
+  /// The code that represents 0.
   public var zeroPoint: Int32
 
+  /// Parameters as given; ``check()`` tells whether they are valid.
   public init(_ elementType: ElementType = .int8, scale: Float, zeroPoint: Int32) {
     self.elementType = elementType
     self.scale = scale
@@ -20,8 +21,9 @@ public struct QuantizationParameters: Hashable, Sendable {
   ///     scale     = (high − low) / (highest − lowest code)
   ///     zeroPoint = encode(lowest code − low / scale)
   ///
-  /// in float32, each step rounded once, where low ≤ 0 ≤ high. A scale that is no normal number, of
-  /// a range without width or beyond float32, is 1.
+  /// in float32, each step rounded once, with low = min(minimum, 0) and high = max(maximum, 0). If
+  /// that scale is not a normal number, because the range is empty or exceeds float32, the scale
+  /// is 1.
   ///
   /// Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
   /// Integer-Arithmetic-Only Inference", section 3, equation 12.
@@ -37,8 +39,8 @@ public struct QuantizationParameters: Hashable, Sendable {
     self.init(elementType, scale: scale, zeroPoint: zeroPoint)
   }
 
-  /// What has to hold wherever they come from: the element type holds codes, the scale and its
-  /// inverse are positive normal numbers, the zero point is a code.
+  /// Checks the rules for all quantization parameters: the element type holds codes, the scale and
+  /// its inverse are positive normal numbers, the zero point is a code.
   /// - Throws: `malformed`, with what was found.
   public func check() throws(QMError) {
     guard let codes = elementType.codes else {
@@ -55,8 +57,8 @@ public struct QuantizationParameters: Hashable, Sendable {
 }
 
 extension Quantization {
-  /// - Throws: `malformed` if parameters that are fixed break the rules of
-  ///   ``QuantizationParameters/check()``.
+  /// Checks fixed quantization; other quantization passes.
+  /// - Throws: `malformed` if the parameters break the rules of ``QuantizationParameters/check()``.
   func checkIfFixed(_ elementType: ElementType) throws(QMError) {
     if case .fixed(let scale, let zeroPoint) = self {
       try QuantizationParameters(elementType, scale: scale, zeroPoint: zeroPoint).check()

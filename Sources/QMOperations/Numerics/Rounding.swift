@@ -1,18 +1,20 @@
 import QMTensor
 
-// The one rounding from real numbers to codes. Every operation that stores codes ends here.
+// The only rounding from float32 numbers to codes. Every operation that stores codes ends here.
 
-/// The code of `real` at the scale `1 / inverseScale`:
+/// The code of the float32 number `real` at the scale `1 / inverseScale`:
 ///
 ///     encode(real) = Int32(clamp(roundToNearestEven(real · inverseScale) + Float(zeroPoint)))
 ///
-/// Each step is one IEEE operation in float32. The clamp to `lowest...highest` stands before the
-/// conversion, because processors differ on what a float out of range becomes; its comparisons
-/// are such that NaN becomes `lowest`.
+/// Each step is one IEEE operation in float32. The clamp to `lowest...highest` comes before the
+/// conversion to an integer, because processors convert out-of-range floats differently. Its
+/// comparisons turn NaN into `lowest`.
 ///
 /// - Parameters:
 ///   - inverseScale: `1 / scale`, rounded once to float32.
 ///   - zeroPoint: within `lowest...highest`.
+///   - lowest: the lowest code of the element type.
+///   - highest: the highest code of the element type.
 @inlinable
 public func encode(
   real: Float, inverseScale: Float, zeroPoint: Int32, lowest: Int32, highest: Int32
@@ -23,15 +25,15 @@ public func encode(
   return Int32(value)
 }
 
-/// The number that a code stands for, `scale · Float(code − zeroPoint)`; one rounding.
-/// Both are at most 16 bits wide, so that the difference is exact in float32.
+/// The number that a code represents, `scale · Float(code − zeroPoint)`, with one rounding.
+/// Code and zero point have at most 16 bits, so that their difference is exact in float32.
 @inlinable
 public func decode(code: Int32, scale: Float, zeroPoint: Int32) -> Float {
   scale * Float(code &- zeroPoint)
 }
 
 extension ElementType {
-  /// The codes that the type can hold; nil where it does not hold codes of activations.
+  /// The codes that the type can hold; nil for a type that does not hold codes of activations.
   public var codes: ClosedRange<Int32>? {
     switch self {
     case .int8: -128...127
@@ -52,17 +54,17 @@ extension OutputEncoding {
 }
 
 extension TensorView {
-  /// Stores `real` as element `index`, encoded as the view's type says: float32 as it is, codes
-  /// by ``encode(real:inverseScale:zeroPoint:lowest:highest:)``.
-  /// The view must be float32, or codes with fixed quantization.
-  func store(_ real: Float, at index: Int) {
+  /// Stores `number` as element `index`: unchanged in a float32 view, as the code of
+  /// ``encode(real:inverseScale:zeroPoint:lowest:highest:)`` in a view of codes with fixed
+  /// quantization. The view must be one of the two.
+  func store(_ number: Float, at index: Int) {
     switch (elementType, quantization) {
     case (.float32, .none):
-      base.storeBytes(of: real, toByteOffset: 4 * index, as: Float.self)
+      base.storeBytes(of: number, toByteOffset: 4 * index, as: Float.self)
     case (_, .fixed(let scale, let zeroPoint)):
       let codes = elementType.codes!
       let code = encode(
-        real: real, inverseScale: 1 / scale, zeroPoint: zeroPoint,
+        real: number, inverseScale: 1 / scale, zeroPoint: zeroPoint,
         lowest: codes.lowerBound, highest: codes.upperBound)
       switch elementType {
       case .int16:
@@ -71,20 +73,20 @@ extension TensorView {
       default: base.storeBytes(of: Int8(code), toByteOffset: index, as: Int8.self)
       }
     default:
-      preconditionFailure("a \(elementType) view with \(quantization) holds no real numbers")
+      preconditionFailure("a \(elementType) view with \(quantization) stores no float32 numbers")
     }
   }
 
-  /// The number that element `index` stands for: a float32 as it is, codes with fixed
+  /// The number that element `index` represents: a float32 element itself, a code with fixed
   /// quantization by ``decode(code:scale:zeroPoint:)``.
-  func real(at index: Int) -> Float {
+  func number(at index: Int) -> Float {
     switch (elementType, quantization) {
     case (.float32, .none):
       return base.loadUnaligned(fromByteOffset: 4 * index, as: Float.self)
     case (_, .fixed(let scale, let zeroPoint)):
       return decode(code: code(at: index), scale: scale, zeroPoint: zeroPoint)
     default:
-      preconditionFailure("a \(elementType) view with \(quantization) holds no real numbers")
+      preconditionFailure("a \(elementType) view with \(quantization) holds no float32 numbers")
     }
   }
 
