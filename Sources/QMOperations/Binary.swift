@@ -212,8 +212,8 @@ extension Binary {
       function: Int32(function.rawValue), left_pattern: runs.leftPattern.rawValue,
       right_pattern: runs.rightPattern.rawValue, left: left.codes, right: right.codes,
       output: outputs[0].codes, inverse_scale: outputs[0].inverseScale,
-      has_then: secondFunction != nil,
-      then: (secondFunction ?? .relu).unary, row: Int64(runs.row))
+      has_second_function: secondFunction != nil,
+      second_function: (secondFunction ?? .relu).unary, row: Int64(runs.row))
     let kernel = qm_elementwise_for(set).binary!
     let leftSize = left.elementType.byteCount
     let rightSize = right.elementType.byteCount

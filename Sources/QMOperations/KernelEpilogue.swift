@@ -99,8 +99,8 @@ struct KernelEpilogue: Sendable {
       end.function = function.unary
     }
     if let second = epilogue.secondFunction {
-      end.has_then = true
-      end.then = second.unary
+      end.has_second_function = true
+      end.second_function = second.unary
     }
     end.output =
       output ?? memory.outputs[0]! + element * epilogue.output.elementType.byteCount

@@ -1,4 +1,4 @@
-// Functions of one and two tensors. Definitions: QMOperations/Elementwise.swift.
+// Functions of one and two tensors. Definitions: QMOperations/Unary.swift, Binary.swift.
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,11 +19,11 @@ enum {
   QM_PARAMETRIC_RELU = 8,
 };
 
-/// How an operand goes along a run of output elements.
+/// How an operand's elements correspond to a run of output elements.
 enum {
-  QM_EACH = 0,  // one element for each
+  QM_EACH = 0,  // one element for each output element
   QM_ONE = 1,   // one element for all
-  QM_ROW = 2,   // `row` elements, over and over
+  QM_ROW = 2,   // `row` elements, repeated
 };
 
 /// A function of two operands.
@@ -33,10 +33,10 @@ typedef struct {
   qm_codes left, right, output;
   /// 1 / the output's scale.
   float inverse_scale;
-  /// Whether `then` follows the function.
-  bool has_then;
-  qm_unary then;
-  /// Period of an operand with QM_ROW; at most one has it.
+  /// Whether `second_function` is applied to the result.
+  bool has_second_function;
+  qm_unary second_function;
+  /// Length of the repeated row of an operand with QM_ROW; at most one operand has this pattern.
   int64_t row;
 } qm_binary;
 
@@ -44,7 +44,7 @@ typedef struct {
 typedef void (*qm_binary_kernel)(const qm_binary *binary, const void *left, const void *right,
                                  void *out, int64_t count);
 
-/// A function of codes, to codes or float32. `out` may be `in` where the sizes are the same.
+/// A function of codes, to codes or float32. `out` may be `in` if the element sizes are equal.
 typedef void (*qm_unary_codes_kernel)(qm_unary f, qm_codes input, qm_codes output,
                                       float inverse_scale, const void *in, void *out,
                                       int64_t count);
@@ -62,5 +62,5 @@ typedef struct {
   qm_unary_codes_kernel unary;
 } qm_elementwise_kernels;
 
-/// The kernels of a set; those of the portable set where this build has no other.
+/// The kernels of a set; those of the portable set if this build does not contain the set.
 qm_elementwise_kernels qm_elementwise_for(qm_kernel_set set);

@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include "qm_kernel_set.h"
 
-/// Which function. The numbers are written in files and never change; they are those of
+/// Functions of one number. The values are written in files and never change; they are those of
 /// `UnaryFunction.code` in Swift.
 enum {
   QM_RELU = 0,
@@ -41,6 +41,7 @@ enum {
   QM_AFFINE = 32,            // first: scale, second: offset
 };
 
+/// A function of one number with its parameters.
 typedef struct {
   int32_t function;
   float first, second;
@@ -49,7 +50,7 @@ typedef struct {
 /// `out[i] = f(in[i])`. `in` and `out` may be the same; otherwise they must not overlap.
 typedef void (*qm_unary_f32_kernel)(qm_unary f, const float *in, float *out, int64_t count);
 
-/// The kernel of a set; that of the portable set where this build has no other.
+/// The kernel of a set; that of the portable set if this build does not contain the set.
 qm_unary_f32_kernel qm_unary_f32_for(qm_kernel_set set);
 
 /// `out[i] = x[i] to the power y[i]`. `out` may be `x` or `y`.
@@ -61,5 +62,5 @@ typedef void (*qm_power_f32_kernel)(const float *x, const float *y, float *out, 
 QM_KERNEL_SETS(QM_DECLARE)
 #undef QM_DECLARE
 
-/// The kernel of a set; that of the portable set where this build has no other.
+/// The kernel of a set; that of the portable set if this build does not contain the set.
 qm_power_f32_kernel qm_power_f32_for(qm_kernel_set set);

@@ -1,18 +1,18 @@
-// The instruction sets that kernels are compiled for and chosen by at run time.
+// The instruction sets that kernels are compiled for; one of them is chosen at run time.
 #pragma once
 #include <stdbool.h>
 
-// The list of the sets, which numbers, names, tables of kernels, tests and `--kernels` follow. A
-// new set is a row here, `targets/target_<set>.h`, `product/product_<set>.c` and, where it is its
+// The list of the sets. Numbers, names, tables of kernels, tests and `--kernels` follow from it. A
+// new set needs a row here, `targets/target_<set>.h`, `product/product_<set>.c` and, if it is its
 // own base, one such file for every other family.
 //
 //   ROW(set, base, is_available)
 //   - set: its name, everywhere.
-//   - base: the set whose kernels compute what is no product. A set that adds instructions for
-//     products only names another set here, and only its products are compiled for it.
-//   - is_available: whether the machine can run it, in the words of `targets/kernel_set.c`.
+//   - base: the set whose kernels compute everything except products. A set that only adds
+//     instructions for products has another set as its base, and only products are compiled for it.
+//   - is_available: whether the machine can run it, with the macros of `targets/kernel_set.c`.
 //
-// Sets of one architecture stand in the order of their speed, the fastest last.
+// Sets of one architecture are ordered by speed, the fastest last.
 #define QM_PORTABLE_SETS(ROW) ROW(portable, portable, true)
 #define QM_X86_SETS(ROW)                                                                  \
   ROW(avx2, avx2, QM_HAS_AVX2)                                                            \
@@ -31,8 +31,8 @@ enum { QM_KERNEL_SET_COUNT = 0 QM_KERNEL_SETS(QM_COUNT_SET) };
 #undef QM_NUMBER_OF_SET
 #undef QM_COUNT_SET
 
-/// The name of the set; NULL of a number that is no set.
+/// The name of the set; NULL for a number that is no set.
 const char *qm_kernel_set_name(qm_kernel_set set);
 
-/// Whether this machine, and this build, can run the set.
+/// Whether this build contains the set and this machine can run it.
 bool qm_kernel_set_available(qm_kernel_set set);

@@ -1,4 +1,4 @@
-// Moving elements without looking at them.
+// Data movement: elements are copied without reading their values.
 #pragma once
 #include <stddef.h>
 #include "qm_kernel_set.h"

@@ -5,7 +5,7 @@
 #include "qm_kernel_set.h"
 #include "qm_quantize.h"
 
-/// How rows of `count` elements come and go. `inverse_scale` is that of the output's codes.
+/// Types of rows of `count` elements. `inverse_scale` is 1 / the scale of the output's codes.
 typedef struct {
   ptrdiff_t count;
   qm_codes in_type, out_type;
@@ -22,8 +22,9 @@ typedef void (*qm_layer_normalization_kernel)(qm_rows rows, float epsilon, const
                                               const float *scale, const float *bias, void *out,
                                               ptrdiff_t first, ptrdiff_t last, float *scratch);
 
-/// `out = in · scale[channel] + offset[channel]`, two roundings. With inner 1, an item is one row
-/// of `channels` elements; otherwise it is one row of `inner` elements of channel item mod channels.
+/// `out = in · scale[channel] + offset[channel]`, two roundings. If `inner` is 1, an item is one
+/// row of `channels` elements; otherwise it is one row of `inner` elements of the channel
+/// item mod channels.
 typedef void (*qm_scale_channels_kernel)(const float *in, float *out, const float *scale,
                                          const float *offset, ptrdiff_t channels, ptrdiff_t inner,
                                          ptrdiff_t first, ptrdiff_t last);
@@ -34,5 +35,5 @@ typedef struct {
   qm_scale_channels_kernel scale_channels;
 } qm_normalization_kernels;
 
-/// The kernels of a set; those of the portable set where this build has no other.
+/// The kernels of a set; those of the portable set if this build does not contain the set.
 qm_normalization_kernels qm_normalization_for(qm_kernel_set set);

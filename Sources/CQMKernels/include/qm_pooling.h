@@ -1,10 +1,11 @@
-// The largest or the mean element of each window. Definitions: QMOperations/Pooling.swift.
+// The largest element, or the mean, of each window. Definitions: QMOperations/Pooling.swift.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include "qm_kernel_set.h"
 #include "qm_quantize.h"
 
+/// A window along one spatial axis, as WindowAxis in Swift.
 typedef struct {
   ptrdiff_t input, window, stride, dilation, before, after, output;
 } qm_window_axis;
@@ -14,7 +15,7 @@ enum { QM_POOL_MAXIMUM = 0, QM_POOL_AVERAGE_OF_INSIDE = 1, QM_POOL_AVERAGE_OF_PA
 
 typedef struct {
   int kind;
-  /// The spatial axes; one that does not exist has extents and steps of 1 and no padding.
+  /// The spatial axes; one that does not exist has extents, stride and dilation 1 and no padding.
   qm_window_axis depth, height, width;
   ptrdiff_t channels;
   qm_codes in_type, out_type;
@@ -34,5 +35,5 @@ typedef struct {
   qm_pool_planes_kernel planes;
 } qm_pooling_kernels;
 
-/// The kernels of a set; those of the portable set where this build has no other.
+/// The kernels of a set; those of the portable set if this build does not contain the set.
 qm_pooling_kernels qm_pooling_for(qm_kernel_set set);

@@ -1,4 +1,5 @@
-// Between real numbers and codes. Definitions: QMOperations/Requantization.swift, Quantize.swift.
+// Between float32 numbers and codes. Definitions: QMOperations/Numerics/Rounding.swift,
+// Quantize.swift.
 #pragma once
 #include <stdint.h>
 #include "qm_kernel_set.h"
@@ -11,21 +12,22 @@ enum {
   QM_INT16 = 5,
 };
 
-/// What the elements of an operand stand for. For QM_FLOAT32 scale and zero point are ignored.
+/// Type and quantization of the elements of an operand. For QM_FLOAT32, scale and zero point are
+/// ignored.
 typedef struct {
   int32_t element_type;
   float scale;
   int32_t zero_point;
 } qm_codes;
 
-/// `count` elements to float32: `scale · Float(code − zero point)`.
+/// Converts `count` elements to float32: `scale · Float(code − zero point)`.
 typedef void (*qm_decode_kernel)(qm_codes type, const void *in, float *out, int64_t count);
 
-/// `count` float32 to codes, by the one rounding with `inverse_scale`; to QM_FLOAT32: a copy.
+/// Converts `count` float32 numbers to codes with `inverse_scale`; to QM_FLOAT32 it copies them.
 typedef void (*qm_encode_kernel)(qm_codes type, float inverse_scale, const float *in, void *out,
                                  int64_t count);
 
-/// Widens `bounds` (low, high) to hold the elements; NaNs are skipped.
+/// Widens `bounds` (low, high) to contain the elements; NaN is skipped.
 typedef void (*qm_bounds_kernel)(const float *in, int64_t count, float bounds[2]);
 
 /// `out[i] = table[in[i] + 128]`; `in` and `out` may be the same.
@@ -48,5 +50,5 @@ typedef struct {
   qm_table_kernel table;
 } qm_quantize_kernels;
 
-/// The kernels of a set; those of the portable set where this build has no other.
+/// The kernels of a set; those of the portable set if this build does not contain the set.
 qm_quantize_kernels qm_quantize_for(qm_kernel_set set);

@@ -1,7 +1,8 @@
-// Elements along one axis made one. Definitions: QMOperations/Reduction.swift.
+// Reductions along one axis. Definitions: QMOperations/Reduction.swift.
 //
-// The input is [outer, count, inner]. With inner 1 an item is one index of `outer`; otherwise it is
-// one index of `outer` and one block of QM_REDUCTION_BLOCK columns, blocks innermost.
+// The input is [outer, count, inner]; `count` elements are reduced to one. If `inner` is 1, an item
+// is one index of `outer`; otherwise it is one index of `outer` and one block of
+// QM_REDUCTION_BLOCK columns, blocks innermost.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -24,17 +25,17 @@ enum {
   QM_REDUCE_LOGARITHM_OF_SUM_OF_EXPONENTIALS = 9,  // inner 1 only
 };
 
-/// Items first..<last by the tree of lanes.
+/// Reduces items first..<last by the tree of lanes.
 /// `scratch`: `count` floats for QM_REDUCE_LOGARITHM_OF_SUM_OF_EXPONENTIALS, otherwise unused.
 typedef void (*qm_reduce_kernel)(int kind, const float *in, float *out, ptrdiff_t count,
                                  ptrdiff_t inner, ptrdiff_t first, ptrdiff_t last, float *scratch);
 
-/// Exact sums of codes (QM_INT8, QM_UINT8, QM_INT16), zero points included.
+/// Exact sums of codes (QM_INT8, QM_UINT8, QM_INT16); zero points are not subtracted.
 typedef void (*qm_sum_codes_kernel)(int element_type, const void *in, int64_t *out,
                                     ptrdiff_t count, ptrdiff_t inner, ptrdiff_t first,
                                     ptrdiff_t last);
 
-/// QM_REDUCE_MAXIMUM or QM_REDUCE_MINIMUM of codes, as codes.
+/// QM_REDUCE_MAXIMUM or QM_REDUCE_MINIMUM of codes; the results are codes.
 typedef void (*qm_extreme_codes_kernel)(int element_type, int kind, const void *in, void *out,
                                         ptrdiff_t count, ptrdiff_t inner, ptrdiff_t first,
                                         ptrdiff_t last);
@@ -45,5 +46,5 @@ typedef struct {
   qm_extreme_codes_kernel extreme_codes;
 } qm_reduction_kernels;
 
-/// The kernels of a set; those of the portable set where this build has no other.
+/// The kernels of a set; those of the portable set if this build does not contain the set.
 qm_reduction_kernels qm_reduction_for(qm_kernel_set set);

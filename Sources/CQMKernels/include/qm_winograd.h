@@ -1,11 +1,10 @@
-// Convolution with a window of 3 × 3 and steps of 1 by Winograd's F(4 × 4, 3 × 3), in integers and
-// exact.
+// Convolution with a 3 × 3 window and stride 1 by Winograd's F(4 × 4, 3 × 3), exact in integers.
 //
-// Each row of the transform of the weights is scaled to whole numbers (by 4, 6, 6, 24, 24 and 1),
-// so that transformed weights keep within 7 · 7 · 128 and transformed inputs within 10 · 10 · 255:
-// both fit 16 bits. Products are summed modulo 2^32. The output transform takes the scales off up
-// to a factor of 576 = 64 · 9; multiplying by the inverse of 9 modulo 2^32 and shifting by 6 gives
-// the sum, if it is less than 2^25 in magnitude: that is for the caller to prove.
+// Each row of the weight transform is scaled to integers (by 4, 6, 6, 24, 24 and 1). Transformed
+// weights are within 7 · 7 · 128 and transformed inputs within 10 · 10 · 255 in magnitude; both fit
+// 16 bits. Products are summed modulo 2^32. The output transform removes the scales except for a
+// factor of 576 = 64 · 9; multiplication by the inverse of 9 modulo 2^32 and a shift by 6 give the
+// sum if its magnitude is less than 2^25, which the caller must prove.
 #pragma once
 #include <stdint.h>
 
@@ -28,7 +27,7 @@ typedef struct {
   int64_t first_tile, tile_count;
   /// Made by `pack`.
   const void *weights;
-  /// Of the output's first element; no row parameters, no row corrections.
+  /// The epilogue at the output's first element; without row parameters and row corrections.
   qm_epilogue epilogue;
   /// `scratch_bytes` bytes, aligned to 64.
   void *scratch;
@@ -43,5 +42,5 @@ typedef struct {
   void (*convolve)(const qm_winograd_block *block);
 } qm_winograd;
 
-/// NULL where the direct way is better.
+/// NULL if ordinary convolution is faster in this set.
 const qm_winograd *qm_winograd_int8(qm_kernel_set set);

@@ -1,10 +1,10 @@
-// Elements and vectors of layout.inc; they do not depend on the set.
+// Types of elements and vectors for layout.inc; they do not depend on the set.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-// May lie at any address and stand for elements of any type.
+// Elements of any type at any address.
 typedef uint8_t __attribute__((aligned(1), may_alias)) layout_u8;
 typedef uint16_t __attribute__((aligned(1), may_alias)) layout_u16;
 typedef uint32_t __attribute__((aligned(1), may_alias)) layout_u32;
@@ -15,13 +15,13 @@ typedef uint16_t layout_v16 __attribute__((vector_size(16)));
 typedef uint32_t layout_v32 __attribute__((vector_size(16)));
 typedef uint64_t layout_v64 __attribute__((vector_size(16)));
 
-// Two of them, which the instructions of wide registers treat alike.
+// Pairs of these vectors in one wide register, whose halves the instructions treat alike.
 typedef uint8_t layout_w8 __attribute__((vector_size(32)));
 typedef uint16_t layout_w16 __attribute__((vector_size(32)));
 typedef uint32_t layout_w32 __attribute__((vector_size(32)));
 typedef uint64_t layout_w64 __attribute__((vector_size(32)));
 
-// The lower, or upper, halves of a and b, element by element in turn.
+// Interleaves the elements of the lower, or upper, halves of a and b.
 #define LAYOUT_LOW_8(a, b) \
   __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
 #define LAYOUT_HIGH_8(a, b) \

@@ -1,4 +1,4 @@
-// Which product computes what.
+// Chooses the product kernel.
 #include "product_set.h"
 
 #include <stddef.h>

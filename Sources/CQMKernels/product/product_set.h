@@ -4,12 +4,12 @@
 #include "qm_product.h"
 #include "qm_winograd.h"
 
-/// What a set has not is NULL.
+/// Kernels that a set does not have are NULL.
 typedef struct {
-  /// Columns of one vector: most columns of n8.
+  /// Columns of one vector: the largest number of columns of n8.
   int64_t lanes;
   const qm_product *f32, *i8, *i16;
-  /// By the bits of the weights.
+  /// Indexed by the bits of the weights.
   const qm_product *i8_bytes[9];
   const qm_product *i8_packed_2, *i8_packed_4;
   /// For up to QM_N4_COLUMNS columns, and for up to `lanes`.
@@ -23,7 +23,7 @@ typedef struct {
 QM_BUILT_SETS(QM_DECLARE)
 #undef QM_DECLARE
 
-/// Those of the portable set where this build has no other.
+/// The products of a set; those of the portable set if this build does not contain the set.
 static inline const qm_product_set *qm_products(qm_kernel_set set) {
   static const qm_product_set *const products[] = {
 #define QM_ROW(set, base, is_available) [QM_KERNELS_##set] = &qm_products_##set,

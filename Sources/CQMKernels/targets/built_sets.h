@@ -1,4 +1,4 @@
-// The rows of the list of sets that this build has kernels of. See qm_kernel_set.h.
+// The kernel sets that this build contains. See qm_kernel_set.h.
 #pragma once
 #include "qm_kernel_set.h"
 
@@ -10,8 +10,8 @@
 #define QM_BUILT_SETS(ROW) QM_PORTABLE_SETS(ROW)
 #endif
 
-/// The set, or the portable one where this build has no kernels of it: a place in a table that has
-/// an entry for each of QM_BUILT_SETS.
+/// The set, or the portable one if this build does not contain the set: an index of a table with an
+/// entry for each of QM_BUILT_SETS.
 static inline qm_kernel_set qm_built_set(qm_kernel_set set) {
   switch (set) {
 #define QM_CASE(set, base, is_available) case QM_KERNELS_##set:

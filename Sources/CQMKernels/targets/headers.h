@@ -1,5 +1,5 @@
-// What kernels include from elsewhere. Every target_<set>.h includes it before it says what comes
-// after is compiled for: intrinsics and inline functions of headers belong to no set.
+// All headers that kernels need. Every target_<set>.h includes it before it selects instructions,
+// because intrinsics and inline functions of headers belong to no set.
 #pragma once
 #include <math.h>
 #include <stdbool.h>

@@ -1,4 +1,4 @@
-// What comes after is compiled for AVX2 and FMA. See target_portable.h.
+// Compiles the code after it for AVX2 and FMA. See target_portable.h.
 #include "headers.h"
 
 #define QM_SET avx2

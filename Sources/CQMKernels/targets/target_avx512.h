@@ -1,4 +1,4 @@
-// What comes after is compiled for AVX-512 F, BW, VL, DQ. See target_portable.h.
+// Compiles the code after it for AVX-512 F, BW, VL, DQ. See target_portable.h.
 #include "headers.h"
 
 #define QM_SET avx512

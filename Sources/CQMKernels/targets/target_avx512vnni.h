@@ -1,4 +1,4 @@
-// What comes after is compiled for AVX-512 with dot products of bytes and words (VNNI). See
+// Compiles the code after it for AVX-512 with dot products of bytes and words (VNNI). See
 // target_portable.h.
 #include "headers.h"
 

@@ -1,4 +1,4 @@
-// What comes after is compiled for AVX2 with dot products of bytes and words (AVX-VNNI). See
+// Compiles the code after it for AVX2 with dot products of bytes and words (AVX-VNNI). See
 // target_portable.h.
 #include "headers.h"
 

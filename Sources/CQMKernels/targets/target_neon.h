@@ -1,8 +1,7 @@
-// What comes after is compiled for 64-bit ARM, whose baseline has NEON; intrinsics say what plain C
-// does not. See target_portable.h.
+// Compiles the code after it for 64-bit ARM, whose baseline includes NEON. See target_portable.h.
 //
-// A vector is two registers: 32 registers of 16 bytes hold what 16 of AVX2 hold, so that tiles
-// have the same shapes.
+// A vector is a pair of registers: 32 registers of 16 bytes hold as much as AVX2's 16 of 32 bytes,
+// so that tiles have the same shapes.
 #include "headers.h"
 
 #define QM_SET neon

@@ -1,4 +1,4 @@
-// What comes after is compiled for 64-bit ARM with dot products of bytes. See target_portable.h and
+// Compiles the code after it for 64-bit ARM with dot products of bytes. See target_portable.h and
 // target_neon.h.
 #include "headers.h"
 

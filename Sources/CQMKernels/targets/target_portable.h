@@ -1,13 +1,13 @@
-// What comes after is compiled for the baseline of the architecture.
+// Compiles the code after it for the baseline of the architecture.
 //
-// A family's source stands in `family.inc` and is compiled once per set by `family_<set>.c`:
+// A family's source is `family.inc`; `family_<set>.c` compiles it once per set:
 //
 //     #include "../targets/target_<set>.h"
 //     #include "family.inc"
 //     #include "../targets/target_end.h"
 //
-// No source is compiled for two sets, so names of static functions do not say the set, and each
-// `.inc` includes, once, what it needs.
+// No translation unit contains two sets, so names of static functions do not contain the set, and
+// each `.inc` includes, once, what it needs.
 #include "headers.h"
 
 #define QM_SET portable

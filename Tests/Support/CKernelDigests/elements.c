@@ -89,8 +89,8 @@ uint64_t digest_elementwise(qm_kernel_set set) {
       if (random_bool(&c)) f.left_pattern = pattern;
       else f.right_pattern = pattern;
       f.inverse_scale = 1.0f / f.output.scale;
-      f.has_then = random_bool(&c);
-      f.then = unary(&c, (int32_t)random_below(&c, random_bool(&c) ? 2 : FUNCTION_COUNT));
+      f.has_second_function = random_bool(&c);
+      f.second_function = unary(&c, (int32_t)random_below(&c, random_bool(&c) ? 2 : FUNCTION_COUNT));
       const void *left = random_elements(&c, f.left, length);
       const void *right = random_elements(&c, f.right, length);
       int64_t bytes = length * size_of(f.output);

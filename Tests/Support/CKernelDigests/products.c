@@ -92,8 +92,8 @@ static qm_epilogue random_epilogue(
     end.has_function = true;
     end.function = random_unary(c, random_bool(c));
     if (random_below(c, 4) == 0) {
-      end.has_then = true;
-      end.then = random_unary(c, true);
+      end.has_second_function = true;
+      end.second_function = random_unary(c, true);
     }
   }
   static const qm_number numbers[] = {
