@@ -2,16 +2,18 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// A graph as a program, and where its values went.
+/// A graph as a program, and the number of each of its values there.
 public struct FlattenedGraph: Sendable {
+  /// The program that computes the graph.
   public let program: Program
   /// The program's number of each value; constants that nothing reads have none.
   public let numbers: [Graph.ValueID: Int]
 }
 
 extension Graph {
-  /// The program that computes this graph: values numbered inputs first, then constants, then the
-  /// outputs of the nodes. Constants that nothing reads are left out; equal ones are stored once.
+  /// The program that computes this graph. Values are numbered: inputs first, then constants, then
+  /// the outputs of the nodes. Constants that nothing reads are left out; equal ones are stored
+  /// once.
   public func flattened(metadata: Program.Metadata = .init()) -> FlattenedGraph {
     var numbers: [ValueID: Int] = [:]
     var programValues: [Program.Value] = []
@@ -27,7 +29,7 @@ extension Graph {
     where self[value].constant != nil && isUsed.insert(value).inserted {
       used.append(value)
     }
-    /// Numbers of constants by what they hold.
+    /// Numbers of the constants that may equal each other.
     var known: [ConstantKey: [Int]] = [:]
     for value in used {
       guard let tensor = self[value].constant else { continue }

@@ -1,25 +1,30 @@
 import QMOperations
 import QMTensor
 
-/// A network as nodes over typed values, in an order in which it can run.
+/// A network: nodes over typed values, in an order in which they can run.
 ///
 /// A node is added only through ``append(_:name:_:outputNames:)``, which checks its types, so a
-/// graph is well typed by construction. Names are the user's; those of values are unique.
+/// graph is well typed by construction. Names are the user's; names of values are unique.
 public struct Graph: Sendable {
+  /// Identifies a value of one graph.
   public struct ValueID: Hashable, Sendable, Comparable {
+    /// Position in ``Graph/values``.
     public let index: Int
     init(_ index: Int) { self.index = index }
     public static func < (left: ValueID, right: ValueID) -> Bool { left.index < right.index }
   }
 
+  /// A tensor of the graph: an input, a constant or the output of a node.
   public struct Value: Sendable {
+    /// Unique in the graph.
     public let name: String
+    /// Element type, shape and quantization.
     public let type: ValueType
-    /// The elements, where the value is a constant.
+    /// The elements; nil unless the value is a constant.
     public let constant: Tensor?
-    /// Codes that stand for exactly these elements, where the network came with them.
+    /// Codes that dequantize to exactly these elements; nil unless the network's file holds them.
     public let codes: QuantizedTensor?
-    /// Whether training may change the constant, so that no exact pass may rely on its elements.
+    /// Whether training may change the constant. No exact pass may rely on a parameter's elements.
     public let isParameter: Bool
 
     init(
@@ -34,14 +39,18 @@ public struct Graph: Sendable {
     }
   }
 
+  /// One operation applied to values.
   public struct Node: Sendable {
+    /// What the node computes, with its attributes.
     public let operation: Operation
+    /// The user's name of the node; not necessarily unique.
     public let name: String
-    /// nil: an optional input that is absent.
+    /// In the order of the operation's operands; nil for an optional input that is absent.
     public let inputs: [ValueID?]
+    /// In the order of the operation's results.
     public let outputs: [ValueID]
 
-    /// Input `position`; nil where it is absent, also because the node has fewer.
+    /// Input `position`; nil if it is absent or the node has fewer inputs.
     public func input(_ position: Int) -> ValueID? {
       position < inputs.count ? inputs[position] : nil
     }
@@ -54,28 +63,36 @@ public struct Graph: Sendable {
     }
   }
 
-  /// A value that leaves the graph, under the name that the user knows.
+  /// An output of the graph.
   public struct Output: Sendable {
+    /// The user's name of the output; unique among the outputs.
     public let name: String
+    /// The value that the output returns.
     public let value: ValueID
   }
 
+  /// All values, in the order in which they were added.
   public private(set) var values: [Value] = []
+  /// All nodes, in an order in which they can run.
   public private(set) var nodes: [Node] = []
+  /// The inputs of the graph, in the order in which they were added.
   public private(set) var inputs: [ValueID] = []
+  /// The outputs of the graph, in the order in which they were added.
   public private(set) var outputs: [Output] = []
   private var names: Set<String> = []
-  /// Of names that were taken: where the search for a free one goes on.
+  /// For each name that was proposed twice, the first number that may still be free.
   private var nextNumbers: [String: Int] = [:]
 
-  /// Which graph this is, by its structure. Graphs that are built alike have equal identities.
+  /// Identifies the graph by its structure. Graphs that were built alike have equal identities.
   public private(set) var identity = Identity()
 
+  /// A graph without values and nodes.
   public init() {}
 
+  /// The value with this identifier.
   public subscript(id: ValueID) -> Value { values[id.index] }
 
-  /// A new input.
+  /// Adds an input.
   /// - Throws: `malformed` if the name is taken.
   public mutating func addInput(name: String, _ type: ValueType) throws(QMError) -> ValueID {
     guard !names.contains(name) else {
@@ -87,8 +104,8 @@ public struct Graph: Sendable {
     return id
   }
 
-  /// A new constant. The name is made unique where it is taken.
-  /// - Parameter codes: that stand for exactly these numbers, if the constant came with them.
+  /// Adds a constant. A name that is taken gets a number.
+  /// - Parameter codes: codes that dequantize to exactly these elements, if the file holds them.
   public mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
     codes: QuantizedTensor? = nil, isParameter: Bool = false
@@ -100,14 +117,14 @@ public struct Graph: Sendable {
         isParameter: isParameter))
   }
 
-  /// What is known of the inputs of a node.
+  /// The type, and the elements if constant, of each input of a node.
   public func operands(of node: Node) -> [Operand?] { operands(node.inputs) }
 
-  /// Adds a node behind all others.
-  /// - Parameter outputNames: the user's names of the outputs; those left out are made up from the
-  ///   node's name, and one that is taken is made unique.
-  /// - Returns: its outputs.
-  /// - Throws: what the operation's type rule throws, with the node as context.
+  /// Adds a node after all others.
+  /// - Parameter outputNames: the user's names of the outputs. A missing name is derived from the
+  ///   node's name; a name that is taken gets a number.
+  /// - Returns: the outputs of the node.
+  /// - Throws: the error of the operation's type rule, with the node as context.
   @discardableResult
   public mutating func append(
     _ operation: Operation, name: String, _ inputs: [ValueID?], outputNames: [String] = []
@@ -128,12 +145,11 @@ public struct Graph: Sendable {
     return outputs
   }
 
-  /// What an operation is told of these values.
   func operands(_ values: [ValueID?]) -> [Operand?] {
     values.map { $0.map { Operand(self[$0].type, constant: self[$0].constant) } }
   }
 
-  /// Makes a value leave the graph.
+  /// Makes a value an output of the graph.
   /// - Throws: `malformed` if another output has the name.
   public mutating func addOutput(name: String, _ value: ValueID) throws(QMError) {
     guard !outputs.contains(where: { $0.name == name }) else {
@@ -170,7 +186,7 @@ public struct Graph: Sendable {
 // MARK: Parameters
 
 extension Graph {
-  /// The values that training may change, in their order.
+  /// The constants that training may change, in the order of ``values``.
   public var parameters: [ValueID] {
     values.indices.map { ValueID($0) }.filter { self[$0].isParameter }
   }
@@ -179,21 +195,22 @@ extension Graph {
   /// - Throws: `usage` unless the value is a float32 constant.
   public mutating func makeParameter(_ id: ValueID) throws(QMError) {
     guard let constant = self[id].constant, constant.elementType == .float32 else {
-      throw .usage("value '\(self[id].name.abbreviated)' is no float32 constant")
+      throw .usage("value '\(self[id].name.abbreviated)' is not a float32 constant")
     }
     setConstant(of: id, constant, codes: self[id].codes, isParameter: true)
   }
 
-  /// Gives a parameter other elements. Codes that stood for the old ones are forgotten.
+  /// Replaces the elements of a parameter. Codes of the old elements are dropped.
   /// - Throws: `usage` unless the value is a parameter of the tensor's type and shape.
   public mutating func setParameter(_ id: ValueID, to tensor: Tensor) throws(QMError) {
     guard self[id].isParameter, self[id].type == tensor.type else {
-      throw .usage("value '\(self[id].name.abbreviated)' is no parameter of type \(tensor.type)")
+      throw .usage(
+        "value '\(self[id].name.abbreviated)' is not a parameter of type \(tensor.type)")
     }
     setConstant(of: id, tensor, codes: nil, isParameter: true)
   }
 
-  /// The graph with constants in the place of its parameters.
+  /// The same graph in which every parameter is an ordinary constant.
   func withoutParameters() -> Graph {
     var graph = self
     for id in parameters {
@@ -205,21 +222,21 @@ extension Graph {
 }
 
 extension Graph {
-  /// A graph's structure as a number: its nodes, their operands, the names of its values. Equal in
-  /// every process, so that what is kept of a graph can say which one it speaks of.
+  /// A hash of a graph's structure: its nodes, their operands and the names of its values. The hash
+  /// is the same in every process, so a file about a graph (statistics, a plan) can name its graph.
   ///
-  /// Elements of constants have no part in it: training changes weights, and the graph stays. Nor
-  /// does what leaves the graph.
+  /// Elements of constants are left out, because training changes weights but not the graph; so are
+  /// the outputs.
   public struct Identity: Hashable, Sendable, Codable, CustomStringConvertible {
-    /// FNV-1a of 64 bits.
+    /// 64-bit FNV-1a.
     private var hash: UInt64 = 0xcbf2_9ce4_8422_2325
 
-    /// 16 hexadecimal digits at most.
+    /// At most 16 hexadecimal digits.
     public var description: String { String(hash, radix: 16) }
 
     fileprivate mutating func add(_ name: String) {
       for byte in name.utf8 { add(byte) }
-      // No UTF-8 text has this byte: two names in a row are not one.
+      // UTF-8 never contains this byte, so it separates two names that follow each other.
       add(0xff)
     }
 

@@ -5,15 +5,15 @@ import QMTensor
 /// `code[c] = roundToNearestEven(bias[c] / (inputScale · weightScale[c]))`.
 struct IntegerBias {
   let codes: [Int32]
-  /// Of one code, per channel: input scale · weight scale, one rounding.
+  /// What one code stands for, per channel: `inputScale · weightScale`, rounded once to float32.
   private let units: [Float]
 
   /// - Parameters:
   ///   - bias: float32, one number per output channel.
-  ///   - weightScales: one per output channel, or one in all.
-  /// - Returns: nil if a code would take half of the accumulator's range, which belongs to the
-  ///   product; and if groups of weights have scales of their own: no accumulator has the unit of
-  ///   all of them.
+  ///   - weightScales: one per output channel, or one for all.
+  /// - Returns: nil if a code would reach half of the accumulator's range, because the other half
+  ///   is reserved for the product; nil if the weights have scales per group, because the
+  ///   accumulators of the groups then differ in unit.
   init?(_ bias: Tensor, inputScale: Float, weightScales: Tensor) {
     guard weightScales.shape.count == 1 else { return nil }
     let scales = weightScales.elements(as: Float.self)
@@ -30,6 +30,6 @@ struct IntegerBias {
     self.units = units
   }
 
-  /// The numbers that the codes stand for.
+  /// The codes, dequantized.
   var rounded: [Float] { zip(codes, units).map { Float($0) * $1 } }
 }

@@ -1,22 +1,21 @@
 import QMOperations
 import QMTensor
 
-/// What quantization decided: for each weight the very codes that go into the file, for each
-/// activation scale and zero point. Keys are values and nodes of the one float graph that the plan was
-/// made for.
+/// The decisions of a quantization: for each weight the codes that go into the file, for each
+/// activation its scale and zero point. The keys are values and nodes of the one float graph that
+/// the plan was made for.
 public struct Plan: Sendable {
-  /// The graph that the plan speaks of.
+  /// The graph that the plan was made for.
   public let graph: Graph.Identity
 
-  /// Leaves to the network what it came with: its own codes of weights, and the values that it
-  /// rounds itself, which nobody rounds twice.
+  /// Keeps the quantization of an already quantized network: its codes of weights replace the
+  /// plan's, and values that its own Quantize nodes round are not rounded a second time.
   ///
-  /// Given: a graph with Quantize and Dequantize nodes, or constants with codes, from an already
-  /// quantized file.
+  /// Given: a graph with Quantize and Dequantize nodes, or constants with codes.
   /// - Throws: `usage` if the plan was made for another graph.
   public mutating func adoptStoredCodes(of graph: Graph) throws(QMError) {
     try requireMade(for: graph)
-    /// Values that have codes, also rearranged ones.
+    /// Dequantized values, also after data movement.
     var coded: Set<Graph.ValueID> = []
     for (index, node) in graph.nodes.enumerated() {
       switch node.operation {
@@ -38,37 +37,39 @@ public struct Plan: Sendable {
           let codes = graph[value].codes
         else { continue }
         self.weights[value] = codes
-        // Corrected for the error of other codes.
+        // This bias was corrected for the error of the codes that were just replaced.
         biases[index] = nil
       }
     }
     for value in coded { activations[value] = nil }
   }
 
-  /// How the value feeds its readers.
+  /// How an activation is quantized.
   public enum Activation: Hashable, Sendable {
-    /// Codes with the same parameters in every run.
+    /// With the same scale and zero point in every run.
     case fixed(QuantizationParameters)
-    /// Quantized before each product that reads it, with parameters found in the run.
+    /// In front of each product that reads it, with a scale and zero point computed in the run.
     case dynamic
   }
 
+  /// Codes and scales of the weights that are quantized.
   public var weights: [Graph.ValueID: QuantizedTensor] = [:]
-  /// Nodes that read everything unrounded, by index.
+  /// Indices of the nodes that run in float32: they read all operands unrounded.
   public var floatNodes: Set<Int> = []
-  /// Values that are not named stay float.
+  /// The activations that are quantized; all others stay float32.
   public var activations: [Graph.ValueID: Activation] = [:]
-  /// Biases of products that replace the graph's, float32, one number per output channel; by index
-  /// of the node.
+  /// Biases that replace the graph's, by index of the product's node: float32, one number per
+  /// output channel.
   public var biases: [Int: Tensor] = [:]
 
   /// A plan that leaves everything in float32.
   public init(for graph: Graph) { self.graph = graph.identity }
 
-  /// - Throws: `usage` if the plan was made for another graph: its keys would mean other values.
+  /// - Throws: `usage` if the plan was made for another graph; its keys would mean other values.
   func requireMade(for graph: Graph) throws(QMError) {
     guard self.graph == graph.identity else {
-      throw .usage("the plan was made for another graph")
+      throw .usage(
+        "the plan was made for graph \(self.graph), not for this one, \(graph.identity)")
     }
   }
 }

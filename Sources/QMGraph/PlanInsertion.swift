@@ -2,15 +2,17 @@ import QMOperations
 import QMTensor
 
 extension Graph {
-  /// This float graph with the plan in it as Quantize → Dequantize pairs: the simulation of what
-  /// ``Lowering`` will make. Run in float it says what quantization costs.
+  /// This float graph with the plan in it as Quantize → Dequantize pairs: the simulation of the
+  /// integer graph that ``lowered()`` makes. Run in float32, it shows the error of the
+  /// quantization.
   ///
   /// - A weight becomes its codes and a Dequantize.
   /// - A bias is rounded to the units of the accumulator that it will be added to.
-  /// - A fixed activation is rounded to its grid where it is made; every node reads it rounded,
-  ///   and only outputs of the graph leave unrounded.
-  /// - A recurrent layer reads its input unrounded and rounds it, and its states, in every step.
-  /// - A node that is to run in float32 reads everything unrounded.
+  /// - A fixed activation is rounded where it is computed. Every node reads it rounded; an output
+  ///   of the graph returns it unrounded.
+  /// - A recurrent layer reads its input unrounded; it rounds its input and its states in each
+  ///   step.
+  /// - A node that runs in float32 reads all its operands unrounded.
   /// - A dynamic activation is rounded in front of the products that read it: per row of a matrix
   ///   product, per sample of a convolution.
   ///
@@ -19,13 +21,13 @@ extension Graph {
     try inserting(RoundingSites(of: plan, in: self))
   }
 
-  /// This graph after the exact passes, with the rounding in it of a plan for the graph after the
-  /// fusions: the same simulation, in which the network's own weights, normalizations and scales
-  /// still stand.
+  /// This graph, which is the graph after the exact passes, with the rounding of a plan that was
+  /// made for the graph after the fusions. It is the same simulation as ``inserting(_:)``, but the
+  /// network's own normalizations and scales are still nodes.
   ///
-  /// The weights of a product are such that what follows scales them to the very numbers of the
-  /// plan, and its bias is such that all shifts together are the plan's; both up to the rounding of
-  /// float arithmetic.
+  /// The weights of a product are divided by the scales that follow it, so that both together give
+  /// the dequantized weights of the plan; in the same way its bias and the shifts that follow give
+  /// the bias of the plan. Both hold up to float rounding.
   /// - Parameter fused: this graph after the fusions.
   /// - Throws: `usage` if the plan was made for another graph than `fused`.
   public func inserting(_ plan: Plan, of fused: Rewritten) throws(QMError) -> Graph {
@@ -43,7 +45,7 @@ extension Graph {
 private struct PlanInsertion {
   var rewriter: Rewriter
   let sites: RoundingSites
-  /// What the readers of an old value read instead of it.
+  /// Old value to the rounded value that its readers read instead.
   private var rounded: [Graph.ValueID: Graph.ValueID] = [:]
   private var roundedDynamically: [DynamicKey: Graph.ValueID] = [:]
 
@@ -57,7 +59,7 @@ private struct PlanInsertion {
     self.sites = sites
   }
 
-  /// Adds the Quantize → Dequantize pair of a value that has fixed parameters.
+  /// Adds the Quantize → Dequantize pair of a value with fixed quantization parameters.
   mutating func round(_ value: Graph.ValueID) throws(QMError) {
     guard let parameters = sites.parameters[value] else { return }
     let name = rewriter.source[value].name
@@ -97,13 +99,13 @@ private struct PlanInsertion {
     for output in node.outputs { try round(output) }
   }
 
-  /// What a node reads instead of an old value.
+  /// The value that a node reads instead of an old one.
   private mutating func read(
     _ value: Graph.ValueID, by node: Graph.Node, at operand: RoundingSites.Operand
   ) throws(QMError) -> Graph.ValueID {
     if let weights = sites.weights[operand] { return try dequantized(weights, value) }
-    // A recurrent layer rounds its input and states itself, each row on a grid of its own; it reads
-    // them unrounded, so that nothing is rounded twice.
+    // A recurrent layer rounds its input and states itself, each row with its own quantization
+    // parameters. It reads them unrounded, so that nothing is rounded twice.
     if case .recurrent = node.operation { return rewriter.value(value) }
     if let axes = sites.dynamicAxes[operand] { return try roundedDynamically(value, axes: axes) }
     return rounded[value] ?? rewriter.value(value)

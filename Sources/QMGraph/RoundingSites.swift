@@ -1,7 +1,7 @@
 import QMOperations
 import QMTensor
 
-/// What each node of a float graph reads rounded, as a plan has it.
+/// Where a float graph rounds if it follows a plan.
 struct RoundingSites {
   struct Operand: Hashable {
     /// Index of the node.
@@ -9,26 +9,27 @@ struct RoundingSites {
     let position: Int
   }
 
-  /// The numbers that a node reads in the place of its weights.
+  /// What a node reads instead of its float weights.
   enum Weights {
     case codes(QuantizedTensor)
     case numbers(Tensor)
   }
 
-  /// Of values that are rounded where they are made.
+  /// Quantization parameters of the values that are rounded where they are computed.
   private(set) var parameters: [Graph.ValueID: QuantizationParameters] = [:]
-  /// Nodes that read everything unrounded.
+  /// Indices of the nodes that read all operands unrounded.
   private(set) var floatNodes: Set<Int> = []
   private(set) var weights: [Operand: Weights] = [:]
-  /// Of operands that are rounded in the run, with parameters for each index of so many leading axes.
+  /// Operands that are quantized dynamically: the number of leading axes, each index of which has
+  /// its own quantization parameters.
   private(set) var dynamicAxes: [Operand: Int] = [:]
-  /// Biases in the place of the nodes' own, rounded already.
+  /// Biases that replace the nodes' own, already rounded; by index of the node.
   private(set) var biases: [Int: Tensor] = [:]
-  /// Recurrent layers that round each row of their inputs and states.
+  /// Indices of the recurrent layers that round each row of their inputs and states.
   private(set) var rowwiseNodes: Set<Int> = []
 
   /// The sites in the graph that the plan was made for.
-  /// - Throws: `usage` if it was made for another.
+  /// - Throws: `usage` if the plan was made for another graph.
   init(of plan: Plan, in graph: Graph) throws(QMError) {
     try plan.requireMade(for: graph)
     floatNodes = plan.floatNodes
@@ -51,8 +52,8 @@ struct RoundingSites {
     }
   }
 
-  /// Leading axes whose every index has parameters of its own; nil for what is no product with
-  /// quantized weights.
+  /// Number of leading axes, each index of which gets its own quantization parameters; nil unless
+  /// the node is a product with quantized weights.
   private static func dynamicAxes(of node: Graph.Node, _ plan: Plan, _ graph: Graph) -> Int? {
     guard let weights = node.input(ProductOperand.weights), plan.weights[weights] != nil,
       let input = node.input(ProductOperand.input)
@@ -74,8 +75,8 @@ struct RoundingSites {
 }
 
 extension Plan {
-  /// The bias of a product with quantized weights: the plan's, or its own, and with fixed parameters as
-  /// the accumulator will hold it. nil where the node's own stands.
+  /// The bias of a product with quantized weights: the plan's or the node's own. If the input has
+  /// fixed parameters, it is rounded to the accumulator's unit. nil if the node's own bias is kept.
   fileprivate func bias(
     of node: Graph.Node, at index: Int, in graph: Graph
   ) throws(QMError) -> Tensor? {
@@ -100,8 +101,8 @@ extension Plan {
 // MARK: The exact graph
 
 extension RoundingSites {
-  /// The sites in a graph from whose fusions the graph came that the plan was made for.
-  /// - Throws: `usage` if the plan was made for another graph than the fused one.
+  /// The sites in the graph before the fusions, for a plan that was made for the graph after them.
+  /// - Throws: `usage` if the plan was made for another graph than `fused`.
   init(of plan: Plan, in fused: Rewritten, before exact: Graph) throws(QMError) {
     let sites = try RoundingSites(of: plan, in: fused.graph)
     for index in exact.values.indices {
@@ -151,8 +152,8 @@ extension RoundingSites {
     }
   }
 
-  /// Of each node of the exact graph the node of the fused one that computes it, or that has taken
-  /// it in.
+  /// For each node of the exact graph, the node of the fused graph that computes it or into which
+  /// it was fused.
   private static func places(of exact: Graph, _ uses: Uses, in fused: Rewritten) -> [Int: Int] {
     let fusedUses = Uses(fused.graph)
     var places: [Int: Int] = [:]
@@ -177,7 +178,7 @@ extension Operation {
   }
 }
 
-/// A product of the exact graph with constant weights, output channels along their first axis.
+/// A product of the exact graph with constant weights, whose first axis is the output channels.
 private struct ExactProduct {
   let node: Graph.Node
   let index: Int
@@ -200,7 +201,7 @@ private struct ExactProduct {
     weightShape = constant.shape
   }
 
-  /// The weights that what follows scales to the numbers of the codes, in this product's order of
+  /// The dequantized weights of the plan, divided by the folded scales, in this product's order of
   /// axes.
   func weights(
     _ fused: QuantizedTensor, _ folding: Correspondence.Folding, of fusedNode: Graph.Node
@@ -217,7 +218,7 @@ private struct ExactProduct {
     let factors = (0..<channels).map { channel in
       let folded =
         folding.inputScale * folding.outputScale[folding.outputScale.count == 1 ? 0 : channel]
-      // Of a channel that is scaled by 0, the codes are 0.
+      // The codes of a channel that is scaled by 0 are 0.
       return folded == 0 ? 0 : scales[scales.count == 1 ? 0 : channel] / folded
     }
     let size = codes.codes.elementCount / channels
@@ -230,7 +231,7 @@ private struct ExactProduct {
     }
   }
 
-  /// The bias with which all that is added comes to the fused product's bias.
+  /// The bias that gives the fused product's bias together with the folded shifts.
   func bias(
     _ fused: Tensor, _ folding: Correspondence.Folding, weights: Tensor
   ) throws(QMError) -> Tensor {
@@ -252,8 +253,8 @@ private struct ExactProduct {
       })
   }
 
-  /// The operand where the fused product's input comes in: the product's own, or that of the first
-  /// of the nodes in front of it which it has taken in.
+  /// The operand that reads the fused product's input: the product's own, or that of the first of
+  /// the nodes in front of it that were fused into it.
   func entry(_ correspondence: Correspondence, _ uses: Uses) -> RoundingSites.Operand {
     var operand = RoundingSites.Operand(node: index, position: ProductOperand.input)
     while let value = graph.nodes[operand.node].input(operand.position),

@@ -1,29 +1,34 @@
 import QMOperations
 import QMTensor
 
-/// A graph while a reader of network files builds it.
+/// Builds a graph for a reader of network files.
 ///
-/// Every reader gets the same rules:
-/// - **Constants are folded.** A node whose inputs are all known is computed when it is appended, so
-///   that shapes and weights are known however the file spells them. A constant enters the graph when
-///   a node of the graph reads it.
-/// - **Shape arithmetic is followed as far as it is known.** Integers computed from shapes with free
-///   axes are ``PartialIntegers``; a Reshape or Expand that they decide gets a constant shape.
-/// - **Float arithmetic is float32.** float16, bfloat16 and float64 values are converted where they
-///   enter an operation (``inFloat32(_:name:)``) and back where they leave the graph.
+/// The same rules apply to every file format:
+/// - **Constants are folded.** A node whose inputs are all constants is computed when it is
+///   appended, so shapes and weights are known however the file computes them. A constant enters
+///   the graph when a node of the graph reads it.
+/// - **Shape arithmetic is evaluated as far as possible.** Integers computed from shapes with
+///   dynamic axes are ``PartialIntegers``; a Reshape or Expand whose shape they determine gets it
+///   as a constant.
+/// - **Float arithmetic is float32.** float16, bfloat16 and float64 values are converted where an
+///   operation reads them (``inFloat32(_:name:)``), and back at the outputs of the graph.
 public struct GraphConstruction {
-  /// A value of the network that is read.
+  /// A value of the network that is being read.
   public struct Value: Hashable, Sendable {
+    /// Where the value is kept.
     public enum Place: Hashable, Sendable {
+      /// In the graph.
       case graph(Graph.ValueID)
-      /// Index among the construction's constants, which are not in the graph until a node reads
-      /// them.
+      /// Index among the constants that were read or folded; they are not in the graph until a node
+      /// reads them.
       case constant(Int)
     }
+    /// Where the value is kept.
     public let place: Place
-    /// The element type that the file gives the value. In the graph it may be float32 instead.
+    /// The element type that the file declares. In the graph it may be float32 instead.
     public let type: ElementType
 
+    /// A value at `place` that the file declares to have elements of `type`.
     public init(place: Place, type: ElementType) {
       self.place = place
       self.type = type
@@ -33,9 +38,9 @@ public struct GraphConstruction {
   private struct Constant {
     let name: String
     let tensor: Tensor
-    /// Codes that stand for the elements, where the file has them.
+    /// Codes that dequantize to exactly these elements, if the file holds them.
     var codes: QuantizedTensor?
-    /// Set once a node of the graph reads it.
+    /// Set once a node of the graph reads the constant.
     var id: Graph.ValueID?
   }
 
@@ -44,25 +49,27 @@ public struct GraphConstruction {
     let inputs: [Value.Place?]
   }
 
-  /// What has been appended and could not be folded.
+  /// The inputs, and the nodes that could not be folded.
   public private(set) var graph = Graph()
   private var constants: [Constant] = []
   private var folder: ConstantFolder
-  /// One operation on the same constants gives the same constants.
+  /// Results of folded nodes, so that equal nodes share their constants.
   private var folded: [FoldKey: [Value.Place]] = [:]
-  /// Shape arithmetic that free axes keep from being constant.
+  /// Results of shape arithmetic that are not constant because of dynamic axes.
   private var partials: [Value.Place: PartialIntegers] = [:]
   private let valueByteLimit: Int
 
+  /// An empty graph with limits.
   /// - Parameters:
-  ///   - valueByteLimit: bytes of one value whose shape is known.
-  ///   - foldedByteLimit: bytes of all folded constants, beside four times those that are given.
+  ///   - valueByteLimit: bytes of one value, dynamic axes counted as 1.
+  ///   - foldedByteLimit: bytes of all folded constants, in addition to four times the bytes of the
+  ///     constants in the file.
   public init(valueByteLimit: Int, foldedByteLimit: Int = ConstantFolder.allowance) {
     self.valueByteLimit = valueByteLimit
     folder = ConstantFolder(for: .graph, byteLimit: foldedByteLimit)
   }
 
-  // MARK: Questions
+  // MARK: Properties of values
 
   /// The type that the value has in the graph.
   public func type(of value: Value) -> ValueType {
@@ -72,11 +79,12 @@ public struct GraphConstruction {
     }
   }
 
-  /// The elements, where the value is a constant.
+  /// The elements; nil unless the value is a constant.
   public func constant(of value: Value) -> Tensor? {
     if case .constant(let index) = value.place { constants[index].tensor } else { nil }
   }
 
+  /// The name of a value, which is part of the names of nodes derived from it.
   public func name(of value: Value) -> String {
     switch value.place {
     case .graph(let id): graph[id].name
@@ -84,37 +92,38 @@ public struct GraphConstruction {
     }
   }
 
-  /// The elements of an integer value as far as they are known.
+  /// The elements of an integer value as far as they are known; nil if nothing is known.
   public func partial(of value: Value) -> PartialIntegers? {
     constant(of: value).flatMap { PartialIntegers($0) } ?? partials[value.place]
   }
 
   // MARK: Inputs, constants, outputs
 
-  /// - Throws: `malformed` if the name is taken; `unsupported` for a value that is too large.
+  /// Adds an input of the graph.
+  /// - Throws: `malformed` if the name is taken; `unsupported` if the value is too large.
   public mutating func addInput(name: String, _ type: ValueType) throws(QMError) -> Value {
     try checkSize(type)
     return Value(place: .graph(try graph.addInput(name: name, type)), type: type.elementType)
   }
 
-  /// A constant that stands in the file.
+  /// Adds a constant that the file holds. It raises the limit of folded bytes.
   public mutating func addGivenConstant(name: String, _ tensor: Tensor) -> Value {
     folder.addGivenConstant(tensor)
     return addConstant(name: name, tensor)
   }
 
-  /// A constant that the reader made.
+  /// Adds a constant that the reader made.
   public mutating func addConstant(name: String, _ tensor: Tensor) -> Value {
     constants.append(Constant(name: name, tensor: tensor))
     return Value(place: .constant(constants.count - 1), type: tensor.elementType)
   }
 
-  /// Says by which codes a constant stands in the file.
+  /// Records the codes with which the file stores a constant.
   public mutating func attach(_ codes: QuantizedTensor, to value: Value) {
     if case .constant(let index) = value.place { constants[index].codes = codes }
   }
 
-  /// Lets a value leave the graph with the element type that the file gives it.
+  /// Makes a value an output of the graph, cast to the element type that the file declares.
   /// - Throws: `malformed` if another output has the name.
   public mutating func addOutput(name: String, _ value: Value) throws(QMError) {
     var place = value.place
@@ -140,13 +149,12 @@ public struct GraphConstruction {
 
   // MARK: Nodes
 
-  /// Adds a node, or its results where all inputs are constants.
-  /// - Throws: what the type rule of the operation throws; `unsupported` for a result that is too
-  ///   large.
+  /// Adds a node, or its results as constants if all inputs are constants.
+  /// - Throws: the error of the operation's type rule; `unsupported` if a result is too large.
   public mutating func append(
     _ operation: Operation, name: String, _ given: [Value?], outputNames: [String]
   ) throws(QMError) -> [Value.Place] {
-    let inputs = try withKnownExtents(operation, given, name: name)
+    let inputs = try withKnownShape(operation, given, name: name)
     let operands = inputs.map { $0.map { Operand(type(of: $0), constant: constant(of: $0)) } }
     let types = try operation.body.outputTypes(for: operands)
     for type in types { try checkSize(type) }
@@ -167,8 +175,8 @@ public struct GraphConstruction {
     return places
   }
 
-  /// The value in float32 if it is of any other float type.
-  /// - Parameter name: of the conversion.
+  /// The value, converted to float32 if it has another float type.
+  /// - Parameter name: name of the Cast node.
   public mutating func inFloat32(_ value: Value, name: String) throws(QMError) -> Value {
     let stored = type(of: value).elementType
     guard stored.isFloatingPoint, stored != .float32 else { return value }
@@ -177,7 +185,8 @@ public struct GraphConstruction {
     return Value(place: places[0], type: value.type)
   }
 
-  /// The results of an operation on constants; nil where an input is none, or they are too large.
+  /// The results of an operation on constants; nil if an input is not a constant or a result is too
+  /// large.
   private mutating func fold(
     _ operation: Operation, _ inputs: [Value?], _ operands: [Operand?], name: String,
     _ outputNames: [String]
@@ -201,7 +210,7 @@ public struct GraphConstruction {
     return places
   }
 
-  /// What is known of integers that an operation computes; nil where it has several results.
+  /// The elements of an integer result as far as they are known; nil for several results.
   private func partialResult(
     _ operation: Operation, _ inputs: [Value?], _ types: [ValueType]
   ) throws(QMError) -> PartialIntegers? {
@@ -215,12 +224,13 @@ public struct GraphConstruction {
     return try PartialIntegers(operation, operands, result: types[0])
   }
 
-  /// The inputs with computed extents replaced by constants that say the same of every run.
-  private mutating func withKnownExtents(
+  /// The inputs of a Reshape or Expand with the computed shape replaced by a constant, if one
+  /// constant means the same in every run.
+  private mutating func withKnownShape(
     _ operation: Operation, _ inputs: [Value?], name: String
   ) throws(QMError) -> [Value?] {
-    guard inputs.count == 2, let data = inputs[0], let extents = inputs[1],
-      constant(of: extents) == nil, let partial = partials[extents.place]
+    guard inputs.count == 2, let data = inputs[0], let shape = inputs[1],
+      constant(of: shape) == nil, let partial = partials[shape.place]
     else { return inputs }
     let known: [Int]? =
       switch operation {
@@ -235,12 +245,13 @@ public struct GraphConstruction {
   }
 
   private func checkSize(_ type: ValueType) throws(QMError) {
-    // An extent of 0 hides none beside it.
+    // An extent of 0 counts as 1: the other extents must be in bounds all the same.
     let extents = type.shape.axes.map { $0.extent.map { $0 == 0 ? 1 : $0 } ?? 1 }
     guard let count = Shape.elementCount(of: extents),
       count <= valueByteLimit / type.elementType.byteCount
     else {
-      throw .unsupported("a value of type \(type) takes more than \(valueByteLimit) bytes")
+      throw .unsupported(
+        "a value of type \(type) is larger than the limit of \(valueByteLimit) bytes")
     }
   }
 }

@@ -1,22 +1,26 @@
 import QMOperations
 import QMTensor
 
-/// The elements of a small integer value as far as they are known before the run: shape arithmetic
-/// on values with free axes. In row-major order.
+/// The elements of a small integer value as far as they are known before the run: the result of
+/// shape arithmetic on values with dynamic axes.
 public struct PartialIntegers: Sendable {
+  /// What is known of one element.
   public enum Element: Hashable, Sendable {
+    /// Its value.
     case known(Int)
-    /// The extent of the free axis of that name.
+    /// It is the extent of the dynamic axis of this name.
     case axis(String)
+    /// Nothing.
     case unknown
   }
 
-  /// Of elements; shapes are small.
+  /// Largest number of elements; shapes are small.
   static let limit = 64
 
+  /// In row-major order.
   public private(set) var elements: [Element]
 
-  /// The elements of a constant; nil if it is big, or no integers.
+  /// The elements of a constant; nil if there are more than ``limit`` or they are not integers.
   init?(_ tensor: Tensor) {
     guard tensor.elementCount <= Self.limit else { return nil }
     switch tensor.elementType {
@@ -37,7 +41,7 @@ public struct PartialIntegers: Sendable {
     }
   }
 
-  /// All elements, if each is known.
+  /// All elements; nil unless each is known.
   var values: [Int]? {
     var values: [Int] = []
     for element in elements {
@@ -47,26 +51,26 @@ public struct PartialIntegers: Sendable {
     return values
   }
 
-  /// The constant, if each element is known and fits the type.
-  func tensor(_ type: ElementType, _ extents: [Int]) throws(QMError) -> Tensor? {
-    guard let values, values.count == Shape.elementCount(of: extents) else { return nil }
+  /// The elements as a constant; nil unless each is known and representable in the type.
+  func tensor(_ type: ElementType, _ shape: [Int]) throws(QMError) -> Tensor? {
+    guard let values, values.count == Shape.elementCount(of: shape) else { return nil }
     switch type {
-    case .int64: return try Tensor(extents, values.map(Int64.init))
+    case .int64: return try Tensor(shape, values.map(Int64.init))
     case .int32:
-      let narrow = values.compactMap(Int32.init(exactly:))
-      return narrow.count == values.count ? try Tensor(extents, narrow) : nil
-    case .bool: return try Tensor(extents, values.map { $0 != 0 })
+      let converted = values.compactMap(Int32.init(exactly:))
+      return converted.count == values.count ? try Tensor(shape, converted) : nil
+    case .bool: return try Tensor(shape, values.map { $0 != 0 })
     default: return nil
     }
   }
 
-  /// An operand of an operation whose result may be partly known.
+  /// An operand of an operation, with what is known of its elements.
   struct Operand {
     let type: ValueType
     let constant: Tensor?
     let partial: PartialIntegers?
 
-    /// As many elements as there are, if that is known and few.
+    /// One entry per element; nil if their number is unknown or above ``PartialIntegers/limit``.
     var elements: [Element]? {
       if let partial { return partial.elements }
       guard type.elementType == .int32 || type.elementType == .int64 || type.elementType == .bool,
@@ -77,7 +81,7 @@ public struct PartialIntegers: Sendable {
     }
   }
 
-  /// What is known of the one result of an operation; nil where it is nothing, or too big.
+  /// The result of an operation with one output; nil if nothing is known or it is too large.
   init?(
     _ operation: Operation, _ operands: [Operand?], result: ValueType
   ) throws(QMError) {
@@ -90,7 +94,7 @@ public struct PartialIntegers: Sendable {
     switch operation {
     case .shape(let shapeOperation):
       guard let shape = operands[0]?.type.shape else { return nil }
-      // The rule of the operation says which axes: asked of a shape of their numbers.
+      // The operation selects axes: applied to the shape [0, 1, 2, …] it returns their indices.
       let numbers = Shape(Array(shape.axes.indices))
       guard let places = try shapeOperation.value(for: numbers) else { return nil }
       let axes = PartialIntegers(shape).elements
@@ -101,7 +105,7 @@ public struct PartialIntegers: Sendable {
         switch (cast.elementType, element) {
         case (.bool, .known(let value)): .known(value == 0 ? 0 : 1)
         case (.bool, _): .unknown
-        // It would wrap; nothing depends on such numbers.
+        // The cast would wrap around; no shape depends on such numbers.
         case (.int32, .known(let value)) where Int32(exactly: value) == nil: .unknown
         default: element
         }
@@ -113,19 +117,19 @@ public struct PartialIntegers: Sendable {
       guard let moved = try Self.moved(operation, operands, count: count) else { return nil }
       elements = moved
     case .binary(let binary):
-      guard binary.secondFunction == nil, let left = try Self.repeated(operands[0], as: extents),
-        let right = try Self.repeated(operands[1], as: extents)
+      guard binary.secondFunction == nil, let left = try Self.broadcast(operands[0], to: extents),
+        let right = try Self.broadcast(operands[1], to: extents)
       else { return nil }
       elements = zip(left, right).map { Self.combined(binary.function, $0, $1) }
     case .comparison(let comparison) where comparison.function == .equal:
-      guard let left = try Self.repeated(operands[0], as: extents),
-        let right = try Self.repeated(operands[1], as: extents)
+      guard let left = try Self.broadcast(operands[0], to: extents),
+        let right = try Self.broadcast(operands[1], to: extents)
       else { return nil }
       elements = zip(left, right).map(Self.equality)
     case .select:
-      guard let condition = try Self.repeated(operands[0], as: extents),
-        let left = try Self.repeated(operands[1], as: extents),
-        let right = try Self.repeated(operands[2], as: extents)
+      guard let condition = try Self.broadcast(operands[0], to: extents),
+        let left = try Self.broadcast(operands[1], to: extents),
+        let right = try Self.broadcast(operands[2], to: extents)
       else { return nil }
       elements = condition.indices.map { index in
         switch condition[index] {
@@ -148,7 +152,8 @@ public struct PartialIntegers: Sendable {
     guard elements.count == count, elements.contains(where: { $0 != .unknown }) else { return nil }
   }
 
-  /// The result of an operation that moves elements: it is asked where it takes each from.
+  /// The result of data movement. The operation runs on element indices instead of elements, which
+  /// tells the source of each element of the result.
   private static func moved(
     _ operation: Operation, _ operands: [Operand?], count: Int
   ) throws(QMError) -> [Element]? {
@@ -179,16 +184,16 @@ public struct PartialIntegers: Sendable {
     return places.map { sources[Int($0)] }
   }
 
-  /// The elements of an operand that is broadcast.
-  private static func repeated(
-    _ operand: Operand?, as extents: [Int]
+  /// The elements of an operand, broadcast to a shape.
+  private static func broadcast(
+    _ operand: Operand?, to shape: [Int]
   ) throws(QMError) -> [Element]? {
     guard let operand, let elements = operand.elements, let own = operand.type.shape.extents else {
       return nil
     }
-    if own == extents { return elements }
+    if own == shape { return elements }
     let numbers = try Tensor(own, elements.indices.map(Int64.init))
-    let target = try Tensor([extents.count], extents.map(Int64.init))
+    let target = try Tensor([shape.count], shape.map(Int64.init))
     let places = try Operation.expand(Expand()).evaluate([numbers, target])[0]
     return places.elements(as: Int64.self).map { elements[Int($0)] }
   }
@@ -220,7 +225,7 @@ public struct PartialIntegers: Sendable {
   }
 
   private static func exact(_ result: (partialValue: Int, overflow: Bool)) -> Element {
-    // Beyond 32 bits int32 would wrap.
+    // An int32 result would wrap around here; that case stays unknown.
     guard !result.overflow, Int32(exactly: result.partialValue) != nil else { return .unknown }
     return .known(result.partialValue)
   }
@@ -235,10 +240,10 @@ public struct PartialIntegers: Sendable {
     }
   }
 
-  // MARK: Extents that an operation is given
+  // MARK: Shapes for Reshape and Expand
 
-  /// The extents of a Reshape of `input` to these, as a constant: 0 where an axis is copied, −1 in
-  /// one place that only the run knows. nil where that does not say it.
+  /// These elements as the constant shape of a Reshape of `input`: 0 where a dynamic axis is
+  /// copied, −1 for one extent that only the run knows. nil if more than one extent is unknown.
   func reshaping(_ input: Shape, zeroIsZero: Bool) -> [Int]? {
     var extents: [Int] = []
     var openCount = 0
@@ -258,7 +263,8 @@ public struct PartialIntegers: Sendable {
     return extents
   }
 
-  /// The extents of an Expand of `input` to these, as a constant: 1 where an axis stays.
+  /// These elements as the constant shape of an Expand of `input`: 1 where a dynamic axis is kept.
+  /// nil if another extent is unknown.
   func expanding(_ input: Shape) -> [Int]? {
     var extents: [Int] = []
     for (place, element) in elements.enumerated() {

@@ -2,10 +2,11 @@ import QMOperations
 import QMTensor
 
 extension Lowering {
-  /// A table between int8 codes; else from codes to whatever the encoding is.
+  /// A lookup table if input and output are int8 codes; otherwise the function reads codes and
+  /// stores its result as the output is encoded. Without codes it runs in float32.
   mutating func lower(_ unary: Unary, _ node: Graph.Node) throws(QMError) {
     let input = try node.requiredInput(0)
-    guard let grid = grid(of: input), let codes = codes(of: input) else {
+    guard let parameters = fixedParameters(of: input), let codes = codes(of: input) else {
       try lowerToFloat(node)
       return
     }
@@ -18,7 +19,7 @@ extension Lowering {
       return
     }
     let entries = lookupTable(
-      of: [unary.function], inputScale: grid.scale, inputZeroPoint: grid.zeroPoint,
+      of: [unary.function], inputScale: parameters.scale, inputZeroPoint: parameters.zeroPoint,
       outputScale: scale, outputZeroPoint: zeroPoint)
     let table = addConstant(
       name: source[node.outputs[0]].name + ".table", try Tensor([entries.count], entries))
@@ -26,7 +27,7 @@ extension Lowering {
       .table(Table(scale: scale, zeroPoint: zeroPoint)), for: node, [codes.value, table])
   }
 
-  /// On codes where either operand has them; integers, as in shape arithmetic, stay as they are.
+  /// On codes wherever an operand has them. Integer arithmetic, as on shapes, is left unchanged.
   mutating func lower(_ binary: Binary, _ node: Graph.Node) throws(QMError) {
     guard source[node.outputs[0]].type.elementType == .float32 else {
       try lowerToFloat(node)

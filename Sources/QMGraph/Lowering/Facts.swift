@@ -2,16 +2,16 @@ import QMOperations
 import QMTensor
 
 extension Lowering {
-  /// Lowers a node by the facts of its operation: data movement on codes, or the operation's integer
-  /// form where the operands that it may read as codes have some, or float32.
+  /// Lowers a node by the facts of its operation: data movement on codes; else the operation's
+  /// integer form if an operand that it can read as codes has codes; else float32.
   mutating func lowerByFacts(_ node: Graph.Node) throws(QMError) {
     let body = node.operation.body
     if case .moved(let sources) = body.elementSource(operandCount: node.inputs.count) {
-      try lowerMove(node, of: sources)
+      try lowerDataMovement(node, of: sources)
       return
     }
     guard let form = body.integerForm(of: source.operands(of: node)),
-      let first = form.operands.first(where: { grid(of: node.input($0)) != nil }),
+      let first = form.operands.first(where: { fixedParameters(of: node.input($0)) != nil }),
       let codes = codes(of: node.input(first))
     else {
       try lowerToFloat(node)
@@ -27,7 +27,7 @@ extension Lowering {
     }
     switch form.result {
     case .codesOfInput: try emitOnCodes(node.operation, for: node, inputs, like: codes)
-    case .noNumbers: try emitReal(node.operation, for: node, inputs)
+    case .noNumbers: try emitFloat(node.operation, for: node, inputs)
     case .encoded(let storing):
       try emit(storing(encoding(of: node.outputs[0])), for: node, inputs)
     }

@@ -2,12 +2,12 @@ import QMOperations
 import QMTensor
 
 extension Graph {
-  /// The simulation as it will run: `Dequantize → operation → Quantize` becomes the operation on
-  /// codes, and what cancels goes.
+  /// The simulation as an integer graph: `Dequantize → operation → Quantize` becomes the operation
+  /// on codes.
   ///
   /// Given: a graph with Quantize → Dequantize pairs, from ``inserting(_:)``.
-  /// Result: integer operations wherever the operands of a node have codes; a Quantize or
-  /// Dequantize that stands alone only where a float node meets codes.
+  /// Result: integer operations wherever the operands of a node have codes. A Quantize or
+  /// Dequantize node remains only between a float node and a node on codes.
   public func lowered() throws(QMError) -> Graph {
     var lowering = try Lowering(self)
     for index in nodes.indices { try lowering.lower(index) }
@@ -15,12 +15,12 @@ extension Graph {
   }
 }
 
-/// The state of one lowering. Each family says in its own file how it runs on codes.
+/// The state of one lowering. Operations with rules of their own have a file each.
 struct Lowering {
-  /// The codes that an old float value stands for, in the new graph.
+  /// The codes, in the new graph, from which an old float value was dequantized.
   struct Codes {
     let value: Graph.ValueID
-    /// Scales of weights, or parameters of a dynamic quantization.
+    /// Scales of weights, or the parameters of a dynamic quantization.
     let scales: Graph.ValueID?
     let quantization: Quantization
     let elementType: ElementType
@@ -30,7 +30,7 @@ struct Lowering {
   let uses: Uses
   var rewriter: Rewriter
   private var codes: [Graph.ValueID: Codes] = [:]
-  /// Quantize nodes that went into the node before them.
+  /// Indices of the Quantize nodes that were fused into the node before them.
   private var absorbed: Set<Int> = []
 
   init(_ source: Graph) throws(QMError) {
@@ -49,15 +49,15 @@ struct Lowering {
 
   mutating func setCodes(of value: Graph.ValueID, _ new: Codes) { codes[value] = new }
 
-  /// Scale and zero point of codes on a fixed grid.
-  func grid(of value: Graph.ValueID?) -> (scale: Float, zeroPoint: Int32)? {
+  /// Scale and zero point of an old float value's codes; nil unless both are fixed.
+  func fixedParameters(of value: Graph.ValueID?) -> (scale: Float, zeroPoint: Int32)? {
     guard case .fixed(let scale, let zeroPoint) = codes(of: value)?.quantization else {
       return nil
     }
     return (scale, zeroPoint)
   }
 
-  /// The old value as real numbers: dequantized once, when the first float reader asks.
+  /// The old value in float32. The first float reader adds the Dequantize; later ones share it.
   mutating func float(_ value: Graph.ValueID) throws(QMError) -> Graph.ValueID {
     if rewriter.hasValue(value) { return rewriter.value(value) }
     guard let codes = codes[value] else {
@@ -69,19 +69,19 @@ struct Lowering {
     return rewriter.value(value)
   }
 
-  /// An operand of an operation that takes codes and real numbers alike.
+  /// An operand of an operation that reads codes as well as float32.
   mutating func codesOrFloat(_ value: Graph.ValueID) throws(QMError) -> Graph.ValueID {
-    if grid(of: value) != nil, let codes = codes[value] { return codes.value }
+    if fixedParameters(of: value) != nil, let codes = codes[value] { return codes.value }
     return try float(value)
   }
 
-  /// How a node's result is stored: on the grid of the one Quantize that reads it, else as float32.
+  /// How a node's result is stored: as codes if its only reader is a Quantize, else as float32.
   func encoding(of value: Graph.ValueID) -> OutputEncoding {
     guard let (quantize, _) = onlyQuantize(of: value) else { return .float32 }
     return .quantized(quantize.elementType, scale: quantize.scale, zeroPoint: quantize.zeroPoint)
   }
 
-  /// The one Quantize that reads a value, if nothing else does, and its node.
+  /// The Quantize that is the only reader of a value, and the index of its node.
   func onlyQuantize(of value: Graph.ValueID) -> (Quantize, Int)? {
     guard let reader = uses.onlyConsumer(of: value),
       case .quantize(let quantize) = source.nodes[reader].operation
@@ -89,8 +89,8 @@ struct Lowering {
     return (quantize, reader)
   }
 
-  /// Adds a node whose attributes hold the encoding of its one output; a Quantize that the
-  /// encoding came from is taken in.
+  /// Adds a node whose attributes hold the encoding of its one output. If the encoding came from a
+  /// Quantize, that node is dropped.
   mutating func emit(
     _ operation: Operation, for node: Graph.Node, _ inputs: [Graph.ValueID?]
   ) throws(QMError) {
@@ -105,7 +105,7 @@ struct Lowering {
     rewriter.replace(source.nodes[reader].outputs[0], by: new[0])
   }
 
-  /// Adds a node that hands codes on: its outputs' codes are on the inputs' grid.
+  /// Adds a node whose outputs are codes with the quantization parameters of its input.
   mutating func emitOnCodes(
     _ operation: Operation, for node: Graph.Node, _ inputs: [Graph.ValueID?], like input: Codes
   ) throws(QMError) {
@@ -149,22 +149,22 @@ struct Lowering {
     case .recurrent(let recurrent): try lower(recurrent, node)
     case .unary(let unary): try lower(unary, node)
     case .binary(let binary): try lower(binary, node)
-    // The facts of every other operation tell how it runs.
+    // Every other operation is lowered by its facts.
     default: try lowerByFacts(node)
     }
   }
 
-  /// The node as it was, on real numbers.
+  /// The node as it was, in float32.
   mutating func lowerToFloat(_ node: Graph.Node) throws(QMError) {
     var inputs: [Graph.ValueID?] = []
     for input in node.inputs {
       inputs.append(try input.map { (input) throws(QMError) in try float(input) })
     }
-    try emitReal(node.operation, for: node, inputs)
+    try emitFloat(node.operation, for: node, inputs)
   }
 
-  /// Adds a node whose outputs are real numbers.
-  mutating func emitReal(
+  /// Adds a node whose outputs are not codes.
+  mutating func emitFloat(
     _ operation: Operation, for node: Graph.Node, _ inputs: [Graph.ValueID?]
   ) throws(QMError) {
     try rewriter.append(operation, name: node.name, inputs, replacing: node.outputs)

@@ -2,11 +2,11 @@ import QMOperations
 import QMTensor
 
 extension Lowering {
-  /// Data movement runs on codes where all that is moved has the same quantization parameters.
-  /// Constants among it are rounded to them where the result is: rounding an element and moving it
-  /// may be done in either order, so the codes are the same, whatever the constant's elements are.
-  /// - Parameter sources: positions of the operands that are moved.
-  mutating func lowerMove(_ node: Graph.Node, of sources: [Int]) throws(QMError) {
+  /// Data movement runs on codes if all moved operands have the same quantization parameters. A
+  /// moved constant is rounded to them if the result is rounded to them: rounding an element and
+  /// moving it commute, so the codes are the same for any elements of the constant.
+  /// - Parameter sources: positions of the operands whose elements are moved.
+  mutating func lowerDataMovement(_ node: Graph.Node, of sources: [Int]) throws(QMError) {
     if let table = node.operation.body.weightOperands(of: source.operands(of: node)).first,
       table.use == .table, table.channelAxis == 0,
       let codes = codes(of: node.input(table.position)),
@@ -34,14 +34,14 @@ extension Lowering {
     try emitOnCodes(node.operation, for: node, inputs, like: first)
   }
 
-  /// The Quantize that makes such codes; nil where their quantization parameters are not fixed.
+  /// The Quantize that makes such codes; nil unless their quantization parameters are fixed.
   private func rounding(to codes: Codes) -> Quantize? {
     guard case .fixed(let scale, let zeroPoint) = codes.quantization else { return nil }
     return Quantize(codes.elementType, scale: scale, zeroPoint: zeroPoint)
   }
 
-  /// Whether an operand is codes that `rounding` makes, or a constant that may become such, since
-  /// `rounding` alone reads what the node moves it to.
+  /// Whether an operand has codes that `rounding` makes, or is a constant that may be rounded to
+  /// such codes because `rounding` is the only reader of the node's outputs.
   private func canBeCodes(
     _ value: Graph.ValueID?, of rounding: Quantize, movedBy node: Graph.Node
   ) -> Bool {
@@ -54,13 +54,13 @@ extension Lowering {
     constant value: Graph.ValueID, by rounding: Quantize, _ quantization: Quantization
   ) throws(QMError) -> Graph.ValueID {
     guard let constant = source[value].constant else {
-      throw .internalFault("value '\(source[value].name)' is no constant")
+      throw .internalFault("value '\(source[value].name)' is not a constant")
     }
     let codes = try Operation.quantize(rounding).evaluate([constant])[0]
     return addConstant(name: source[value].name, codes, quantization)
   }
 
-  /// Rows of a table of weights stay codes; their scales are looked up beside them.
+  /// A lookup in a table of weights stays on codes; a second lookup returns the rows' scales.
   private mutating func lowerLookUp(_ node: Graph.Node, in table: Codes) throws(QMError) {
     guard let scales = table.scales.flatMap({ rewriter.graph[$0].constant }) else {
       try lowerToFloat(node)

@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 extension Lowering {
-  /// On integers where both operands have codes: an activation, and constant weights or an
+  /// On integers if both operands have codes. The second operand is constant weights, or an
   /// activation with fixed quantization parameters.
   mutating func lowerProduct(_ node: Graph.Node) throws(QMError) {
     let form = node.operation.body.integerForm(of: source.operands(of: node))
@@ -13,14 +13,15 @@ extension Lowering {
     try emit(storing(encoding(of: node.outputs[0])), for: node, inputs)
   }
 
-  /// The operands of a product on integers, by ``ProductOperand``; nil where it must run in float.
+  /// The operands of an integer product, in the order of ``ProductOperand``; nil if the product
+  /// must run in float32.
   private mutating func productInputs(_ node: Graph.Node) throws(QMError) -> [Graph.ValueID?]? {
     guard let input = codes(of: node.input(ProductOperand.input)),
       let weights = codes(of: node.input(ProductOperand.weights)),
       weights.elementType == .int8
     else { return nil }
     if input.elementType != .int8 {
-      // int16 codes meet weights, and only around 0.
+      // The kernels multiply int16 codes only with weights, and only if the zero point is 0.
       guard input.elementType == .int16, case .fixed(_, 0) = input.quantization,
         case .weights = weights.quantization
       else { return nil }
@@ -51,7 +52,8 @@ extension Lowering {
     return inputs
   }
 
-  /// A constant bias as codes; nil where the grid is not fixed or they do not fit.
+  /// A constant bias in units of the accumulator; nil if the input's scale is not fixed or a code
+  /// does not fit.
   private mutating func integerBias(
     _ bias: Graph.ValueID, _ input: Codes, _ weights: Codes
   ) throws(QMError) -> Graph.ValueID? {

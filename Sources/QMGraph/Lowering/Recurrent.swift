@@ -2,8 +2,8 @@ import QMOperations
 import QMTensor
 
 extension Lowering {
-  /// On integers where the inputs are rounded per row, and weights and recurrence are codes. The
-  /// input and the states stay real numbers: the operation puts each row on a grid of its own.
+  /// On integers if inputs are rounded per row, and weights and recurrence are codes. The input and
+  /// the states stay float32: the operation quantizes each row with parameters of its own.
   mutating func lower(_ recurrent: Recurrent, _ node: Graph.Node) throws(QMError) {
     guard recurrent.inputs == .roundedPerRow,
       let weights = weightCodes(of: node.input(RecurrentOperand.weights)),
@@ -23,7 +23,7 @@ extension Lowering {
       }
     }
     inputs += [weights.scales, recurrence.scales]
-    try emitReal(node.operation, for: node, inputs)
+    try emitFloat(node.operation, for: node, inputs)
   }
 
   private func weightCodes(of value: Graph.ValueID?) -> Codes? {

@@ -1,15 +1,16 @@
 import QMOperations
 import QMTensor
 
-/// Given: convolutions, pooling and batch normalization with channels first, as ONNX has them.
-/// Result: the same with channels last, which the kernels read; weights rearranged; a Transpose
-/// where a value enters a chain or leaves it. What works element by element, along an axis or over
-/// axes follows its operands, so that nothing is rearranged inside a chain.
+/// Given: convolutions, pooling and batch normalization with channels first, as ONNX defines them.
+/// Result: the same with channels last, as the kernels require; weights are rearranged; a Transpose
+/// stands where a value enters or leaves a chain of such nodes. Element-wise operations and
+/// operations along axes follow their operands, so that no Transpose stands inside a chain.
 ///
-/// Equal bit for bit: the order in which a product adds does not depend on the layout.
+/// Outputs are equal bit for bit: the order of a product's additions does not depend on the layout.
 public struct AssignLayouts: Pass {
   public static let name = "assign-layouts"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -22,9 +23,9 @@ public struct AssignLayouts: Pass {
 private struct LayoutAssignment {
   private var rewriter: Rewriter
   private let source: Graph
-  /// The form with channels last of old values that have one. Its axes are 0, 2, 3, …, 1.
+  /// For each old value that exists with channels last, that new value. Its axes are 0, 2, 3, …, 1.
   private var channelsLast: [Graph.ValueID: Graph.ValueID] = [:]
-  /// Old values that exist with channels last only, until somebody needs them otherwise.
+  /// Old values that so far exist with channels last only.
   private var isLastOnly: Set<Graph.ValueID> = []
 
   init(_ rewriter: Rewriter) {
@@ -39,7 +40,7 @@ private struct LayoutAssignment {
 
   private func rank(_ value: Graph.ValueID) -> Int { source[value].type.shape.rank }
 
-  /// The value as it was, rearranged if it exists with channels last only.
+  /// The value in its old order of axes; adds a Transpose if it exists with channels last only.
   private mutating func first(_ value: Graph.ValueID) throws(QMError) -> Graph.ValueID {
     if isLastOnly.remove(value) != nil, let last = channelsLast[value] {
       let permutation = AxisOrder.channelsLast(rank: rank(value)).places
@@ -51,7 +52,7 @@ private struct LayoutAssignment {
     return rewriter.value(value)
   }
 
-  /// The value with channels last.
+  /// The value with channels last; adds a Transpose if there is none yet.
   private mutating func last(_ value: Graph.ValueID) throws(QMError) -> Graph.ValueID {
     if let last = channelsLast[value] { return last }
     let permutation = AxisOrder.channelsLast(rank: rank(value)).sources
@@ -120,7 +121,7 @@ private struct LayoutAssignment {
     }
   }
 
-  /// The node for operands with channels last; nil where that is not possible, or no gain.
+  /// The node for operands with channels last; nil if that is impossible or saves nothing.
   private func reordered(_ node: Graph.Node) -> ReorderedForm? {
     let body = node.operation.body
     let operands = source.operands(of: node)
@@ -133,12 +134,12 @@ private struct LayoutAssignment {
     let reordered = zip(form.operands, node.inputs).compactMap { change, input in
       change == .reordered ? input : nil
     }
-    // A node that gives its output in the old order reads the form that exists.
-    let isWorth = reordered.contains(where: form.reordersOutput ? hasLast : isLastOnly.contains)
-    return isWorth ? form : nil
+    // A node whose output keeps the old order should only avoid a Transpose of its operand.
+    let isUseful = reordered.contains(where: form.reordersOutput ? hasLast : isLastOnly.contains)
+    return isUseful ? form : nil
   }
 
-  /// A constant of lower rank, broadcast to a rank, with its channels last.
+  /// A constant of lower rank with channels last, after its shape is padded with 1 to `rank`.
   private mutating func expandedLast(
     _ value: Graph.ValueID, rank: Int
   ) throws(QMError) -> Graph.ValueID {
@@ -150,6 +151,6 @@ private struct LayoutAssignment {
     return rewriter.addConstant(name: source[value].name + ".channelsLast", moved[0])
   }
 
-  /// Whether the value exists with channels last already.
+  /// Whether the value already exists with channels last.
   private func hasLast(_ value: Graph.ValueID) -> Bool { channelsLast[value] != nil }
 }

@@ -1,19 +1,19 @@
-/// Where the values of a graph are in another one that computes the same: the exact graph, and the
-/// graph after the fusions.
+/// Maps the values of a graph to the values of a rewritten graph that computes the same, for
+/// example of the exact graph to the graph after the fusions.
 ///
-/// A value that no node computes any more is nowhere: one that a fused product keeps to itself.
+/// A value that no node computes any more has no counterpart: it is inside a fused product.
 public struct Correspondence: Sendable {
   /// The value of the new graph that holds an old one's elements.
   struct Counterpart: Sendable {
     var value: Graph.ValueID
-    /// Axis `i` of the new value is axis `permutation[i]` of the old one; nil where the axes are the
-    /// same.
+    /// Axis `i` of the new value is axis `permutation[i]` of the old one; nil where the axes are
+    /// the same.
     var permutation: [Int]?
   }
 
-  /// What a product has taken in of the nodes around it: of an old product
-  /// `y = Σ w · u + b` over its inputs `u = inputScale · x + inputShift`, the new one computes
-  /// `outputScale · y + outputShift` of `x`, for each output channel.
+  /// The scales and shifts that were folded into a product. The old product computes
+  /// `y = Σ w · u + b` of `u = inputScale · x + inputShift`; the new one reads `x` and computes
+  /// `outputScale · y + outputShift`, for each output channel.
   struct Folding: Sendable {
     var inputScale = 1.0
     var inputShift = 0.0
@@ -21,7 +21,7 @@ public struct Correspondence: Sendable {
     var outputScale = [1.0]
     var outputShift = [0.0]
 
-    /// What both have taken in, `next` after this.
+    /// This folding followed by `next`.
     func then(_ next: Folding) -> Folding {
       // y' = s₂ · (s₁ · y(a₁ · u + o₁) + t₁) + t₂ with u = a₂ · x + o₂.
       func each(_ first: [Double], _ second: [Double], _ body: (Double, Double) -> Double)
@@ -41,34 +41,34 @@ public struct Correspondence: Sendable {
 
   /// By old value.
   private var counterparts: [Graph.ValueID: Counterpart] = [:]
-  /// By the output of the old product: that of the new one, and what it has taken in.
+  /// By the output of the old product: the output of the new product, and what was folded into it.
   private var products: [Graph.ValueID: (output: Graph.ValueID, folding: Folding)] = [:]
 
   init() {}
 
-  /// Of a graph to itself.
+  /// The identity: maps each value of a graph to itself.
   init(of graph: Graph) {
     for index in graph.values.indices {
       counterparts[Graph.ValueID(index)] = Counterpart(value: Graph.ValueID(index))
     }
   }
 
-  /// The value that holds the elements of an old one, perhaps with its axes in another order; nil
-  /// where no node computes it any more.
+  /// The new value with the elements of an old one, possibly with permuted axes; nil if no node
+  /// computes it any more.
   public func value(for old: Graph.ValueID) -> Graph.ValueID? { counterparts[old]?.value }
 
-  /// Of the value for an old one: axis `i` is the old one's axis `permutation[i]`. nil where the
-  /// axes are the same.
+  /// The order of axes of the new value for an old one: axis `i` of the new value is axis
+  /// `permutation[i]` of the old one. nil if the axes are the same.
   public func permutation(for old: Graph.ValueID) -> [Int]? { counterparts[old]?.permutation }
 
-  /// The output of the product that an old product has become, and what that has taken in.
-  /// - Parameter output: of the old product.
+  /// The output of the new product for an old one, and what was folded into it.
+  /// - Parameter output: the output of the old product.
   func product(_ output: Graph.ValueID) -> (output: Graph.ValueID, folding: Folding)? {
     if let known = products[output] { return known }
     return counterparts[output].map { ($0.value, Folding()) }
   }
 
-  /// Keeps what is known of the value already.
+  /// Records the counterpart of a value; an earlier record wins.
   mutating func record(_ old: Graph.ValueID, as new: Counterpart) {
     if counterparts[old] == nil { counterparts[old] = new }
   }
@@ -77,7 +77,7 @@ public struct Correspondence: Sendable {
     products[old] = (new, folding)
   }
 
-  /// From the old graph of this to the new graph of `next`.
+  /// This correspondence followed by `next`.
   func then(_ next: Correspondence) -> Correspondence {
     var result = Correspondence()
     for (old, counterpart) in counterparts {

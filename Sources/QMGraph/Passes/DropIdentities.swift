@@ -1,13 +1,14 @@
 import QMOperations
 import QMTensor
 
-/// Given: a node that hands its input on unchanged: Identity; Cast to the type it has; Transpose
-/// that keeps the order; Reshape, Expand or Flatten to the extents it has; Concatenate of one;
-/// a product with 1, a division by 1; an If whose condition is constant.
-/// Result: its readers read the input.
+/// Given: a node that returns its input unchanged: Identity; Cast to the input's type; Transpose
+/// that keeps the order; Reshape, Expand, Flatten, Squeeze or Unsqueeze to the input's shape;
+/// Concatenate of one input; multiplication with 1 or division by 1; If with a constant condition.
+/// Result: the node's readers read its input.
 public struct DropIdentities: Pass {
   public static let name = "drop-identities"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -22,7 +23,7 @@ public struct DropIdentities: Pass {
     return try rewriter.finished()
   }
 
-  /// The input that the node's one output is.
+  /// The input that the node returns unchanged; nil if it changes all of them.
   private func identity(_ node: Graph.Node, in graph: Graph) -> Graph.ValueID? {
     guard let input = node.input(0) else { return nil }
     let (before, after) = (graph[input].type, graph[node.outputs[0]].type)

@@ -1,16 +1,18 @@
 import QMOperations
 import QMTensor
 
-/// Given: a convolution or matrix product with constant weights, whose only reader scales or shifts
-/// each output channel by constants: BatchNormalization; Add, Subtract, Multiply or Divide with a
-/// constant that varies along the channels alone; a negation or a scaling. Any number in a row.
-/// Result: one product, `w′ = s·w`, `b′ = s·b + t`, computed in double and rounded once.
+/// Given: a convolution or matrix product with constant weights, followed by nodes that scale and
+/// shift each output channel by constants, each the only reader of the one before:
+/// BatchNormalization; Add, Subtract, Multiply or Divide with a constant that varies along the
+/// channels only; a negation or a scaling.
+/// Result: one product, `w′ = s·w`, `b′ = s·b + t`, computed in float64 and rounded once.
 ///
 /// Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
 /// Integer-Arithmetic-Only Inference", section 3.2. Outputs are equal up to float rounding.
 public struct FoldAffine: Pass {
   public static let name = "fold-affine"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -47,13 +49,13 @@ public struct FoldAffine: Pass {
     return try rewriter.finished()
   }
 
-  /// `scale · x + shift` per channel; either holds one number for all or one for each.
+  /// `scale · x + shift` per channel; each array holds one number for all channels or one for each.
   private struct Affine {
     var scale: [Double] = [1]
     var shift: [Double] = [0]
   }
 
-  /// A product with constant weights, its output channels along the first axis of the weights.
+  /// A product with constant weights, whose first axis is the output channels.
   private struct Product {
     let weightsID: Graph.ValueID
     let biasName: String
@@ -61,7 +63,7 @@ public struct FoldAffine: Pass {
     let rank: Int
     let weights: Tensor
     var scale: [Double]
-    /// What is added to the output beside the node's own bias.
+    /// Added to the scaled output in addition to the node's own bias.
     var shift: [Double]
     var bias: [Double]
 
@@ -98,7 +100,7 @@ public struct FoldAffine: Pass {
       self.bias = bias
     }
 
-    /// What `node` does to the product's output, if that is affine per channel.
+    /// What `node` computes from the product's output; nil unless it is affine per channel.
     func affine(of node: Graph.Node, on value: Graph.ValueID, in graph: Graph) -> Affine? {
       switch node.operation {
       case .batchNormalization(let normalization):
@@ -150,7 +152,7 @@ public struct FoldAffine: Pass {
       }
     }
 
-    /// The constant as one number, or one for each channel; nil if it varies otherwise.
+    /// The constant as one number, or one per channel; nil if it varies along another axis.
     private func perChannel(_ value: Graph.Value) -> [Double]? {
       guard let constant = value.constant, constant.elementType == .float32,
         constant.shape.count <= rank

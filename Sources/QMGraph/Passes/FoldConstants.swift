@@ -1,13 +1,15 @@
 import QMOperations
 import QMTensor
 
-/// Given: a node whose inputs are all constants, or the extents of a value whose extents are known.
+/// Given: a node whose inputs are all constants, or a Shape node of a value whose shape is known.
 /// Result: its outputs as constants, computed by the interpreter.
 ///
-/// A parameter is no constant: training may change it. A node whose results ``ConstantFolder`` finds too large for a file is left in place.
+/// Parameters do not count as constants, because training may change them. A node stays if
+/// ``ConstantFolder`` finds its results too large for a file.
 public struct FoldConstants: Pass {
   public static let name = "fold-constants"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {

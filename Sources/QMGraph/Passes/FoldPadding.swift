@@ -1,17 +1,18 @@
 import QMOperations
 import QMTensor
 
-/// Given: zeros padded around the spatial axes of a value that only a convolution reads, by amounts
-/// that are constant.
-/// Result: the convolution pads by itself.
+/// Given: a Pad with zeros and constant amounts along spatial axes, whose only reader is a
+/// convolution.
+/// Result: the padding is an attribute of the convolution.
 ///
-/// Given: an initial state of a recurrent layer that is zeros throughout.
-/// Result: none; that means zeros.
+/// Given: an initial state of a recurrent layer that is all zeros.
+/// Result: the state is absent, which means zeros.
 ///
-/// Outputs are equal, but for the sign of zeros.
+/// Outputs are equal except for the sign of zeros.
 public struct FoldPadding: Pass {
   public static let name = "fold-padding"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -46,7 +47,7 @@ public struct FoldPadding: Pass {
     return try rewriter.finished().then(RemoveDeadNodes())
   }
 
-  /// The value before it is padded, and the padding of both together.
+  /// The input of the Pad, and the sum of both paddings.
   private func padded(
     _ node: Graph.Node, _ convolution: Convolution, _ matching: Matching
   ) -> (Graph.ValueID, Padding)? {

@@ -1,28 +1,31 @@
 import QMOperations
 import QMTensor
 
-/// Given: additions, subtractions, products and quotients with one constant number, in a row.
-/// Result: one `affine(scale, offset)`, which a product or an operation before it takes in, or a
-/// table computes.
+/// Given: a chain of additions, subtractions, multiplications and divisions by constant numbers.
+/// Result: one `affine(scale, offset)`, which can be fused into a neighbouring product or computed
+/// by a lookup table.
 ///
-/// Given: that, read only by a matrix product or a convolution with constant weights whose padding
-/// it does not reach (no padding, or no offset).
-/// Result: the scale in the weights, the offset in the bias, computed in double and rounded once.
+/// Given: an `affine` read only by a matrix product or convolution with constant weights; for a
+/// convolution either the offset or the padding is 0, because padding is not shifted.
+/// Result: the scale is in the weights and the offset in the bias, computed in float64 and rounded
+/// once.
 ///
-/// Given: a matrix product of two activations, one of them only scaled for it.
-/// Result: the product scaled.
+/// Given: a matrix product of two activations, one of which is a scaled value that nothing else
+/// reads.
+/// Result: the product of the unscaled values, then the scaling.
 ///
 /// Outputs are equal up to float rounding.
 public struct FoldScalars: Pass {
   public static let name = "fold-scalars"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     try joined(graph).then(folded)
   }
 
-  // MARK: One function for a row of numbers
+  // MARK: A chain of numbers as one function
 
   private struct Affine {
     var source: Graph.ValueID
@@ -60,7 +63,7 @@ public struct FoldScalars: Pass {
     return try rewriter.finished().then(RemoveDeadNodes())
   }
 
-  /// What one node does with a number.
+  /// The node as an affine function of one operand; nil if it is none.
   private func step(_ node: Graph.Node, _ matching: Matching) -> Affine? {
     let output = node.outputs[0]
     switch matching.unary(output) {
@@ -73,7 +76,7 @@ public struct FoldScalars: Pass {
       BinaryFunction.add, .subtract, .multiply, .divide,
     ].enumerated() {
       guard let (left, right) = matching.operands(output, of: function) else { continue }
-      // A constant of several numbers, or more axes, is none of ours.
+      // A constant with more axes than the other operand would add axes to the result.
       if let number = matching.scalar(right), matching.shape(left) == matching.shape(output) {
         let number = Double(number)
         switch place {
@@ -96,7 +99,7 @@ public struct FoldScalars: Pass {
     return nil
   }
 
-  // MARK: Into the next product
+  // MARK: Folding into the next product
 
   private func folded(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
@@ -114,7 +117,7 @@ public struct FoldScalars: Pass {
       guard let input = node.input(ProductOperand.input),
         case .affine(let scale, let offset)? = matching.unary(input)?.0,
         let source = matching.unary(input)?.1, matching.uses.onlyConsumer(of: input) != nil,
-        // What is computed from a product is better scaled there.
+        // A scaling that follows a product is fused into that product instead.
         !isProduct(matching.producer(of: source)) || matching.uses.onlyConsumer(of: source) == nil,
         let weightsID = node.input(ProductOperand.weights),
         let weights = graph[weightsID].constant, weights.elementType == .float32,
@@ -164,7 +167,7 @@ public struct FoldScalars: Pass {
     return try rewriter.finished().then(RemoveDeadNodes())
   }
 
-  /// The operands of a product of activations without the scaling of one, and its factor.
+  /// The unscaled operands of a product of two activations, and the factor of the scaled one.
   private func scaledOperand(
     _ node: Graph.Node, _ matching: Matching
   ) -> (inputs: [Graph.ValueID], scale: Float)? {
@@ -195,7 +198,8 @@ public struct FoldScalars: Pass {
       return product.rightLayout == .channelsFirst && weights.shape.count == 2
     case .convolution(let convolution):
       guard offset != 0 else { return true }
-      // An output of a transposed convolution sees only some of the taps.
+      // Outputs of a transposed convolution use different subsets of the weights, so the offset has
+      // no single bias.
       guard !convolution.isTransposed else { return false }
       guard case .explicit(let before, let after) = convolution.padding else { return false }
       return (before + after).allSatisfy { $0 == 0 }

@@ -3,10 +3,11 @@ import QMTensor
 /// Given: a parameter, which training may change.
 /// Result: a constant, which other passes may fold.
 ///
-/// Equal bit for bit.
+/// Outputs are equal bit for bit.
 public struct FreezeParameters: Pass {
   public static let name = "freeze-parameters"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {

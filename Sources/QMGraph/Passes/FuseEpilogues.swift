@@ -1,21 +1,22 @@
 import QMOperations
 import QMTensor
 
-/// Given: a convolution or matrix product read only by an addition of a value of the same extents,
-/// read only by up to two unary functions in a row; or by part of these.
-/// Given: an element-wise operation of two operands read only by a unary function.
-/// Result: one node at the place of the last; addition and function stand in its attributes.
+/// Given: a convolution or matrix product, followed by an addition of a value of the same shape
+/// (optional) and by up to two unary functions, each the only reader of the one before.
+/// Given: a binary element-wise operation whose only reader is a unary function.
+/// Result: one node at the place of the last; the addition and the functions are part of it.
 ///
-/// The plan then puts no rounding between them. Float outputs stay equal bit for bit.
+/// A plan then rounds nothing between them. Float outputs are equal bit for bit.
 public struct FuseEpilogues: Pass {
   public static let name = "fuse-epilogues"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let uses = Uses(graph)
     var rewriter = try Rewriter(graph)
-    /// The product that is emitted in the place of the node, by that node's index.
+    /// The fused node to emit, by index of the last node that it replaces.
     var fusions: [Int: Fusion] = [:]
     var absorbed: Set<Int> = []
     for (index, node) in graph.nodes.enumerated() {
@@ -48,7 +49,7 @@ public struct FuseEpilogues: Pass {
     return try rewriter.finished()
   }
 
-  /// A node with what it has taken in so far.
+  /// A node with what was fused into it so far.
   private struct Fusion {
     let node: Graph.Node
     var operation: Operation
@@ -118,7 +119,7 @@ public struct FuseEpilogues: Pass {
 }
 
 extension Epilogue {
-  /// - Returns: whether there is a place for one more function.
+  /// - Returns: false if both places for functions are taken.
   fileprivate mutating func append(_ next: UnaryFunction) -> Bool {
     if function == nil {
       function = next

@@ -1,8 +1,8 @@
 import QMOperations
 import QMTensor
 
-/// Questions that passes ask about the float values of a graph, to find what an exporter spelled
-/// out.
+/// Finds patterns among the float values of a graph: the forms in which exporters spell out an
+/// operation.
 struct Matching {
   let graph: Graph
   let uses: Uses
@@ -18,7 +18,7 @@ struct Matching {
 
   func shape(_ value: Graph.ValueID) -> Shape { graph[value].type.shape }
 
-  /// The one number that a float constant holds for good.
+  /// The number in a float constant of one element; nil for a parameter, which may change.
   func scalar(_ value: Graph.ValueID) -> Float? {
     guard let constant = graph[value].constant, constant.elementType == .float32,
       constant.elementCount == 1, !graph[value].isParameter
@@ -26,13 +26,13 @@ struct Matching {
     return constant.elements(as: Float.self)[0]
   }
 
-  /// What `value` is the function of.
+  /// x, where `value` is `function(x)`.
   func operand(_ value: Graph.ValueID, of function: UnaryFunction) -> Graph.ValueID? {
     guard let (known, operand) = unary(value), known == function else { return nil }
     return operand
   }
 
-  /// The function that makes `value`, and of what.
+  /// The unary function that computes `value`, and its operand.
   func unary(_ value: Graph.ValueID) -> (UnaryFunction, Graph.ValueID)? {
     guard let node = producer(of: value), case .unary(let unary) = node.operation,
       unary.output == .float32, let operand = node.input(0),
@@ -52,7 +52,7 @@ struct Matching {
     return (left, right)
   }
 
-  /// Both orders of the operands of a function that does not care.
+  /// The operands of a commutative function in both orders; empty if `value` is not its result.
   func pairs(
     _ value: Graph.ValueID, of function: BinaryFunction
   ) -> [(Graph.ValueID, Graph.ValueID)] {
@@ -60,7 +60,7 @@ struct Matching {
     return [(left, right), (right, left)]
   }
 
-  /// The operand of an addition, and the number that is added.
+  /// x and c, where `value` is x + c with a constant number c.
   func shifted(_ value: Graph.ValueID) -> (Graph.ValueID, Float)? {
     if case .affine(1, let offset)? = unary(value)?.0, let operand = unary(value)?.1 {
       return (operand, offset)
@@ -83,8 +83,9 @@ struct Matching {
     return power(value, 2)
   }
 
-  /// x, where `value` is x to the power of `exponent`. An exponent of more axes would add them.
+  /// x, where `value` is x to the power of `exponent`.
   private func power(_ value: Graph.ValueID, _ exponent: Float) -> Graph.ValueID? {
+    // An exponent with more axes than x would add axes to the result.
     guard let (base, given) = operands(value, of: .power), scalar(given) == exponent,
       shape(given).rank <= shape(base).rank
     else { return nil }
@@ -111,14 +112,15 @@ struct Matching {
       ?? squareRoot(value).flatMap { reciprocal($0) }
   }
 
-  /// A product of numbers and values, however it is nested.
+  /// A nested product of numbers and values as one flat product.
   struct Factors {
+    /// The product of all numbers.
     var scale: Double = 1
     /// Ascending.
     var values: [Graph.ValueID] = []
   }
 
-  /// `value` as a product. Its factors may be shared with others.
+  /// `value` as a flat product. Other nodes may read the factors too.
   func factors(_ value: Graph.ValueID, depth: Int = 6) -> Factors {
     if depth > 0 {
       if let (left, right) = operands(value, of: .multiply) {
@@ -154,10 +156,11 @@ struct Matching {
 
   // MARK: Statistics along axes
 
-  /// The value without nodes that only repeat it along axes of 1, or add and drop such axes.
+  /// The value before nodes that only repeat it along axes of extent 1, or add or drop such axes.
   func stripped(_ value: Graph.ValueID) -> Graph.ValueID {
     var value = value
-    // Once repeated, an axis may be another one's: of a square matrix, rows read like columns.
+    // Behind an Expand, equal extents no longer identify an axis: in a square matrix, a repeated
+    // row has the shape of a repeated column.
     var isRepeated = false
     while let node = producer(of: value), let input = node.input(0) {
       switch node.operation {
@@ -186,15 +189,14 @@ struct Matching {
     }
   }
 
-  /// A number for all elements of `source` along `axes`.
+  /// A reduction of `source` along `axes`.
   struct Statistic {
     let kind: Reduction.Kind
     let source: Graph.ValueID
     let axes: [Int]
   }
 
-  /// What `value`, read beside values of `source`'s extents, is a statistic of. A sum divided by
-  /// its count is a mean.
+  /// The statistic that `value` is, if it is one; a sum divided by its count is a mean.
   func statistic(_ value: Graph.ValueID) -> Statistic? {
     var inner = stripped(value)
     var divisor: Double?
@@ -229,11 +231,11 @@ struct Matching {
     return Statistic(kind: kind, source: source, axes: reduction.axes)
   }
 
-  /// Whether `value`, read beside a value of the statistic's source, stands at the axes that were
-  /// reduced: with 1 there, or repeated.
+  /// Whether `value` broadcasts against the statistic's source along exactly the reduced axes:
+  /// their extent is 1, or the value is repeated along them.
   func isBroadcast(_ value: Graph.ValueID, _ statistic: Statistic) -> Bool {
     let (own, full) = (shape(value).axes, shape(statistic.source).axes)
-    // Fewer axes are counted from the end.
+    // Broadcasting aligns axes at the end.
     let added = full.count - own.count
     guard added >= 0 else { return false }
     return full.indices.allSatisfy { axis in
@@ -241,7 +243,7 @@ struct Matching {
       if statistic.axes.contains(axis) {
         return extent == 1 || (extent == full[axis] && extent != .free(""))
       }
-      // Nameless axes are equal here: nothing was stripped that could have moved them.
+      // Axes without a name are equal here: `stripped` skips no node that could have moved them.
       return extent == full[axis]
     }
   }

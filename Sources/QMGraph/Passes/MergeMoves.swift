@@ -1,23 +1,24 @@
 import QMOperations
 import QMTensor
 
-/// Given: a Transpose of a Transpose, also with axes of 1 added or dropped in between.
+/// Given: a Transpose of a Transpose, possibly with axes of extent 1 added or dropped in between.
 /// Result: one Transpose, or none.
 ///
-/// Given: a Transpose that moves nothing but axes of 1.
+/// Given: a Transpose that moves only axes of extent 1.
 /// Result: a Reshape, which copies nothing.
 ///
-/// Equal bit for bit.
+/// Outputs are equal bit for bit.
 public struct MergeMoves: Pass {
   public static let name = "merge-moves"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let matching = Matching(graph)
     var rewriter = try Rewriter(graph)
-    /// New values that are `permutation` of another new value.
-    var turned: [Graph.ValueID: (source: Graph.ValueID, permutation: [Int])] = [:]
+    /// New values that are a Transpose of another new value.
+    var transposed: [Graph.ValueID: (source: Graph.ValueID, permutation: [Int])] = [:]
     for node in graph.nodes {
       guard let input = node.input(0).map({ rewriter.value($0) }) else {
         try rewriter.copy(node)
@@ -27,7 +28,7 @@ public struct MergeMoves: Pass {
       switch node.operation {
       case .transpose(let transpose):
         var (source, permutation) = (input, transpose.permutation)
-        if let known = turned[input] {
+        if let known = transposed[input] {
           source = known.source
           permutation = permutation.map { known.permutation[$0] }
         }
@@ -35,9 +36,9 @@ public struct MergeMoves: Pass {
           rewriter.replace(output, by: source)
           continue
         }
-        if let extents = reshaped(rewriter.graph[source].type.shape, permutation) {
+        if let shape = reshaped(rewriter.graph[source].type.shape, permutation) {
           let constant = rewriter.addConstant(
-            name: node.name + ".extents", try Tensor([extents.count], extents.map(Int64.init)))
+            name: node.name + ".extents", try Tensor([shape.count], shape.map(Int64.init)))
           try rewriter.append(
             .reshape(Reshape()), name: node.name, [source, constant], replacing: node.outputs)
           continue
@@ -45,16 +46,16 @@ public struct MergeMoves: Pass {
         try rewriter.append(
           .transpose(Transpose(permutation: permutation)), name: node.name, [source],
           replacing: node.outputs)
-        turned[rewriter.value(output)] = (source, permutation)
+        transposed[rewriter.value(output)] = (source, permutation)
       case .unsqueeze(let unsqueeze):
-        guard let known = turned[input], let old = node.input(0),
+        guard let known = transposed[input], let old = node.input(0),
           matching.uses.consumers(of: output).contains(where: isTranspose(in: graph)),
           matching.uses.onlyConsumer(of: old) != nil
         else {
           try rewriter.copy(node)
           continue
         }
-        // The new axes go behind all others, and the permutation puts them in their places.
+        // The new axes are added at the end; the permutation puts them in their places.
         let rank = known.permutation.count
         let added = Array(rank..<(rank + unsqueeze.axes.count))
         let wide = try rewriter.append(
@@ -64,9 +65,9 @@ public struct MergeMoves: Pass {
         try rewriter.append(
           .transpose(Transpose(permutation: permutation)), name: node.name, wide,
           replacing: node.outputs)
-        turned[rewriter.value(output)] = (wide[0], permutation)
+        transposed[rewriter.value(output)] = (wide[0], permutation)
       case .squeeze(let squeeze):
-        guard let known = turned[input], let axes = squeeze.axes, let old = node.input(0),
+        guard let known = transposed[input], let axes = squeeze.axes, let old = node.input(0),
           matching.uses.consumers(of: output).contains(where: isTranspose(in: graph)),
           matching.uses.onlyConsumer(of: old) != nil
         else {
@@ -81,7 +82,7 @@ public struct MergeMoves: Pass {
         try rewriter.append(
           .transpose(Transpose(permutation: permutation)), name: node.name, narrow,
           replacing: node.outputs)
-        turned[rewriter.value(output)] = (narrow[0], permutation)
+        transposed[rewriter.value(output)] = (narrow[0], permutation)
       default:
         try rewriter.copy(node)
       }
@@ -93,8 +94,8 @@ public struct MergeMoves: Pass {
     { index in if case .transpose = graph.nodes[index].operation { true } else { false } }
   }
 
-  /// The extents of a Reshape that does what the permutation does; nil where axes of several
-  /// elements change their order, or more than one is free and moves.
+  /// The constant shape of a Reshape that is equal to the permutation; nil if axes of extents other
+  /// than 1 change their order, or if more than one dynamic axis moves.
   private func reshaped(_ shape: Shape, _ permutation: [Int]) -> [Int]? {
     let moving = permutation.filter { shape[$0] != 1 }
     guard moving == moving.sorted(), !shape.axes.contains(0) else { return nil }
@@ -110,7 +111,7 @@ public struct MergeMoves: Pass {
         openCount += 1
       }
     }
-    // Beside a copied axis of no elements −1 could not be solved.
+    // −1 has no solution if a copied axis has extent 0 in a run.
     return openCount == 0 || (openCount == 1 && !extents.contains(0)) ? extents : nil
   }
 }

@@ -1,14 +1,15 @@
 import QMOperations
 import QMTensor
 
-/// A rewriting of a graph that leaves its outputs as they were: equal bit for bit, or, where a
-/// pass says so, up to the rounding of float arithmetic.
+/// A rewriting of a graph that preserves its outputs: bit for bit, or up to float rounding where
+/// the pass says so.
 ///
-/// Each pass states what it looks for (Given) and what stands there afterwards (Result).
+/// Each pass documents the pattern that it looks for (Given) and what replaces it (Result).
 public protocol Pass: Sendable {
+  /// Words joined by hyphens, such as "fold-affine".
   static var name: String { get }
 
-  /// The graph after the pass, and where the values of the graph before it are.
+  /// The graph after the pass, with the correspondence of its values to those before it.
   func rewrite(_ graph: Graph) throws(QMError) -> Rewritten
 }
 
@@ -17,17 +18,19 @@ extension Pass {
   public func run(on graph: Graph) throws(QMError) -> Graph { try rewrite(graph).graph }
 }
 
-/// A graph after some passes, and where the values of the graph before them are.
+/// A graph after some passes, with the correspondence of its values to those before them.
 public struct Rewritten: Sendable {
+  /// The graph after the passes.
   public let graph: Graph
+  /// Maps values of the graph before the passes to values of ``graph``.
   public let correspondence: Correspondence
 
-  /// The same with one pass more.
+  /// The result of one more pass.
   func then(_ pass: some Pass) throws(QMError) -> Rewritten {
     try then { (graph) throws(QMError) in try pass.rewrite(graph) }
   }
 
-  /// The same with one rewriting more.
+  /// The result of one more rewriting.
   func then(_ rewrite: (Graph) throws(QMError) -> Rewritten) throws(QMError) -> Rewritten {
     let next = try rewrite(graph)
     return Rewritten(
@@ -35,13 +38,14 @@ public struct Rewritten: Sendable {
   }
 }
 
-/// The passes that make a network as it was exported into one that can be quantized and run fast,
-/// in two lists, each in its order.
+/// The passes between an exported network and a graph that can be quantized and runs fast: two
+/// lists, each in the order in which the passes run.
 ///
-/// Training and export work on the graph between them: its weights are the network's own.
+/// Training and export work on the graph between the two lists: its weights are still the
+/// network's.
 public enum DefaultPasses {
-  /// Passes after which the graph is still the network that was exported: constants folded, what an
-  /// exporter spelled out recognized, what says nothing removed. Nothing is folded into a weight.
+  /// Passes that keep the network's weights: they fold constants, recognize operations that the
+  /// exporter spelled out, and remove nodes without effect. Nothing is folded into a weight.
   public static let exact: [any Pass] = [
     FoldConstants(),
     DropIdentities(),
@@ -52,8 +56,9 @@ public enum DefaultPasses {
     RecognizeEmbedding(),
   ]
 
-  /// Passes after which the graph is as it runs: parameters fixed, scales and shifts in the weights
-  /// beside them, additions and functions in the products before them, channels last.
+  /// Passes that prepare the graph to run: parameters become constants, scales and shifts are
+  /// folded into weights, additions and functions are fused into the products before them, channels
+  /// are last.
   public static let fusions: [any Pass] = [
     FreezeParameters(),
     HoistElementwise(),

@@ -15,10 +15,11 @@ import QMTensor
 ///
 /// Result: `hardSwish`, `hardSigmoid`, `silu`, `sigmoid`, `gelu`, `geluTanh`, `softplus`, `mish`,
 /// `leakyRelu`, `relu`: one operation, one rounding, one table.
-/// Outputs are equal up to float rounding, where the given form did not overflow.
+/// Outputs are equal up to float rounding if the given form does not overflow.
 public struct RecognizeActivations: Pass {
   public static let name = "recognize-activations"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -39,7 +40,7 @@ public struct RecognizeActivations: Pass {
   private struct Matcher {
     let matching: Matching
 
-    /// The argument and the function that `node` ends, if it ends one.
+    /// The argument and the function whose last node is `node`; nil if there is none.
     func activation(_ node: Graph.Node) -> (Graph.ValueID, UnaryFunction)? {
       let output = node.outputs[0]
       switch node.operation {
@@ -47,7 +48,7 @@ public struct RecognizeActivations: Pass {
       default: return nil
       }
       guard let (argument, function) = found(output),
-        // A constant operand may have had more axes.
+        // A constant operand with more axes would add axes to the result.
         matching.shape(argument) == matching.shape(output)
       else { return nil }
       return (argument, function)
@@ -91,7 +92,7 @@ public struct RecognizeActivations: Pass {
       return nil
     }
 
-    /// The function that `scale` · x · `gate` is.
+    /// The activation function equal to `scale` · x · `gate`.
     private func gated(
       _ x: Graph.ValueID, _ gate: Graph.ValueID, _ scale: Double
     ) -> UnaryFunction? {

@@ -1,13 +1,15 @@
 import QMOperations
 import QMTensor
 
-/// Given: a one-hot row for each index, by a matrix: `float(i == [0, 1, …, n − 1]) · W`.
-/// Result: the rows of W by Gather. An index outside finds a row of zeros, as the product gives.
+/// Given: a matrix product with one-hot rows: `float(i == [0, 1, …, n − 1]) · W`.
+/// Result: a Gather of rows of W. An index out of range selects a row of zeros, which is also what
+/// the product gives.
 ///
-/// Outputs are equal, but for the sign of zeros.
+/// Outputs are equal except for the sign of zeros.
 public struct RecognizeEmbedding: Pass {
   public static let name = "recognize-embedding"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -82,7 +84,7 @@ public struct RecognizeEmbedding: Pass {
         name: node.name + ".bound",
         type == .int32 ? try Tensor([], [Int32(number)]) : try Tensor([], [Int64(number)]))
     }
-    // −1 and the count of rows both find the last row, which is zero.
+    // −1 and the number of rows both select the last row, which is zero.
     let rank = source[found.indices].type.shape.rank
     var indices = try rewriter.append(
       .squeeze(Squeeze(axes: [rank - 1])), name: node.name + ".indices",

@@ -7,9 +7,9 @@ import QMTensor
 ///     d / √(variance + ε)      also d · (1/√(variance + ε)), and with γ in any order
 ///     (…) · γ + β              also x · g + (β − mean · g) with g = γ/√(variance + ε)
 ///
-/// A mean is a mean, or a sum divided by its count; γ and β are constants that vary along the
-/// normalized axes alone.
-/// Result: `LayerNormalization`; between two transposes where the axes are not the last ones.
+/// A mean is a ReduceMean, or a sum divided by its count; γ and β are constants that vary only
+/// along the normalized axes. Result: `LayerNormalization`, between two transposes if the axes are
+/// not the last ones.
 ///
 /// Given: √Σx², Σx² or log Σ exp x, spelled out. Result: one reduction.
 ///
@@ -17,6 +17,7 @@ import QMTensor
 public struct RecognizeNormalization: Pass {
   public static let name = "recognize-normalization"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -42,9 +43,9 @@ public struct RecognizeNormalization: Pass {
     let rank = rewriter.source[found.source].type.shape.rank
     let others = (0..<rank).filter { !found.axes.contains($0) }
     let permutation = others + found.axes
-    let isTurned = permutation != Array(0..<rank)
+    let isTransposed = permutation != Array(0..<rank)
     var inputs: [Graph.ValueID?] = [rewriter.value(found.source)]
-    if isTurned {
+    if isTransposed {
       inputs = try rewriter.append(
         .transpose(Transpose(permutation: permutation)), name: node.name + ".turned", inputs)
     }
@@ -52,13 +53,13 @@ public struct RecognizeNormalization: Pass {
       inputs.append(
         try parameter.map { (parameter) throws(QMError) in
           rewriter.addConstant(
-            name: node.name + name, try Tensor(found.parameterExtents, parameter))
+            name: node.name + name, try Tensor(found.parameterShape, parameter))
         })
     }
     while inputs.last == .some(nil) { inputs.removeLast() }
     let operation = Operation.layerNormalization(
       LayerNormalization(axis: others.count, epsilon: found.epsilon))
-    guard isTurned else {
+    guard isTransposed else {
       try rewriter.append(operation, name: node.name, inputs, replacing: node.outputs)
       return
     }
@@ -77,11 +78,11 @@ private struct Normalization {
   /// Ascending.
   let axes: [Int]
   let epsilon: Float
-  /// In the order of ``parameterExtents``.
+  /// Row-major, of the shape ``parameterShape``.
   var scale: [Float]?
   var bias: [Float]?
-  /// The extents of the axes, where they are known.
-  let parameterExtents: [Int]
+  /// The extents of the normalized axes; shorter than ``axes`` if one of them is dynamic.
+  let parameterShape: [Int]
 }
 
 private struct Matcher {
@@ -126,7 +127,7 @@ private struct Matcher {
 
   // MARK: Normalizations
 
-  /// The normalization that `value` ends, if it ends one.
+  /// The normalization whose last node computes `value`; nil if there is none.
   func normalization(_ value: Graph.ValueID) -> Normalization? {
     if let found = scaled(value) ?? distributed(value) { return found }
     for (inner, constant) in matching.pairs(value, of: .add)
@@ -141,7 +142,8 @@ private struct Matcher {
     return nil
   }
 
-  /// A core, perhaps times γ, in any order of operands; a core that others read stays apart.
+  /// A core, possibly times γ, in any order of operands. γ is not merged into a core that other
+  /// nodes read.
   private func scaled(_ value: Graph.ValueID) -> Normalization? {
     if let found = core(value) { return found }
     for (inner, constant) in matching.pairs(value, of: .multiply) {
@@ -159,15 +161,15 @@ private struct Matcher {
     matching.uses.onlyConsumer(of: value) != nil
   }
 
-  /// One over the square root of a radicand, perhaps times γ.
+  /// 1 / √radicand, possibly times γ.
   private struct Gain {
     let radicand: Graph.ValueID
-    /// The value without γ, whose extents say along which axes it repeats.
+    /// The value without γ; its shape says along which axes it broadcasts.
     let place: Graph.ValueID
     var scale: Graph.ValueID?
   }
 
-  /// d / √(variance + ε), perhaps with γ among the factors.
+  /// d / √(variance + ε), possibly with γ among the factors.
   private func core(_ value: Graph.ValueID) -> Normalization? {
     if let (numerator, denominator) = matching.operands(value, of: .divide) {
       guard let radicand = matching.squareRoot(matching.stripped(denominator)) else { return nil }
@@ -198,7 +200,7 @@ private struct Matcher {
     return nil
   }
 
-  /// (x − mean(x)), perhaps times γ, times the gain.
+  /// (x − mean(x)), possibly times γ, times the gain.
   private func centred(_ numerator: Graph.ValueID, _ gain: Gain) -> Normalization? {
     if let mean = difference(numerator) { return normalization(mean, gain) }
     guard gain.scale == nil else { return nil }
@@ -232,7 +234,7 @@ private struct Matcher {
     return nil
   }
 
-  /// What is subtracted from x itself, where `value` is x − mean(x).
+  /// mean(x), where `value` is x − mean(x).
   private func difference(_ value: Graph.ValueID) -> Matching.Statistic? {
     guard let (x, mean) = matching.operands(value, of: .subtract),
       let statistic = matching.statistic(mean), statistic.kind == .mean, statistic.source == x,
@@ -241,19 +243,19 @@ private struct Matcher {
     return statistic
   }
 
-  /// `mean`'s normalization, if the radicand is the variance of the same, plus ε.
+  /// The normalization of the mean's source; nil unless the radicand is its variance plus ε.
   private func normalization(_ mean: Matching.Statistic, _ gain: Gain) -> Normalization? {
     let radicand = matching.stripped(gain.radicand)
     let (variance, epsilon) = matching.shifted(radicand) ?? (radicand, 0)
     guard epsilon >= 0, matching.isBroadcast(gain.place, mean), isVariance(variance, of: mean)
     else { return nil }
-    var extents: [Int] = []
+    var shape: [Int] = []
     for axis in mean.axes {
       guard let extent = matching.shape(mean.source)[axis].extent else { break }
-      extents.append(extent)
+      shape.append(extent)
     }
     var found = Normalization(
-      source: mean.source, axes: mean.axes, epsilon: epsilon, parameterExtents: extents)
+      source: mean.source, axes: mean.axes, epsilon: epsilon, parameterShape: shape)
     if let scale = gain.scale {
       guard let numbers = parameter(scale, of: found) else { return nil }
       found.scale = numbers
@@ -282,7 +284,7 @@ private struct Matcher {
     return matching.shape(left) == matching.shape(right)
   }
 
-  /// x and the axes, where `value` is the mean of x².
+  /// The mean of x over the same axes, where `value` is the mean of x².
   private func meanOfSquares(_ value: Graph.ValueID) -> Matching.Statistic? {
     guard let statistic = matching.statistic(value) else { return nil }
     if statistic.kind == .mean, let x = matching.square(statistic.source) {
@@ -291,14 +293,14 @@ private struct Matcher {
     return nil
   }
 
-  /// The numbers of γ or β for every element of the normalized axes, in their order; nil if it is
-  /// no constant, or varies along others.
+  /// γ or β with one number per element of the normalized axes, row-major; nil if it is not a
+  /// constant or varies along another axis.
   private func parameter(_ value: Graph.ValueID, of found: Normalization) -> [Float]? {
     let rank = matching.shape(found.source).rank
     guard let constant = matching.graph[value].constant, constant.elementType == .float32,
       !matching.graph[value].isParameter, constant.shape.count <= rank,
-      found.parameterExtents.count == found.axes.count,
-      let count = Shape.elementCount(of: found.parameterExtents), count > 0
+      found.parameterShape.count == found.axes.count,
+      let count = Shape.elementCount(of: found.parameterShape), count > 0
     else { return nil }
     let added = rank - constant.shape.count
     var strides = [Int](repeating: 0, count: rank)
@@ -307,7 +309,7 @@ private struct Matcher {
       let extent = constant.shape[axis]
       guard extent != 1 else { continue }
       guard let place = found.axes.firstIndex(of: axis + added),
-        extent == found.parameterExtents[place]
+        extent == found.parameterShape[place]
       else { return nil }
       strides[axis + added] = stride
       stride *= extent
@@ -316,7 +318,7 @@ private struct Matcher {
     guard elements.count == stride else { return nil }
     return (0..<count).map { index in
       var (rest, offset) = (index, 0)
-      for (axis, extent) in zip(found.axes, found.parameterExtents).reversed() {
+      for (axis, extent) in zip(found.axes, found.parameterShape).reversed() {
         offset += rest % extent * strides[axis]
         rest /= extent
       }

@@ -6,11 +6,12 @@ import QMTensor
 ///     e / Σe, also e · (1 / Σe), with e = exp(x) or exp(x − max(x))
 ///     d − log Σ exp d, with d = x or x − max(x)
 ///
-/// Result: `Softmax`, `LogSoftmax`: no intermediate number overflows, and one rounding when the
-/// result is quantized. Outputs are equal up to float rounding where the given form did not overflow.
+/// Result: `Softmax` or `LogSoftmax`: no intermediate number overflows, and a quantized result is
+/// rounded only once. Outputs are equal up to float rounding if the given form does not overflow.
 public struct RecognizeSoftmax: Pass {
   public static let name = "recognize-softmax"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
@@ -45,7 +46,7 @@ public struct RecognizeSoftmax: Pass {
       return logarithmic(d, logarithm)
     }
 
-    /// e / Σe. `place` is the value whose extents say where the sum stands.
+    /// The softmax e / Σe. The shape of `place` says along which axes the sum broadcasts.
     private func share(
       _ e: Graph.ValueID, of sum: Graph.ValueID, at place: Graph.ValueID? = nil
     ) -> (Softmax, Graph.ValueID)? {
@@ -80,7 +81,7 @@ public struct RecognizeSoftmax: Pass {
       return nil
     }
 
-    /// x, where `value` is x − max(x) along the axis: softmax is the same of both.
+    /// x, where `value` is x − max(x) along the axis; both have the same softmax.
     private func withoutMaximum(_ value: Graph.ValueID, axis: Int) -> Graph.ValueID {
       guard let (x, maximum) = matching.operands(value, of: .subtract) else { return value }
       var inner = matching.stripped(maximum)

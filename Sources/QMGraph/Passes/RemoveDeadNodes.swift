@@ -1,11 +1,12 @@
 import QMOperations
 import QMTensor
 
-/// Given: a node none of whose outputs is read or leaves the graph.
-/// Result: nothing. Inputs of the graph stay, read or not.
+/// Given: a node on which no output of the graph depends.
+/// Result: the node is removed. Inputs of the graph stay even if nothing reads them.
 public struct RemoveDeadNodes: Pass {
   public static let name = "remove-dead-nodes"
 
+  /// The pass; it has no options.
   public init() {}
 
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {

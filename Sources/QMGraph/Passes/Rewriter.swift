@@ -1,7 +1,7 @@
 import QMOperations
 import QMTensor
 
-/// A new graph grown from an old one, node by node, with a map from old values to new.
+/// Builds a new graph from an old one, node by node, and maps old values to new ones.
 struct Rewriter {
   let source: Graph
   private(set) var graph = Graph()
@@ -15,7 +15,7 @@ struct Rewriter {
     }
   }
 
-  /// The new value that stands for an old one. Constants come over when they are first asked for.
+  /// The new value for an old one. A constant is copied when it is first asked for.
   mutating func value(_ old: Graph.ValueID) -> Graph.ValueID {
     if let new = map[old] { return new }
     guard let constant = source[old].constant else {
@@ -28,10 +28,10 @@ struct Rewriter {
     return new
   }
 
-  /// Whether the value has been rewritten already.
+  /// Whether ``value(_:)`` may be called: the old value is rewritten already, or a constant.
   func hasValue(_ old: Graph.ValueID) -> Bool { map[old] != nil || source[old].constant != nil }
 
-  /// Lets `new` stand for `old` from now on.
+  /// Makes `new` the new value for `old`.
   mutating func replace(_ old: Graph.ValueID, by new: Graph.ValueID) { map[old] = new }
 
   mutating func addConstant(
@@ -41,14 +41,14 @@ struct Rewriter {
     graph.addConstant(name: name, tensor, quantization, codes: codes, isParameter: isParameter)
   }
 
-  /// A node between new values.
+  /// Adds a node that reads new values.
   mutating func append(
     _ operation: Operation, name: String, _ inputs: [Graph.ValueID?], outputNames: [String] = []
   ) throws(QMError) -> [Graph.ValueID] {
     try graph.append(operation, name: name, inputs, outputNames: outputNames)
   }
 
-  /// A node between new values whose outputs stand for the old ones and keep their names.
+  /// Adds a node that reads new values. Its outputs replace old values and take their names.
   mutating func append(
     _ operation: Operation, name: String, _ inputs: [Graph.ValueID?],
     replacing old: [Graph.ValueID]
@@ -58,14 +58,14 @@ struct Rewriter {
     for (old, new) in zip(old, new) { map[old] = new }
   }
 
-  /// The old node as it was.
+  /// Copies a node unchanged.
   mutating func copy(_ node: Graph.Node) throws(QMError) {
     let inputs = node.inputs.map { input in input.map { value($0) } }
     try append(node.operation, name: node.name, inputs, replacing: node.outputs)
   }
 
-  /// Says that the product which computes the new value for `output` is the old product `product`
-  /// with what `folding` says folded into it.
+  /// Records that the new product that computes `output` is the old node `product` with `folding`
+  /// folded into it.
   mutating func record(
     _ folding: Correspondence.Folding, into product: Graph.Node, output: Graph.ValueID
   ) {
@@ -73,12 +73,12 @@ struct Rewriter {
     correspondence.record(folding, of: product.outputs[0], as: new)
   }
 
-  /// Says that a new value holds an old one's elements with its axes permuted.
+  /// Records that a new value holds an old one's elements with its axes permuted.
   mutating func record(_ old: Graph.ValueID, isPermuted permutation: [Int], as new: Graph.ValueID) {
     correspondence.record(old, as: .init(value: new, permutation: permutation))
   }
 
-  /// The new graph, with the old one's outputs.
+  /// The new graph with the outputs of the old one.
   mutating func finish() throws(QMError) -> Graph {
     for output in source.outputs {
       try graph.addOutput(name: output.name, value(output.value))
@@ -86,7 +86,7 @@ struct Rewriter {
     return graph
   }
 
-  /// The new graph, with the old one's outputs, and where the old one's values are.
+  /// The new graph with the outputs of the old one, and the correspondence of their values.
   mutating func finished() throws(QMError) -> Rewritten {
     let graph = try finish()
     for (old, new) in map { correspondence.record(old, as: .init(value: new)) }

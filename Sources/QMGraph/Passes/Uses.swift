@@ -1,8 +1,8 @@
-/// Who makes and who reads each value.
+/// The producer and the consumers of each value.
 struct Uses {
   /// Index of the node that computes a value.
   private let producers: [Graph.ValueID: Int]
-  /// Indices of the nodes that read a value, one entry per reading.
+  /// Indices of the nodes that read a value, one entry per operand.
   private let consumers: [Graph.ValueID: [Int]]
   private let outputs: Set<Graph.ValueID>
 
@@ -22,7 +22,7 @@ struct Uses {
   func consumers(of value: Graph.ValueID) -> [Int] { consumers[value] ?? [] }
   func isOutput(_ value: Graph.ValueID) -> Bool { outputs.contains(value) }
 
-  /// The one node that reads the value, if there is one and the value does not leave the graph.
+  /// The only node that reads the value; nil if there are several or the value is an output.
   func onlyConsumer(of value: Graph.ValueID) -> Int? {
     let readers = consumers(of: value)
     return readers.count == 1 && !outputs.contains(value) ? readers[0] : nil
