@@ -8,8 +8,8 @@ import QMTensor
   import Darwin
 #endif
 
-/// `path` from the root on, every link followed.
-/// - Throws: `cannotOpen` if there is nothing.
+/// The absolute form of `path` with every symbolic link resolved.
+/// - Throws: `cannotOpen` if nothing exists there.
 func canonicalPath(_ path: String) throws(QMError) -> String {
   guard let canonical = realpath(path, nil) else {
     throw .cannotOpen(String(cString: strerror(errno)))
@@ -18,7 +18,7 @@ func canonicalPath(_ path: String) throws(QMError) -> String {
   return String(cString: canonical)
 }
 
-/// The folder of a path: what stands before the last slash.
+/// The folder of a path: everything before the last slash, or ".".
 func folder(of path: String) -> String {
   guard let slash = path.lastIndex(of: "/") else { return "." }
   return slash == path.startIndex ? "/" : String(path[..<slash])

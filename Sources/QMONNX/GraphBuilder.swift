@@ -4,11 +4,10 @@ import QMTensor
 
 /// Turns the nodes of one ONNX graph into operations, in an order in which they can run.
 ///
-/// It keeps what is ONNX's own: names, their scopes, initializers, defaults and settings of inputs.
-/// ``GraphConstruction`` folds constants, follows shape arithmetic and keeps float32 the only float
-/// type of the graph.
+/// It handles what is particular to ONNX: names and their scopes, initializers, defaults and
+/// settings of inputs. ``GraphConstruction`` folds constants, evaluates shape arithmetic and makes
+/// float32 the only float type of the graph.
 final class GraphBuilder {
-  /// A value under the name that the file gives it.
   typealias Value = GraphConstruction.Value
 
   var construction: GraphConstruction
@@ -17,10 +16,10 @@ final class GraphBuilder {
   let functions: Set<String>
   let files: TensorFiles
   let limits: ONNXLimits
-  /// Elements that stand in the place of the file's, by the name of the constant.
+  /// Elements that replace the file's, by name of the constant.
   private let weights: [String: Tensor]
   private var values: [String: Value] = [:]
-  /// Each, or why it cannot be read: that matters once a node reads it.
+  /// By name; an error is thrown only when a node reads the initializer.
   private var initializers: [String: Result<Tensor, QMError>] = [:]
   private var usedNames: Set<String> = []
   private var finite: Set<Value.Place> = []
@@ -42,9 +41,8 @@ final class GraphBuilder {
 
   /// Reads inputs, nodes and outputs.
   /// - Parameters:
-  ///   - settings: inputs that become constants of these values, and constants in the place of
-  ///     values that are computed.
-  ///   - inputs: values that are inputs beside those of the graph.
+  ///   - settings: constants that replace inputs or computed values, by name.
+  ///   - inputs: values that become inputs in addition to those of the graph.
   /// - Returns: names of the inputs that have a default and became constants.
   func build(
     _ source: ONNXGraph, settings: [String: ONNXChanges.Setting] = [:],
@@ -67,7 +65,7 @@ final class GraphBuilder {
     return defaulted
   }
 
-  /// - Returns: their names.
+  /// - Returns: the names of the initializers.
   private func addInitializers(of source: ONNXGraph) throws(QMError) -> Set<String> {
     var defined: Set<String> = []
     for tensor in source.initializers {
@@ -79,7 +77,7 @@ final class GraphBuilder {
     return defined
   }
 
-  /// - Parameter defined: names of initializers; receives those of inputs and settings.
+  /// - Parameter defined: names of initializers; names of inputs and settings are added.
   /// - Returns: names of the inputs that have a default and became constants.
   private func addInputs(
     of source: ONNXGraph, _ settings: [String: ONNXChanges.Setting],
@@ -120,9 +118,9 @@ final class GraphBuilder {
     return defaulted
   }
 
-  /// Reads nodes in their order. One that no output needs may be one that cannot be read.
+  /// Reads nodes in their order. Unsupported nodes on which no output depends are skipped.
   private func read(_ nodes: [ONNXNode], needed: Set<String>) throws(QMError) {
-    /// What the nodes that cannot be read would give.
+    /// Outputs of the skipped nodes.
     var skipped: Set<String> = []
     for node in nodes {
       let isNeeded = node.outputs.contains(where: needed.contains)
@@ -137,7 +135,7 @@ final class GraphBuilder {
     }
   }
 
-  /// - Throws: `usage` if a value given for an input does not fit it.
+  /// - Throws: `usage` if a setting does not have the input's type and shape.
   private func tensor(
     _ setting: ONNXChanges.Setting, for input: ONNXValueInfo
   ) throws(QMError) -> Tensor {
@@ -148,11 +146,11 @@ final class GraphBuilder {
     }
   }
 
-  /// The outputs of a graph that stands in a node, its nodes added as if they stood there. It reads
-  /// values of the graphs around it; its own names end with it.
+  /// Adds the nodes of a branch in place of the node that holds it, and returns the branch's
+  /// outputs. The branch can read values of the enclosing graphs; its own names end with it.
   func inline(_ source: ONNXGraph) throws(QMError) -> [Value] {
     guard source.inputs.isEmpty, source.sparseInitializerCount == 0 else {
-      throw .unsupported("a branch with inputs or sparse initializers")
+      throw .unsupported("a branch with inputs or sparse initializers cannot be read")
     }
     let outer = (values, initializers, usedNames)
     defer { (values, initializers, usedNames) = outer }
@@ -168,21 +166,21 @@ final class GraphBuilder {
     for node in nodes {
       do { try read(node) } catch {
         throw QMError(
-          error.code, "in its branch: \(error.statement)", remedies: error.remedies)
+          error.code, "in a branch: \(error.statement)", remedies: error.remedies)
       }
     }
     var results: [Value] = []
     for output in source.outputs {
       guard let value = try value(named: output.name) else {
-        throw QMError.malformed("the branch does not produce it").within(.value(output.name))
+        throw QMError.malformed("no node of the branch computes this output").within(
+          .value(output.name))
       }
       results.append(value)
     }
     return results
   }
 
-  /// A tensor that contradicts itself is an error at once; one of a type that is not read only
-  /// where it is used.
+  /// A malformed tensor throws at once; a tensor of an unsupported type only when a node reads it.
   private func elements(of tensor: ONNXTensor) throws(QMError) -> Result<Tensor, QMError> {
     do { return .success(try files.tensor(tensor)) } catch {
       guard error.code == .unsupported else { throw error }
@@ -202,8 +200,8 @@ final class GraphBuilder {
       guard axes.count <= limits.axes else {
         throw .unsupported("\(axes.count) axes; at most \(limits.axes) can be read")
       }
-      // An axis of its own gets a name of its own: what follows from it stays comparable. Some
-      // exporters write one word for every axis they do not know.
+      // Each unnamed axis gets its own name, so that axes derived from it can be compared. Some
+      // exporters write the same placeholder for every unknown axis.
       let named = axes.enumerated().map { index, axis in
         ["", "?", "None", "unk", "-1"].contains { axis == .free($0) }
           ? .free("\(input.name.abbreviated).\(index)") : axis
@@ -219,10 +217,10 @@ final class GraphBuilder {
   private func addOutput(_ output: ONNXValueInfo) throws(QMError) {
     try within(.value(output.name)) { () throws(QMError) in
       guard let value = try value(named: output.name) else {
-        throw .malformed("the output is produced by no node")
+        throw .malformed("no node computes this output")
       }
       guard let type = output.type else {
-        // Undeclared: a value in between, as the graph computes it.
+        // An intermediate value has no declared type; it gets the type that the graph computes.
         let computed = construction.type(of: value).elementType
         return try construction.addOutput(
           name: output.name, Value(place: value.place, type: computed))
@@ -233,7 +231,9 @@ final class GraphBuilder {
       }
       guard elementType.isFloatingPoint || construction.type(of: value).elementType == elementType
       else {
-        throw .unsupported("codes of QuantizeLinear leave the graph", remedies: .cutBefore)
+        throw .unsupported(
+          "the output is codes of a QuantizeLinear, expected dequantized numbers",
+          remedies: .cutBefore)
       }
       try construction.addOutput(name: output.name, value)
     }
@@ -243,7 +243,7 @@ final class GraphBuilder {
     do {
       try NodeReader(node: node, builder: self).read()
     } catch {
-      // The graph names its own operation; the user knows ONNX's.
+      // The user knows ONNX's operator, not the operation of the graph.
       let inner = error.context.filter { if case .node = $0 { false } else { true } }
       throw QMError(error.code, error.message, remedies: error.remedies, context: inner).within(
         .node(name: node.label, operation: "\(node.operation.abbreviated), opset \(opset)"))
@@ -252,7 +252,7 @@ final class GraphBuilder {
 
   // MARK: For the operators
 
-  /// The value that the file calls `name`; nil if nothing defines it.
+  /// The value with this name in the file; nil if nothing defines it.
   func value(named name: String) throws(QMError) -> Value? {
     if let value = values[name] { return value }
     guard let initializer = initializers[name] else { return nil }
@@ -261,14 +261,14 @@ final class GraphBuilder {
     return value
   }
 
-  /// A constant that stands in the file.
+  /// Adds a constant that the file holds, or its replacement from `weights`.
   func addGivenConstant(name: String, _ tensor: Tensor) throws(QMError) -> Value {
     guard let other = weights[name] else {
       return construction.addGivenConstant(name: name, tensor)
     }
     let replacement = try within(.value(name)) { () throws(QMError) -> Tensor in
       guard other.shape == tensor.shape else {
-        throw .invalidInput("its new weights have extents \(other.shape), expected \(tensor.shape)")
+        throw .invalidInput("the new weights have shape \(other.shape), expected \(tensor.shape)")
       }
       return try other.converted(to: tensor.elementType)
     }
@@ -277,10 +277,11 @@ final class GraphBuilder {
 
   func define(_ name: String, _ value: Value) { values[name] = value }
 
-  /// Whether a node or the caller reads the value.
+  /// Whether a node reads the value or it is an output.
   func isUsed(_ name: String) -> Bool { !name.isEmpty && usedNames.contains(name) }
 
-  /// The place of the first element of a float32 constant that is no finite number.
+  /// Index of the first element of a float32 constant that is NaN or infinite. A constant that was
+  /// found finite is not searched again.
   func firstNonFinite(in value: Value) -> Int? {
     guard let tensor = construction.constant(of: value), tensor.elementType == .float32,
       finite.insert(value.place).inserted
@@ -294,7 +295,7 @@ final class GraphBuilder {
 }
 
 extension ONNXNode {
-  /// The name, or what it produces: exporters leave names out.
+  /// The name; the name of its first output if it has none, as some exporters write it.
   var label: String {
     name.isEmpty ? outputs.first { !$0.isEmpty } ?? operation : name
   }

@@ -1,11 +1,13 @@
 import QMTensor
 
-/// Puts nodes into an order in which they can run. ONNX demands one; some writers do not care.
+/// Puts nodes into an order in which they can run. ONNX requires such an order, but some writers do
+/// not keep to it.
 enum NodeOrder {
-  /// `nodes` as they are where each reads only what stands before it; else sorted.
+  /// The nodes in their own order if each reads only outputs of earlier nodes, else topologically
+  /// sorted.
   /// - Parameter defined: names of inputs and initializers.
-  /// - Throws: `malformed` if two nodes produce one value, a node reads a value that nothing
-  ///   produces, or nodes wait for each other.
+  /// - Throws: `malformed` if two nodes define one value, a node reads a value that nothing
+  ///   produces, or the nodes form a cycle.
   static func sorted(
     _ nodes: [ONNXNode], defined: Set<String>
   ) throws(QMError) -> [ONNXNode] {
@@ -19,14 +21,14 @@ enum NodeOrder {
       }
     }
     var isOrdered = true
-    // Of each node: how many of its inputs are still to come, and who waits for it.
+    // For each node: how many of its inputs are still missing, and the nodes that read its outputs.
     var pending = [Int](repeating: 0, count: nodes.count)
     var waiting = [[Int]](repeating: [], count: nodes.count)
     for (index, node) in nodes.enumerated() {
       let own = Set(node.inputs)
       for input in node.namesRead where !input.isEmpty && !defined.contains(input) {
         guard let producer = producers[input] else {
-          // Graphs within the node define names of their own.
+          // A name that only the node's branches read may be defined inside them.
           guard own.contains(input) else { continue }
           throw .malformed("it reads '\(input.abbreviated)', which nothing produces").within(
             node.context)
@@ -48,7 +50,7 @@ enum NodeOrder {
     }
     guard order.count == nodes.count else {
       let stuck = nodes[pending.firstIndex { $0 > 0 }!]
-      throw .malformed("it waits for its own result: the nodes form a cycle").within(stuck.context)
+      throw .malformed("it depends on its own output: the nodes form a cycle").within(stuck.context)
     }
     return order.map { nodes[$0] }
   }

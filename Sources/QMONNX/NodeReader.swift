@@ -2,8 +2,8 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// One ONNX node while it becomes operations: its inputs, its attributes, and ways to add to the
-/// graph. The functions in `Operators/` extend it.
+/// Reads one ONNX node: its inputs and attributes, and functions that add operations to the graph.
+/// The files in `Operators/` extend it with one function per operator.
 struct NodeReader {
   typealias Value = GraphBuilder.Value
 
@@ -17,12 +17,12 @@ struct NodeReader {
       let name = "\(node.domain).\(node.operation)"
       if builder.functions.contains(name) {
         throw .unsupported(
-          "'\(name.abbreviated)' is a function of the file",
+          "'\(name.abbreviated)' is a function that the file defines, which cannot be read",
           remedies: .changeModel(how: "inline it (onnx.inliner)"), .cutBefore)
       }
       guard !node.domain.hasPrefix("com.microsoft") else {
         throw .unsupported(
-          "operators of domain '\(node.domain.abbreviated)' are ONNX Runtime's own",
+          "operators of ONNX Runtime's domain '\(node.domain.abbreviated)' cannot be read",
           remedies: .changeModel(how: "export the model without its optimizer or quantizer"),
           .cutBefore)
       }
@@ -46,7 +46,7 @@ struct NodeReader {
     for attribute in node.attributes {
       if case .reference = attribute.value {
         throw .malformed(
-          "attribute '\(attribute.name.abbreviated)' refers to a function's attribute, outside of any function"
+          "attribute '\(attribute.name.abbreviated)' refers to an attribute of a function, but the node is in none"
         )
       }
     }
@@ -59,7 +59,7 @@ struct NodeReader {
     index < node.inputs.count && !node.inputs[index].isEmpty
   }
 
-  /// Input `index` as it is; nil if it is left out.
+  /// Input `index` in its own type; nil if it is absent.
   func optional(_ index: Int) throws(QMError) -> Value? {
     guard hasInput(index) else { return nil }
     guard let value = try builder.value(named: node.inputs[index]) else {
@@ -73,11 +73,11 @@ struct NodeReader {
     return value
   }
 
-  /// Input `index`, in float32 if it is of any float type.
+  /// Input `index`, converted to float32 if it has another float type.
   func input(_ index: Int) throws(QMError) -> Value { try inFloat32(raw(index)) }
 
-  /// Input `index` in float32.
-  /// - Throws: `unsupported` if it is not of a float type.
+  /// Input `index`, converted to float32.
+  /// - Throws: `unsupported` unless it has a float type.
   func float(_ index: Int) throws(QMError) -> Value {
     let value = try input(index)
     guard value.type.isFloatingPoint else {
@@ -94,7 +94,7 @@ struct NodeReader {
     try builder.construction.inFloat32(value, name: "\(node.label)/float32")
   }
 
-  /// - Throws: `malformed` unless ONNX's element types are equal.
+  /// - Throws: `malformed` unless the element types in the file are equal.
   func requireSameType(_ values: Value?...) throws(QMError) {
     let types = values.compactMap { $0?.type }
     for type in types where type != types[0] {
@@ -105,8 +105,9 @@ struct NodeReader {
   func shape(_ value: Value) -> Shape { builder.construction.type(of: value).shape }
   func constant(_ value: Value) -> Tensor? { builder.construction.constant(of: value) }
 
-  /// Numbers of a constant input; nil if it is left out.
-  /// - Throws: `unsupported` if it is not known before the run, with `what` it is.
+  /// The integers of a constant input; nil if it is absent.
+  /// - Parameter what: a plural noun for the error, such as "axes".
+  /// - Throws: `unsupported` if the input is computed; `malformed` if it is not of integers.
   func constantIntegers(_ index: Int, _ what: String) throws(QMError) -> [Int]? {
     guard let value = try optional(index) else { return nil }
     guard let tensor = constant(value) else {
@@ -120,15 +121,15 @@ struct NodeReader {
     }
   }
 
-  /// The number that a constant float32 value holds; nil if it is none or holds several.
+  /// The number in a float32 constant of one element; nil for any other value.
   func constantScalar(_ value: Value) -> Float? {
     guard let tensor = constant(value), tensor.elementType == .float32, tensor.elementCount == 1
     else { return nil }
     return tensor.elements(as: Float.self)[0]
   }
 
-  /// Input `index` as int64; nil if it is left out.
-  func extents(_ index: Int) throws(QMError) -> Value? {
+  /// Input `index`, converted to int64 if it is int32; nil if it is absent.
+  func int64(_ index: Int) throws(QMError) -> Value? {
     guard let value = try optional(index) else { return nil }
     switch value.type {
     case .int64: return value
@@ -175,7 +176,7 @@ struct NodeReader {
     return Int(value)
   }
 
-  /// An integer attribute that means no or yes.
+  /// An integer attribute in which 0 means false and any other number true.
   func flag(_ name: String, default standard: Bool) throws(QMError) -> Bool {
     try integer(name).map { $0 != 0 } ?? standard
   }
@@ -201,19 +202,19 @@ struct NodeReader {
     return value
   }
 
-  /// As ``number(_:)``, where an infinity is as good as any: a bound, or what stands for no pixel.
+  /// As ``number(_:)`` for attributes that may be infinite or NaN, such as bounds and fill values.
   func anyNumber(_ name: String) throws(QMError) -> Float? {
     guard let attribute = attribute(name) else { return nil }
     guard case .float(let value) = attribute.value else { throw mismatch(attribute, "a float") }
     return value
   }
 
-  /// - Throws: `malformed` if one of the attributes is there, which are inputs in this opset: they
-  ///   would be ignored.
+  /// - Throws: `malformed` if the node has one of the attributes, which are inputs in this opset;
+  ///   ignoring it would change the result.
   func requireNoAttributes(_ names: String...) throws(QMError) {
     for name in names where attribute(name) != nil {
       throw .malformed(
-        "attribute '\(name)', which is an input in opset \(opset); "
+        "attribute '\(name)' is an input in opset \(opset); "
           + "convert the model with onnx.version_converter")
     }
   }
@@ -253,8 +254,8 @@ struct NodeReader {
 
   // MARK: Adding to the graph
 
-  /// Adds an operation in between; its name is made from the node's.
-  /// - Parameter type: ONNX's element type of the result.
+  /// Adds an intermediate operation named after the node and `suffix`.
+  /// - Parameter type: the result's element type in ONNX; in the graph a float type is float32.
   func append(
     _ operation: Operation, _ inputs: [Value?], as type: ElementType, _ suffix: String
   ) throws(QMError) -> Value {
@@ -263,22 +264,24 @@ struct NodeReader {
     return Value(place: places[0], type: type)
   }
 
-  /// Adds the operation that produces the node's outputs, all of ONNX's element type `type`.
+  /// Adds the operation that computes the node's outputs.
+  /// - Parameter type: the element type of all outputs in ONNX; in the graph a float type is
+  ///   float32.
   func finish(_ operation: Operation, _ inputs: [Value?], as type: ElementType) throws(QMError) {
     let places = try builder.construction.append(
       operation, name: node.label, inputs, outputNames: node.outputs)
     try finish(places.map { Value(place: $0, type: type) })
   }
 
-  /// Gives the node's outputs the values that they stand for.
-  /// - Throws: `unsupported` if an output that is used has none.
+  /// Defines the node's outputs as these values.
+  /// - Throws: `unsupported` if an output that is used has no value.
   func finish(_ results: [Value]) throws(QMError) {
     for (index, name) in node.outputs.enumerated() {
       if index < results.count {
         builder.define(name, results[index])
       } else if builder.isUsed(name) {
         throw .unsupported(
-          "its output \(index) '\(name.abbreviated)' is used, which cannot be read")
+          "output \(index) '\(name.abbreviated)' is used, but this output cannot be read")
       }
     }
   }

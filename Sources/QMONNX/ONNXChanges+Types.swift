@@ -1,9 +1,10 @@
 import QMTensor
 
 extension ONNXChanges {
-  /// The settings, each as a tensor where it is not of an input of the network's own.
-  /// - Throws: `usage` for a value that does not exist or a setting that does not fit; what reading
-  ///   the nodes in front of the value throws.
+  /// The settings, with those of computed values converted to tensors. Settings of the network's
+  /// own inputs stay as they are.
+  /// - Throws: `usage` for a value that does not exist or a setting that does not fit it; errors of
+  ///   reading the nodes before the value.
   func typedSettings(_ probe: TypeProbe) throws(QMError) -> [String: Setting] {
     let ownInputs = Set(probe.network.inputs.map(\.name))
     var typed = settings
@@ -19,9 +20,10 @@ extension ONNXChanges {
     return typed
   }
 
-  /// The values that become inputs, but for inputs of the network's own that stay as they are.
-  /// - Throws: `usage` for a value that does not exist; `unsupported` where its shape cannot be
-  ///   computed; what reading the nodes in front of it throws.
+  /// The values that become inputs, with their types. Inputs of the network whose shape does not
+  /// change are left out.
+  /// - Throws: `usage` for a value that does not exist; `unsupported` if its shape cannot be
+  ///   computed; errors of reading the nodes before the value.
   func typedInputs(_ probe: TypeProbe) throws(QMError) -> [(name: String, type: ValueType)] {
     var typed: [(name: String, type: ValueType)] = []
     for input in inputs {

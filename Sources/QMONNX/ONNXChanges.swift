@@ -1,20 +1,23 @@
 import QMTensor
 
-/// What a caller changes of a network before it is read.
+/// Changes to a network before it is read: other inputs and outputs, fixed values, new weights.
 public struct ONNXChanges: Sendable {
-  /// A value that becomes an input, whatever computed it.
+  /// A value that becomes an input. The nodes that compute it are dropped.
   public struct Input: Hashable, Sendable {
+    /// The value's name in the file.
     public var name: String
-    /// nil: as it is declared, or as the network computes it.
+    /// nil for the shape that the file declares or the network computes.
     public var shape: Shape?
 
+    /// The value `name` as an input of this shape.
     public init(name: String, shape: Shape? = nil) {
       self.name = name
       self.shape = shape
     }
 
-    /// `name`, or `name=1,3,height,width`: a number fixes an axis, a word names a free one.
-    /// - Throws: `usage`.
+    /// Parses `name`, or `name=1,3,height,width`: a number is a fixed extent, a word the name of a
+    /// dynamic axis.
+    /// - Throws: `usage` for a negative extent, or for an empty or too long word.
     public init(argument: String) throws(QMError) {
       guard let mark = argument.lastIndex(of: "=") else {
         self.init(name: argument)
@@ -24,11 +27,13 @@ public struct ONNXChanges: Sendable {
       var axes: [Shape.Axis] = []
       for word in list.split(separator: ",", omittingEmptySubsequences: false) {
         if let extent = Int(word) {
-          guard extent >= 0 else { throw .usage("extent \(extent) of input '\(argument)'") }
+          guard extent >= 0 else {
+            throw .usage("input '\(argument)' has the negative extent \(extent)")
+          }
           axes.append(.fixed(extent))
         } else {
           guard !word.isEmpty, word.utf8.count <= Shape.nameLimit else {
-            throw .usage("'\(argument)' is no name=extent,extent,…")
+            throw .usage("found input '\(argument)', expected name=extent,extent,…")
           }
           axes.append(.free(String(word)))
         }
@@ -37,21 +42,25 @@ public struct ONNXChanges: Sendable {
     }
   }
 
-  /// The number, or numbers, that a value has for good.
+  /// The constant elements of a value.
   public enum Setting: Sendable {
+    /// A tensor of the value's type and shape.
     case tensor(Tensor)
-    /// Numbers, `true` or `false`, separated by commas; their type is the value's.
+    /// Numbers, `true` or `false`, separated by commas; converted to the value's type. One number
+    /// stands for all elements.
     case text(String)
   }
 
-  /// None: the network's own.
+  /// Names of the values that become the outputs; empty to keep the network's outputs.
   public var outputs: [String]
+  /// Values that become inputs.
   public var inputs: [Input]
-  /// By name of an input, or of a value that is computed otherwise.
+  /// Constants that replace inputs or computed values, by name.
   public var settings: [String: Setting]
-  /// Elements of constants in the place of the file's own, by name.
+  /// Elements that replace those of constants in the file, by name; of the same shape.
   public var weights: [String: Tensor]
 
+  /// Changes of these kinds; without arguments none.
   public init(
     outputs: [String] = [], inputs: [Input] = [], settings: [String: Setting] = [:],
     weights: [String: Tensor] = [:]
@@ -64,31 +73,38 @@ public struct ONNXChanges: Sendable {
 }
 
 extension ONNXChanges.Setting {
-  /// The elements for a value of this type; free axes take what there is.
-  /// - Throws: `usage` if there are too few or too many, or one does not fit.
+  /// The elements for a value of this type. The first dynamic axis gets the extent that the number
+  /// of elements requires, any other 1.
+  /// - Throws: `usage` if the number of elements does not match or the type cannot hold one.
   func tensor(_ elementType: ElementType, _ shape: Shape) throws(QMError) -> Tensor {
     switch self {
     case .tensor(let tensor):
       guard tensor.elementType == elementType, shape.admits(tensor.shape) else {
-        throw .usage("it is \(elementType) \(shape), and cannot be set to \(tensor)")
+        throw .usage("found \(tensor), expected \(elementType) \(shape)")
       }
       return tensor
     case .text(let text):
       let numbers = try Self.numbers(text)
-      var extents = shape.axes.map { $0.extent ?? 1 }
-      let isWhole = Shape.elementCount(of: extents) == numbers.count
-      if !isWhole, let free = shape.axes.firstIndex(where: { $0.extent == nil }),
-        let rest = Shape.elementCount(of: extents), rest > 0, numbers.count % rest == 0
+      var fixed = shape.axes.map { $0.extent ?? 1 }
+      let isWhole = Shape.elementCount(of: fixed) == numbers.count
+      if !isWhole, let dynamic = shape.axes.firstIndex(where: { $0.extent == nil }),
+        let rest = Shape.elementCount(of: fixed), rest > 0, numbers.count % rest == 0
       {
-        extents[free] = numbers.count / rest
+        fixed[dynamic] = numbers.count / rest
       }
-      guard let count = Shape.elementCount(of: extents),
+      guard let count = Shape.elementCount(of: fixed),
         count == numbers.count || numbers.count == 1
-      else { throw .usage("\(numbers.count) numbers for \(elementType) \(shape)") }
-      guard count <= 1 << 20 else { throw .usage("a value of \(count) elements; set fewer") }
+      else {
+        throw .usage(
+          "found \(numbers.count) numbers for \(elementType) \(shape), expected one or one per element"
+        )
+      }
+      guard count <= 1 << 20 else {
+        throw .usage("a value of \(count) elements; at most \(1 << 20) can be set")
+      }
       let all = numbers.count == count ? numbers : Array(repeating: numbers[0], count: count)
       do {
-        let exact = try Tensor(extents, all)
+        let exact = try Tensor(fixed, all)
         return try (elementType.isFloatingPoint ? exact.converted(to: .float32) : exact)
           .converted(to: elementType)
       } catch {
@@ -105,7 +121,7 @@ extension ONNXChanges.Setting {
       case "false": numbers.append(0)
       default:
         guard let number = Double(word), number.isFinite else {
-          throw .usage("'\(String(word).abbreviated)' is no number")
+          throw .usage("'\(String(word).abbreviated)' is not a finite number, true or false")
         }
         numbers.append(number)
       }
@@ -113,7 +129,7 @@ extension ONNXChanges.Setting {
     return numbers
   }
 
-  /// The type of a value of which nothing is known.
+  /// The element type to assume for a value of unknown type.
   var likelyType: ElementType {
     switch self {
     case .tensor(let tensor): tensor.elementType

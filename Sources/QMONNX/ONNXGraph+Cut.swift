@@ -1,9 +1,9 @@
 import QMTensor
 
 extension ONNXGraph {
-  /// Leaves only what the values `names` need, and makes them the outputs.
-  /// - Parameter starts: values that are given from outside: nothing before them is needed. Those
-  ///   that are inputs already stay it; the others are for the caller to define.
+  /// Makes the values `names` the outputs and drops everything that they do not depend on.
+  /// - Parameter starts: values that the caller defines, so that the nodes that compute them are
+  ///   dropped too. Those that are inputs stay inputs.
   /// - Throws: `usage` if a value does not exist.
   mutating func cut(to names: [String], from starts: Set<String> = []) throws(QMError) {
     var known = Set(inputs.map(\.name)).union(initializers.map(\.name))
@@ -30,7 +30,7 @@ extension ONNXGraph {
 }
 
 extension ONNXGraph {
-  /// Every name that the values `names` are computed from, and they.
+  /// `names`, and the names of all values on which they depend.
   func namesNeeded(for names: [String], from starts: Set<String> = []) -> Set<String> {
     var producers: [String: Int] = [:]
     for (index, node) in nodes.enumerated() {
@@ -53,7 +53,7 @@ extension ONNXGraph {
 }
 
 extension ONNXNode {
-  /// Every name that the node reads, also one within a graph of its own.
+  /// Every name that the node or one of its branches reads.
   var namesRead: Set<String> {
     var names = Set(inputs)
     for attribute in attributes {

@@ -10,16 +10,16 @@ import QMTensor
   import Darwin
 #endif
 
-// The only file that knows protobuf-c's structs.
+// The only file that uses protobuf-c's structs.
 
-/// Memory that protobuf-c may still take. What it frees does not count back: messages are unpacked
-/// once, and freed at the end.
+/// Memory that protobuf-c may still allocate. Freed memory is not added again: a message is
+/// unpacked once and freed at the end.
 private struct AllocationBudget {
   var bytesLeft: Int
   var isExceeded = false
 }
 
-/// Unpacks `skeleton` within the budget of `limits`, lets `body` read the message, and frees it.
+/// Unpacks `skeleton` within the budget of `limits`, passes the message to `body`, and frees it.
 private func withUnpacked<Proto, R>(
   _ skeleton: [UInt8], limits: ONNXLimits,
   unpack: (UnsafeMutablePointer<ProtobufCAllocator>, Int, UnsafePointer<UInt8>?)
@@ -48,7 +48,7 @@ private func withUnpacked<Proto, R>(
   guard let message else {
     if budget.pointee.isExceeded {
       throw .unsupported(
-        "nodes and attributes take more than \(limits.messageBytes) bytes of memory")
+        "nodes and attributes need more memory than the limit of \(limits.messageBytes) bytes")
     }
     throw .malformed("protobuf cannot read the message; not an ONNX file, or a damaged one")
   }
@@ -57,8 +57,8 @@ private func withUnpacked<Proto, R>(
 }
 
 extension ONNXModel {
-  /// The model that `bytes` hold. The elements of its tensors stay there.
-  /// - Throws: `malformed` or `unsupported`, with the byte offset as context where there is one.
+  /// The model in `bytes`. The elements of its tensors are not copied.
+  /// - Throws: `malformed` or `unsupported`, with the byte offset as context where it is known.
   init(bytes: UnsafeRawBufferPointer, limits: ONNXLimits) throws(QMError) {
     let skeleton = try WireScan.skeleton(of: bytes, as: .model, limits: limits)
     self = try withUnpacked(
@@ -94,7 +94,7 @@ extension ONNXModel {
 }
 
 extension ONNXTensor {
-  /// The one tensor that `bytes` hold: an ONNX `.pb` file.
+  /// The tensor in `bytes`, the content of an ONNX `.pb` file.
   /// - Throws: as ``ONNXModel/init(bytes:limits:)``.
   init(bytes: UnsafeRawBufferPointer, limits: ONNXLimits) throws(QMError) {
     let skeleton = try WireScan.skeleton(of: bytes, as: .tensor, limits: limits)
@@ -108,7 +108,7 @@ extension ONNXTensor {
   fileprivate init(_ proto: Onnx__TensorProto) throws(QMError) {
     name = try string(proto.name)
     dataType = proto.data_type
-    extents = numbers(proto.dims, proto.n_dims)
+    shape = numbers(proto.dims, proto.n_dims)
     pieces = []
     let places = numbers(proto.pieces, proto.n_pieces)
     for start in stride(from: 0, to: places.count - 3, by: 4) {
@@ -183,7 +183,7 @@ extension ONNXAttribute {
       return
     }
     // AttributeProto.AttributeType. An encoder may leave out fields that are zero, so the type
-    // decides; a file without types is read by what is there.
+    // decides. In a file without types, the field that is present decides.
     var type = proto.type
     if type == 0 {
       type =
@@ -207,12 +207,12 @@ extension ONNXAttribute {
     case 3: value = .string(bytes(proto.s))
     case 4:
       guard let tensor = proto.t else {
-        throw .malformed("attribute '\(name.abbreviated)' is a tensor and holds none")
+        throw .malformed("attribute '\(name.abbreviated)' has the type tensor but holds none")
       }
       value = .tensor(try ONNXTensor(tensor.pointee))
     case 5:
       guard let graph = proto.g else {
-        throw .malformed("attribute '\(name.abbreviated)' is a graph and holds none")
+        throw .malformed("attribute '\(name.abbreviated)' has the type graph but holds none")
       }
       value = .graph(try ONNXGraph(graph.pointee))
     case 6: value = .floats(numbers(proto.floats, proto.n_floats))
@@ -242,7 +242,7 @@ extension ONNXValueInfo {
         case ONNX__TENSOR_SHAPE_PROTO__DIMENSION__VALUE_DIM_PARAM:
           known.append(.free(try string(dimension.dim_param)))
         default:
-          // 0 and −1 are how some exporters write "not known".
+          // Some exporters write 0 or −1 for an unknown extent.
           known.append(.free(""))
         }
       }
@@ -279,7 +279,7 @@ private func strings(
   return result
 }
 
-/// ONNX's own domain has two spellings.
+/// The domain of an operator; ONNX's own domain, "" or "ai.onnx", is returned as "".
 private func domain(_ field: ProtobufCBinaryData) throws(QMError) -> String {
   let domain = try string(field)
   return domain == "ai.onnx" ? "" : domain

@@ -1,6 +1,6 @@
 import QMTensor
 
-// An ONNX model as Swift values: what stands between protobuf and the operators.
+// An ONNX model as Swift values, independent of protobuf-c.
 
 struct ONNXModel {
   var irVersion: Int
@@ -45,9 +45,9 @@ struct ONNXAttribute {
     case floats([Float])
     case integers([Int64])
     case strings([[UInt8]])
-    /// A kind that no operator here has: sparse tensors, types, lists of graphs.
+    /// A kind that no supported operator has: sparse tensors, types, lists of graphs.
     case other(String)
-    /// The attribute of an enclosing function.
+    /// A reference to an attribute of the enclosing function.
     case reference(String)
   }
   var name: String
@@ -70,26 +70,27 @@ struct ONNXAttribute {
   }
 }
 
-/// A value that enters or leaves a graph.
+/// An input or output of a graph.
 struct ONNXValueInfo {
   struct TensorType {
     /// TensorProto.DataType.
     var dataType: Int32
-    /// nil: the rank is not given.
+    /// nil if the file declares no shape.
     var axes: [Shape.Axis]?
   }
   var name: String
-  /// nil: not a tensor, or no type at all.
+  /// nil if the value is not a tensor or has no type.
   var type: TensorType?
 }
 
-/// A tensor whose elements are still in the file, or in another one.
+/// A tensor whose elements are still in the model's file or in another one.
 struct ONNXTensor {
   var name: String
   /// TensorProto.DataType.
   var dataType: Int32
-  var extents: [Int64]
+  var shape: [Int64]
+  /// Where the elements are in the model's file.
   var pieces: [WireScan.Piece]
-  /// Keys and values of `external_data`; nil where the elements are in this file.
+  /// Keys and values of `external_data`; nil if the elements are in the model's file.
   var external: [(key: String, value: String)]?
 }

@@ -4,35 +4,38 @@ import QMTensor
 
 /// Reads `.onnx` files.
 public enum ONNXReader {
-  /// The oldest and the newest operator set that is read.
+  /// Versions of ONNX's operator set that are supported.
   public static let opsets = 1...28
 
-  /// What a file says beside its graph.
+  /// Facts about a file in addition to its graph.
   public struct Information: Hashable, Sendable {
     /// Name and version of the tool that wrote the file, or empty.
     public var producer: String
+    /// Version of the file format.
     public var irVersion: Int
     /// Version of ONNX's own operator set.
     public var opset: Int
+    /// Number of ONNX nodes that were read.
     public var nodeCount: Int
     /// Inputs that have a default and became constants.
     public var defaultedInputs: [String]
-    /// Outputs whose extents are declared otherwise than they follow from the network.
+    /// Outputs whose declared shape contradicts the shape that the network computes.
     public var misdeclaredOutputs: [String]
   }
 
-  /// The network in the file at `path`, in float. Weights stay in the mapped file.
-  /// - Parameter changes: where it is cut, and what is set. Nodes and inputs that the outputs do
-  ///   not need are not read.
+  /// Reads the network in the file at `path` as a float32 graph. Weights stay in the mapped file.
+  /// - Parameter changes: other inputs and outputs, fixed values, new weights. Nodes and inputs on
+  ///   which no output depends are not read.
   /// - Throws: `cannotOpen`; `usage` for a value that does not exist; `invalidInput` for weights
-  ///   that name no constant or do not fit; `malformed` or `unsupported`, with the file, and the node or the byte offset as context.
+  ///   that name no constant or have another shape; `malformed` or `unsupported`, with the file and
+  ///   the node or byte offset as context.
   public static func read(
     path: String, changes: ONNXChanges = ONNXChanges(), limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> Graph {
     try readWithInformation(path: path, changes: changes, limits: limits).graph
   }
 
-  /// As ``read(path:changes:limits:)``, with what else the file says.
+  /// As ``read(path:changes:limits:)``, with facts about the file.
   public static func readWithInformation(
     path: String, changes: ONNXChanges = ONNXChanges(), limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> (graph: Graph, information: Information) {
@@ -45,8 +48,9 @@ public enum ONNXReader {
     }
   }
 
-  /// As ``read(path:changes:limits:)``, of a file that is in memory already. Its tensors share
-  /// the buffer; external data are refused, for there is no folder to look in.
+  /// As ``read(path:changes:limits:)`` for a file in memory. The graph's constants share the
+  /// buffer.
+  /// - Throws: also `unsupported` for a tensor in another file, because there is no folder.
   public static func read(
     bytes: Buffer, limits: ONNXLimits = ONNXLimits()
   ) throws(QMError) -> Graph {
@@ -55,7 +59,7 @@ public enum ONNXReader {
     return try graph(of: model, files: files, limits: limits).graph
   }
 
-  /// Names of the inputs of the network in the file at `path`, those without a default, in order.
+  /// Names of the inputs without a default of the network in the file at `path`, in its order.
   /// - Throws: `cannotOpen`; `malformed` or `unsupported`, with the file as context.
   public static func inputNames(
     path: String, limits: ONNXLimits = ONNXLimits()
@@ -68,7 +72,7 @@ public enum ONNXReader {
     }
   }
 
-  /// The tensor in an ONNX `.pb` file, with the name that it has there.
+  /// The tensor in an ONNX `.pb` file, and its name there.
   /// - Throws: as ``read(path:changes:limits:)``.
   public static func readTensor(
     path: String, limits: ONNXLimits = ONNXLimits()
@@ -101,7 +105,7 @@ public enum ONNXReader {
         to: changes.outputs.isEmpty ? whole.outputs.map(\.name) : changes.outputs,
         from: Set(changes.inputs.map(\.name)).union(settings.keys))
     }
-    // A setting of an input that nothing reads any more says nothing.
+    // A setting of an input that was cut off has no effect.
     let (ownInputs, leftInputs) = (whole.inputs.map(\.name), model.graph.inputs.map(\.name))
     for name in Set(ownInputs).subtracting(leftInputs) { settings[name] = nil }
     let builder = makeBuilder()
@@ -113,9 +117,9 @@ public enum ONNXReader {
     return (builder.graph, information)
   }
 
-  /// - Throws: `malformed` or `unsupported` for versions that cannot be read.
+  /// - Throws: `malformed` if no version is given, `unsupported` if it cannot be read.
   private static func supportedOpset(of model: ONNXModel) throws(QMError) -> Int {
-    // IR 3 is the first that names operator sets; 14 is the newest that ONNX has defined.
+    // IR 3 is the first version that names operator sets; 14 is the newest that ONNX has defined.
     guard (3...16).contains(model.irVersion) else {
       throw .unsupported("IR version \(model.irVersion); expected 3 to 16")
     }
@@ -130,7 +134,8 @@ public enum ONNXReader {
     return opset
   }
 
-  /// The graph decides; a declaration that cannot be true is worth a remark.
+  /// Names of the outputs whose declared shape cannot be the computed one. The computed one is
+  /// used.
   private static func misdeclared(_ source: ONNXGraph, _ graph: Graph) -> [String] {
     source.outputs.compactMap { output in
       guard let declared = output.type?.axes,
@@ -149,7 +154,7 @@ public enum ONNXReader {
 }
 
 extension ONNXGraph {
-  /// - Throws: `invalidInput` with the names that no initializer and no Constant node has.
+  /// - Throws: `invalidInput` if a name is not that of an initializer or Constant node.
   fileprivate func requireConstants(named names: some Collection<String>) throws(QMError) {
     guard !names.isEmpty else { return }
     let known = constantNames
@@ -162,7 +167,7 @@ extension ONNXGraph {
         + " of the given weights; leave them out or rename them")
   }
 
-  /// Names of initializers and of what Constant nodes give, those within branches too.
+  /// Names of initializers and outputs of Constant nodes, including those in branches.
   private var constantNames: Set<String> {
     var known = Set(initializers.map(\.name))
     for node in nodes {

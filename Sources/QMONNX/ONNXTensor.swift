@@ -1,54 +1,54 @@
 import QMTensor
 
-/// The files that a model's tensors lie in: its own, and others in its folder.
+/// Reads the elements of a model's tensors from its own file and from other files in its folder.
 final class TensorFiles {
   private let file: Buffer
-  /// nil where there is no folder to look in: external data are refused then.
+  /// nil if the model has no folder; tensors in other files are then an error.
   private let folder: String?
   private let limits: ONNXLimits
   private var mapped: [String: Buffer] = [:]
 
   /// - Parameters:
-  ///   - file: what the pieces of tensors count from.
-  ///   - folder: the canonical path of the folder that the model lies in.
+  ///   - file: the file to which the offsets in ``ONNXTensor/pieces`` refer.
+  ///   - folder: the canonical path of the model's folder.
   init(file: Buffer, folder: String?, limits: ONNXLimits) {
     self.file = file
     self.folder = folder
     self.limits = limits
   }
 
-  /// The elements of `source`: a view of the mapped file where they lie there as memory has them.
-  /// - Throws: `malformed` if elements and extents do not agree, `unsupported` for element types
-  ///   that have no tensor here, `cannotOpen` for external data.
+  /// The elements of `source`; a view of the mapped file if they are stored there as in memory.
+  /// - Throws: `malformed` if the number of elements does not match the shape, `unsupported` for
+  ///   element types that ``ElementType`` does not have, `cannotOpen` for external data.
   func tensor(_ source: ONNXTensor) throws(QMError) -> Tensor {
     try within(.value(source.name)) { () throws(QMError) in
       if let packed = PackedIntegers(onnx: source.dataType) { return try unpacked(source, packed) }
       let elementType = try ElementType(onnx: source.dataType)
-      let extents = try extents(of: source)
-      let byteCount = try Tensor.byteCount(of: elementType, extents)
+      let shape = try shape(of: source)
+      let byteCount = try Tensor.byteCount(of: elementType, shape)
       let tensor: Tensor
       if let external = source.external {
         guard source.pieces.isEmpty else {
-          throw .malformed("elements both in the model and in another file")
+          throw .malformed("elements both in the model's file and in another one")
         }
-        tensor = try linked(external, elementType, extents, byteCount: byteCount)
+        tensor = try linked(external, elementType, shape, byteCount: byteCount)
       } else {
-        tensor = try stored(source, elementType, extents, byteCount: byteCount)
+        tensor = try stored(source, elementType, shape, byteCount: byteCount)
       }
       if elementType == .bool { try checkBooleans(tensor) }
       return try aligned(tensor)
     }
   }
 
-  /// Integers of 4 or 2 bits, several in a byte, as integers of 8 bits.
+  /// Integers of 4 or 2 bits, packed into bytes, as integers of 8 bits.
   private func unpacked(
     _ source: ONNXTensor, _ packed: PackedIntegers
   ) throws(QMError) -> Tensor {
-    let extents = try extents(of: source)
-    let count = try Tensor.byteCount(of: .uint8, extents)
+    let shape = try shape(of: source)
+    let count = try Tensor.byteCount(of: .uint8, shape)
     let byteCount = (count + packed.perByte - 1) / packed.perByte
     var bytes = source
-    bytes.extents = [Int64(byteCount)]
+    bytes.shape = [Int64(byteCount)]
     bytes.dataType = 2
     let stored = try tensor(bytes)
     let mask = UInt8((1 << packed.bits) - 1)
@@ -59,31 +59,31 @@ final class TensorFiles {
     for index in 0..<count {
       let shift = index % packed.perByte * packed.bits
       let code = source[index / packed.perByte] >> UInt8(shift) & mask
-      // Two's complement of fewer bits: the sign's weight is taken away.
+      // Sign extension from two's complement of fewer bits.
       target[index] = (code ^ sign) &- sign
     }
-    return try Tensor(packed.isSigned ? .int8 : .uint8, extents, buffer: buffer)
+    return try Tensor(packed.isSigned ? .int8 : .uint8, shape, buffer: buffer)
   }
 
-  private func extents(of source: ONNXTensor) throws(QMError) -> [Int] {
-    guard source.extents.count <= limits.axes else {
-      throw .unsupported("\(source.extents.count) axes; at most \(limits.axes) can be read")
+  private func shape(of source: ONNXTensor) throws(QMError) -> [Int] {
+    guard source.shape.count <= limits.axes else {
+      throw .unsupported("\(source.shape.count) axes; at most \(limits.axes) can be read")
     }
-    guard source.extents.allSatisfy({ $0 >= 0 }) else {
-      throw .malformed("extents \(source.extents) are negative")
+    guard source.shape.allSatisfy({ $0 >= 0 }) else {
+      throw .malformed("shape \(source.shape) has a negative extent")
     }
-    return source.extents.map(Int.init)
+    return source.shape.map(Int.init)
   }
 
-  /// A bool is one byte, 0 or 1; another one would be no value of Swift's type.
+  /// Any byte other than 0 or 1 would be an invalid Swift Bool.
   private func checkBooleans(_ tensor: Tensor) throws(QMError) {
     guard tensor.bytes.allSatisfy({ $0 <= 1 }) else {
       throw .malformed("a bool element that is neither 0 nor 1")
     }
   }
 
-  /// Small tensors are copied where they are misaligned; big ones stay views of the file, whoever
-  /// reads them copes.
+  /// Copies a small misaligned tensor. A large one stays a view of the file; its readers accept
+  /// misaligned elements.
   private func aligned(_ tensor: Tensor) throws(QMError) -> Tensor {
     let address = Int(bitPattern: tensor.buffer.base) + tensor.byteOffset
     guard address % tensor.elementType.byteCount != 0, tensor.byteCount < 64 << 10 else {
@@ -95,49 +95,49 @@ final class TensorFiles {
   // MARK: Elements in the model
 
   private func stored(
-    _ source: ONNXTensor, _ elementType: ElementType, _ extents: [Int], byteCount: Int
+    _ source: ONNXTensor, _ elementType: ElementType, _ shape: [Int], byteCount: Int
   ) throws(QMError) -> Tensor {
     guard let first = source.pieces.first else {
       guard byteCount == 0 else {
-        throw .malformed("\(elementType)\(extents) has no elements in the file")
+        throw .malformed("\(elementType)\(shape) has no elements in the file")
       }
-      return try Tensor(zeros: elementType, extents)
+      return try Tensor(zeros: elementType, shape)
     }
     guard source.pieces.allSatisfy({ $0.field == first.field }) else {
       throw .malformed("elements in two fields at once")
     }
-    guard byteCount > 0 else { throw .malformed("elements where extents \(extents) have none") }
+    guard byteCount > 0 else { throw .malformed("found elements for the empty shape \(shape)") }
     if first.field == TensorElements.raw {
       guard first.range.count == byteCount else {
         throw .malformed(
-          "\(elementType)\(extents) takes \(byteCount) bytes, found \(first.range.count)"
+          "\(elementType)\(shape) takes \(byteCount) bytes, found \(first.range.count)"
         )
         .within(.offset(first.range.lowerBound))
       }
-      return try Tensor(elementType, extents, buffer: file, byteOffset: first.range.lowerBound)
+      return try Tensor(elementType, shape, buffer: file, byteOffset: first.range.lowerBound)
     }
     guard first.field == elementType.typedField else {
       throw .malformed(
-        "\(elementType) elements do not stand in field \(first.field) of TensorProto"
+        "found \(elementType) elements in field \(first.field) of TensorProto, expected field \(elementType.typedField)"
       )
       .within(.offset(first.range.lowerBound))
     }
-    return try typed(source.pieces, elementType, extents, byteCount: byteCount)
+    return try typed(source.pieces, elementType, shape, byteCount: byteCount)
   }
 
   /// Elements of `float_data`, `int32_data`, ….
   private func typed(
-    _ pieces: [WireScan.Piece], _ elementType: ElementType, _ extents: [Int], byteCount: Int
+    _ pieces: [WireScan.Piece], _ elementType: ElementType, _ shape: [Int], byteCount: Int
   ) throws(QMError) -> Tensor {
     let isFixed = elementType == .float32 || elementType == .float64
     if isFixed, pieces.count == 1, !pieces[0].isTagged, pieces[0].range.count == byteCount {
-      return try Tensor(elementType, extents, buffer: file, byteOffset: pieces[0].range.lowerBound)
+      return try Tensor(elementType, shape, buffer: file, byteOffset: pieces[0].range.lowerBound)
     }
     let count = byteCount / elementType.byteCount
-    // Each element takes a byte of the file at least, so memory is bounded before it is asked for.
+    // Each element takes at least one byte of the file, which bounds the memory to allocate.
     let available = pieces.reduce(0) { $0 + $1.range.count }
     guard count <= available else {
-      throw .malformed("\(elementType)\(extents) has \(count) elements, found at most \(available)")
+      throw .malformed("\(elementType)\(shape) has \(count) elements, found at most \(available)")
         .within(.offset(pieces[0].range.lowerBound))
     }
     let buffer = try Buffer.allocate(byteCount: byteCount)
@@ -147,7 +147,7 @@ final class TensorFiles {
       while offset < piece.range.upperBound {
         let start = offset
         guard filled < count else {
-          throw .malformed("\(elementType)\(extents) has \(count) elements, found more")
+          throw .malformed("\(elementType)\(shape) has \(count) elements, found more")
             .within(.offset(start))
         }
         if piece.isTagged {
@@ -163,7 +163,7 @@ final class TensorFiles {
         } else {
           let bits = try WireScan.varint(in: file.bytes, &offset, end: piece.range.upperBound)
           guard elementType.store(varint: bits, at: target) else {
-            throw .malformed("\(Int64(bitPattern: bits)) is no \(elementType)")
+            throw .malformed("\(Int64(bitPattern: bits)) is not a value of \(elementType)")
               .within(.offset(start))
           }
         }
@@ -171,16 +171,16 @@ final class TensorFiles {
       }
     }
     guard filled == count else {
-      throw .malformed("\(elementType)\(extents) has \(count) elements, found \(filled)")
+      throw .malformed("\(elementType)\(shape) has \(count) elements, found \(filled)")
         .within(.offset(pieces[0].range.lowerBound))
     }
-    return try Tensor(elementType, extents, buffer: buffer)
+    return try Tensor(elementType, shape, buffer: buffer)
   }
 
   // MARK: Elements in another file
 
   private func linked(
-    _ entries: [(key: String, value: String)], _ elementType: ElementType, _ extents: [Int],
+    _ entries: [(key: String, value: String)], _ elementType: ElementType, _ shape: [Int],
     byteCount: Int
   ) throws(QMError) -> Tensor {
     var values: [String: String] = [:]
@@ -194,18 +194,18 @@ final class TensorFiles {
     let length = try Self.number(values["length"], "length")
     guard length ?? byteCount == byteCount else {
       throw .malformed(
-        "\(elementType)\(extents) takes \(byteCount) bytes, external data have \(length!)")
+        "\(elementType)\(shape) takes \(byteCount) bytes, external data have \(length!)")
     }
     let buffer = try open(location)
     guard offset <= buffer.count, byteCount <= buffer.count - offset else {
       throw .malformed(
-        "\(byteCount) bytes from \(offset) on reach beyond '\(location.abbreviated)' of \(buffer.count) bytes"
+        "\(byteCount) bytes at offset \(offset) reach beyond the \(buffer.count) bytes of '\(location.abbreviated)'"
       )
     }
-    return try Tensor(elementType, extents, buffer: buffer, byteOffset: offset)
+    return try Tensor(elementType, shape, buffer: buffer, byteOffset: offset)
   }
 
-  /// A count in decimal digits.
+  /// Parses a count in decimal digits.
   private static func number(_ text: String?, _ key: String) throws(QMError) -> Int? {
     guard let text else { return nil }
     guard !text.isEmpty, text.utf8.allSatisfy({ (48...57).contains($0) }), let number = Int(text)
@@ -213,14 +213,17 @@ final class TensorFiles {
     return number
   }
 
-  /// The file at `location`, which must lie in the model's folder after every link is followed.
+  /// Maps the file at `location`, which must be in the model's folder after symbolic links are
+  /// resolved.
   private func open(_ location: String) throws(QMError) -> Buffer {
     guard let folder else {
-      throw .unsupported("elements in another file, where there is no folder to look in")
+      throw .unsupported(
+        "the elements are in another file, and the model has no folder to find it in")
     }
     guard !location.hasPrefix("/"), !location.utf8.contains(0) else {
       throw .malformed(
-        "external data at '\(location.abbreviated)'; expected a path within the model's folder")
+        "external data at '\(location.abbreviated)'; expected a path relative to the model's folder"
+      )
     }
     let path = try within(.file(location.abbreviated)) { () throws(QMError) in
       try canonicalPath("\(folder)/\(location)")
@@ -243,7 +246,7 @@ private struct PackedIntegers {
   let isSigned: Bool
   var perByte: Int { 8 / bits }
 
-  /// nil for any other type.
+  /// nil for types of 8 bits or more.
   init?(onnx dataType: Int32) {
     switch dataType {
     case 21: (bits, isSigned) = (4, false)
@@ -256,7 +259,7 @@ private struct PackedIntegers {
 }
 
 extension ElementType {
-  /// Names of TensorProto.DataType, from 0 on.
+  /// Names of TensorProto.DataType, starting at 0.
   private static let onnxNames = [
     "UNDEFINED", "FLOAT", "UINT8", "INT8", "UINT16", "INT16", "INT32", "INT64", "STRING", "BOOL",
     "FLOAT16", "DOUBLE", "UINT32", "UINT64", "COMPLEX64", "COMPLEX128", "BFLOAT16", "FLOAT8E4M3FN",
@@ -264,9 +267,9 @@ extension ElementType {
     "UINT2", "INT2", "FLOAT6E2M3", "FLOAT6E3M2",
   ]
 
-  /// The type that TensorProto.DataType numbers.
-  /// - Throws: `malformed` for a number that ONNX does not define or leaves undefined,
-  ///   `unsupported` for a type that no tensor here has.
+  /// The element type with this number in TensorProto.DataType.
+  /// - Throws: `malformed` for a number that ONNX does not define and for UNDEFINED, `unsupported`
+  ///   for any other type that ``ElementType`` does not have.
   init(onnx dataType: Int32) throws(QMError) {
     switch dataType {
     case 1: self = .float32
@@ -292,7 +295,7 @@ extension ElementType {
     }
   }
 
-  /// The field of TensorProto for elements that are not raw.
+  /// The field of TensorProto for elements of this type that are not in `raw_data`.
   fileprivate var typedField: Int {
     switch self {
     case .float32: TensorElements.float
@@ -303,8 +306,8 @@ extension ElementType {
     }
   }
 
-  /// Writes an element that a varint holds. float16 and bfloat16 stand as their bits.
-  /// - Returns: false if the type does not hold the number.
+  /// Writes the element in a varint; float16 and bfloat16 are stored as their bits.
+  /// - Returns: false if the type cannot hold the number.
   fileprivate func store(varint: UInt64, at target: UnsafeMutableRawPointer) -> Bool {
     let signed = Int64(bitPattern: varint)
     func store<Element: FixedWidthInteger>(_ element: Element?) -> Bool {

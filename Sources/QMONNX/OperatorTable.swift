@@ -1,23 +1,24 @@
 import QMOperations
 import QMTensor
 
-/// One row of the table of operators.
+/// One row of the table of supported operators.
 public struct ONNXOperator: Sendable {
+  /// ONNX's name of the operator (`op_type`).
   public let name: String
-  /// Versions of ONNX's operator set in which it is read.
+  /// Versions of ONNX's operator set in which the operator is supported.
   public let opsets: ClosedRange<Int>
-  /// How its nodes run where their operands are quantized as they ask for; nil where they are gone
-  /// once the network is read.
+  /// How its nodes run if all operands are quantized that can be; nil if reading the network
+  /// removes the nodes.
   public let mode: ExecutionMode?
-  /// What is not read, or what is worth knowing; may be empty.
+  /// Limitations or remarks; may be empty.
   public let note: String
   let inputs: ClosedRange<Int>
   let read: @Sendable (NodeReader) throws(QMError) -> Void
 
-  /// The word for ``mode`` in the table.
+  /// The name of ``mode`` in the table.
   public var modeName: String { mode?.name ?? "read" }
 
-  /// Operators that are read in versions before 7 as well, and since which.
+  /// Operators that are supported in versions before 7, with their first version.
   private static let earlier: [String: Int] = [
     "Abs": 6, "Add": 6, "ArgMax": 1, "ArgMin": 1, "AveragePool": 1, "BatchNormalization": 6,
     "Cast": 6, "Ceil": 6, "Clip": 6, "Concat": 1, "Constant": 1, "Conv": 1, "ConvTranspose": 1,
@@ -47,22 +48,22 @@ public struct ONNXOperator: Sendable {
   }
 }
 
-/// Every ONNX operator that is read, and the function that reads it.
+/// The supported ONNX operators, each with the function that reads it.
 public enum OperatorTable {
   static let entries: [String: ONNXOperator] = Dictionary(
     uniqueKeysWithValues: operators.map { ($0.name, $0) })
 
-  /// Operators that are not read where cutting the graph is not the first choice.
+  /// Unsupported operators for which there is a better remedy than to cut the graph.
   static let refusals: [String: QMError] = {
     var refusals: [String: QMError] = [:]
     for name in ["ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"] {
       refusals[name] = .unsupported(
-        "already quantized in a form that is not read",
+        "the network is already quantized, in a form that cannot be read",
         remedies: .changeModel(how: "quantize to QDQ (QuantizeLinear and DequantizeLinear)"),
         .changeModel(how: "convert the float network"))
     }
     refusals["DynamicQuantizeLinear"] = .unsupported(
-      "already quantized for activations whose range is found at run time",
+      "the network is already quantized, with activation ranges that are computed in the run",
       remedies: .changeModel(how: "convert the float network without samples"))
     for name in ["Loop", "Scan"] {
       refusals[name] = .unsupported(
@@ -72,15 +73,16 @@ public enum OperatorTable {
     for name in [
       "StringNormalizer", "TfIdfVectorizer", "StringConcat", "StringSplit", "RegexFullMatch",
     ] {
-      refusals[name] = .unsupported("text is not read, only numbers", remedies: .cutAfter)
+      refusals[name] = .unsupported(
+        "operators on text cannot be read, only those on numbers", remedies: .cutAfter)
     }
     return refusals
   }()
 
-  /// By name.
+  /// The operators, sorted by name.
   public static var sorted: [ONNXOperator] { operators.sorted { $0.name < $1.name } }
 
-  /// The table for people, as lines of Markdown: schema/operators.md has it.
+  /// The table as lines of Markdown, as in schema/operators.md.
   public static var markdown: [String] {
     var rows = [["operator", "opsets", "runs as", "notes"]]
     for entry in sorted {
@@ -103,13 +105,14 @@ public enum OperatorTable {
 
   private static let many = Int(Int16.max)
 
+  /// The operators, by family.
   public static let operators: [ONNXOperator] = [
     // Convolution
     ONNXOperator("Conv", inputs: 2...3, .integer) { (node) throws(QMError) in
       try node.convolution()
     },
 
-    ONNXOperator("ConvTranspose", inputs: 2...3, .integer, "output_shape for known extents only") {
+    ONNXOperator("ConvTranspose", inputs: 2...3, .integer, "output_shape only with a known shape") {
       (node) throws(QMError) in try node.transposedConvolution()
     },
 
@@ -228,14 +231,14 @@ public enum OperatorTable {
     decomposed("Hardmax", inputs: 1...1, .integer, "known axis") { (node) throws(QMError) in
       try node.hardmax()
     },
-    decomposed("EyeLike", since: 9, inputs: 1...1, nil, "known extents") {
+    decomposed("EyeLike", since: 9, inputs: 1...1, nil, "known shape") {
       (node) throws(QMError) in
       try node.eyeLike()
     },
     decomposed("BitwiseNot", since: 18, inputs: 1...1, .move) { (node) throws(QMError) in
       try node.bitwiseNot()
     },
-    decomposed("CenterCropPad", since: 18, inputs: 2...2, .move, "known extents") {
+    decomposed("CenterCropPad", since: 18, inputs: 2...2, .move, "known shape") {
       (node) throws(QMError) in try node.centerCropPad()
     },
     ONNXOperator(
@@ -335,11 +338,11 @@ public enum OperatorTable {
 
     // Resize
     ONNXOperator(
-      "Resize", since: 10, inputs: 1...4, .move, "in float32 unless to the nearest element"
+      "Resize", since: 10, inputs: 1...4, .move, "in float32 unless mode is nearest"
     ) {
       (node) throws(QMError) in try node.resize()
     },
-    ONNXOperator("Upsample", inputs: 1...2, .move, "in float32 unless to the nearest element") {
+    ONNXOperator("Upsample", inputs: 1...2, .move, "in float32 unless mode is nearest") {
       (node) throws(QMError) in try node.upsample()
     },
     ONNXOperator("DepthToSpace", inputs: 1...1, .move) { (node) throws(QMError) in
@@ -396,7 +399,7 @@ public enum OperatorTable {
     ONNXOperator("NonZero", since: 9, inputs: 1...1, nil, "constants only") {
       (node) throws(QMError) in try node.nonZero()
     },
-    ONNXOperator("If", inputs: 1...1, .move, "both branches run where data decides") {
+    ONNXOperator("If", inputs: 1...1, .move, "both branches run if data decides") {
       (node) throws(QMError) in try node.condition()
     },
     ONNXOperator("Expand", since: 8, inputs: 2...2, .move) { (node) throws(QMError) in
@@ -405,7 +408,7 @@ public enum OperatorTable {
     ONNXOperator("Tile", inputs: 2...2, .move) { (node) throws(QMError) in try node.tile() },
     ONNXOperator("Shape", inputs: 1...1, .move) { (node) throws(QMError) in try node.shape() },
     ONNXOperator(
-      "ConstantOfShape", since: 9, inputs: 1...1, nil, "moves where the run decides the shape"
+      "ConstantOfShape", since: 9, inputs: 1...1, nil, "data movement if the shape is computed"
     ) { (node) throws(QMError) in
       try node.constantOfShape()
     },
@@ -426,7 +429,7 @@ public enum OperatorTable {
     ) { (node) throws(QMError) in try node.quantizeLinear() },
     ONNXOperator(
       "DequantizeLinear", since: 10, inputs: 2...3, .integer,
-      "of constants too: their codes are kept"
+      "a constant keeps its codes"
     ) { (node) throws(QMError) in try node.dequantizeLinear() },
   ]
 
@@ -438,7 +441,7 @@ public enum OperatorTable {
     }
   }
 
-  /// Read as several operations.
+  /// An operator that becomes several operations.
   private static func decomposed(
     _ name: String, since first: Int = 7, inputs: ClosedRange<Int>,
     _ mode: ExecutionMode? = .float, _ note: String = "",
@@ -447,8 +450,8 @@ public enum OperatorTable {
     ONNXOperator(name, since: first, inputs: inputs, mode, note, read)
   }
 
-  /// Of operators that read codes where other nodes need them, and ask for none.
-  private static let whereCoded = "on codes where other nodes ask for them"
+  /// Note of operators that read codes but do not cause their operands to be quantized.
+  private static let whereCoded = "on codes if other nodes need them quantized"
 
   private static func binary(
     _ name: String, _ function: BinaryFunction, _ note: String = ""

@@ -1,14 +1,15 @@
 import QMTensor
 
-/// Samples as ONNX's own test sets have them: `input_0.pb`, `input_1.pb`, … by the number of the
-/// input, with `output_0.pb`, … beside them; one sample in the folder itself, or one in each of its
-/// subfolders.
+/// Samples in the form of ONNX's test sets: `input_0.pb`, `input_1.pb`, …, numbered as the
+/// network's inputs, and optionally `output_0.pb`, …. The folder holds one sample, or one in each
+/// subfolder.
 public struct ProtobufSamples: SampleSource {
   /// The folder of each sample.
   private let folders: [String]
   private let inputs: [SampleInput]
   private let outputs: [String]
 
+  /// The samples in the folder at `path`.
   /// - Parameters:
   ///   - inputs: all inputs of the network, in its order.
   ///   - outputs: names of all outputs, in the order of the network.
@@ -27,6 +28,7 @@ public struct ProtobufSamples: SampleSource {
     if folders.isEmpty { return nil }
   }
 
+  /// Number of samples.
   public var count: Int { folders.count }
 
   /// The name of the sample's folder.
@@ -34,7 +36,8 @@ public struct ProtobufSamples: SampleSource {
     folders[index].split(separator: "/").last.map(String.init) ?? folders[index]
   }
 
-  /// - Throws: as ``ONNXReader/readTensor(path:limits:)``; `invalidInput` if a tensor does not fit.
+  /// - Throws: as ``ONNXReader/readTensor(path:limits:)``; `invalidInput` if a tensor does not fit
+  ///   its input.
   public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
     var tensors: [String: Tensor] = [:]
     for (number, input) in inputs.enumerated() {

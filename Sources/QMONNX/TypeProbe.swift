@@ -1,15 +1,15 @@
 import QMGraph
 import QMTensor
 
-/// Types of values in the middle of a network, as the network computes them.
+/// Computes the types of intermediate values of a network.
 struct TypeProbe {
   let network: ONNXGraph
-  /// A builder that has read nothing yet.
+  /// Makes a builder without nodes.
   let makeBuilder: () -> GraphBuilder
 
-  /// Reads the nodes in front of the value.
-  /// - Returns: nil where one of them cannot be read.
-  /// - Throws: `usage` if no value has the name; `malformed` for what contradicts itself.
+  /// Reads the nodes before the value.
+  /// - Returns: nil if one of them is unsupported.
+  /// - Throws: `usage` if no value has the name; `malformed` if a node is malformed.
   func type(of name: String) throws(QMError) -> ValueType? {
     var part = network
     try part.cut(to: [name])

@@ -1,37 +1,38 @@
 import QMTensor
 
-/// How much of a file the reader takes in before it gives up. The defaults hold every network that
-/// runs on one machine; each bounds time or memory that a small file could otherwise demand.
+/// Limits of what the reader accepts. Each bounds time or memory that a small file could otherwise
+/// demand; the defaults accept every network that runs on one machine.
 public struct ONNXLimits: Hashable, Sendable {
-  /// Messages within messages. protobuf-c and the scan recurse once per level; a graph within a
-  /// node takes three.
+  /// Nesting depth of messages. protobuf-c and the scan recurse once per level; a graph within a
+  /// node takes three levels.
   public var depth = 64
-  /// Messages in all: nodes, attributes, tensors, dimensions, ….
+  /// Number of all messages: nodes, attributes, tensors, dimensions, ….
   public var messages = 1_000_000
-  /// Bytes of what protobuf-c sees: the file without the elements of tensors.
+  /// Bytes that protobuf-c reads: the file without the elements of tensors.
   public var skeletonBytes = 128 << 20
   /// Bytes that protobuf-c may allocate.
   public var messageBytes = 384 << 20
-  /// Inputs, and outputs, of the graph.
+  /// Number of inputs of the graph, and of outputs.
   public var ports = 4096
   /// Axes of a tensor.
   public var axes = 64
-  /// Bytes of a value whose extents are all known.
+  /// Bytes of one value, dynamic axes counted as 1.
   public var valueBytes = 16 << 30
-  /// Bytes that constants computed while reading may take, beside four times those in the file.
+  /// Bytes of all constants that are computed while reading, in addition to four times the bytes of
+  /// the constants in the file.
   public var foldedBytes = 256 << 20
 
+  /// The defaults.
   public init() {}
 }
 
 /// Walks the wire format of an ONNX file before protobuf-c sees it.
 ///
 /// protobuf-c 1.4.1 recurses without a limit, and its structs take a hundred times the memory of an
-/// empty message. The scan bounds depth, counts and lengths, leaves out every field that
-/// `schema/onnx.proto` does not have, joins the parts of a message that is given in several pieces
-/// (in protobuf, messages merge as their bytes concatenate), and leaves the elements of tensors in
-/// the file: in their place stands where they lie. The result, the *skeleton*, is small and well
-/// formed.
+/// empty message. The scan bounds depth, counts and lengths; it leaves out every field that
+/// `schema/onnx.proto` does not have; it joins a message that is given in several pieces (protobuf
+/// merges messages by concatenating their bytes); and it replaces the elements of tensors by their
+/// position in the file. The result, the *skeleton*, is small and well formed.
 struct WireScan {
   enum Message {
     case model, graph, node, attribute, tensor, sparseTensor, valueInfo
@@ -46,27 +47,28 @@ struct WireScan {
     case fixed32 = 5
   }
 
-  /// What a field holds, and what becomes of it.
+  /// What a field holds, and what the scan does with it.
   enum Content {
-    /// Kept as it is; the last one counts.
+    /// One number or string, copied; if repeated, protobuf takes the last one.
     case scalar(WireType)
-    /// Kept as they are, packed or each with its tag.
+    /// Numbers, copied, packed or each with its tag.
     case scalars(WireType)
-    /// Elements of a tensor: their places are kept.
+    /// Elements of a tensor: only their position is copied.
     case elements(WireType)
+    /// Any number of messages, each copied.
     case messages(Message)
-    /// At most one; several are joined.
+    /// At most one message; several are joined.
     case message(Message)
-    /// Walked for its depth, then left out.
+    /// A message that is checked, then left out.
     case walked(Message)
-    /// Refused.
+    /// An error; the text names the field.
     case unsupported(String)
   }
 
-  /// The field in which the scan writes what ONNX does not have.
+  /// Number of the field that the scan adds to nodes and tensors: positions in the file.
   static let ownField = 1000
 
-  /// Fields of `message`; nil for those that are left out.
+  /// What a field of `message` holds; nil for a field that is left out.
   static func content(of field: Int, in message: Message) -> Content? {
     switch (message, field) {
     case (.model, 1): .scalar(.varint)
@@ -137,10 +139,10 @@ struct WireScan {
     let content: Range<Int>
   }
 
-  /// A run of a tensor's elements in the file.
+  /// A contiguous range of a tensor's elements in the file.
   struct Piece {
     let field: Int
-    /// Whether each element has a tag of its own, which lies within `range`.
+    /// Whether each element has its own tag; the tags are part of `range`.
     let isTagged: Bool
     var range: Range<Int>
   }
@@ -150,7 +152,7 @@ struct WireScan {
   private var skeleton: [UInt8] = []
   private var messageCount = 0
 
-  /// What protobuf-c is to see of the message that `bytes` hold.
+  /// The skeleton of the message in `bytes`.
   /// - Throws: `malformed` or `unsupported`, with the byte offset as context.
   static func skeleton(
     of bytes: UnsafeRawBufferPointer, as message: Message, limits: ONNXLimits
@@ -182,9 +184,9 @@ struct WireScan {
       append(fixed64: start)
     }
     var elements: [Piece] = []
-    // raw_data is one field, of which the last counts.
+    // raw_data is a singular field: the last occurrence counts.
     var raw: Piece?
-    // Singular messages that were joined already, one bit a field.
+    // Singular messages that were joined already, one bit per field number.
     var joined: UInt64 = 0
     for (index, piece) in pieces.enumerated() {
       var offset = piece.lowerBound
@@ -237,13 +239,14 @@ struct WireScan {
     }
   }
 
-  /// Writes a message as field `number` of the one that encloses it.
+  /// Writes a message as field `number` of the enclosing message.
   private mutating func copy(
     _ message: Message, _ pieces: [Range<Int>], number: Int, depth: Int, isKept: Bool
   ) throws(QMError) {
     guard isKept else { return try copy(message, pieces, depth: depth + 1, isKept: false) }
     appendTag(number, .bytes)
-    // The length is known afterwards; a varint may be padded to four bytes (2^28).
+    // The length is known only afterwards, so a varint padded to four bytes (below 2^28) is
+    // reserved.
     let place = skeleton.count
     skeleton.append(contentsOf: [0x80, 0x80, 0x80, 0])
     try copy(message, pieces, depth: depth + 1, isKept: true)
@@ -284,14 +287,14 @@ struct WireScan {
 
   // MARK: Reading
 
-  /// The field at `offset`, which moves behind it.
+  /// Reads the field at `offset` and advances `offset`.
   private func next(_ offset: inout Int, end: Int) throws(QMError) -> Field {
     let start = offset
     let tag = try Self.varint(in: bytes, &offset, end: end)
     let number = tag >> 3
     guard (1..<(1 << 29)).contains(number) else {
       throw .malformed(
-        "field number \(number) where protobuf allows 1 to 2^29 - 1; not an ONNX file, or a damaged one"
+        "found field number \(number), expected 1 to 2^29 - 1; not an ONNX file, or a damaged one"
       ).within(.offset(start))
     }
     guard let type = WireType(rawValue: UInt8(tag & 7)) else {
@@ -312,14 +315,14 @@ struct WireScan {
       let given = try Self.varint(in: bytes, &offset, end: end)
       guard given <= UInt64(end - offset) else {
         throw .malformed(
-          "a field of \(given) bytes where \(end - offset) are left; the file is cut off or damaged"
+          "a field of \(given) bytes, but only \(end - offset) are left; the file is cut off or damaged"
         ).within(.offset(start))
       }
       length = Int(given)
     }
     guard length <= end - offset else {
       throw .malformed(
-        "a field of \(length) bytes where \(end - offset) are left; the file is cut off or damaged"
+        "a field of \(length) bytes, but only \(end - offset) are left; the file is cut off or damaged"
       ).within(.offset(start))
     }
     content = offset
@@ -327,7 +330,7 @@ struct WireScan {
     return Field(number: Int(number), type: type, start: start, content: content..<offset)
   }
 
-  /// The varint at `offset`, which moves behind it.
+  /// Reads the varint at `offset` and advances `offset`.
   static func varint(
     in bytes: UnsafeRawBufferPointer, _ offset: inout Int, end: Int
   ) throws(QMError) -> UInt64 {
@@ -361,7 +364,7 @@ struct WireScan {
     // Lengths are written in four bytes.
     let limit = min(limits.skeletonBytes, (1 << 28) - 1)
     guard count <= limit - skeleton.count else {
-      throw .unsupported("more than \(limit) bytes beside the elements of tensors").within(
+      throw .unsupported("more than \(limit) bytes in addition to the elements of tensors").within(
         .offset(offset))
     }
   }

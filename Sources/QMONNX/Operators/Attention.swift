@@ -2,11 +2,12 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// Attention of opset 23 on, as its products and its softmax: `softmax(scale · Q · Kᵀ + mask) · V`.
+  /// Attention since opset 23, as matrix products and a softmax: `softmax(scale · Q · Kᵀ + mask) ·
+  /// V`.
   func attention() throws(QMError) {
-    guard !hasInput(6) else { throw .unsupported("the input nonpad_kv_seqlen") }
+    guard !hasInput(6) else { throw .unsupported("the input nonpad_kv_seqlen cannot be read") }
     guard try integer("left_window_size") ?? -1 < 0, try integer("right_window_size") ?? -1 < 0
-    else { throw .unsupported("a window of attention") }
+    else { throw .unsupported("left_window_size and right_window_size cannot be read") }
     var query = try float(0)
     let type = query.type
     let hasHeads = shape(query).rank == 4
@@ -27,10 +28,10 @@ extension NodeReader {
     key = try repeated(key, like: query, "keys")
     value = try repeated(value, like: query, "values")
 
-    let turned = try append(
+    let keysTransposed = try append(
       .transpose(Transpose(permutation: [0, 1, 3, 2])), [key], as: type, "keysTurned")
     let product = Operation.matrixMultiply(MatrixMultiply(rightLayout: .depthFirst))
-    var scores = try append(product, [query, turned], as: type, "product")
+    var scores = try append(product, [query, keysTransposed], as: type, "product")
     let scale = try number("scale") ?? (1 / Float(depth).squareRoot())
     scores = try append(
       .unary(Unary(.affine(scale: scale, offset: 0))), [scores], as: type, "scores")
@@ -53,7 +54,7 @@ extension NodeReader {
     }
     var shares = try append(.softmax(Softmax(.softmax, axis: 3)), [masked], as: type, "softmax")
     if let allowed = mask.allowed, !everyRowHasOne(allowed) {
-      // A row that may look nowhere has shares of 0.
+      // The weights of a query that may attend to no key are 0.
       shares = try append(
         .select(Select()), [allowed, shares, addScalar(0, "none")], as: type, "shares")
     }
@@ -73,15 +74,15 @@ extension NodeReader {
   }
 
   /// The extent of an axis.
-  /// - Throws: `unsupported` if it is known in a run only.
+  /// - Throws: `unsupported` if the axis is dynamic.
   func known(_ axis: Shape.Axis, _ what: String) throws(QMError) -> Int {
     guard let extent = axis.extent else {
-      throw .unsupported("\(what) is free; it must be known before the run")
+      throw .unsupported("\(what) is dynamic; it must be known before the run")
     }
     return extent
   }
 
-  /// `[N, heads, L, D]` of `[N, L, heads · D]`; four axes stay.
+  /// `[N, L, heads · D]` as `[N, heads, L, D]`; a value of four axes is returned unchanged.
   private func heads(
     _ value: Value, _ attribute: String, _ name: String
   ) throws(QMError) -> Value {
@@ -97,17 +98,18 @@ extension NodeReader {
         as: value.type, name + "Split")
       return try append(
         .transpose(Transpose(permutation: [0, 2, 1, 3])), [split], as: value.type, name + "Heads")
-    default: throw .malformed("\(name) of \(shape(value).rank) axes; expected 3 or 4")
+    default: throw .malformed("\(name) has \(shape(value).rank) axes, expected 3 or 4")
     }
   }
 
-  /// Each head of keys or values for the heads of queries that share it.
+  /// Repeats each head of keys or values for the query heads that share it (grouped-query
+  /// attention).
   private func repeated(_ value: Value, like query: Value, _ name: String) throws(QMError) -> Value
   {
     guard let own = shape(value)[1].extent, let wanted = shape(query)[1].extent, own != wanted
     else { return value }
     guard own > 0, wanted % own == 0 else {
-      throw .malformed("\(wanted) heads of queries for \(own) of \(name)")
+      throw .malformed("\(wanted) heads of queries, expected a multiple of the \(own) of \(name)")
     }
     let depth = try known(shape(value)[3], "the size of a head")
     let column = try append(
@@ -120,13 +122,14 @@ extension NodeReader {
       as: value.type, name + "Repeated")
   }
 
-  /// One extent as `[1]` of int64.
+  /// The extent of an axis as an int64 value of shape `[1]`.
   private func extent(of value: Value, axis: Int, _ name: String) throws(QMError) -> Value {
     if let extent = shape(value)[axis].extent { return try addConstant([extent], name) }
     return try append(.shape(ShapeOperation(start: axis, end: axis + 1)), [value], as: .int64, name)
   }
 
-  /// What is added to the scores, and where they count.
+  /// The number to add to each score, and whether the query may attend to the key; nil if there is
+  /// no such mask.
   private func mask(
     query: Value, key: Value, pastCount: Value?
   ) throws(QMError) -> (bias: Value?, allowed: Value?) {
@@ -172,7 +175,7 @@ extension NodeReader {
     return (bias, allowed)
   }
 
-  /// A mask of fewer keys than there are: no query looks at the others.
+  /// The mask padded to all keys, if it has fewer: no query may attend to the missing ones.
   private func padded(_ mask: Value, key: Value) throws(QMError) -> Value {
     let rank = shape(mask).rank
     guard rank > 0, let own = shape(mask)[rank - 1].extent, let count = shape(key)[2].extent,
@@ -189,7 +192,7 @@ extension NodeReader {
       "padded")
   }
 
-  /// Whether a constant mask lets every query look somewhere.
+  /// Whether a constant mask lets every query attend to at least one key.
   private func everyRowHasOne(_ mask: Value) -> Bool {
     guard let tensor = constant(mask), let count = tensor.shape.last, count > 0 else {
       return false

@@ -33,9 +33,9 @@ extension NodeReader {
     case (true, false): kind = .positiveInfinite
     case (false, true): kind = .negativeInfinite
     case (false, false):
-      let extents = try extents(of: input, "extents")
+      let shape = try shapeValue(of: input, "extents")
       return try finish(
-        .fill(Fill()), [extents, addConstant(Tensor([], [false]), "false")], as: .bool)
+        .fill(Fill()), [shape, addConstant(Tensor([], [false]), "false")], as: .bool)
     }
     try finish(.isNaNOrInf(IsNaNOrInf(kind)), [input], as: .bool)
   }

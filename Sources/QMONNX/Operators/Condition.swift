@@ -3,14 +3,15 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// If: the branch that a constant condition chooses takes the node's place. Elsewhere both
-  /// branches are read, and an If for each output says which of them a run needs.
+  /// If: with a constant condition, the nodes of the chosen branch replace the node. With a
+  /// computed condition both branches are read, and an If operation per output chooses between
+  /// them.
   func condition() throws(QMError) {
     let condition = try raw(0)
     guard condition.type == .bool else { throw .malformed("a condition of type \(condition.type)") }
     if let tensor = constant(condition) {
       guard tensor.elementCount == 1 else {
-        throw .malformed("a condition of extents \(tensor.shape); expected one element")
+        throw .malformed("a condition of shape \(tensor.shape); expected one element")
       }
       let isTrue = tensor.elements(as: Bool.self)[0]
       return try finish(builder.inline(graph(isTrue ? "then_branch" : "else_branch")))
@@ -29,7 +30,7 @@ extension NodeReader {
       }
       guard shape(left).rank == shape(right).rank else {
         throw .unsupported(
-          "the condition is computed, and the branches give \(shape(left)) and \(shape(right))",
+          "the condition is computed, and the branches return \(shape(left)) and \(shape(right)); expected one rank",
           remedies: NodeReader.setCondition)
       }
       results.append(
@@ -40,7 +41,8 @@ extension NodeReader {
     try finish(results)
   }
 
-  /// A branch that may never be taken, because its extents do not fit say.
+  /// The outputs of a branch. An error in it may be one that no run meets, because the branch is
+  /// never chosen; the remedy is to set the condition.
   private func branch(_ name: String) throws(QMError) -> [Value] {
     let graph = try graph(name)
     do { return try builder.inline(graph) } catch {
@@ -49,12 +51,12 @@ extension NodeReader {
     }
   }
 
-  /// One branch alone is then read.
+  /// With a constant condition only one branch is read.
   private static let setCondition = Remedy.setInputs(which: "the condition's inputs")
 
-  /// Whether the condition says that the axis which the one branch drops has extent 1, and the other
-  /// branch keeps the value as it is: how PyTorch writes `squeeze(axis)`. What follows can mean but
-  /// one number of axes, that without the axis; Squeeze refuses a run with another extent.
+  /// Whether the node is PyTorch's form of `squeeze(axis)`: the condition compares the extent of an
+  /// axis with 1, one branch drops that axis, the other returns the value unchanged. The following
+  /// nodes expect one rank, the one without the axis; Squeeze refuses a run with another extent.
   private func isSqueeze(_ dropped: Value, of whole: Value, where condition: Value) -> Bool {
     let graph = builder.graph
     guard case .graph(let dropped) = dropped.place, case .graph(let whole) = whole.place,
@@ -87,7 +89,7 @@ extension Graph {
     return low > 0 && nodes[low - 1].outputs.contains(value) ? nodes[low - 1] : nil
   }
 
-  /// The one integer that a constant holds.
+  /// The integer in a constant of one element.
   fileprivate func integer(_ value: ValueID?) -> Int? {
     guard let tensor = value.flatMap({ self[$0].constant }), tensor.elementCount == 1 else {
       return nil
@@ -99,7 +101,7 @@ extension Graph {
     }
   }
 
-  /// The axis whose extent a value is: Shape, and Gather of one of its elements.
+  /// The axis whose extent a value is: a Gather of one element of a Shape.
   fileprivate func extent(_ value: ValueID) -> Extent? {
     guard let gather = producer(of: value), case .gather = gather.operation,
       let index = integer(gather.input(1)), let extents = gather.input(0),

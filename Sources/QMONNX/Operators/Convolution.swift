@@ -2,14 +2,14 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// Attributes that windows of convolution and pooling share.
+  /// The attributes that convolution and pooling share.
   struct Window {
     var strides: [Int]
     var dilations: [Int]
     var padding: Padding
   }
 
-  /// Extents and steps beyond this are a mistake; below it, sums of them cannot overflow.
+  /// Bound of extents, strides and dilations, so that sums of them cannot overflow.
   private static let largestExtent = Int(Int32.max)
 
   func window(spatialRank: Int) throws(QMError) -> Window {
@@ -23,7 +23,7 @@ extension NodeReader {
         numbers.allSatisfy({ $0 >= least && $0 <= Self.largestExtent })
       else {
         throw .malformed(
-          "\(name) \(numbers.prefix(8)); expected \(count) numbers from \(least) on for \(spatialRank) spatial axes"
+          "\(name) \(numbers.prefix(8)); expected \(count) numbers of at least \(least) for \(spatialRank) spatial axes"
         )
       }
       return numbers
@@ -49,20 +49,20 @@ extension NodeReader {
       padding: padding)
   }
 
-  /// The extents in `kernel_shape`.
+  /// The attribute `kernel_shape`.
   func kernelShape() throws(QMError) -> [Int]? {
     guard let kernel = try integers("kernel_shape") else { return nil }
     guard kernel.allSatisfy({ $0 >= 1 && $0 <= Self.largestExtent }) else {
-      throw .malformed("kernel_shape \(kernel.prefix(8)); expected numbers from 1 on")
+      throw .malformed("kernel_shape \(kernel.prefix(8)); expected positive numbers")
     }
     return kernel
   }
 
-  /// - Throws: `malformed` if a constant holds NaN or an infinity: no scale fits such weights.
+  /// - Throws: `malformed` if a constant holds NaN or an infinity, for which there is no scale.
   func requireFinite(_ value: Value?, _ what: String) throws(QMError) {
     guard let value, let index = builder.firstNonFinite(in: value) else { return }
     throw .malformed(
-      "the \(what) '\(builder.construction.name(of: value).abbreviated)' hold a number that is not finite, element \(index)"
+      "the \(what) '\(builder.construction.name(of: value).abbreviated)' hold a number that is not finite, at element \(index)"
     )
   }
 
@@ -75,17 +75,20 @@ extension NodeReader {
     let rank = shape(input).rank
     guard rank >= 3, shape(weights).rank == rank else {
       throw .malformed(
-        "input \(shape(input)) and weights \(shape(weights)); expected [N, C, …] and [O, C/groups, …] with as many axes"
+        "input \(shape(input)) and weights \(shape(weights)); expected [N, C, …] and [O, C/groups, …] of one rank"
       )
     }
     if let kernel = try kernelShape() {
       let extents = shape(weights).axes.dropFirst(2).map { $0.extent }
       guard kernel.count == rank - 2, zip(kernel, extents).allSatisfy({ $1 == nil || $0 == $1 })
-      else { throw .malformed("kernel_shape \(kernel.prefix(8)) beside weights \(shape(weights))") }
+      else {
+        throw .malformed(
+          "kernel_shape \(kernel.prefix(8)) does not match the weights \(shape(weights))")
+      }
     }
     let groups = try integer("group") ?? 1
     guard groups >= 1, groups <= Self.largestExtent else {
-      throw .malformed("group \(groups); expected a number from 1 on")
+      throw .malformed("group \(groups); expected a positive number")
     }
     try requireFinite(weights, "weights")
     try requireFinite(bias, "bias")
@@ -99,7 +102,8 @@ extension NodeReader {
   }
 
   /// ConvTranspose: input `[N, C, …]`, weights `[C, O/groups, …]`, optional bias `[O]`. It becomes
-  /// a convolution over the input with gaps, its taps reversed.
+  /// a convolution over the input spread out by the strides, with the weights reversed along the
+  /// spatial axes.
   func transposedConvolution() throws(QMError) {
     let input = try float(0)
     let given = try float(1)
@@ -108,7 +112,7 @@ extension NodeReader {
     let rank = shape(input).rank
     guard rank >= 3, shape(given).rank == rank, let extents = shape(given).extents else {
       throw .malformed(
-        "input \(shape(input)) and weights \(shape(given)); expected [N, C, …] and [C, O/groups, …] with as many axes"
+        "input \(shape(input)) and weights \(shape(given)); expected [N, C, …] and [C, O/groups, …] of one rank"
       )
     }
     try requireFinite(given, "weights")
@@ -117,7 +121,7 @@ extension NodeReader {
     guard groups >= 1, extents[0] % groups == 0,
       extents.allSatisfy({ (1...Self.largestExtent).contains($0) })
     else {
-      throw .malformed("group \(groups) for weights of extents \(extents)")
+      throw .malformed("group \(groups) does not fit weights of shape \(extents)")
     }
     let window = try window(spatialRank: rank - 2)
     let (before, after) = try transposedPads(window, kernel: Array(extents[2...]), shape(input))
@@ -137,19 +141,19 @@ extension NodeReader {
     try finish(.pad(Pad(.constant)), [whole, crop, nil, axes], as: input.type)
   }
 
-  /// What is added around the input with gaps; negative where the output is cropped.
+  /// Padding of the spread-out input per spatial axis; a negative number crops the output.
   private func transposedPads(
     _ window: Window, kernel: [Int], _ input: Shape
   ) throws(QMError) -> (before: [Int], after: [Int]) {
     let count = kernel.count
     let added = try integers("output_padding") ?? kernel.map { _ in 0 }
     guard added.count == count, added.allSatisfy({ (0...Self.largestExtent).contains($0) }) else {
-      throw .malformed("output_padding \(added.prefix(8)) for \(count) spatial axes")
+      throw .malformed("output_padding \(added.prefix(8)); expected \(count) numbers of at least 0")
     }
     let reaches = (0..<count).map { (kernel[$0] - 1) * window.dilations[$0] }
     func pads(_ axis: Int, total: Int, upper: Bool) -> (Int, Int) {
-      // The odd element of what is taken away goes behind with SAME_UPPER, else in front; what is
-      // missing is added behind.
+      // An odd number of elements is cropped more at the end with SAME_UPPER, else at the start;
+      // missing elements are added at the end.
       let taken = max(total, 0)
       let small = taken / 2
       let (first, last) = upper ? (small, taken - small) : (taken - small, small)
@@ -161,10 +165,12 @@ extension NodeReader {
     if var wanted = try integers("output_shape") {
       if wanted.count == count + 2 { wanted = Array(wanted[2...]) }
       guard wanted.count == count, wanted.allSatisfy({ (1...Self.largestExtent).contains($0) })
-      else { throw .malformed("output_shape \(wanted.prefix(8)) for \(count) spatial axes") }
+      else {
+        throw .malformed("output_shape \(wanted.prefix(8)); expected \(count) positive numbers")
+      }
       for axis in 0..<count {
         guard let extent = input[axis + 2].extent, extent >= 1, extent <= Self.largestExtent else {
-          throw .unsupported("output_shape beside the free extents \(input)")
+          throw .unsupported("output_shape with input \(input); expected fixed spatial axes")
         }
         let whole = (extent - 1) * window.strides[axis] + added[axis] + reaches[axis] + 1
         let (first, last) = pads(axis, total: whole - wanted[axis], upper: isUpper)
@@ -179,7 +185,7 @@ extension NodeReader {
         before.append(reaches[axis] - first[axis])
         after.append(reaches[axis] - last[axis] + added[axis])
       case .sameUpper, .sameLower:
-        // The output has extent · stride elements, whatever the extent.
+        // The output has extent · stride elements, so the padding does not depend on the extent.
         let total = reaches[axis] + 1 + added[axis] - window.strides[axis]
         let (first, last) = pads(axis, total: total, upper: isUpper)
         before.append(first)
@@ -189,7 +195,7 @@ extension NodeReader {
     return (before, after)
   }
 
-  /// Weights `[C, O/groups, …]` as `[O, C/groups, …]` with the taps of each axis reversed.
+  /// Weights `[C, O/groups, …]` as `[O, C/groups, …]`, reversed along each spatial axis.
   private func rearranged(
     _ weights: Value, _ extents: [Int], groups: Int
   ) throws(QMError) -> Value {

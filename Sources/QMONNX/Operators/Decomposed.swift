@@ -1,7 +1,7 @@
 import QMOperations
 import QMTensor
 
-// Operators that are read as several operations.
+// Operators that become several operations.
 
 extension NodeReader {
   private func step(
@@ -26,7 +26,8 @@ extension NodeReader {
     try finish(.binary(Binary(.multiply)), [input, gate], as: input.type)
   }
 
-  /// (eˣ ± e⁻ˣ) / 2. The difference by way of tanh, which is exact near 0.
+  /// Cosh and Sinh: (eˣ ± e⁻ˣ) / 2. Sinh is computed as tanh(x) · cosh(x), because the difference
+  /// would cancel near 0.
   func hyperbolic(isCosine: Bool) throws(QMError) {
     let input = try float(0)
     let up = try step(.exponential, input, "up")
@@ -39,7 +40,7 @@ extension NodeReader {
       .binary(Binary(.multiply)), [step(.tanh, input, "tanh"), half], as: input.type)
   }
 
-  /// Shrink: 0 within ±lambd, else `bias` towards 0.
+  /// Shrink: 0 within ±lambd, else x moved by `bias` towards 0.
   func shrink() throws(QMError) {
     let input = try float(0)
     let (limit, bias) = (try number("lambd", default: 0.5), try number("bias", default: 0))
@@ -57,7 +58,7 @@ extension NodeReader {
     try finish([choice(.greater, limit, -bias, low, "high")])
   }
 
-  /// RMSNormalization: x / √(mean(x²) + ε) · scale over the axes from `axis` on.
+  /// RMSNormalization: x / √(mean(x²) + ε) · scale, with the mean over `axis` and all later axes.
   func rmsNormalization() throws(QMError) {
     let input = try float(0)
     let scale = try float(1)
@@ -97,7 +98,8 @@ extension NodeReader {
       throw .malformed("attribute 'size' is missing or not positive")
     }
     guard rank >= 3, let channels = shape(input)[1].extent else {
-      throw .unsupported("input \(shape(input)); expected known channels and three axes or more")
+      throw .unsupported(
+        "input \(shape(input)); expected at least three axes and a fixed number of channels")
     }
     let squares = try step(.square, input, "squares")
     let flat = try append(
@@ -113,7 +115,7 @@ extension NodeReader {
           roundsUp: false)),
       [flat], as: input.type, "neighbours")
     let whole = try append(
-      .reshape(Reshape()), [mean, extents(of: input, "extents")], as: input.type, "mean")
+      .reshape(Reshape()), [mean, shapeValue(of: input, "extents")], as: input.type, "mean")
     let base = try step(
       .affine(scale: number("alpha", default: 1e-4), offset: number("bias", default: 1)), whole,
       "base")
@@ -127,18 +129,23 @@ extension NodeReader {
     let input = try float(0)
     guard let window = try integers("kernel_shape"), !window.isEmpty,
       shape(input).rank == window.count + 2
-    else { throw .malformed("attribute 'kernel_shape' is missing or of other axes than the input") }
+    else {
+      throw .malformed("attribute 'kernel_shape' is missing or does not fit input \(shape(input))")
+    }
     let p = try integer("p") ?? 2
     guard p >= 1 else { throw .malformed("p = \(p); expected 1 or more") }
-    guard try !flag("ceil_mode", default: false) else { throw .unsupported("ceil_mode = 1") }
+    guard try !flag("ceil_mode", default: false) else {
+      throw .unsupported("ceil_mode = 1; expected 0")
+    }
     var powers = try step(p == 2 ? .square : .absolute, input, "powers")
     if p > 2 { powers = try step(.power, powers, addScalar(Float(p), "p"), "raised") }
-    let shape = try self.window(spatialRank: window.count)
+    let attributes = try self.window(spatialRank: window.count)
     let mean = try append(
       .pooling(
         Pooling(
-          kind: .averageOfPadded, order: .channelsFirst, window: window, strides: shape.strides,
-          dilations: shape.dilations, padding: shape.padding, roundsUp: false)),
+          kind: .averageOfPadded, order: .channelsFirst, window: window,
+          strides: attributes.strides, dilations: attributes.dilations,
+          padding: attributes.padding, roundsUp: false)),
       [powers], as: input.type, "mean")
     let count = window.reduce(1.0) { $0 * Double($1) }
     let sum = try step(.affine(scale: Float(count), offset: 0), mean, "sum")
@@ -157,7 +164,7 @@ extension NodeReader {
     let rank = shape(input).rank
     func marked(_ value: Value, axis: Int) throws(QMError) -> Value {
       guard let depth = shape(value)[axis].extent else {
-        throw .unsupported("axis \(axis) of \(shape(value)) is free; expected a known extent")
+        throw .unsupported("axis \(axis) of \(shape(value)) is dynamic; expected a fixed extent")
       }
       let place = try append(
         .argMinMax(ArgMinMax(.maximum, axis: axis, keepsAxis: false, takesLast: false)),
@@ -176,7 +183,7 @@ extension NodeReader {
     let first = given == rank ? rank : try axis(given, rank: rank)
     let flat = try append(.flatten(Flatten(axis: first)), [input], as: input.type, "flat")
     try finish(
-      .reshape(Reshape()), [marked(flat, axis: 1), extents(of: input, "extents")],
+      .reshape(Reshape()), [marked(flat, axis: 1), shapeValue(of: input, "extents")],
       as: input.type)
   }
 
@@ -184,13 +191,16 @@ extension NodeReader {
   func eyeLike() throws(QMError) {
     let input = try raw(0)
     guard let extents = shape(input).extents, extents.count == 2 else {
-      throw .unsupported("input \(shape(input)); expected two known extents")
+      throw .unsupported("input \(shape(input)); expected two fixed axes")
     }
     let offset = try integer("k") ?? 0
     let largest = 1 << 22
     guard let count = Shape.elementCount(of: extents), count <= largest, extents[0] <= largest,
       (-largest...largest).contains(offset)
-    else { throw .unsupported("a matrix of \(extents)") }
+    else {
+      throw .unsupported(
+        "a matrix \(extents) with k = \(offset); at most \(largest) elements can be read")
+    }
     var elements = [Float](repeating: 0, count: count)
     for row in 0..<extents[0] where (0..<extents[1]).contains(row + offset) {
       elements[row * extents[1] + row + offset] = 1
@@ -208,7 +218,7 @@ extension NodeReader {
   func bitwiseNot() throws(QMError) {
     let input = try raw(0)
     guard input.type.isInteger, input.type != .uint64 else {
-      throw .unsupported("codes of type \(input.type); expected integers of 8 to 64 bits")
+      throw .unsupported("input of type \(input.type); expected int8 to int64 or uint8 to uint32")
     }
     let wide: ElementType = input.type == .int64 || input.type == .uint32 ? .int64 : .int32
     var value = input
@@ -221,11 +231,11 @@ extension NodeReader {
     try finish(.cast(Cast(to: input.type)), [flipped], as: input.type)
   }
 
-  /// CenterCropPad: each axis cut or padded about its middle to the extents asked for.
+  /// CenterCropPad: each axis is cropped or padded equally at both ends to the given extent.
   func centerCropPad() throws(QMError) {
     let input = try input(0)
     guard let target = try constantIntegers(1, "extents"), let own = shape(input).extents else {
-      throw .unsupported("input \(shape(input)); expected known extents")
+      throw .unsupported("input \(shape(input)); expected fixed axes")
     }
     var axes = Array(own.indices)
     if let given = try integers("axes") {
@@ -234,7 +244,11 @@ extension NodeReader {
     }
     guard axes.count == target.count, Set(axes).count == axes.count,
       target.allSatisfy({ $0 >= 0 && $0 < 1 << 31 })
-    else { throw .malformed("extents \(target.prefix(8)) for the axes \(axes.prefix(8))") }
+    else {
+      throw .malformed(
+        "extents \(target.prefix(8)) do not match the axes \(axes.prefix(8)); expected one per axis"
+      )
+    }
     var (starts, ends) = ([Int](), [Int]())
     var pads = [Int](repeating: 0, count: 2 * own.count)
     for (axis, extent) in zip(axes, target) {

@@ -2,8 +2,8 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// Einsum of one or two operands: diagonals apart, every sum of products is a batched product of
-  /// matrices between rearrangements.
+  /// Einsum of one or two operands without diagonals. A sum of products becomes a batched matrix
+  /// product, with transpositions and reshapes before and after it.
   func einsum() throws(QMError) {
     let equation = try text("equation", default: "").filter { $0 != " " }
     guard !equation.contains(".") else {
@@ -21,7 +21,8 @@ extension NodeReader {
       ? Array(sides[1])
       : Set(all).filter { letter in all.filter { $0 == letter }.count == 1 }.sorted()
     guard Set(output).count == output.count, output.allSatisfy(all.contains) else {
-      throw .malformed("'\(equation.abbreviated)' has an output that does not follow")
+      throw .malformed(
+        "'\(equation.abbreviated)' has an output with a repeated letter or one that no input has")
     }
     guard terms.count <= 2, terms.allSatisfy({ Set($0).count == $0.count }) else {
       throw .unsupported(
@@ -31,7 +32,8 @@ extension NodeReader {
     for (index, term) in terms.enumerated() {
       let value = try float(index)
       guard shape(value).rank == term.count else {
-        throw .malformed("'\(equation.abbreviated)' for input \(index) \(shape(value))")
+        throw .malformed(
+          "'\(equation.abbreviated)' has \(term.count) letters for input \(index) \(shape(value))")
       }
       operands.append(value)
     }
@@ -42,7 +44,8 @@ extension NodeReader {
     try finish([result])
   }
 
-  /// The axes that the output has, in its order; the others summed.
+  /// The value summed over the letters that the output does not have, its axes in the output's
+  /// order.
   private func single(
     _ value: Value, _ term: [Character], _ output: [Character]
   ) throws(QMError) -> Value {
@@ -52,10 +55,10 @@ extension NodeReader {
       value = try append(
         .reduction(Reduction(.sum, axes: summed, keepsAxes: false)), [value], as: value.type, "sum")
     }
-    return try turned(value, term.filter(output.contains), to: output, "result")
+    return try transposed(value, term.filter(output.contains), to: output, "result")
   }
 
-  private func turned(
+  private func transposed(
     _ value: Value, _ from: [Character], to target: [Character], _ name: String
   ) throws(QMError) -> Value {
     if from == target { return value }
@@ -64,11 +67,11 @@ extension NodeReader {
       .transpose(Transpose(permutation: permutation)), [value], as: value.type, name)
   }
 
-  /// The letters of two operands by what they are in a product of matrices.
+  /// The letters of two operands by their role in a matrix product.
   private struct Letters {
     /// In both operands and the output.
     let batch: [Character]
-    /// In both operands alone.
+    /// In both operands, not in the output.
     let summed: [Character]
     /// In the left operand and the output.
     let rows: [Character]
@@ -87,14 +90,14 @@ extension NodeReader {
   private func pair(
     _ operands: [Value], _ terms: [[Character]], _ output: [Character]
   ) throws(QMError) -> Value {
-    // Summed in one operand alone: before all else.
+    // Letters that only one operand has are summed first.
     var (values, own) = (operands, terms)
     for (index, other) in [(0, terms[1]), (1, terms[0])] {
       let kept = own[index].filter { other.contains($0) || output.contains($0) }
       values[index] = try single(values[index], own[index], kept)
       own[index] = kept
     }
-    // Weights stand on the right.
+    // Constant weights must be the right operand.
     if constant(values[0]) != nil {
       values.swapAt(0, 1)
       own.swapAt(0, 1)
@@ -105,7 +108,7 @@ extension NodeReader {
     if let weights = constant(values[1])?.shape, !letters.batch.isEmpty,
       (1...3).contains(letters.rows.count),
       zip(own[1], weights).allSatisfy({ letter, extent in
-        // A free axis has the extent of the weights, or the run ends with an error.
+        // A dynamic axis must have the extent of the weights; otherwise the run is an error.
         own[0].firstIndex(of: letter).map { (shape(values[0])[$0].extent ?? extent) == extent }
           ?? true
       })
@@ -115,13 +118,13 @@ extension NodeReader {
     return try product(values, own, letters, output)
   }
 
-  /// Nothing is summed: each operand gets axes of 1 where the output has letters of the other.
+  /// The product without a sum: each operand gets axes of extent 1 for the letters of the other.
   private func outerProduct(
     _ values: [Value], _ terms: [[Character]], _ output: [Character]
   ) throws(QMError) -> Value {
     var operands: [Value] = []
     for (index, name) in ["left", "right"].enumerated() {
-      let value = try turned(
+      let value = try transposed(
         values[index], terms[index], to: output.filter(terms[index].contains), name)
       operands.append(
         try widened(value, output.indices.filter { !terms[index].contains(output[$0]) }, name))
@@ -129,8 +132,8 @@ extension NodeReader {
     return try append(.binary(Binary(.multiply)), operands, as: operands[0].type, "product")
   }
 
-  /// A product with weights of its own for each batch letter: a convolution in groups over a window
-  /// of 1, so that each output channel of each group is a channel of weights.
+  /// A product with different weights for each index of the batch letters: a grouped convolution
+  /// with a window of 1. Each output channel of each group is then a channel of the weights.
   private func groupedProduct(
     _ values: [Value], _ terms: [[Character]], _ letters: Letters, _ output: [Character]
   ) throws(QMError) -> Value {
@@ -138,18 +141,18 @@ extension NodeReader {
     let (batch, summed, rows, columns) = (
       letters.batch, letters.summed, letters.rows, letters.columns
     )
-    let right = try turned(values[1], terms[1], to: batch + columns + summed, "weights")
-    var weightExtents: [Int] = []
+    let right = try transposed(values[1], terms[1], to: batch + columns + summed, "weights")
+    var weightShape: [Int] = []
     for axis in shape(right).axes {
-      weightExtents.append(try known(axis, "an axis of the weights"))
+      weightShape.append(try known(axis, "an axis of the weights"))
     }
-    let groups = weightExtents.prefix(batch.count).reduce(1, *)
-    let channels = weightExtents.dropFirst(batch.count).prefix(columns.count).reduce(1, *)
-    let depth = weightExtents.suffix(summed.count).reduce(1, *)
-    // Rows beyond the first are the spatial axes; there is one at least.
+    let groups = weightShape.prefix(batch.count).reduce(1, *)
+    let channels = weightShape.dropFirst(batch.count).prefix(columns.count).reduce(1, *)
+    let depth = weightShape.suffix(summed.count).reduce(1, *)
+    // Row letters after the first become spatial axes; a convolution needs at least one.
     let spatialRank = max(rows.count - 1, 1)
 
-    let left = try turned(values[0], terms[0], to: rows + batch + summed, "left")
+    let left = try transposed(values[0], terms[0], to: rows + batch + summed, "left")
     var input = try reshaped(
       left, [Int](repeating: 0, count: rows.count) + [groups * depth], "merged")
     let front = [0, rows.count] + Array(1..<rows.count)
@@ -174,12 +177,13 @@ extension NodeReader {
     result = try reshaped(
       result,
       [Int](repeating: 0, count: rows.count)
-        + weightExtents.prefix(batch.count + columns.count), "axes")
-    return try turned(result, rows + batch + columns, to: output, "turned")
+        + weightShape.prefix(batch.count + columns.count), "axes")
+    return try transposed(result, rows + batch + columns, to: output, "turned")
   }
 
-  /// A product of matrices. Rows, or columns, of several letters become one axis where that can be
-  /// undone; elsewhere all but the last are leading axes, along which the other operand is repeated.
+  /// A matrix product. Several row letters are merged into one axis if a Reshape can split it
+  /// again; otherwise all but the last become leading axes, along which the other operand is
+  /// broadcast. The same holds for column letters.
   private func product(
     _ values: [Value], _ terms: [[Character]], _ letters: Letters, _ output: [Character]
   ) throws(QMError) -> Value {
@@ -191,18 +195,20 @@ extension NodeReader {
         if let extent = axis.extent { extents[letter] = extent }
       }
     }
-    /// The extent of letters as one axis; −1 where one is free.
+    /// The extent of the letters merged into one axis; −1 if one of them is dynamic.
     func extent(_ letters: [Character]) -> Int {
       letters.reduce(1) { product, letter in
         extents[letter].map { product < 0 ? product : product * $0 } ?? -1
       }
     }
-    func freeCount(_ letters: [Character]) -> Int { letters.filter { extents[$0] == nil }.count }
+    func dynamicCount(_ letters: [Character]) -> Int {
+      letters.filter { extents[$0] == nil }.count
+    }
     func copies(_ count: Int) -> [Int] { [Int](repeating: 0, count: count) }
     let depth = extent(summed)
 
-    var left = try turned(values[0], terms[0], to: batch + letters.rows + summed, "left")
-    var right = try turned(values[1], terms[1], to: batch + letters.columns + summed, "right")
+    var left = try transposed(values[0], terms[0], to: batch + letters.rows + summed, "left")
+    var right = try transposed(values[1], terms[1], to: batch + letters.columns + summed, "right")
     if summed.count > 1 {
       left = try reshaped(left, copies(batch.count + letters.rows.count) + [depth], "leftDepth")
       right = try reshaped(
@@ -210,21 +216,21 @@ extension NodeReader {
     }
 
     let mergesColumns =
-      letters.columns.count != 1 && freeCount(letters.columns) + (depth < 0 ? 1 : 0) <= 1
+      letters.columns.count != 1 && dynamicCount(letters.columns) + (depth < 0 ? 1 : 0) <= 1
     var leadingColumns = Array(letters.columns.dropLast())
     if mergesColumns {
       right = try reshaped(
         right, copies(batch.count) + [extent(letters.columns), depth], "columns")
       leadingColumns = []
     }
-    // Without leading axes on the right, those on the left cost nothing.
+    // If the right operand has no leading axes, the left one's are free: they count as rows.
     let width = extent(mergesColumns ? letters.columns : letters.columns.suffix(1))
     let isFlat = batch.isEmpty && leadingColumns.isEmpty
     let mergesRows =
       letters.rows.isEmpty
       || letters.rows.count > 1 && !isFlat && leadingColumns.isEmpty
-        && freeCount(letters.rows) + (depth < 0 ? 1 : 0) <= 1
-        && freeCount(letters.rows) + (width < 0 ? 1 : 0) <= 1
+        && dynamicCount(letters.rows) + (depth < 0 ? 1 : 0) <= 1
+        && dynamicCount(letters.rows) + (width < 0 ? 1 : 0) <= 1
     var leadingRows = Array(letters.rows.dropLast())
     if mergesRows {
       left = try reshaped(left, copies(batch.count) + [extent(letters.rows), depth], "rows")
@@ -253,10 +259,10 @@ extension NodeReader {
     } else {
       order += letters.columns.suffix(1)
     }
-    return try turned(result, order, to: output, "turned")
+    return try transposed(result, order, to: output, "turned")
   }
 
-  /// The value with axes of 1 at these places.
+  /// The value with axes of extent 1 inserted at these positions.
   private func widened(_ value: Value, _ axes: [Int], _ name: String) throws(QMError) -> Value {
     if axes.isEmpty { return value }
     return try append(
@@ -264,9 +270,9 @@ extension NodeReader {
   }
 
   private func reshaped(
-    _ value: Value, _ extents: [Int], _ name: String
+    _ value: Value, _ shape: [Int], _ name: String
   ) throws(QMError) -> Value {
     try append(
-      .reshape(Reshape()), [value, addConstant(extents, "\(name)Extents")], as: value.type, name)
+      .reshape(Reshape()), [value, addConstant(shape, "\(name)Extents")], as: value.type, name)
   }
 }

@@ -7,7 +7,7 @@ extension NodeReader {
     try finish(.unary(Unary(function)), [input], as: input.type)
   }
 
-  /// Gelu, exact or by tanh.
+  /// Gelu, exact or approximated by tanh.
   func gelu() throws(QMError) -> UnaryFunction {
     switch try text("approximate", default: "none") {
     case "none": .gelu
@@ -21,8 +21,8 @@ extension NodeReader {
     try finish(function, left, aligned(input(1), with: left))
   }
 
-  /// The right operand of an operation of two. Before opset 7 it begins at an axis of the left one,
-  /// not at its end, where attribute 'axis' says so.
+  /// The right operand of a binary operator. Before opset 7 the attribute 'axis' aligns its first
+  /// axis with that axis of the left operand, instead of aligning the last axes.
   private func aligned(_ right: Value, with left: Value) throws(QMError) -> Value {
     guard opset < 7, let given = try integer("axis") else { return right }
     let rank = shape(left).rank
@@ -30,7 +30,8 @@ extension NodeReader {
     return try aligned(right, axis: axis, rank: rank)
   }
 
-  /// `value` with axes of 1 behind its own, so that they begin at `axis` of `rank`.
+  /// `value` with axes of extent 1 appended, so that it broadcasts starting at `axis` of `rank`
+  /// axes.
   private func aligned(_ value: Value, axis: Int, rank: Int) throws(QMError) -> Value {
     let own = shape(value).rank
     let added = rank - axis - own
@@ -43,7 +44,7 @@ extension NodeReader {
     let input = try input(0)
     var slope = try self.input(1)
     try requireSameType(input, slope)
-    // Before opset 7 several slopes are those of the channels.
+    // Before opset 7, a vector of slopes is one slope per channel.
     if opset < 7, shape(slope).rank == 1, shape(slope)[0] != 1 {
       slope = try aligned(slope, axis: 1, rank: shape(input).rank)
     }
@@ -53,8 +54,8 @@ extension NodeReader {
     try finish(.parametricRelu, input, slope)
   }
 
-  /// The type in which integers of a narrower one are computed: two's complement wraps the same
-  /// when the low bits are taken afterwards. nil where `type` is computed as it is.
+  /// The wider type in which arithmetic on `type` is computed; truncating the result to `type`
+  /// afterwards wraps as two's complement does. nil if no wider type is needed.
   func widerType(of type: ElementType) -> ElementType? {
     switch type {
     case .int8, .uint8, .int16, .uint16: .int32
@@ -77,13 +78,14 @@ extension NodeReader {
     return try append(operation, operands, as: left.type, suffix)
   }
 
-  /// The operation that gives the result, and its inputs: the function itself, or the cast after it.
+  /// The last operation of a binary operator, and its inputs: the function itself, or the cast
+  /// after it if the function is computed in a wider type.
   private func lastStep(
     _ function: BinaryFunction, _ left: Value, _ right: Value
   ) throws(QMError) -> (Operation, [Value]) {
     try requireSameType(left, right)
     let operation = Operation.binary(Binary(function))
-    // These wrap alike, signed or not.
+    // These functions wrap the same for signed and unsigned integers.
     let wraps = [.add, .subtract, .multiply].contains(function)
     guard let wide = left.type == .uint64 && wraps ? .int64 : widerType(of: left.type) else {
       return (operation, [left, right])
@@ -97,7 +99,7 @@ extension NodeReader {
     )
   }
 
-  /// Pow: the exponent may be of another type than the base, whose type the result has.
+  /// Pow: base and exponent may differ in type; the result has the type of the base.
   func power() throws(QMError) {
     let base = try input(0)
     let exponent = try input(1)
@@ -138,15 +140,15 @@ extension NodeReader {
     try requireSameType(left, right)
     let hasSignOfDividend = try flag("fmod", default: false)
     guard hasSignOfDividend || !left.type.isFloatingPoint else {
-      throw .malformed("Mod of \(left.type) without fmod = 1")
+      throw .malformed("fmod = 0 for \(left.type); expected 1")
     }
     guard hasSignOfDividend == left.type.isFloatingPoint else {
-      throw .unsupported("Mod of \(left.type) with fmod = 1")
+      throw .unsupported("fmod = 1 for \(left.type); expected 0")
     }
     try finish(.remainder, left, right)
   }
 
-  /// The first `count` inputs, one after the other.
+  /// The function of the first `count` inputs, from left to right.
   private func chain(_ function: BinaryFunction, _ count: Int) throws(QMError) -> Value {
     var result = try input(0)
     for index in 1..<max(1, count) {
@@ -202,7 +204,7 @@ extension NodeReader {
     let minimum = max(low, -largest)
     let maximum = min(high, largest)
     if minimum == -largest && maximum == largest { return try finish([input]) }
-    // Where the bounds cross, ONNX takes the upper one.
+    // If the lower bound is above the upper one, ONNX returns the upper one.
     try finish(
       .unary(
         Unary(
@@ -211,10 +213,10 @@ extension NodeReader {
       [input], as: input.type)
   }
 
-  /// Cast. Float types are float32 in the graph; a narrow one is rounded to on the way.
+  /// Cast. Float types are float32 in the graph; a cast to float16 or bfloat16 still rounds.
   func cast() throws(QMError) {
     guard let number = try integer("to"), let code = Int32(exactly: number) else {
-      throw .malformed("attribute 'to' is missing or no element type")
+      throw .malformed("attribute 'to' is missing or not an element type")
     }
     try cast(to: ElementType(onnx: code))
   }

@@ -9,11 +9,11 @@ extension NodeReader {
     let input = try input(0)
     let zeroIsZero = try flag("allowzero", default: false)
     try finish(
-      .reshape(Reshape(zeroIsZero: zeroIsZero)), [input, requiredExtents(1)], as: input.type)
+      .reshape(Reshape(zeroIsZero: zeroIsZero)), [input, requiredInt64(1)], as: input.type)
   }
 
-  private func requiredExtents(_ index: Int) throws(QMError) -> Value {
-    guard let value = try extents(index) else { throw .malformed("input \(index) is missing") }
+  private func requiredInt64(_ index: Int) throws(QMError) -> Value {
+    guard let value = try int64(index) else { throw .malformed("input \(index) is missing") }
     return value
   }
 
@@ -21,16 +21,16 @@ extension NodeReader {
     let input = try input(0)
     let rank = shape(input).rank
     let given = try integer("axis") ?? 1
-    // The rank itself is allowed: everything stands before it.
+    // ONNX allows axis = rank: all axes are then before it.
     let axis = given == rank ? rank : try self.axis(given, rank: rank)
     try finish(.flatten(Flatten(axis: axis)), [input], as: input.type)
   }
 
-  /// Axes are an attribute before opset 13, then an input.
+  /// The axes: an attribute before opset 13, an input since.
   private func givenAxes() throws(QMError) -> [Int]? {
     guard opset >= 13 else {
       guard node.inputs.count == 1 else {
-        throw .malformed("axes are an input; before opset 13 they are an attribute")
+        throw .malformed("the axes are an input; before opset 13 an attribute is expected")
       }
       return try integers("axes")
     }
@@ -58,13 +58,13 @@ extension NodeReader {
     let rank = shape(input).rank
     let permutation = try integers("perm") ?? Array((0..<rank).reversed())
     guard permutation.sorted() == Array(0..<rank) else {
-      throw .malformed("perm \(permutation.prefix(8)) is no order of \(rank) axes")
+      throw .malformed("perm \(permutation.prefix(8)) is not a permutation of \(rank) axes")
     }
     try finish(.transpose(Transpose(permutation: permutation)), [input], as: input.type)
   }
 
-  /// The extents of a value, as a constant where they are known.
-  func extents(of value: Value, _ name: String) throws(QMError) -> Value {
+  /// The shape of a value as an int64 value; a constant if all axes are fixed.
+  func shapeValue(of value: Value, _ name: String) throws(QMError) -> Value {
     if let extents = shape(value).extents { return try addConstant(extents, name) }
     return try append(.shape(ShapeOperation()), [value], as: .int64, name)
   }
@@ -92,7 +92,7 @@ extension NodeReader {
       try requireSameType(first, next)
       inputs.append(next)
     }
-    // 1 where it is left out, before opset 4.
+    // Before opset 4 the default is 1.
     guard let given = try integer("axis") ?? (opset < 4 ? 1 : nil) else {
       throw .malformed("attribute 'axis' is missing")
     }
@@ -100,7 +100,7 @@ extension NodeReader {
     try finish(.concatenate(Concatenate(axis: axis)), inputs, as: first.type)
   }
 
-  /// Sizes are an attribute before opset 13, then an input.
+  /// Split: the sizes are an attribute before opset 13, an input since.
   func split() throws(QMError) {
     let input = try input(0)
     let axis = try axis(integer("axis") ?? 0, rank: shape(input).rank)
@@ -118,14 +118,14 @@ extension NodeReader {
       let parts = try integer("num_outputs") ?? count
       guard parts == count else { throw .malformed("num_outputs \(parts) for \(count) outputs") }
       if opset < 18, let extent = shape(input)[axis].extent, extent % parts != 0 {
-        throw .malformed("an axis of \(extent) elements does not divide into \(parts) equal parts")
+        throw .malformed("an axis of \(extent) elements cannot be split into \(parts) equal parts")
       }
       sizes = .equal(parts: parts)
     }
     try finish(.split(Split(axis: axis, sizes: sizes)), [input], as: input.type)
   }
 
-  /// Bounds are attributes before opset 10, then inputs.
+  /// Slice: the bounds are attributes before opset 10, inputs since.
   func slice() throws(QMError) {
     let input = try input(0)
     var bounds: [Value?]
@@ -137,7 +137,7 @@ extension NodeReader {
       if let axes = try integers("axes") { bounds.append(try addConstant(axes, "axes")) }
     } else {
       bounds = [
-        try requiredExtents(1), try requiredExtents(2), try extents(3), try extents(4),
+        try requiredInt64(1), try requiredInt64(2), try int64(3), try int64(4),
       ]
     }
     while bounds.count < 4 { bounds.append(nil) }
@@ -151,8 +151,7 @@ extension NodeReader {
     try finish(.slice(Slice()), [input] + bounds, as: input.type)
   }
 
-  /// The bounds without those that keep a whole axis, as starts, ends, axes and steps; nil where
-  /// one is computed.
+  /// Starts, ends, axes and steps of the axes that are really cut; nil if one of them is computed.
   private func cuts(_ bounds: [Value?], of shape: Shape) throws(QMError) -> [[Int]]? {
     var numbers: [[PartialIntegers.Element]?] = []
     for bound in bounds {
@@ -178,7 +177,7 @@ extension NodeReader {
       let isWhole =
         switch (ends[index], shape[axis]) {
         case (.known(let end), .fixed(let extent)): end >= extent
-        // Exporters write "to the end" as a number beyond every extent.
+        // Exporters write a number larger than any extent for "to the end".
         case (.known(let end), .free): end >= 1_000_000_000
         case (.axis(let name), let extent): extent == .free(name)
         default: false
@@ -190,7 +189,7 @@ extension NodeReader {
     return kept
   }
 
-  /// Amounts are an attribute before opset 11, then an input.
+  /// Pad: the amounts are an attribute before opset 11, an input since.
   func pad() throws(QMError) {
     let input = try input(0)
     let mode: Pad.Mode
@@ -213,12 +212,12 @@ extension NodeReader {
     }
     var value = try mode == .constant && hasInput(2) ? self.input(2) : nil
     try requireSameType(input, value)
-    // A scalar, which some exporters write as one element.
+    // Some exporters write the scalar with shape [1].
     if let given = value, shape(given).rank == 1, shape(given)[0] == 1 {
       value = try append(.squeeze(Squeeze(axes: [0])), [given], as: given.type, "value")
     }
     try finish(
-      .pad(Pad(mode)), [input, requiredExtents(1), value, extents(3)], as: input.type)
+      .pad(Pad(mode)), [input, requiredInt64(1), value, int64(3)], as: input.type)
   }
 
   func gather() throws(QMError) {
@@ -232,12 +231,12 @@ extension NodeReader {
 
   func expand() throws(QMError) {
     let input = try input(0)
-    try finish(.expand(Expand()), [input, requiredExtents(1)], as: input.type)
+    try finish(.expand(Expand()), [input, requiredInt64(1)], as: input.type)
   }
 
   func tile() throws(QMError) {
     let input = try input(0)
-    try finish(.tile(Tile()), [input, requiredExtents(1)], as: input.type)
+    try finish(.tile(Tile()), [input, requiredInt64(1)], as: input.type)
   }
 
   // MARK: Constants
@@ -246,12 +245,12 @@ extension NodeReader {
     var value = try addScalar(0, "value")
     if let tensor = try tensor("value") {
       guard tensor.elementCount == 1 else {
-        throw .malformed("a value of \(tensor.elementCount) elements; expected one")
+        throw .malformed("attribute 'value' has \(tensor.elementCount) elements, expected one")
       }
       value = try addConstant(tensor.reshaped([]), "value")
     }
     let type = value.type
-    try finish(.fill(Fill()), [requiredExtents(0), inFloat32(value)], as: type)
+    try finish(.fill(Fill()), [requiredInt64(0), inFloat32(value)], as: type)
   }
 
   /// Constant: exactly one attribute holds the value.
@@ -295,7 +294,7 @@ extension NodeReader {
     }
     // Nothing is dropped: the mask is true everywhere.
     let mask = try append(
-      .fill(Fill()), [extents(of: input, "extents"), addConstant(Tensor([], [true]), "true")],
+      .fill(Fill()), [shapeValue(of: input, "extents"), addConstant(Tensor([], [true]), "true")],
       as: .bool, "mask")
     try finish([input, mask])
   }

@@ -2,8 +2,8 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// MatMul. A constant matrix on the right is turned, so that each output channel is a row; one on
-  /// the left becomes the right one of the turned product.
+  /// MatMul. A constant right matrix is transposed, so that each row is an output channel. A
+  /// constant left matrix becomes the right operand of the transposed product, (A · B)ᵀ = Bᵀ · Aᵀ.
   func matrixMultiply() throws(QMError) {
     var left = try float(0)
     var right = try float(1)
@@ -20,13 +20,13 @@ extension NodeReader {
     try requireFinite(left, "weights")
     try requireFinite(right, "weights")
     if leftRank == 2, constant(left) != nil, rightRank >= 2, constant(right) == nil {
-      let turned = Operation.transpose(
+      let transpose = Operation.transpose(
         Transpose(permutation: Array(0..<rightRank - 2) + [rightRank - 1, rightRank - 2]))
-      let columns = try append(turned, [right], as: type, "columns")
+      let columns = try append(transpose, [right], as: type, "columns")
       let product = try append(
         .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), [columns, left], as: type,
         "product")
-      return try finish(turned, [product], as: type)
+      return try finish(transpose, [product], as: type)
     }
     if leftRank == 1 {
       left = try append(.unsqueeze(Unsqueeze(axes: [0])), [left], as: type, "row")
@@ -50,7 +50,8 @@ extension NodeReader {
     try finish(.squeeze(Squeeze(axes: dropped)), [product], as: type)
   }
 
-  /// A constant of one matrix without axes of 1 in front, which the other factor has as well.
+  /// A constant matrix without leading axes of extent 1; they do not change the shape of the
+  /// product, because the other operand has at least as many axes.
   private func matrix(_ value: Value, beside other: Value) throws(QMError) -> Value {
     guard constant(value) != nil, let extents = shape(value).extents, extents.count > 2,
       extents.count <= shape(other).rank, extents.dropLast(2).allSatisfy({ $0 == 1 })
@@ -73,17 +74,17 @@ extension NodeReader {
     try requireFinite(addend, "bias")
     let alpha = try number("alpha", default: 1)
     let beta = try number("beta", default: 1)
-    let turn = Operation.transpose(Transpose(permutation: [1, 0]))
-    if try flag("transA", default: false) { left = try append(turn, [left], as: type, "A") }
+    let transpose = Operation.transpose(Transpose(permutation: [1, 0]))
+    if try flag("transA", default: false) { left = try append(transpose, [left], as: type, "A") }
     var layout = RightLayout.channelsFirst
     if try !flag("transB", default: false) {
       if constant(right) != nil {
-        right = try append(turn, [right], as: type, "transposed")
+        right = try append(transpose, [right], as: type, "transposed")
       } else {
         layout = .depthFirst
       }
     }
-    // With constant weights alpha is folded into them.
+    // The scaling of constant weights is folded.
     if alpha != 1 { right = try scaled(right, by: alpha, "alpha") }
     if beta == 0 { addend = nil }
     if beta != 1, let value = addend { addend = try scaled(value, by: beta, "beta") }
@@ -104,7 +105,7 @@ extension NodeReader {
       .unary(Unary(.affine(scale: factor, offset: 0))), [value], as: value.type, name)
   }
 
-  /// C must broadcast to the product; the product never to C.
+  /// - Throws: `malformed` unless C broadcasts to the shape of the product.
   private func requireAddend(
     _ addend: Value, rows: Shape.Axis, columns: Shape.Axis
   ) throws(QMError) {
@@ -119,7 +120,7 @@ extension NodeReader {
     }
   }
 
-  /// A constant C as one number per column; nil where it is no such thing.
+  /// A constant C as a bias with one number per column; nil if C is computed or varies along rows.
   private func bias(_ addend: Value, columns: Shape.Axis) throws(QMError) -> Value? {
     guard let tensor = constant(addend), let count = columns.extent else { return nil }
     if tensor.shape == [count] { return addend }

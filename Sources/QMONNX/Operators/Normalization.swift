@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// BatchNormalization with the statistics of training.
+  /// BatchNormalization with stored statistics.
   func batchNormalization() throws(QMError) {
     guard try !flag("training_mode", default: false) else {
       throw .unsupported("training_mode = 1; export the model for inference")
@@ -23,7 +23,8 @@ extension NodeReader {
       operands, as: input.type)
   }
 
-  /// LayerNormalization; mean and inverse deviation apart where they are asked for.
+  /// LayerNormalization. The outputs mean and inverse standard deviation are computed separately,
+  /// if they are used.
   func layerNormalization() throws(QMError) {
     let input = try float(0)
     let scale = try float(1)
@@ -66,7 +67,7 @@ extension NodeReader {
       [input, scale, bias], as: input.type)
   }
 
-  /// GroupNormalization: scale and bias per group before opset 21, then per channel.
+  /// GroupNormalization: scale and bias are per group before opset 21, per channel since.
   func groupNormalization() throws(QMError) {
     let input = try float(0)
     guard let groups = try integer("num_groups"), groups >= 1 else {
@@ -76,11 +77,15 @@ extension NodeReader {
       let value = try float(index)
       guard opset < 21, shape(value).extents == [groups] else { return value }
       guard shape(input).rank >= 2, let channels = shape(input)[1].extent, channels % groups == 0
-      else { throw .unsupported("\(name) per group of \(shape(input))") }
+      else {
+        throw .unsupported(
+          "\(name) per group for input \(shape(input)); expected a fixed multiple of \(groups) channels"
+        )
+      }
       let column = try append(
         .unsqueeze(Unsqueeze(axes: [1])), [value], as: value.type, name + "Column")
-      let extents = try addConstant([groups, channels / groups], name + "Extents")
-      let wide = try append(.expand(Expand()), [column, extents], as: value.type, name + "Wide")
+      let target = try addConstant([groups, channels / groups], name + "Extents")
+      let wide = try append(.expand(Expand()), [column, target], as: value.type, name + "Wide")
       return try append(
         .reshape(Reshape()), [wide, addConstant([channels], name + "Channels")], as: value.type,
         name)
@@ -92,8 +97,7 @@ extension NodeReader {
       [input, parameter(1, "scale"), parameter(2, "bias")], as: input.type)
   }
 
-  /// LpNormalization: divided by the sum of magnitudes or the norm along an axis; 0 where that
-  /// is 0.
+  /// LpNormalization: x divided by its sum of magnitudes or its norm along an axis; 0 if that is 0.
   func lpNormalization() throws(QMError) {
     let input = try float(0)
     let axis = try axis(integer("axis") ?? -1, rank: shape(input).rank)

@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// Input `index` in float32, int32 or int64.
+  /// Input `index`, converted to float32, int32 or int64, on which ordering operations work.
   func ordered(_ index: Int) throws(QMError) -> Value {
     let value = try input(index)
     guard let wide = widerType(of: value.type) else { return value }
@@ -21,7 +21,7 @@ extension NodeReader {
       [input], as: .int64)
   }
 
-  /// TopK: the number of elements is an attribute before opset 10, then an input.
+  /// TopK: the number of elements is an attribute before opset 10, an input since.
   func topK() throws(QMError) {
     let given = try input(0)
     let input = try ordered(0)
@@ -31,7 +31,7 @@ extension NodeReader {
       guard let number = try integer("k") else { throw .malformed("attribute 'k' is missing") }
       count = try addConstant([number], "k")
     } else {
-      guard let number = try extents(1) else { throw .malformed("input 1 is missing") }
+      guard let number = try int64(1) else { throw .malformed("input 1 is missing") }
       count = number
     }
     let places = try builder.construction.append(
@@ -49,7 +49,7 @@ extension NodeReader {
   func cumulativeSum() throws(QMError) {
     let input = try input(0)
     guard let given = try constantIntegers(1, "axis"), given.count == 1 else {
-      throw .malformed("input 1 is not one axis")
+      throw .malformed("input 1 is not a single axis")
     }
     try finish(
       .cumulativeSum(
@@ -60,7 +60,7 @@ extension NodeReader {
       [input], as: input.type)
   }
 
-  /// Range: three scalars.
+  /// Range, of the scalars start, limit and step.
   func range() throws(QMError) {
     let type = try raw(0).type
     var scalars: [Value] = []
@@ -78,8 +78,8 @@ extension NodeReader {
     if let extents = shape(input).extents {
       return try finish([addConstant(Tensor([], [Int64(extents.reduce(1, &*))]), "size")])
     }
-    let extents = try append(.shape(ShapeOperation()), [input], as: .int64, "extents")
-    try finish(.reduction(Reduction(.product, axes: [0], keepsAxes: false)), [extents], as: .int64)
+    let whole = try append(.shape(ShapeOperation()), [input], as: .int64, "extents")
+    try finish(.reduction(Reduction(.product, axes: [0], keepsAxes: false)), [whole], as: .int64)
   }
 
   func oneHot() throws(QMError) {
@@ -98,7 +98,7 @@ extension NodeReader {
   func trilu() throws(QMError) {
     let input = try input(0)
     try finish(
-      .trilu(Trilu(isUpper: flag("upper", default: true))), [input, extents(1)],
+      .trilu(Trilu(isUpper: flag("upper", default: true))), [input, int64(1)],
       as: input.type)
   }
 }

@@ -10,40 +10,40 @@ extension NodeReader {
   /// MaxPool and AveragePool over `[N, C, …]`.
   func pooling(_ kind: Pooling.Kind) throws(QMError) {
     let input = try input(0)
-    guard let extents = try kernelShape() else {
+    guard let kernel = try kernelShape() else {
       throw .malformed("attribute 'kernel_shape' is missing")
     }
-    guard shape(input).rank == extents.count + 2 else {
+    guard shape(input).rank == kernel.count + 2 else {
       throw .malformed(
-        "input \(shape(input)) beside kernel_shape \(extents.prefix(8)); expected [N, C, …]")
+        "input \(shape(input)) does not match kernel_shape \(kernel.prefix(8)); expected [N, C, …]")
     }
-    let window = try window(spatialRank: extents.count)
+    let window = try window(spatialRank: kernel.count)
     if case .explicit(let before, let after) = window.padding {
-      for axis in extents.indices {
-        // A window that lies in the padding altogether has no largest element.
-        let reach = (extents[axis] - 1) * window.dilations[axis] + 1
+      for axis in kernel.indices {
+        // A window entirely inside the padding has no largest element.
+        let reach = (kernel[axis] - 1) * window.dilations[axis] + 1
         guard max(before[axis], after[axis]) < reach else {
           throw .malformed(
-            "pads of \(max(before[axis], after[axis])) where the window reaches over \(reach) elements; expected fewer"
+            "pads of \(max(before[axis], after[axis])); expected fewer than the \(reach) elements that the window spans"
           )
         }
       }
     }
     let operation = Operation.pooling(
       Pooling(
-        kind: kind, order: .channelsFirst, window: extents, strides: window.strides,
+        kind: kind, order: .channelsFirst, window: kernel, strides: window.strides,
         dilations: window.dilations, padding: window.padding,
         roundsUp: try flag("ceil_mode", default: false)))
     guard input.type == .int8 || input.type == .uint8 else {
       return try finish(operation, [input], as: input.type)
     }
-    // Numbers of 8 bits are exact in float32.
+    // Integers of 8 bits are exact in float32.
     let wide = try append(.cast(Cast(to: .float32)), [input], as: .float32, "float32")
     let pooled = try append(operation, [wide], as: .float32, "pooled")
     try finish(.cast(Cast(to: input.type)), [pooled], as: input.type)
   }
 
-  /// GlobalAveragePool and GlobalMaxPool: all spatial axes become 1.
+  /// GlobalAveragePool and GlobalMaxPool: the extent of each spatial axis becomes 1.
   func globalPooling(_ kind: Reduction.Kind) throws(QMError) {
     let input = try float(0)
     let rank = shape(input).rank

@@ -2,11 +2,12 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-// The pairs of QuantizeLinear and DequantizeLinear that an already quantized model holds.
+// QuantizeLinear and DequantizeLinear of already quantized models (QDQ).
 
 extension NodeReader {
-  /// QuantizeLinear. With one constant scale uint8 codes become int8 codes, 128 lower, with the
-  /// zero point moved likewise: the same real numbers. Any other is arithmetic in float.
+  /// QuantizeLinear. With one constant scale it becomes a Quantize. uint8 codes become int8 codes:
+  /// code and zero point are both 128 lower, which stands for the same float32 number. With several
+  /// or computed scales it becomes float arithmetic.
   func quantizeLinear() throws(QMError) {
     let input = try float(0)
     let scale = try float(1)
@@ -31,7 +32,7 @@ extension NodeReader {
     }
   }
 
-  /// clamp(round(x / scale) + zero point), as codes without a meaning of their own.
+  /// clamp(round(x / scale) + zero point), as plain integers without quantization parameters.
   private func quantizeByArithmetic(_ input: Value, _ scale: Value) throws(QMError) {
     let rank = shape(input).rank
     var type = ElementType.uint8
@@ -50,29 +51,29 @@ extension NodeReader {
     default: throw .unsupported("codes of type \(type); expected 8 or 16 bits")
     }
     let axis = rank == 0 ? 0 : try axis(integer("axis") ?? 1, rank: max(rank, 2)) % max(rank, 1)
-    var real = try append(
+    var number = try append(
       .binary(Binary(.divide)), [input, alongAxis(scale, axis: axis, of: input)], as: input.type,
       "quotient")
-    real = try append(.unary(Unary(.round)), [real], as: input.type, "rounded")
+    number = try append(.unary(Unary(.round)), [number], as: input.type, "rounded")
     if let zeroPoint {
       let shift = try append(.cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zero")
-      real = try append(
-        .binary(Binary(.add)), [real, alongAxis(shift, axis: axis, of: input)], as: .float32,
+      number = try append(
+        .binary(Binary(.add)), [number, alongAxis(shift, axis: axis, of: input)], as: .float32,
         "shifted")
     }
-    real = try append(
-      .unary(Unary(.clip(minimum: bounds.0, maximum: bounds.1))), [real], as: .float32, "clamped")
-    try finish(.cast(Cast(to: type)), [real], as: type)
+    number = try append(
+      .unary(Unary(.clip(minimum: bounds.0, maximum: bounds.1))), [number], as: .float32, "clamped")
+    try finish(.cast(Cast(to: type)), [number], as: type)
   }
 
-  /// Type and number of the zero point of QuantizeLinear: input 2, or uint8 and 0.
+  /// Element type and value of the zero point: input 2, or uint8 and 0.
   private func zeroPoint() throws(QMError) -> (ElementType, Int32) {
     guard let value = try optional(2) else {
       let type = try integer("output_dtype").flatMap { Int32(exactly: $0) } ?? 0
       return (type == 0 ? .uint8 : try ElementType(onnx: type), 0)
     }
     guard let tensor = constant(value), tensor.elementCount == 1 else {
-      throw .unsupported("the zero point is not one constant; only one per tensor is read")
+      throw .unsupported("the zero point is computed or not a single number; expected one constant")
     }
     switch tensor.elementType {
     case .int8: return (.int8, Int32(tensor.elements(as: Int8.self)[0]))
@@ -82,8 +83,8 @@ extension NodeReader {
     }
   }
 
-  /// DequantizeLinear of codes on one grid becomes a Dequantize; of others, arithmetic in float. Of
-  /// a constant that is a constant, which remembers its codes.
+  /// DequantizeLinear. Codes of a Quantize become a Dequantize, other integers float arithmetic. A
+  /// constant is folded, and keeps its codes.
   func dequantizeLinear() throws(QMError) {
     let codes = try raw(0)
     guard codes.type.isInteger else {
@@ -94,32 +95,34 @@ extension NodeReader {
       let (type, expected) = try self.zeroPoint()
       let shifted = type == .uint8 ? expected - 128 : expected
       guard constantScalar(scale) == given, shifted == zeroPoint, type == codes.type else {
-        throw .unsupported("scale or zero point differ from those of the QuantizeLinear before it")
+        throw .unsupported(
+          "scale or zero point differ from those of the QuantizeLinear that computes its input")
       }
       return try finish(.dequantize(Dequantize()), [codes], as: scale.type)
     }
-    // (codes − zero point) · scale, each repeated along `axis`.
+    // (codes − zero point) · scale, with zero point and scale broadcast along `axis`.
     let rank = shape(codes).rank
     let axis = rank == 0 ? 0 : try axis(integer("axis") ?? 1, rank: max(rank, 2)) % max(rank, 1)
-    var real = try append(.cast(Cast(to: .float32)), [codes], as: .float32, "codes")
+    var number = try append(.cast(Cast(to: .float32)), [codes], as: .float32, "codes")
     if let zeroPoint = try optional(2) {
       try requireSameType(codes, zeroPoint)
       let shift = try append(.cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zero")
-      real = try append(
-        .binary(Binary(.subtract)), [real, alongAxis(shift, axis: axis, of: codes)], as: .float32,
-        "shifted")
+      number = try append(
+        .binary(Binary(.subtract)), [number, alongAxis(shift, axis: axis, of: codes)],
+        as: .float32, "shifted")
     }
     let wide = try alongAxis(scale, axis: axis, of: codes)
-    guard let numbers = constant(real), let scales = constant(scale),
+    guard let numbers = constant(number), let scales = constant(scale),
       let weights = try weights(numbers, scales, axis: axis)
-    else { return try finish(.binary(Binary(.multiply)), [real, wide], as: scale.type) }
+    else { return try finish(.binary(Binary(.multiply)), [number, wide], as: scale.type) }
     let product = try append(
-      .binary(Binary(.multiply)), [real, wide], as: scale.type, "dequantized")
+      .binary(Binary(.multiply)), [number, wide], as: scale.type, "dequantized")
     builder.construction.attach(weights, to: product)
     try finish([product])
   }
 
-  /// Codes around zero with their scales; nil where they do not fit int8, or have scales per block.
+  /// Codes with zero point 0 and their scales; nil if they do not fit int8 or have scales per
+  /// block.
   private func weights(
     _ numbers: Tensor, _ scales: Tensor, axis: Int
   ) throws(QMError) -> QuantizedTensor? {
@@ -127,24 +130,24 @@ extension NodeReader {
       scales.elements(as: Float.self).allSatisfy({ $0.isNormal && $0 > 0 })
     else { return nil }
     let numbers = numbers.elements(as: Float.self)
-    let extents = numbers.reduce(into: (low: Float(0), high: Float(0))) {
+    let range = numbers.reduce(into: (low: Float(0), high: Float(0))) {
       $0 = (min($0.low, $1), max($0.high, $1))
     }
-    guard extents.low >= -128, extents.high <= 127 else { return nil }
+    guard range.low >= -128, range.high <= 127 else { return nil }
     let codes = try Tensor(self.shapeOfCodes(), numbers.map { Int8($0) })
     let isOne = scales.elementCount == 1
     return QuantizedTensor(
       codes: codes, scales: try scales.reshaped([scales.elementCount]),
       granularity: isOne ? .perTensor : .perChannel(axis: axis),
-      codeRange: Int32(extents.low)...Int32(extents.high))
+      codeRange: Int32(range.low)...Int32(range.high))
   }
 
   private func shapeOfCodes() throws(QMError) -> [Int] {
     try shape(raw(0)).extents ?? []
   }
 
-  /// One number; one per index of `axis`; or one per block of indices, in the shape that
-  /// broadcasts with `value`.
+  /// Scales or zero points in a shape that broadcasts with `value`: one number, one per index of
+  /// `axis`, or one per block of indices.
   private func alongAxis(_ parameter: Value, axis: Int, of value: Value) throws(QMError) -> Value {
     let rank = shape(value).rank
     switch shape(parameter).rank {
@@ -154,7 +157,7 @@ extension NodeReader {
     case 1 where shape(parameter)[0] == 1: return parameter
     case 1:
       guard rank > 0 else {
-        throw .malformed("scales \(shape(parameter)) for a value without axes")
+        throw .malformed("scales \(shape(parameter)) for a scalar; expected one")
       }
       let added = (0..<rank).filter { $0 != axis }
       return try append(
@@ -162,12 +165,12 @@ extension NodeReader {
     case rank: return try alongBlocks(parameter, axis: axis, of: value)
     default:
       throw .malformed(
-        "a scale of shape \(shape(parameter)) for \(shape(value)); expected one, one per channel or one per block"
+        "scales \(shape(parameter)) for \(shape(value)); expected one, one per channel or one per block"
       )
     }
   }
 
-  /// Each number repeated for the indices of its block.
+  /// Each number repeated for every index of its block.
   private func alongBlocks(
     _ parameter: Value, axis: Int, of value: Value
   ) throws(QMError) -> Value {
@@ -176,7 +179,8 @@ extension NodeReader {
       (count + size - 1) / size == extents[axis]
     else {
       throw .unsupported(
-        "scales \(shape(parameter)) for \(shape(value)); expected block_size and known extents")
+        "scales \(shape(parameter)) for \(shape(value)); expected fixed axes and a fitting block_size"
+      )
     }
     let column = try append(
       .unsqueeze(Unsqueeze(axes: [axis + 1])), [parameter], as: parameter.type, "block")

@@ -21,23 +21,24 @@ extension NodeReader {
         clip: try number("clip")))
 
     let hasBatchFirst = try flag("layout", default: false)
-    func turned(_ value: Value?, _ suffix: String) throws(QMError) -> Value? {
+    func transposed(_ value: Value?, _ suffix: String) throws(QMError) -> Value? {
       guard hasBatchFirst, let value else { return value }
       return try append(
         .transpose(Transpose(permutation: [1, 0, 2])), [value], as: value.type, suffix)
     }
     let input = try float(0)
     guard shape(input).rank == 3 else {
-      throw .malformed("the input is \(shape(input)); expected three axes")
+      throw .malformed("input \(shape(input)); expected three axes")
     }
     let weights = try matrix(1, cell, direction)
     let recurrence = try matrix(2, cell, direction)
     if let size = try integer("hidden_size"), let extent = shape(recurrence)[1].extent,
       size != extent
     {
-      throw .malformed("hidden_size = \(size), and the recurrence weights \(shape(recurrence))")
+      throw .malformed(
+        "hidden_size = \(size) does not match the recurrence weights \(shape(recurrence))")
     }
-    var inputs: [Value?] = [try turned(input, "input"), weights, recurrence]
+    var inputs: [Value?] = [try transposed(input, "input"), weights, recurrence]
     let bias = try optionalFloat(3)
     try requireFinite(bias, "bias")
     inputs.append(bias)
@@ -49,9 +50,9 @@ extension NodeReader {
     } else {
       inputs.append(nil)
     }
-    inputs.append(try turned(optionalFloat(5), "initial_h"))
+    inputs.append(try transposed(optionalFloat(5), "initial_h"))
     if cell.hasCellState {
-      inputs.append(try turned(optionalFloat(6), "initial_c"))
+      inputs.append(try transposed(optionalFloat(6), "initial_c"))
       let peepholes = try optionalFloat(7)
       try requireFinite(peepholes, "peepholes")
       inputs.append(peepholes)
@@ -86,7 +87,7 @@ extension NodeReader {
     }
   }
 
-  /// Weights `[directions, rows, columns]` as a matrix of all rows.
+  /// Weights `[directions, rows, columns]` as the matrix `[directions · rows, columns]`.
   private func matrix(
     _ index: Int, _ cell: Recurrent.Cell, _ direction: Recurrent.Direction
   ) throws(QMError) -> Value {
@@ -96,11 +97,11 @@ extension NodeReader {
       extents[0] == direction.count, extents[1] % cell.gateCount == 0
     else {
       throw .malformed(
-        "weights \(shape(weights)) (input \(index)); expected \(direction.count) directions of \(cell.gateCount) gates, and three fixed axes"
+        "weights \(shape(weights)) (input \(index)); expected three fixed axes, for \(direction.count) directions and \(cell.gateCount) gates"
       )
     }
     let (rows, overflow) = extents[0].multipliedReportingOverflow(by: extents[1])
-    guard !overflow else { throw .malformed("weights \(shape(weights)) are too many") }
+    guard !overflow else { throw .malformed("weights \(shape(weights)) have too many rows") }
     return try append(
       .reshape(Reshape()), [weights, addConstant([rows, extents[2]], "extents")],
       as: weights.type, "rows:\(index)")
@@ -108,8 +109,8 @@ extension NodeReader {
 
   // MARK: Functions
 
-  /// The functions named by `activations`, with the parameters that they take from
-  /// `activation_alpha` and `activation_beta` in turn.
+  /// The functions named by `activations`. Each takes its parameters from the front of
+  /// `activation_alpha` and `activation_beta`.
   private func functions(
     _ standard: [String], directions: Int
   ) throws(QMError) -> [UnaryFunction] {
@@ -139,7 +140,7 @@ extension NodeReader {
       case "hardsigmoid": functions.append(.hardSigmoid(alpha: alpha(0.2), beta: beta(0.5)))
       case "elu": functions.append(.elu(alpha: alpha(1)))
       case "scaledtanh":
-        throw .unsupported("activation ScaledTanh", remedies: .cutBefore)
+        throw .unsupported("activation ScaledTanh cannot be read", remedies: .cutBefore)
       default: throw .malformed("activation '\(name.abbreviated)', which ONNX does not define")
       }
     }

@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// ReduceMean, ReduceSum, …. Without axes all are reduced, unless `noop_with_empty_axes`.
+  /// ReduceMean, ReduceSum, …. Without axes, all axes are reduced, unless `noop_with_empty_axes`.
   func reduction(_ kind: Reduction.Kind, axesAreInputSince first: Int) throws(QMError) {
     let input = try input(0)
     let rank = shape(input).rank
@@ -12,7 +12,7 @@ extension NodeReader {
       given = try constantIntegers(1, "axes")
     } else {
       guard node.inputs.count == 1 else {
-        throw .malformed("axes are an input; before opset \(first) they are an attribute")
+        throw .malformed("the axes are an input; before opset \(first) an attribute is expected")
       }
       given = try integers("axes")
     }
@@ -26,7 +26,8 @@ extension NodeReader {
     let widened = try append(.cast(Cast(to: wide)), [input], as: wide, "\(wide)")
     var result = try append(operation, [widened], as: wide, "reduced")
     if input.type == .bool, kind == .maximum || kind == .minimum {
-      // Of no elements: false is the least, true the largest.
+      // Without elements the result is the least or the largest bool, not the least or largest
+      // int32.
       let bound = try addConstant(Tensor([], [Int32(kind == .maximum ? 0 : 1)]), "bound")
       result = try append(
         .binary(Binary(kind == .maximum ? .maximum : .minimum)), [result, bound], as: wide,

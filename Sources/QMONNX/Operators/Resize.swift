@@ -2,8 +2,8 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// Resize. In opset 10 its inputs are data and scales, and places are asymmetric; then data,
-  /// region, scales, extents.
+  /// Resize. In opset 10 its inputs are data and scales, and coordinates are asymmetric; since
+  /// opset 11 they are data, region, scales, sizes.
   func resize() throws(QMError) {
     let input = try input(0)
     if opset < 11 {
@@ -11,9 +11,10 @@ extension NodeReader {
         input, mode(rounding: .floor), .asymmetric, scales: float(1), sizes: nil)
     }
     let scales = try given(2) ? optionalFloat(2) : nil
-    let sizes = try given(3) ? extents(3) : nil
+    let sizes = try given(3) ? int64(3) : nil
     guard (scales == nil) != (sizes == nil) else {
-      throw .malformed("scales (input 2) and sizes (input 3): expected exactly one")
+      let found = scales == nil ? "neither" : "both"
+      throw .malformed("found \(found) of scales (input 2) and sizes (input 3), expected one")
     }
     let coordinates: Resize.Coordinates
     switch try text("coordinate_transformation_mode", default: "half_pixel") {
@@ -25,7 +26,7 @@ extension NodeReader {
     case "align_corners": coordinates = .alignedCorners
     case "tf_crop_and_resize": coordinates = .region
     case let name:
-      throw .unsupported("coordinate_transformation_mode '\(name.abbreviated)'")
+      throw .unsupported("coordinate_transformation_mode '\(name.abbreviated)' cannot be read")
     }
     let rounding: Resize.Rounding
     switch try text("nearest_mode", default: "round_prefer_floor") {
@@ -33,12 +34,12 @@ extension NodeReader {
     case "round_prefer_ceil": rounding = .nearestPreferringCeiling
     case "floor": rounding = .floor
     case "ceil": rounding = .ceiling
-    case let name: throw .unsupported("nearest_mode '\(name.abbreviated)'")
+    case let name: throw .unsupported("nearest_mode '\(name.abbreviated)' cannot be read")
     }
     try resize(input, mode(rounding: rounding), coordinates, scales: scales, sizes: sizes)
   }
 
-  /// Upsample: an early Resize. Scales are an attribute before opset 9, then an input.
+  /// Upsample, which Resize replaced. The scales are an attribute before opset 9, an input since.
   func upsample() throws(QMError) {
     let input = try input(0)
     let scales: Value
@@ -53,8 +54,7 @@ extension NodeReader {
     try resize(input, mode(rounding: .floor), .asymmetric, scales: scales, sizes: nil)
   }
 
-  /// Whether an optional input is there and holds something: exporters leave it out as a tensor of
-  /// no elements, too.
+  /// Whether an optional input is present. Some exporters write an empty tensor for an absent one.
   private func given(_ index: Int) throws(QMError) -> Bool {
     guard let value = try optional(index) else { return false }
     return shape(value).extents != [0]
@@ -65,7 +65,7 @@ extension NodeReader {
     case "nearest": return .nearest(rounding)
     case "linear", "bilinear": return .linear
     case "cubic": return .cubic(coefficient: try number("cubic_coeff_a", default: -0.75))
-    case let name: throw .unsupported("mode '\(name.abbreviated)'")
+    case let name: throw .unsupported("mode '\(name.abbreviated)' cannot be read")
     }
   }
 
@@ -78,18 +78,24 @@ extension NodeReader {
       try self.axis(axis, rank: rank)
     }
     let places = given ?? Array(0..<rank)
-    guard Set(places).count == places.count else { throw .malformed("axes \(places) repeat") }
-    // The position in the target of each axis, by ascending axis.
+    guard Set(places).count == places.count else {
+      throw .malformed("axes \(places) contain one axis twice")
+    }
+    // Positions in the target, in ascending order of their axes.
     var order = places.indices.sorted { places[$0] < places[$1] }
     guard let target = scales ?? sizes else { throw .malformed("neither scales nor sizes") }
     guard shape(target).extents == [places.count] else {
-      throw .malformed("a target of extents \(shape(target)) for \(places.count) axes")
+      throw .malformed(
+        "scales or sizes of shape \(shape(target)); expected one number for each of \(places.count) axes"
+      )
     }
     var region: Value?
     if coordinates == .region {
       guard let value = try optionalFloat(1), let tensor = constant(value),
         tensor.elementCount == 2 * places.count
-      else { throw .unsupported("the region (input 1) is not \(2 * places.count) constants") }
+      else {
+        throw .unsupported("the region (input 1); expected \(2 * places.count) constant numbers")
+      }
       let numbers = tensor.elements(as: Float.self)
       let sorted = order.map { numbers[$0] } + order.map { numbers[$0 + places.count] }
       region = try addConstant(Tensor([sorted.count], sorted), "region")
@@ -99,7 +105,7 @@ extension NodeReader {
     if let tensor = constant(target) {
       if tensor.elementType == .float32 {
         let numbers = tensor.elements(as: Float.self)
-        // What keeps its extent is not resized.
+        // An axis that keeps its extent is not resized.
         if coordinates != .region { order.removeAll { numbers[$0] == 1 } }
         resized = try addConstant(Tensor([order.count], order.map { numbers[$0] }), "scales")
       } else {
@@ -112,7 +118,9 @@ extension NodeReader {
       }
     } else {
       guard order == Array(places.indices), policy == "stretch" else {
-        throw .unsupported("the target is computed, for axes \(places) with policy '\(policy)'")
+        throw .unsupported(
+          "computed scales or sizes for axes \(places) with keep_aspect_ratio_policy '\(policy)'; expected constants"
+        )
       }
     }
     if order.isEmpty { return try finish([input]) }
@@ -126,26 +134,33 @@ extension NodeReader {
       region.map { [input, resized, $0] } ?? [input, resized], as: input.type)
   }
 
-  /// Extents with one scale for all axes: the least or the largest of those asked for.
+  /// Sizes with the same scale for all axes: the least or the largest of the scales that the given
+  /// sizes ask for.
   private func proportional(
     _ sizes: [Int], _ axes: [Int], _ input: Value, _ policy: String
   ) throws(QMError) -> [Int] {
     guard policy == "not_larger" || policy == "not_smaller" else {
-      throw .malformed("keep_aspect_ratio_policy '\(policy.abbreviated)'")
+      throw .malformed(
+        "keep_aspect_ratio_policy '\(policy.abbreviated)'; ONNX defines stretch, not_larger, not_smaller"
+      )
     }
     var extents: [Int] = []
     for axis in axes {
       guard let extent = shape(input)[axis].extent, extent > 0 else {
-        throw .unsupported("keep_aspect_ratio_policy for the free extents \(shape(input))")
+        throw .unsupported(
+          "keep_aspect_ratio_policy for input \(shape(input)); expected fixed axes that are not empty"
+        )
       }
       extents.append(extent)
     }
     let ratios = zip(sizes, extents).map { Float($0) / Float($1) }
     guard let ratio = policy == "not_larger" ? ratios.min() : ratios.max(),
       ratio.isFinite, ratio >= 0, ratio < Float(1 << 30)
-    else { throw .malformed("sizes \(sizes.prefix(8))") }
+    else { throw .malformed("sizes \(sizes.prefix(8)) are negative or too large") }
     let wanted = extents.map { (Float($0) * ratio).rounded(.toNearestOrAwayFromZero) }
-    guard wanted.allSatisfy({ $0 < 0x1p31 }) else { throw .malformed("sizes \(sizes.prefix(8))") }
+    guard wanted.allSatisfy({ $0 < 0x1p31 }) else {
+      throw .malformed("sizes \(sizes.prefix(8)) are too large")
+    }
     return wanted.map { Int($0) }
   }
 

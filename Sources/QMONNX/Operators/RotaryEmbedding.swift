@@ -2,16 +2,17 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// RotaryEmbedding: pairs of numbers turned by the angle of their place.
+  /// RotaryEmbedding: rotates pairs of numbers by an angle that depends on their position.
   func rotaryEmbedding() throws(QMError) {
     let input = try float(0)
     let type = input.type
-    let heads = try placesThenHeads(input)
+    let heads = try positionsThenHeads(input)
     let depth = try known(shape(heads)[3], "the size of a head")
     let given = try integer("rotary_embedding_dim") ?? 0
     let count = given == 0 ? depth : given
     guard count > 0, count <= depth, count % 2 == 0 else {
-      throw .malformed("rotary_embedding_dim \(count) of heads of \(depth)")
+      throw .malformed(
+        "rotary_embedding_dim \(count); expected an even number up to \(depth), the size of a head")
     }
     let isInterleaved = try flag("interleaved", default: false)
     let (first, second) =
@@ -23,11 +24,11 @@ extension NodeReader {
       : (
         try part(of: heads, 0, count / 2, "first"), try part(of: heads, count / 2, count, "second")
       )
-    let (real, imaginary) = try turned(first, second)
+    let (real, imaginary) = try rotated(first, second)
     var result: Value
     if isInterleaved {
-      let extents = [0, 0, try known(shape(heads)[2], "the heads"), count]
-      result = try interleaved(real, imaginary, extents: extents)
+      let target = [0, 0, try known(shape(heads)[2], "the number of heads"), count]
+      result = try interleaved(real, imaginary, shape: target)
     } else {
       result = try append(
         .concatenate(Concatenate(axis: 3)), [real, imaginary], as: type, "turned")
@@ -44,21 +45,25 @@ extension NodeReader {
     try finish(.reshape(Reshape()), [result, addConstant([0, 0, width], "extents")], as: type)
   }
 
-  /// `[N, L, heads, D]` of `[N, heads, L, D]` or `[N, L, heads · D]`.
-  private func placesThenHeads(_ input: Value) throws(QMError) -> Value {
+  /// `[N, heads, L, D]` or `[N, L, heads · D]` as `[N, L, heads, D]`.
+  private func positionsThenHeads(_ input: Value) throws(QMError) -> Value {
     if shape(input).rank == 4 {
       return try append(
         .transpose(Transpose(permutation: [0, 2, 1, 3])), [input], as: input.type, "places")
     }
     guard shape(input).rank == 3, let width = shape(input)[2].extent,
       let count = try integer("num_heads"), count > 0, width % count == 0
-    else { throw .malformed("input \(shape(input)) without a fitting attribute 'num_heads'") }
+    else {
+      throw .malformed(
+        "attribute 'num_heads' is missing or does not divide the last axis of input \(shape(input))"
+      )
+    }
     return try append(
       .reshape(Reshape()), [input, addConstant([0, 0, count, width / count], "split")],
       as: input.type, "heads")
   }
 
-  /// Elements along the last axis of `[N, L, heads, D]`.
+  /// A range of elements along the last axis of `[N, L, heads, D]`.
   private func part(
     of value: Value, _ start: Int, _ end: Int, step: Int = 1, _ name: String
   ) throws(QMError) -> Value {
@@ -70,7 +75,7 @@ extension NodeReader {
       ], as: value.type, name)
   }
 
-  /// The cosines or sines of each place's angles, `[N, L, 1, half]`.
+  /// The cosines or sines of the angles of each position, `[N, L, 1, D/2]`.
   private func table(
     _ input: Int, _ name: String, as type: ElementType
   ) throws(QMError) -> Value {
@@ -79,13 +84,13 @@ extension NodeReader {
       table = try append(.gather(Gather(axis: 0)), [table, places], as: type, name + "Rows")
     }
     guard shape(table).rank == 3 else {
-      throw .malformed("\(name) of \(shape(table)); expected [batch, sequence, half]")
+      throw .malformed("\(name) cache \(shape(table)); expected [batch, sequence, half a head]")
     }
     return try append(.unsqueeze(Unsqueeze(axes: [2])), [table], as: type, name)
   }
 
-  /// `first + i·second`, times `cosine + i·sine`.
-  private func turned(
+  /// The complex product `(first + i·second) · (cosine + i·sine)`.
+  private func rotated(
     _ first: Value, _ second: Value
   ) throws(QMError) -> (real: Value, imaginary: Value) {
     let (cosine, sine) = (
@@ -105,9 +110,9 @@ extension NodeReader {
     return (real, imaginary)
   }
 
-  /// One of each in turn along the last axis.
+  /// Real and imaginary parts in alternation along the last axis.
   private func interleaved(
-    _ real: Value, _ imaginary: Value, extents: [Int]
+    _ real: Value, _ imaginary: Value, shape: [Int]
   ) throws(QMError) -> Value {
     let type = real.type
     let columns = [
@@ -116,6 +121,6 @@ extension NodeReader {
     ]
     let pairs = try append(.concatenate(Concatenate(axis: 4)), columns, as: type, "pairs")
     return try append(
-      .reshape(Reshape()), [pairs, addConstant(extents, "flat")], as: type, "turned")
+      .reshape(Reshape()), [pairs, addConstant(shape, "flat")], as: type, "turned")
   }
 }

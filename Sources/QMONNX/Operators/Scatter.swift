@@ -21,11 +21,13 @@ extension NodeReader {
     case "mul": return .multiply
     case "min": return .minimum
     case "max": return .maximum
-    case let name: throw .malformed("reduction '\(name.abbreviated)'")
+    case let name:
+      throw .malformed(
+        "reduction '\(name.abbreviated)'; ONNX defines none, add, mul, min and max")
     }
   }
 
-  /// ScatterElements, and Scatter, its name before opset 11.
+  /// ScatterElements, which was named Scatter before opset 11.
   func scatterElements() throws(QMError) {
     let (input, updates) = (try input(0), try input(2))
     try requireSameType(input, updates)

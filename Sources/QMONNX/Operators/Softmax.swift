@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// Softmax and LogSoftmax. Before opset 13 the axes from `axis` on are one.
+  /// Softmax and LogSoftmax. Before opset 13, `axis` and all later axes are normalized together.
   func softmax(_ kind: Softmax.Kind) throws(QMError) {
     let input = try float(0)
     let rank = shape(input).rank
@@ -11,16 +11,17 @@ extension NodeReader {
       return try finish(.softmax(Softmax(kind, axis: axis)), [input], as: input.type)
     }
     let given = try integer("axis") ?? 1
-    // Counted from behind since opset 11. ONNX allows the rank itself: nothing is left then.
+    // Negative axes are allowed since opset 11. axis = rank is allowed too; each element is then a
+    // row of its own.
     let axis = given == rank ? rank : try self.axis(given, rank: rank)
     let joined = shape(input).axes.indices.filter { $0 >= axis && shape(input)[$0] != 1 }
     if joined.count <= 1, axis < rank {
       return try finish(
         .softmax(Softmax(kind, axis: joined.first ?? axis)), [input], as: input.type)
     }
-    let extents = try self.extents(of: input, "extents")
+    let original = try shapeValue(of: input, "extents")
     let flat = try append(.flatten(Flatten(axis: axis)), [input], as: input.type, "flat")
     let result = try append(.softmax(Softmax(kind, axis: 1)), [flat], as: input.type, "softmax")
-    try finish(.reshape(Reshape()), [result, extents], as: input.type)
+    try finish(.reshape(Reshape()), [result, original], as: input.type)
   }
 }
