@@ -4,42 +4,44 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Named arrays without a network, made small.
+/// Quantized arrays without a network, for example the weights of a training checkpoint.
 ///
-/// The program has no inputs, and every array is an output under its own name: codes of weights
-/// behind a Dequantize, or the elements as they are. So a run of it gives the arrays back, and
-/// whoever reads the format can read them.
+/// The program has no inputs, and each array is an output of the same name: a Dequantize of codes,
+/// or a constant. A run of the program returns the arrays, so every reader of the format can read
+/// them.
 ///
-/// Codes are made of float arrays of two axes or more, and of long vectors. Short vectors (biases,
-/// norms) stay float32: their bytes are few and their error is felt by every element. Integers and
-/// truth values keep their type and their numbers.
+/// Float arrays with at least two axes and long vectors are quantized. Short vectors (biases,
+/// norms) stay float32: they take few bytes, and their error reaches every element of a layer's
+/// output. Integers and bools are stored unchanged.
 public struct Checkpoint: Sendable {
-  /// What goes into the file.
+  /// The program for the file.
   public let program: Program
-  /// Each float array against what the program gives back, by name; empty where that is the same.
+  /// Each float array compared with what the program returns, by name. The comparison of an array
+  /// that is not quantized is empty.
   public let comparisons: [String: Comparison]
 
-  /// Elements from which on a vector becomes codes.
+  /// Number of elements from which a vector is quantized.
   static let longVector = 4096
-  /// Fewer elements than this are not worth a scale of their own.
+  /// Least number of elements for which a separate scale saves bytes.
   static let leastElementsPerScale = 16
 
+  /// Quantizes arrays.
   /// - Parameters:
-  ///   - arrays: their names are all different.
+  ///   - arrays: with names that are all different.
   ///   - weights: how float arrays are stored.
-  ///   - granularity: per tensor, or per channel along whichever of the first and the last axis
-  ///     promises the lesser error.
+  ///   - granularity: per tensor, or per channel along the first or the last axis, whichever has
+  ///     the smaller expected error; the axis in the granularity is not used.
   ///   - metadata: for the file; measurements are added.
-  ///   - progress: told after each array.
-  /// - Throws: `invalidInput` for an array that holds NaN, an infinity or a number beyond float32,
-  ///   with its name and index; `malformed` for what no file can hold.
+  ///   - progress: called after each array.
+  /// - Throws: `invalidInput` for an array with NaN, an infinity or a number too large for float32,
+  ///   with its name and index; `malformed` for an array that a file cannot hold.
   public init(
     _ arrays: [(name: String, tensor: Tensor)], weights: Recipe.WeightWidth,
     granularity: Granularity = .perChannel(axis: 0), metadata: Program.Metadata = .init(),
     progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) {
     var constants: [Program.Constant] = []
-    /// Of each array: its first constant, and whether a second holds its scales.
+    /// For each array: its first constant, and whether the next constant holds its scales.
     var places: [(constant: Int, hasScales: Bool)] = []
     var comparisons: [String: Comparison] = [:]
     for (index, (name, given)) in arrays.enumerated() {
@@ -94,7 +96,7 @@ public struct Checkpoint: Sendable {
     var metadata = metadata
     for (index, name) in names.enumerated() where places[index].hasScales {
       guard let comparison = comparisons[name] else { continue }
-      // An array is one sample, in however many parts it was compared.
+      // An array counts as one sample, although it was compared block by block.
       metadata.measurements += comparison.measurements(output: index)
         .filter { $0.measure != .topOneAgreement }
         .map { .init(output: $0.output, $0.measure, $0.value, sampleCount: 1) }
@@ -104,8 +106,9 @@ public struct Checkpoint: Sendable {
       metadata: metadata)
   }
 
-  /// - Throws: `invalidInput` with the index of the first element that is NaN or infinite, or that
-  ///   float32 cannot hold.
+  /// Checks that all elements are finite float32 numbers.
+  /// - Throws: `invalidInput` with the index of the first element that is NaN or infinite, or too
+  ///   large for float32.
   public static func requireFinite(_ tensor: Tensor) throws(QMError) {
     let numbers = try tensor.converted(to: .float32)
     let place = numbers.withElements(as: Float.self) { elements in
@@ -118,8 +121,8 @@ public struct Checkpoint: Sendable {
     }
     let found = numbers.withElements(as: Float.self) { $0[place] }
     throw .invalidInput(
-      "element \(index) is \(found.isNaN ? "NaN" : "infinite"): no code can stand for it; fix the "
-        + "array or leave it out")
+      "element \(index) is \(found.isNaN ? "NaN" : "infinite"), which has no code; fix the array "
+        + "or leave it out")
   }
 
   // MARK: Rounding
@@ -129,18 +132,19 @@ public struct Checkpoint: Sendable {
     return tensor.shape.count > 1 ? count >= leastElementsPerScale : count >= longVector
   }
 
-  /// Elements that are rounded at a time, at least one channel: what is made on the way takes
-  /// several times their memory.
+  /// Elements that are rounded at a time, in whole channels: intermediate results take several
+  /// times their memory.
   private static let blockLength = 1 << 20
 
-  /// The codes and scales of an array, which `comparison` sees beside it.
+  /// The codes and scales of an array. The array and its dequantized codes are added to
+  /// `comparison`.
   private static func round(
     _ tensor: Tensor, _ bits: BitWidth, _ granularity: Granularity,
     comparing comparison: inout Comparison
   ) throws(QMError) -> (codes: Program.Constant, scales: Tensor) {
     let axis = granularity == .perTensor ? nil : channelAxis(of: tensor)
-    // The channels' elements lie together, or `channels` apart.
-    let isTurned = axis.map { $0 > 0 } ?? false
+    // Channels along the last axis are interleaved: their elements lie `channels` apart.
+    let isInterleaved = axis.map { $0 > 0 } ?? false
     let channels = axis.map { tensor.shape[$0] } ?? 1
     let depth = tensor.elementCount / channels
     let rounding = NearestRounding(
@@ -152,7 +156,7 @@ public struct Checkpoint: Sendable {
     for first in stride(from: 0, to: channels, by: step) {
       let count = min(step, channels - first)
       let block =
-        isTurned
+        isInterleaved
         ? try columns(first..<first + count, of: tensor, channels)
         : try Tensor(
           .float32, [count, depth], buffer: tensor.buffer,
@@ -167,7 +171,8 @@ public struct Checkpoint: Sendable {
         for channel in 0..<count {
           for index in 0..<depth {
             let place =
-              isTurned ? index * channels + first + channel : (first + channel) * depth + index
+              isInterleaved
+              ? index * channels + first + channel : (first + channel) * depth + index
             target[place] = elements[channel * depth + index]
           }
         }
@@ -181,7 +186,7 @@ public struct Checkpoint: Sendable {
     )
   }
 
-  /// Some channels along the last axis, each a row of the result.
+  /// Channels along the last axis as rows, `[range.count, depth]`.
   private static func columns(_ range: Range<Int>, of tensor: Tensor, _ channels: Int)
     throws(QMError) -> Tensor
   {
@@ -194,8 +199,8 @@ public struct Checkpoint: Sendable {
     return try Tensor([range.count, depth], elements)
   }
 
-  /// The first or the last axis: the one along whose channels the grids are the finer, by the mean
-  /// over the channels of the squared largest magnitude. nil where a scale would serve too few.
+  /// The first or the last axis, whichever gives the smaller scales: the mean over its channels of
+  /// the squared largest magnitude is lower. nil if channels would have too few elements per scale.
   private static func channelAxis(of tensor: Tensor) -> Int? {
     guard tensor.shape.count > 1 else { return nil }
     var best: (axis: Int, spread: Double)?

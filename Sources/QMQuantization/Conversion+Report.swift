@@ -3,8 +3,8 @@ import QMReport
 import QMTensor
 
 extension Conversion {
-  /// How close each output is to the float network, in the order of the outputs; empty where there
-  /// were no samples.
+  /// How close each output is to the float network, in the order of the outputs; empty without
+  /// samples.
   public var outputReports: [OutputReport] {
     program.outputs.compactMap { output in
       comparisons[output.name].map { OutputReport(output.name, $0) }
@@ -13,15 +13,15 @@ extension Conversion {
 }
 
 extension Checkpoint {
-  /// What became of each array.
-  /// - Parameter file: the bytes that the program was encoded to.
-  /// - Throws: `malformed` if the bytes are no such file; `outOfMemory`.
+  /// How each array is stored: form, bytes and error.
+  /// - Parameter file: the bytes to which the program was encoded.
+  /// - Throws: `malformed` if the bytes are not a `.qm` file; `outOfMemory`.
   public func arrayReports(in file: [UInt8]) throws(QMError) -> [ArrayReport] {
     let copy = try file.withUnsafeBytes { (bytes) in
       Result { () throws(QMError) in try Buffer.copying(bytes) }
     }.get()
     let byteCounts = try QMFile(copy).storedByteCounts
-    // Codes and scales by the value that they are dequantized to.
+    // Codes and scales, by the value into which they are dequantized.
     var operands: [Int: [Int]] = [:]
     for node in program.nodes { operands[node.outputs[0]] = node.inputs.compactMap(\.self) }
     return program.outputs.map { output in

@@ -4,31 +4,35 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// A float network made small: the program for the file, and what is known of how it came about.
+/// The result of a conversion: the program for the file, and how it was made.
 public struct Conversion: Sendable {
-  /// The float graph after the passes; the plan speaks of its values.
+  /// The float graph after the passes, for which the plan was made.
   public let graph: Graph
+  /// The codes of weights and the quantization parameters of activations.
   public let plan: Plan
   /// The float graph with the plan's rounding in it.
   public let simulation: Graph
-  /// What goes into the file.
+  /// The program for the file.
   public internal(set) var program: Program
-  /// The program against the float graph, by output name; empty where there were no samples.
+  /// The program compared with the float graph, by output name; empty without samples.
   public let comparisons: [String: Comparison]
-  /// Samples that the float graph was observed on.
+  /// Number of samples on which the float graph was observed.
   public let sampleCount: Int
 
-  /// Why values stay float32 that integer operations could read as codes.
+  /// The values that stay float32 although integer operations could read them as codes, each with
+  /// the reason.
   public let floatReasons: [Graph.ValueID: FloatReason]
 
-  /// A value that stays float32 where others have fixed parameters, and why, in words.
+  /// A value that stays float32 although integer operations could read it as codes.
   public struct FloatValue: Sendable {
+    /// Name of the value.
     public let value: String
+    /// The reason, in words.
     public let reason: String
   }
 
-  /// In the order in which they are computed; left out are the tails in front of outputs, which
-  /// every network has.
+  /// The values of ``floatReasons`` in the order in which they are computed, except those between
+  /// the last products and the outputs, which every network has.
   public var floatValues: [FloatValue] {
     floatReasons.sorted { $0.key < $1.key }.compactMap { (value, reason) in
       let words: String
@@ -49,13 +53,17 @@ public struct Conversion: Sendable {
     return decibels.isFinite ? Int(decibels.rounded()) : decibels > 0 ? 999 : -999
   }
 
-  /// What a conversion is doing.
+  /// A phase of a conversion, for the display of progress.
   public enum Phase: Hashable, Sendable {
+    /// The passes simplify the graph.
     case simplifying
+    /// The float graph is observed on samples; counted in runs.
     case calibrating(done: Int, of: Int)
-    /// Finding the activations that int8 costs an output too much.
+    /// The sensitivity of activations to rounding is measured; counted in groups of activations.
     case testing(done: Int, of: Int)
+    /// Weights and ranges are rounded.
     case rounding
+    /// The result is compared with the float graph; counted in samples.
     case measuring(done: Int, of: Int)
   }
 
@@ -75,7 +83,7 @@ public struct Conversion: Sendable {
 }
 
 extension Comparison {
-  /// The figures as a file keeps them.
+  /// The measurements as a file stores them.
   func measurements(output: Int) -> [Program.Metadata.Measurement] {
     var measurements: [Program.Metadata.Measurement] = [
       .init(

@@ -2,34 +2,34 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// What the steps of a conversion read and change.
+/// The state that the steps of a conversion read and change.
 struct ConversionState {
   /// The float graph after the passes.
   let graph: Graph
   let recipe: Recipe
   let groups: ParameterGroups
-  /// Nodes that the recipe keeps in float32.
+  /// Indices of the nodes that the recipe keeps in float32.
   let floatNodes: Set<Int>
-  /// Widths of the weights of nodes that the recipe gives one of their own.
+  /// Widths of weights for which the recipe has a rule, by index of the node.
   let widths: [Int: BitWidth]
-  /// The float network on the samples; nil without samples.
+  /// Runs of the float network on the samples; nil without samples.
   let reference: ReferenceRuns?
-  /// Where each value is read first: what is seen of a value is seen there.
+  /// The first reader of each value, where the value is observed.
   let places: [Graph.ValueID: OperandPlace]
 
   var plan: Plan
-  /// Why the values of a group are not int8 on fixed parameters: they stay float32, or become int16
-  /// where every reader takes it.
+  /// Why the values of a group are not int8 with fixed parameters. They stay float32, or become
+  /// int16 if all their readers accept int16.
   var reasons: [Int: FloatReason] = [:]
-  /// Of each value that integer operations could read and the plan leaves in float32.
+  /// The values that stay float32 although integer operations could read them as codes.
   var floatReasons: [Graph.ValueID: FloatReason] = [:]
-  /// Inputs that are quantized in each run whatever the samples show.
+  /// Inputs that are quantized dynamically, whatever the samples show.
   var dynamic: Set<Graph.ValueID> = []
   var statistics = Statistics()
-  /// The program of ``plan`` as it was measured last; nil if it was not.
+  /// The program of ``plan`` with its measurements; nil if it was not measured.
   var measured: ReferenceRuns.Candidate?
 
-  /// - Throws: `usage` if a pattern of the recipe fits no node.
+  /// - Throws: `usage` if a pattern of the recipe matches no node.
   init(_ graph: Graph, _ recipe: Recipe, reference: ReferenceRuns?) throws(QMError) {
     self.graph = graph
     plan = Plan(for: graph)
@@ -57,14 +57,14 @@ struct ConversionState {
     }
   }
 
-  /// What was seen of a value.
+  /// The statistics of a value; nil if no sample computes it.
   func statistics(of value: Graph.ValueID) -> ValueStatistics? {
     places[value].flatMap { statistics.values[$0] }
   }
 
-  // MARK: What the graph has
+  // MARK: Nodes and values of the graph
 
-  /// Nodes that may run on integers, with their numbers.
+  /// Nodes that may run on integers, with their indices.
   var quantizableNodes: [(index: Int, node: Graph.Node)] {
     graph.nodes.enumerated().filter { !floatNodes.contains($0.offset) }
       .map { (index: $0.offset, node: $0.element) }
@@ -76,7 +76,7 @@ struct ConversionState {
     return floatWeights(of: node, used: .product).first?.value
   }
 
-  /// The table whose rows the node looks up.
+  /// The constant float table in which the node looks up rows.
   func embedding(of node: Graph.Node) -> Graph.ValueID? {
     guard let table = floatWeights(of: node, used: .table).first, table.channelAxis == 0,
       let shape = graph[table.value].constant?.shape, shape.count == 2, shape[1] > 1
@@ -91,7 +91,8 @@ struct ConversionState {
     return weights.count == 2 ? weights : nil
   }
 
-  /// Constant float weights of a node with one use, and the axis of their channels or rows.
+  /// Constant float weights that the node uses in this way, with the axis of their channels or
+  /// rows.
   private func floatWeights(
     of node: Graph.Node, used use: WeightOperand.Use
   ) -> [(value: Graph.ValueID, channelAxis: Int)] {
@@ -103,7 +104,8 @@ struct ConversionState {
     }
   }
 
-  /// The operands that the node asks to read as codes, if it has a form on integers.
+  /// The operands that should be codes so that the node runs on integers; empty without integer
+  /// form.
   func integerOperands(of node: Graph.Node) -> [Graph.ValueID] {
     guard let form = node.operation.body.integerForm(of: graph.operands(of: node)),
       form.asksForCodes
@@ -111,7 +113,7 @@ struct ConversionState {
     return form.operands.compactMap(node.input)
   }
 
-  /// Groups that products read.
+  /// The groups of values that products read.
   var groupsOfProducts: Set<Int> {
     var groups: Set<Int> = []
     for node in graph.nodes {
@@ -125,8 +127,8 @@ struct ConversionState {
     return groups
   }
 
-  /// float32 activations that a node with an integer form reads, and those that hold the same
-  /// elements on the way there or from there.
+  /// The float32 activations that a node with an integer form reads, and all other activations of
+  /// their groups, which hold the same elements before or after data movement.
   var codedActivations: [Graph.ValueID] {
     func isActivation(_ value: Graph.ValueID) -> Bool {
       graph[value].constant == nil && graph[value].type.elementType == .float32
@@ -150,12 +152,12 @@ struct ConversionState {
     return activations
   }
 
-  /// Activations that nothing known so far keeps from int8.
+  /// The coded activations without a reason against int8 so far.
   var quantizableActivations: [Graph.ValueID] {
     codedActivations.filter { reasons[groups.group(of: $0)] == nil }
   }
 
-  /// A product with constant weights and an input: what a bias can be corrected of.
+  /// A product with constant weights and an input, whose bias can be corrected.
   struct Product {
     let index: Int
     let node: Graph.Node

@@ -5,7 +5,7 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// Makes a float network small, by the steps of a recipe.
+/// Quantizes a float network as a recipe says.
 ///
 /// ```swift
 /// let graph = try ONNXReader.read(path: "in.onnx")
@@ -16,11 +16,12 @@ import QMTensor
 /// try AtomicFile.write(conversion.program.encoded(), to: "out.qm")
 /// ```
 public struct Converter: Sendable {
+  /// What to quantize, and how.
   public let recipe: Recipe
-  /// Of the runs over samples.
+  /// Threads, kernels and memory of the runs over samples.
   public let options: Model.Options
-  /// Bytes that sums over samples may take at a time. Less memory takes more runs over the samples,
-  /// and changes no byte of the result.
+  /// Bytes that sums over samples may take at a time. Less memory means more runs over the samples;
+  /// the result has the same bytes.
   public let memoryBudget: Int
 
   /// The steps of every conversion, in their order.
@@ -29,11 +30,12 @@ public struct Converter: Sendable {
     MeasureSensitivity(), FixRanges(), AdoptStoredCodes(), CorrectBiasesOfActivations(),
   ]
 
+  /// A converter for one recipe.
   /// - Parameters:
-  ///   - recipe: what is asked for.
+  ///   - recipe: what to quantize, and how.
   ///   - options: threads, kernels and memory of the runs over samples.
-  ///   - memoryBudget: bytes that sums over samples may take at a time; a quarter of the machine's
-  ///     memory unless given.
+  ///   - memoryBudget: bytes that sums over samples may take at a time; by default a quarter of the
+  ///     machine's memory.
   public init(
     recipe: Recipe = Recipe(), options: Model.Options = Model.Options(), memoryBudget: Int? = nil
   ) {
@@ -43,13 +45,14 @@ public struct Converter: Sendable {
       memoryBudget ?? Int(clamping: ProcessInfo.processInfo.physicalMemory / 4)
   }
 
-  /// Converts a graph as it was read.
+  /// Converts a graph.
   /// - Parameters:
-  ///   - samples: needed where the recipe fixes the ranges of activations.
-  ///   - metadata: for the file; what the conversion measures is added.
-  ///   - progress: called with what is being done.
-  /// - Throws: `usage` if samples are needed and missing, or a pattern of the recipe fits no node;
-  ///   what passes and runs throw.
+  ///   - source: the graph as it was read, before the passes.
+  ///   - samples: required if the recipe has fixed ranges of activations.
+  ///   - metadata: for the file; the measurements of the conversion are added.
+  ///   - progress: called with the current phase.
+  /// - Throws: `usage` if samples are required and missing, or if a pattern of the recipe matches
+  ///   no node; errors of passes and runs.
   public func convert(
     _ source: Graph, samples: (any SampleSource)? = nil, metadata: Program.Metadata = .init(),
     progress: (Conversion.Phase) -> Void = { _ in }
@@ -63,14 +66,15 @@ public struct Converter: Sendable {
     return try convert(graph, reference, metadata, progress)
   }
 
-  /// Converts a graph as it was read, with what it showed on samples before.
+  /// Converts a graph with observations from files, without running it on all samples again.
   /// - Parameters:
-  ///   - observations: of this very graph.
-  ///   - metadata: for the file; what the conversion measures is added.
-  ///   - progress: called with what is being done.
-  /// - Returns: what ``convert(_:samples:metadata:progress:)`` gives for all those samples.
+  ///   - source: the graph as it was read, before the passes.
+  ///   - observations: of the same graph.
+  ///   - metadata: for the file; the measurements of the conversion are added.
+  ///   - progress: called with the current phase.
+  /// - Returns: the same as ``convert(_:samples:metadata:progress:)`` with all observed samples.
   /// - Throws: `invalidInput` if the observations are of another graph; `usage` if a pattern of the
-  ///   recipe fits no node; what passes and runs throw.
+  ///   recipe matches no node; errors of passes and runs.
   public func convert(
     _ source: Graph, observations: Observations, metadata: Program.Metadata = .init(),
     progress: (Conversion.Phase) -> Void = { _ in }
@@ -82,13 +86,14 @@ public struct Converter: Sendable {
     return try convert(graph, reference, metadata, progress)
   }
 
-  /// Runs a graph as it was read on samples, and writes what it shows there: everything that any
-  /// recipe may ask for. ``Observations`` reads it.
+  /// Runs a graph on samples and writes all statistics that any recipe can need to a file, which
+  /// ``Observations`` reads.
   /// - Parameters:
-  ///   - samples: all, or a part of them.
-  ///   - path: of the file, which appears whole or not at all.
-  ///   - progress: called with what is being done.
-  /// - Throws: `usage` without samples; `cannotWrite`; what passes and runs throw.
+  ///   - source: the graph as it was read, before the passes.
+  ///   - samples: all samples, or one part of them.
+  ///   - path: path of the file, which is written completely or not at all.
+  ///   - progress: called with the current phase.
+  /// - Throws: `usage` without samples; `cannotWrite`; errors of passes and runs.
   public func observe(
     _ source: Graph, samples: any SampleSource, to path: String,
     progress: (Conversion.Phase) -> Void = { _ in }
@@ -115,7 +120,9 @@ public struct Converter: Sendable {
       throw .usage(
         "fixed activation ranges need samples", remedies: .giveSamples, .useDynamicActivations)
     }
-    if let size = recipe.groupSize, size < 1 { throw .usage("a group of \(size) channels") }
+    if let size = recipe.groupSize, size < 1 {
+      throw .usage("a group of \(size) channels; expected 1 or more")
+    }
     var state = try ConversionState(graph, recipe, reference: reference)
     if let reference {
       let observations = Converter.steps.reduce(into: Set()) {
@@ -127,7 +134,7 @@ public struct Converter: Sendable {
     return try finish(state, metadata: metadata, progress: progress)
   }
 
-  /// The program of the plan, measured if there are samples.
+  /// Makes the program of the plan, and measures it if there are samples.
   private func finish(
     _ state: ConversionState, metadata: Program.Metadata, progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> Conversion {
@@ -168,7 +175,7 @@ public struct Converter: Sendable {
   }
 }
 
-/// Leaves to an already quantized network the codes that it came with.
+/// Keeps the stored codes of an already quantized network.
 struct AdoptStoredCodes: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void

@@ -1,13 +1,14 @@
-/// Why an activation that an integer operation could read as int8 codes stays float32.
+/// Why an activation stays float32 although an integer operation could read it as int8 codes.
 public enum FloatReason: Hashable, Sendable {
-  /// Between the first products and a power spectrum or its logarithm.
+  /// It lies between the first products and a power spectrum or its logarithm.
   case spectralFrontEnd
-  /// Between the last products and an output.
+  /// It lies between the last products and an output.
   case outputTail
-  /// Rounding it alone leaves an output this signal-to-noise ratio, of powers: too little.
+  /// Rounding it alone leaves an output with this signal-to-noise ratio (of powers), which is too
+  /// low.
   case sensitive(signalToNoise: Double)
-  /// It held NaN or infinities over the samples, as masks of attention do.
+  /// It is NaN or infinite on some samples, as attention masks are.
   case nonFinite
-  /// It is in a branch that no sample takes.
+  /// It is in a branch that no sample chooses.
   case unseen
 }

@@ -1,11 +1,12 @@
 import QMGraph
 import QMTensor
 
-/// A regular expression that picks nodes by their name, or by the name of an output of theirs.
+/// A regular expression that selects nodes by their name or the name of one of their outputs.
 public struct NodePattern: Hashable, Sendable {
+  /// The regular expression, in the syntax of Swift's `Regex`. It may match a part of a name.
   public let text: String
 
-  /// - Throws: `usage` if the text is no regular expression.
+  /// - Throws: `usage` if the text is not a regular expression.
   public init(_ text: String) throws(QMError) {
     do { _ = try Regex(text) } catch {
       throw .usage("'\(text.abbreviated)' is not a regular expression")
@@ -13,8 +14,8 @@ public struct NodePattern: Hashable, Sendable {
     self.text = text
   }
 
-  /// The nodes that it picks, as indices.
-  /// - Throws: `usage` if there is none: a misspelt name must not pass in silence.
+  /// The indices of the nodes that match.
+  /// - Throws: `usage` if no node matches, because a misspelt name must be reported.
   func nodes(of graph: Graph) throws(QMError) -> Set<Int> {
     var found: Set<Int> = []
     guard let expression = try? Regex(text) else { return found }
@@ -24,7 +25,7 @@ public struct NodePattern: Hashable, Sendable {
     }
     guard !found.isEmpty else {
       throw .usage(
-        "no node is named like '\(text.abbreviated)'", remedies: .listNodes)
+        "no node matches the pattern '\(text.abbreviated)'", remedies: .listNodes)
     }
     return found
   }

@@ -3,16 +3,16 @@ import QMOperations
 
 /// Sets of values that must share scale and zero point.
 ///
-/// Data movement, and what picks elements by comparing them, keep their input's set; Concat, Where
-/// and If merge the sets of their inputs.
+/// Data movement, and operations that select elements by comparing them (such as MaxPool), keep the
+/// set of their input; Concat, Where and If merge the sets of their inputs.
 struct ParameterGroups {
   private var parents: [Int]
   private let graph: Graph
   private let producers: [Graph.ValueID: Int]
 
-  /// - Parameter tail: values that lead to outputs alone. Such a value keeps a set of its own where
-  ///   its elements are also read by layers: a state output that is concatenated with a layer's
-  ///   input would lose precision to it.
+  /// - Parameter tail: values on which only outputs depend. Such a value is not merged into the set
+  ///   of a layer's input: a state output that is also concatenated with a layer's input would lose
+  ///   precision by sharing its range.
   init(_ graph: Graph, tail: Set<Graph.ValueID>) {
     self.graph = graph
     parents = Array(graph.values.indices)
@@ -38,29 +38,30 @@ struct ParameterGroups {
     producers[value].map { graph.nodes[$0] }
   }
 
-  /// The range that the function behind a value cannot leave; nil where there is none to tell.
+  /// The range of the function that computes a value, such as 0…1 of a sigmoid; nil if the function
+  /// has no bounds.
   func analyticRange(of value: Graph.ValueID) -> ClosedRange<Float>? {
     producer(of: value)?.operation.body.analyticRange
   }
 
-  /// Whether each element of a value is one of these values', or of a constant.
+  /// Whether a value is moved from other values, all of which are in `known` or constant.
   func isMoved(_ value: Graph.ValueID, fromAllOf known: Set<Graph.ValueID>) -> Bool {
     let origins = origins(of: value)
     return !origins.isEmpty && origins.allSatisfy(known.contains)
   }
 
-  /// Whether an element of a value may be one of these values'.
+  /// Whether a value is moved from at least one of these values.
   func isMoved(_ value: Graph.ValueID, fromAnyOf values: Set<Graph.ValueID>) -> Bool {
     origins(of: value).contains(where: values.contains)
   }
 
-  /// The inputs whose elements the outputs of a node hold.
+  /// The inputs whose elements the node moves to its outputs.
   private static func sources(of node: Graph.Node) -> [Graph.ValueID] {
     node.operation.body.elementSource(operandCount: node.inputs.count).operands
       .compactMap(node.input)
   }
 
-  /// The values whose elements the elements of a value are, if it holds others' elements.
+  /// The activations whose elements a value holds; empty if it is computed.
   private func origins(of value: Graph.ValueID) -> [Graph.ValueID] {
     guard let node = producer(of: value) else { return [] }
     return ParameterGroups.sources(of: node).filter { graph[$0].constant == nil }

@@ -2,12 +2,12 @@ import Foundation
 import QMFormat
 import QMTensor
 
-/// A recipe is a JSON object. Every key may be left out: then the default of the version holds.
+/// A recipe is a JSON object. A key that is left out has the default of the recipe's version.
 ///
 ///     {"version": 1, "bits": 4, "ranges": "mse", "keep_float": ["/head/.*"],
 ///      "bits_for": [{"nodes": "first", "bits": 8}], "thresholds": {"min_sqnr_db": 20}}
 extension Recipe: Codable {
-  /// Of the defaults and the meaning of the keys.
+  /// Version of the keys, their meaning and their defaults.
   public static let version = 1
 
   private enum CodingKeys: String, CodingKey, CaseIterable {
@@ -28,7 +28,8 @@ extension Recipe: Codable {
     let values = try decoder.container(keyedBy: CodingKeys.self)
     let version = try values.decodeIfPresent(Int.self, forKey: .version) ?? Recipe.version
     guard version == Recipe.version else {
-      throw QMError.unsupported("a recipe of version \(version); this tool reads \(Recipe.version)")
+      throw QMError.unsupported(
+        "a recipe of version \(version), expected version \(Recipe.version)")
     }
     if let bits = try values.decodeIfPresent(Int.self, forKey: .bits) {
       guard let width = WeightWidth(bits: bits) else {
@@ -69,7 +70,7 @@ extension Recipe: Codable {
     try values.encode(thresholds, forKey: .thresholds)
   }
 
-  /// A key that is misspelt must not pass in silence.
+  /// A misspelt key must be an error, or its setting would silently have no effect.
   fileprivate static func requireKnown(_ decoder: any Decoder, _ known: [String]) throws {
     let keys = try decoder.container(keyedBy: AnyKey.self).allKeys.map(\.stringValue)
     if let unknown = keys.sorted().first(where: { !known.contains($0) }) {
@@ -80,22 +81,23 @@ extension Recipe: Codable {
 
   // MARK: JSON
 
+  /// Parses a recipe.
   /// - Parameter json: the bytes of a JSON object.
-  /// - Throws: `usage` with the key that is unknown or of the wrong type; `unsupported` for another
-  ///   version.
+  /// - Throws: `usage` with the key that is unknown or has the wrong type; `unsupported` for
+  ///   another version.
   public init(json: [UInt8]) throws(QMError) {
     do {
       self = try JSONDecoder().decode(Recipe.self, from: Data(json))
     } catch let error as QMError {
       throw error
     } catch let error as DecodingError {
-      throw .usage("no recipe: \(Self.text(of: error))")
+      throw .usage("not a recipe: \(Self.text(of: error))")
     } catch {
-      throw .usage("no recipe: \(error)")
+      throw .usage("not a recipe: \(error)")
     }
   }
 
-  /// The whole recipe as a JSON object, with its keys in alphabetical order.
+  /// The complete recipe as a JSON object, with its keys in alphabetical order.
   public var json: String {
     Self.text(of: self, [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes])
   }
@@ -124,7 +126,7 @@ extension Recipe: Codable {
 
   // MARK: In a file
 
-  /// What differs from the defaults, a key and its JSON value each, as a `.qm` file keeps it.
+  /// The keys that differ from the defaults, each with its JSON value, as a `.qm` file stores them.
   public var entries: [Program.Metadata.Entry] {
     let formatting: JSONEncoder.OutputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     func fields(_ recipe: Recipe) -> [String: any Encodable] {
@@ -146,8 +148,8 @@ extension Recipe: Codable {
     return entries
   }
 
-  /// The recipe of a file.
-  /// - Parameter entries: as ``entries`` gives them.
+  /// The recipe that a file stores.
+  /// - Parameter entries: in the form of ``entries``.
   /// - Throws: as ``init(json:)``.
   public init(entries: [Program.Metadata.Entry]) throws(QMError) {
     let fields = entries.map { "\"\($0.key)\": \($0.value)" }
@@ -177,7 +179,9 @@ extension Recipe.Thresholds: Codable {
     let values = try decoder.container(keyedBy: CodingKeys.self)
     func read(_ key: CodingKeys, _ number: inout Double) throws {
       guard let given = try values.decodeIfPresent(Double.self, forKey: key) else { return }
-      guard given.isFinite else { throw QMError.usage("\(key.rawValue) is \(given)") }
+      guard given.isFinite else {
+        throw QMError.usage("\(key.rawValue) is \(given), expected a finite number")
+      }
       number = given
     }
     func read(_ key: CodingKeys, _ count: inout Int) throws {
@@ -260,6 +264,7 @@ extension NodePattern: Codable {
 }
 
 extension RangeEstimator: LosslessStringConvertible {
+  /// Parses the name of an estimator.
   /// - Parameter description: `minmax`, `percentile`, `percentile:99.99` or `mse`; nil for others.
   public init?(_ description: String) {
     switch description {

@@ -1,26 +1,27 @@
 import QMGraph
 import QMTensor
 
-/// What a conversion is asked for: everything that decides which bytes come out of a network and its
-/// samples. Paths, threads and memory are no part of it.
+/// All choices of a conversion that change the bytes of its result. Paths, threads and memory are
+/// not part of it.
 ///
-/// A recipe is written by the options of `qconvert`, kept in the file that it made as far as it
-/// differs from the defaults, and read from JSON (``init(json:)``).
+/// The options of `qconvert` make a recipe; a `.qm` file stores what differs from the defaults;
+/// JSON is read by ``init(json:)``.
 public struct Recipe: Hashable, Sendable {
-  /// How activations feed the integer products.
+  /// How the activations that integer products read are quantized.
   public enum Activations: String, Hashable, Sendable, CaseIterable, Codable {
     /// int8, with scales and zero points fixed by calibration; needs samples.
     case int8
-    /// int8, with scales and zero points found in each run.
+    /// int8, with scales and zero points computed in each run.
     case dynamic
-    /// float32; the weights alone are codes.
+    /// Not at all: activations are float32, and only the weights are codes.
     case float
   }
 
-  /// How the weights are stored: as codes, or as the numbers they are.
+  /// How weights are stored.
   public enum WeightWidth: Hashable, Sendable {
+    /// As integer codes of this many bits.
     case codes(BitWidth)
-    /// No quantization at all: a float program.
+    /// As float32. Nothing is quantized.
     case float32
 
     /// Bits of a weight: 2 to 8, or 32.
@@ -31,6 +32,7 @@ public struct Recipe: Hashable, Sendable {
       }
     }
 
+    /// The width of weights with this many bits.
     /// - Parameter bits: 2 to 8, or 32; nil for other widths.
     public init?(bits: Int) {
       if bits == 32 {
@@ -44,64 +46,77 @@ public struct Recipe: Hashable, Sendable {
 
   /// A width for the weights of some nodes.
   public struct WidthRule: Hashable, Sendable {
+    /// The nodes to which the rule applies.
     public let nodes: NodePattern
+    /// Bits of one code of their weights.
     public let width: BitWidth
 
+    /// The width `width` for the weights of `nodes`.
     public init(_ nodes: NodePattern, _ width: BitWidth) {
       self.nodes = nodes
       self.width = width
     }
   }
 
-  /// Where a network is cut and what is set in it, as the options of the tools write it.
+  /// Changes to the network before the conversion, in the syntax of the tools' options.
   public struct Network: Hashable, Sendable {
-    /// `name`, or `name=1,3,height,width`.
+    /// Values that become inputs: `name`, or `name=1,3,height,width`.
     public var inputs: [String] = []
-    /// Names of values.
+    /// Names of values that become the outputs.
     public var outputs: [String] = []
-    /// `name=value`.
+    /// Constants for values: `name=value`.
     public var settings: [String] = []
 
+    /// No changes.
     public init() {}
 
-    /// Whether the network is taken as it is.
+    /// Whether there are no changes.
     public var isEmpty: Bool { self == Network() }
   }
 
-  /// Where the steps of a conversion draw their lines.
+  /// Thresholds of the steps of a conversion.
   public struct Thresholds: Hashable, Sendable {
-    /// Samples that the sensitivity of activations is measured on, at most.
+    /// Largest number of samples on which the sensitivity of activations is measured.
     public var sensitivitySamples = 4
-    /// SQNR in dB that int8 alone must leave at every output; a value that leaves less becomes wider.
+    /// Least SQNR in dB of every output if a single activation is rounded to int8. An activation
+    /// with a lower SQNR becomes int16 or stays float32.
     public var toleratedDecibels = 30.0
-    /// The same for a value that a product reads where int16 is not possible: below it the product
-    /// runs in float32.
+    /// The same for an activation that a product reads and that cannot be int16. With a lower SQNR
+    /// the product runs in float32.
     public var toleratedByProductsDecibels = 20.0
-    /// Samples that the result is measured on, at most.
+    /// Largest number of samples on which the result is measured.
     public var measuredSamples = 24
-    /// SQNR in dB that every output must reach; 0 accepts anything. nil:
-    /// ``leastDecibelsOfNetwork`` for a network, nothing for arrays.
+    /// Least SQNR in dB of every output; 0 accepts everything. nil for
+    /// ``leastDecibelsOfNetwork`` if a network is converted, no limit for arrays.
     public var leastDecibels: Double?
+    /// Default of ``leastDecibels`` for a network, in dB.
     public static let leastDecibelsOfNetwork = 10.0
 
+    /// The defaults.
     public init() {}
   }
 
+  /// How weights are stored, unless ``widths`` says otherwise.
   public var weights: WeightWidth
-  /// nil: int8 where there are samples, dynamic where there are none.
+  /// How activations are quantized; nil for int8 with samples, dynamic without.
   public var activations: Activations?
+  /// Whether a weight tensor has one scale, or one per output channel.
   public var granularity: Granularity
+  /// How the ranges of activations are estimated.
   public var rangeEstimator: RangeEstimator
-  /// Channels of a product's input whose weights share a scale; nil for all. Transposed
-  /// convolutions keep one scale per output channel.
+  /// Number of input channels of a product whose weights share a scale; nil for all. Transposed
+  /// convolutions always have one scale per output channel.
   public var groupSize: Int?
-  /// Nodes that run in float32, weights included.
+  /// Nodes that run in float32 with float32 weights.
   public var floatNodes: [NodePattern] = []
-  /// Widths of the weights of nodes, where they are not ``weights``; of several that fit, the last.
+  /// Widths of the weights of some nodes; if several rules match a node, the last one applies.
   public var widths: [WidthRule] = []
+  /// Changes to the network before the conversion.
   public var network = Network()
+  /// Thresholds of the steps.
   public var thresholds = Thresholds()
 
+  /// A recipe with these choices and the defaults of all others.
   public init(
     weights: WeightWidth = .codes(.eight), activations: Activations? = nil,
     granularity: Granularity = .perChannel(axis: 0), rangeEstimator: RangeEstimator = .minMax
@@ -112,7 +127,7 @@ public struct Recipe: Hashable, Sendable {
     self.rangeEstimator = rangeEstimator
   }
 
-  /// The recipe with every choice made that depends on whether there are samples.
+  /// The recipe with ``activations`` set, which by default depend on whether there are samples.
   public func resolved(hasSamples: Bool) -> Recipe {
     var recipe = self
     if case .float32 = weights {
@@ -123,7 +138,7 @@ public struct Recipe: Hashable, Sendable {
     return recipe
   }
 
-  /// Whether a conversion must see samples.
+  /// Whether a conversion needs samples.
   var needsSamples: Bool {
     if case .codes = weights { activations == .int8 } else { false }
   }

@@ -4,9 +4,10 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// The float network on samples, for all that a conversion asks of it: what was seen over all of them,
-/// and runs beside candidates over the kept ones.
+/// Runs of the float network for a conversion: statistics over all samples, and comparisons with
+/// candidate programs over the kept samples.
 package final class ReferenceRuns {
+  /// The samples on which candidates are run.
   package let kept: KeptSamples
   let sampleCount: Int
   private let flattened: FlattenedGraph
@@ -14,7 +15,7 @@ package final class ReferenceRuns {
   private let source: any StatisticsSource
   private let outputs: ReferenceOutputs
 
-  /// Statistics come from runs over the samples.
+  /// Takes statistics from runs over the samples.
   /// - Parameter samples: at least one.
   package init(
     _ graph: Graph, over samples: any SampleSource, options: Model.Options, memoryBudget: Int
@@ -31,7 +32,7 @@ package final class ReferenceRuns {
       memoryBudget: memoryBudget, keep: { outputs.keep($0, $1) })
   }
 
-  /// Statistics come from files.
+  /// Takes statistics from files.
   init(
     _ graph: Graph, _ observations: Observations, options: Model.Options
   ) throws(QMError) {
@@ -43,6 +44,8 @@ package final class ReferenceRuns {
     source = observations
   }
 
+  /// The statistics over all samples.
+  /// - Parameter take: receives the second moments, one place at a time in ascending order.
   package func statistics(
     of observations: Set<Observation>,
     take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void = { _, _ in },
@@ -60,7 +63,8 @@ package final class ReferenceRuns {
 
   // MARK: Over the kept samples
 
-  /// Means of values over the kept samples, as they are and as their codes stand for them.
+  /// Channel means of values over the kept samples: of the float values, and of the same values
+  /// quantized and dequantized.
   package func means(
     of values: [Graph.ValueID: QuantizationParameters]
   ) throws(QMError) -> [Graph.ValueID: (exact: ChannelMeans, rounded: ChannelMeans)] {
@@ -68,7 +72,7 @@ package final class ReferenceRuns {
     for (value, parameters) in values {
       if let number = flattened.numbers[value] { wanted[number] = (value, .init(parameters)) }
     }
-    /// What one thread sees.
+    /// The means of the samples that one thread ran.
     final class Part {
       var means: [Graph.ValueID: (exact: ChannelMeans, rounded: ChannelMeans)] = [:]
     }
@@ -102,19 +106,19 @@ package final class ReferenceRuns {
     return means
   }
 
-  /// A program that may go into the file, and how far it is from the float network by output name.
+  /// A program for the file, with its comparison with the float network by output name.
   struct Candidate {
     var program: Program
     var comparisons: [String: Comparison] = [:]
 
     init(program: Program) { self.program = program }
 
-    /// In dB, of the worst output.
+    /// SQNR of the worst output in dB.
     var worstSignalToNoise: Double { comparisons.values.map(\.signalToNoise).min() ?? 0 }
   }
 
-  /// Runs programs on the same kept samples, side by side.
-  /// - Parameter count: of the samples, at most.
+  /// Compares programs with the float network on the same kept samples.
+  /// - Parameter count: largest number of samples.
   func measure(
     _ candidates: inout [Candidate], onSamples count: Int, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
@@ -150,9 +154,9 @@ package final class ReferenceRuns {
   }
 }
 
-/// What the float network gives for the kept samples, of as many as fit in little memory.
+/// Outputs of the float network for kept samples, stored while they fit into ``byteLimit``.
 final class ReferenceOutputs: Sendable {
-  /// Memory of all outputs together, in bytes.
+  /// Bytes that all stored outputs may take together.
   private static let byteLimit = 20 << 20
 
   private struct Known {
@@ -160,7 +164,7 @@ final class ReferenceOutputs: Sendable {
     var byteCount = 0
   }
 
-  /// Place among the kept samples, by index in their source.
+  /// Position among the kept samples, by index in their source.
   private let places: [Int: Int]
   private let known = Locked(Known())
 
@@ -172,10 +176,11 @@ final class ReferenceOutputs: Sendable {
     self.places = places
   }
 
-  /// The outputs of a kept sample, if they were kept too.
+  /// The outputs of a kept sample, if they are stored.
   subscript(place: Int) -> [String: Tensor]? { known.withLock { $0.outputs[place] } }
 
-  /// - Parameter index: in the source that the kept samples were loaded from.
+  /// Stores the outputs of a sample if the sample is kept.
+  /// - Parameter index: index in the source from which the kept samples were loaded.
   func keep(_ index: Int, _ outputs: [String: Tensor]) {
     if let place = places[index] { keep(outputs, ofKept: place) }
   }

@@ -5,10 +5,10 @@ import QMTensor
 
 /// Runs a program on samples, several samples at a time.
 ///
-/// A run is the same work on whichever thread it falls, and what comes of the runs is taken in
-/// their order: no result depends on the number of threads.
+/// The result of a run does not depend on its thread, and results are passed on in the order of the
+/// samples. So nothing depends on the number of threads.
 final class SampleRuns {
-  /// What the values of all runs at a time may take together, in bytes, where one run takes less.
+  /// Bytes that the values of all concurrent runs may take together; a single run may take more.
   private static let valueByteLimit = 512 << 20
 
   private let options: Model.Options
@@ -19,9 +19,9 @@ final class SampleRuns {
   var workerCount: Int { sessions.count }
 
   /// - Parameters:
-  ///   - samples: of which the first is loaded, to see how much memory a run takes.
-  ///   - options: the number of threads is that of all runs together.
-  /// - Throws: what preparing the program or loading the first sample throws.
+  ///   - samples: the first one is loaded to find how much memory a run takes.
+  ///   - options: its number of threads is divided among the concurrent runs.
+  /// - Throws: errors of preparing the program and of loading the first sample.
   init(
     _ program: Program, over samples: any SampleSource, options: Model.Options
   ) throws(QMError) {
@@ -33,12 +33,12 @@ final class SampleRuns {
     let first = Session(model)
     var workerCount = mostWorkers
     if mostWorkers > 1 {
-      let extents = try within(.sample(samples.name(of: 0))) { () throws(QMError) in
+      let shapes = try within(.sample(samples.name(of: 0))) { () throws(QMError) in
         let inputs = try samples.inputs(of: 0)
         return model.inputs.compactMap { inputs[$0.name]?.shape }
       }
-      // What does not fit fails where the sample is run, with the sample's name.
-      try? first.prepare(extents)
+      // Shapes that do not fit are an error of the run itself, which names the sample.
+      try? first.prepare(shapes)
       let fitting = SampleRuns.valueByteLimit / max(first.arenaByteCount, 1)
       workerCount = max(1, min(mostWorkers, fitting))
     }
@@ -53,18 +53,18 @@ final class SampleRuns {
     self.options = options
   }
 
-  /// As many sessions of another program, for runs beside those of this one.
+  /// Sessions of another program, one per worker, for runs on the same samples.
   func sessions(of program: Program) throws(QMError) -> [Session] {
     let model = try Model(program, options: options)
     return sessions.map { _ in Session(model) }
   }
 
-  /// Calls `run` for each of `0..<count` on any thread, begun in their order, then `take` with what
-  /// it gave, in their order too and never twice at a time. What waits to be taken is what came
-  /// while one run lasted.
+  /// Starts `run` for `0..<count` in index order, on any thread; calls `take` with the results
+  /// serially, in index order. At most one run's worth of finished results waits.
   /// - Parameters:
-  ///   - run: gets a session that no other thread uses meanwhile, and the number of that thread,
-  ///     below ``workerCount``.
+  ///   - run: receives a session that no other thread uses at the same time, and the number of the
+  ///     thread, below ``workerCount``.
+  ///   - take: receives the result of a run.
   /// - Throws: the error of the least index for which `run` or `take` throws.
   func forEach<Result>(
     _ count: Int,
@@ -72,7 +72,7 @@ final class SampleRuns {
     take: (_ index: Int, _ result: Result) throws(QMError) -> Void
   ) throws(QMError) {
     let results = Locked(OrderedResults<Result>())
-    // Not the number of the chunk: a pool hands them out from either end.
+    // The index is not the chunk's number, because a pool hands out chunks from both ends.
     workers.run(chunks: count) { (_, worker) in
       guard let index = results.withLock({ $0.begin() }) else { return }
       let result = Swift.Result { () throws(QMError) in
@@ -84,7 +84,7 @@ final class SampleRuns {
   }
 }
 
-/// Results that come in any order and go in that of their indices.
+/// Passes on results, which arrive in any order, in the order of their indices.
 private struct OrderedResults<Result> {
   private var begun = 0
   private var waiting: [Int: Result] = [:]
@@ -94,7 +94,7 @@ private struct OrderedResults<Result> {
 
   init() {}
 
-  /// The next index to work on; nil once one has failed: those before it are under way or done.
+  /// The next index to run; nil after a failure, because all smaller indices have been started.
   mutating func begin() -> Int? {
     guard failure == nil else { return nil }
     defer { begun += 1 }

@@ -52,7 +52,7 @@ import Testing
     (#"{"thresholds": {"measured_samples": 0}}"#, "measured_samples is 0"),
     (#"{"keep_float": ["("]}"#, "'(' is not a regular expression"),
     (#"{"bits_for": [{"nodes": "a", "bits": 1}]}"#, "bits 1"),
-    ("[]", "no recipe"), ("{", "no recipe"), ("", "no recipe"),
+    ("[]", "not a recipe"), ("{", "not a recipe"), ("", "not a recipe"),
   ])
   func badJSONIsToldInOneLine(json: String, words: String) {
     do {

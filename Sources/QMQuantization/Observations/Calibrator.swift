@@ -3,16 +3,16 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Where what was seen of the operands of a float graph comes from: runs over samples, or files.
+/// A source of statistics of the operands of a float graph: runs over samples, or files.
 protocol StatisticsSource {
-  /// Samples that were or will be seen.
+  /// Number of samples behind the statistics.
   var sampleCount: Int { get }
 
-  /// What was seen.
+  /// The statistics over all samples.
   /// - Parameters:
-  ///   - take: gets second moments place by place, in their order; nobody keeps them, since those of
-  ///     all places together may be larger than memory.
-  ///   - progress: called with how many runs are done.
+  ///   - take: receives the second moments, one place at a time in ascending order. They are not
+  ///     part of the result, because those of all places may not fit into memory together.
+  ///   - progress: called with the number of finished runs.
   func statistics(
     of observations: Set<Observation>,
     take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void,
@@ -20,8 +20,8 @@ protocol StatisticsSource {
   ) throws(QMError) -> Statistics
 }
 
-/// Runs a float graph over samples and collects what was asked for. Memory does not grow with the
-/// number of samples.
+/// Runs a float graph over samples and collects statistics. Memory does not grow with the number of
+/// samples.
 struct Calibrator: StatisticsSource {
   private let graph: Graph
   private let numbers: [Graph.ValueID: Int]
@@ -35,10 +35,10 @@ struct Calibrator: StatisticsSource {
   var sampleCount: Int { samples.count }
 
   /// - Parameters:
-  ///   - runs: of the program that the graph flattens to.
-  ///   - numbers: of the graph's values in that program.
-  ///   - memoryBudget: bytes that sums of second moments may take at a time; where they need more, the
-  ///     samples are run several times.
+  ///   - runs: runs of the graph's program.
+  ///   - numbers: number of each of the graph's values in that program.
+  ///   - memoryBudget: bytes that second moments may take at a time; if they need more, the samples
+  ///     are run several times.
   ///   - keep: called with the outputs of each sample, in their order.
   init(
     _ graph: Graph, numbers: [Graph.ValueID: Int], over samples: any SampleSource,
@@ -92,8 +92,8 @@ struct Calibrator: StatisticsSource {
 
   // MARK: Rounds
 
-  /// The second moments of one place as they grow. Integers are added, so it does not matter in which
-  /// order threads do it.
+  /// The second moments of one place during the runs. The sums are integers, so their result does
+  /// not depend on the order in which threads add.
   final class Accumulator: Sendable {
     let place: OperandPlace
     let windows: InputWindows
@@ -107,7 +107,7 @@ struct Calibrator: StatisticsSource {
       sums = Locked(SecondMoments(groupCount: 0, length: 0))
     }
 
-    /// Gives the sums their memory.
+    /// Allocates the sums.
     func begin() {
       sums.withLock {
         $0 = SecondMoments(groupCount: windows.groupCount, length: windows.length)
@@ -129,7 +129,8 @@ struct Calibrator: StatisticsSource {
     return Accumulator(place, windows)
   }
 
-  /// In their order, as many at a time as the budget holds, and at least one.
+  /// Splits the accumulators, in their order, into rounds that fit the budget; each round has at
+  /// least one.
   static func rounds(_ accumulators: [Accumulator], within budget: Int) -> [[Accumulator]] {
     var rounds: [[Accumulator]] = [[]]
     var byteCount = 0
@@ -147,14 +148,15 @@ struct Calibrator: StatisticsSource {
   // MARK: One run over the samples
 
   private final class Run: @unchecked Sendable {
-    /// What one thread sees. Parts merge to the same whichever thread saw a sample.
+    /// Statistics of the samples that one thread ran. The merged result does not depend on which
+    /// thread ran a sample.
     final class Part {
       var statistics = Statistics()
     }
 
     let parts: [Part]
     private let kernels: KernelSet
-    /// By number of the value in the program.
+    /// Observations, by number of the value in the program.
     private var observed: [Int: [Observation]] = [:]
     private var accumulators: [Int: [Accumulator]] = [:]
 

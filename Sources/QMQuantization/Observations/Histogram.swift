@@ -1,22 +1,24 @@
-/// How often the elements of a value fell where: counts over bins of one width, a power of two.
+/// A histogram of the elements of a value. All bins have the same width, a power of two.
 ///
-/// The width follows from the largest magnitude alone, and widths nest, so that histograms of parts
-/// of the samples merge to that of the whole, in any order.
+/// The width depends only on the largest magnitude, and each bin of a larger width is a union of
+/// smaller bins. So histograms of parts of the samples merge, in any order, to the histogram of
+/// all.
 public struct Histogram: Sendable, Hashable {
   /// Bins on either side of zero.
   public static let halfCount = 1024
 
   /// Bin `i` counts the elements in `[(i − halfCount)·2^e, (i − halfCount + 1)·2^e)`.
   public private(set) var counts = [UInt64](repeating: 0, count: 2 * halfCount)
-  /// `e`; nil while every element was 0.
+  /// `e`, the exponent of the bin width; nil as long as every element is 0.
   public private(set) var exponent: Int?
-  /// Elements equal to 0, which have no width.
+  /// Number of elements equal to 0; they are in no bin.
   public private(set) var zeroCount: UInt64 = 0
 
+  /// A histogram without elements.
   public init() {}
 
-  /// - Returns: nil if there are not two halves of bins, the bins have no width but counts, or more
-  ///   elements than could be counted.
+  /// - Returns: nil unless there are `2 · halfCount` bins, with an exponent in range if any is not
+  ///   empty, and counts below 2⁴⁸.
   init?(counts: [UInt64], exponent: Int?, zeroCount: UInt64) {
     guard counts.count == 2 * Histogram.halfCount,
       exponent.map({ (-200...200).contains($0) }) ?? counts.allSatisfy({ $0 == 0 }),
@@ -27,9 +29,10 @@ public struct Histogram: Sendable, Hashable {
     self.zeroCount = zeroCount
   }
 
+  /// Number of all elements, zeros included.
   public var totalCount: UInt64 { counts.reduce(zeroCount, +) }
 
-  /// Width of a bin; 0 while every element was 0.
+  /// Width of a bin; 0 as long as every element is 0.
   public var binWidth: Float {
     exponent.map { Float(sign: .plus, exponent: $0, significand: 1) } ?? 0
   }
@@ -39,10 +42,10 @@ public struct Histogram: Sendable, Hashable {
     (Float(index - Histogram.halfCount) + 0.5) * binWidth
   }
 
-  /// Adds finite elements; NaN and infinities are passed over.
+  /// Adds the finite elements; NaN and infinities are skipped.
   /// - Parameters:
-  ///   - elements: any number of them.
-  ///   - largestMagnitude: of the finite elements.
+  ///   - elements: any number of elements.
+  ///   - largestMagnitude: largest magnitude of the finite ones.
   public mutating func add(_ elements: UnsafeBufferPointer<Float>, largestMagnitude: Float) {
     guard largestMagnitude > 0 else {
       zeroCount += UInt64(elements.count)
@@ -67,6 +70,7 @@ public struct Histogram: Sendable, Hashable {
     }
   }
 
+  /// Adds the elements of another histogram.
   public mutating func merge(_ other: Histogram) {
     zeroCount += other.zeroCount
     guard let otherExponent = other.exponent else { return }
@@ -76,7 +80,7 @@ public struct Histogram: Sendable, Hashable {
     for index in counts.indices { counts[index] += other.counts[index] }
   }
 
-  /// The smallest width exponent whose bins hold ±magnitude.
+  /// The smallest exponent with which the bins cover ±magnitude.
   static func exponent(holding magnitude: Float) -> Int {
     // magnitude < 2^(exponent + 1) = halfCount · 2^(exponent − 9)
     Int(magnitude.exponent) - 9

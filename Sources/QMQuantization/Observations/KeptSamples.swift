@@ -2,45 +2,49 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// The few whole samples that serve every step that must run candidates: those with the least digests
-/// of their contents.
+/// A few samples that are kept in memory for the steps that run candidate programs: those whose
+/// contents have the least digests.
 ///
-/// Which samples these are depends on nothing but the set of samples: not on their names, their order,
-/// or how they are divided among machines. The kept samples of parts merge to those of the whole.
+/// The selection depends only on the contents of the samples, not on their names, their order, or
+/// how they are divided into parts. The kept samples of parts merge to those of the whole.
 package struct KeptSamples: SampleSource {
+  /// A sample with its inputs.
   package struct Sample: Sendable {
+    /// The name of the sample in its source.
     package let name: String
     /// SHA-256 of the inputs' names, types, shapes and elements.
     package let digest: [UInt8]
+    /// Tensors by name of the input.
     package let inputs: [String: Tensor]
-    /// In the source that it was loaded from; nil where that is another.
+    /// Index in the source from which it was loaded; nil if it was read from a statistics file.
     var index: Int?
 
     var byteCount: Int { inputs.values.reduce(0) { $0 + $1.byteCount } }
   }
 
-  /// Samples that are kept at most.
+  /// Largest number of kept samples.
   package static let mostSamples = 24
-  /// Memory that they may take together, in bytes; one is kept whatever it takes.
+  /// Bytes that all kept samples may take together; the first is kept whatever it takes.
   package static let mostBytes = 64 << 20
 
-  /// The least digest first.
+  /// In ascending order of their digests.
   package private(set) var samples: [Sample] = []
-  /// The least digest of a sample that was not kept; nil where all were.
+  /// The least digest of a sample that was not kept; nil if all were kept. Samples with larger
+  /// digests are not kept either.
   package private(set) var cut: [UInt8]?
 
   init() {}
 
   /// - Parameters:
-  ///   - samples: in any order.
-  ///   - cut: as ``cut`` of the kept samples that they are.
+  ///   - samples: kept samples, in any order.
+  ///   - cut: their ``cut``.
   init(_ samples: [Sample], cut: [UInt8]?) {
     self.cut = cut
     for sample in samples { offer(sample) }
   }
 
-  /// Loads all samples of a source, and keeps few.
-  /// - Throws: what loading throws, with the sample as context.
+  /// Loads all samples of a source and keeps those with the least digests.
+  /// - Throws: errors of loading, with the sample as context.
   package init(of source: any SampleSource, threads: ThreadPool) throws(QMError) {
     let kept = Locked(KeptSamples())
     _ = try threads.map(source.count) { (index) throws(QMError) -> Bool in
@@ -60,7 +64,7 @@ package struct KeptSamples: SampleSource {
   package func name(of index: Int) -> String { samples[index].name }
   package func inputs(of index: Int) -> [String: Tensor] { samples[index].inputs }
 
-  /// Keeps a sample, and drops what is too many.
+  /// Adds a sample if its digest is below ``cut``, and drops the samples that exceed a limit.
   mutating func offer(_ sample: Sample) {
     if let cut, !sample.digest.lexicographicallyPrecedes(cut) { return }
     let place =
@@ -77,6 +81,7 @@ package struct KeptSamples: SampleSource {
     }
   }
 
+  /// Selects the kept samples of both parts together.
   package mutating func merge(_ other: KeptSamples) {
     if let theirs = other.cut, cut.map({ theirs.lexicographicallyPrecedes($0) }) ?? true {
       cut = theirs

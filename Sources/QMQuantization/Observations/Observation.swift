@@ -2,13 +2,14 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// An operand of a node of the float graph, as the passes left it.
+/// An operand of a node of the float graph after the passes.
 public struct OperandPlace: Hashable, Sendable, Comparable {
   /// Index of the node.
   public let node: Int
   /// Position among the node's inputs.
   public let operand: Int
 
+  /// Input `operand` of node `node`.
   public init(node: Int, operand: Int) {
     self.node = node
     self.operand = operand
@@ -19,10 +20,10 @@ public struct OperandPlace: Hashable, Sendable, Comparable {
   }
 }
 
-/// What a step wants to know of an operand over all samples. One run over the samples serves all
-/// observations together, as far as memory reaches.
+/// A statistic of an operand over all samples, which a step of a conversion needs. One run over the
+/// samples collects all observations together, as far as memory allows.
 public struct Observation: Hashable, Sendable {
-  /// What is collected.
+  /// The statistic.
   public enum Kind: Hashable, Sendable, Comparable {
     /// Smallest and largest element.
     case range
@@ -30,13 +31,16 @@ public struct Observation: Hashable, Sendable {
     case histogram
     /// Mean at each index of the last axis.
     case means
-    /// Second moments of the windows that the product's weights are multiplied with.
+    /// Second moments of the input windows by which the product's weights are multiplied.
     case secondMoments
   }
 
+  /// The operand that is observed.
   public let place: OperandPlace
+  /// The statistic that is collected.
   public let kind: Kind
 
+  /// The statistic `kind` of the operand at `place`.
   public init(_ kind: Kind, of place: OperandPlace) {
     self.place = place
     self.kind = kind
@@ -44,12 +48,12 @@ public struct Observation: Hashable, Sendable {
 }
 
 extension Graph {
-  /// The value that a place reads; nil where the graph has no such place.
+  /// The value at a place; nil if the graph has no such place.
   func value(at place: OperandPlace) -> ValueID? {
     nodes.indices.contains(place.node) ? nodes[place.node].input(place.operand) : nil
   }
 
-  /// Where each value is read first.
+  /// The first operand that reads each value.
   var firstReaders: [ValueID: OperandPlace] {
     var readers: [ValueID: OperandPlace] = [:]
     for (index, node) in nodes.enumerated() {
@@ -61,14 +65,14 @@ extension Graph {
     return readers
   }
 
-  /// The windows of a product's input; nil unless its weights are a constant.
+  /// The windows of a product's input; nil unless its weights are constant.
   func inputWindows(of node: Node) -> InputWindows? {
     guard let weights = node.input(ProductOperand.weights), let constant = self[weights].constant
     else { return nil }
     return InputWindows(of: node.operation, weights: constant.shape)
   }
 
-  /// Everything that can be observed: what any recipe's steps may ask for.
+  /// All observations that the steps of any recipe can need.
   var allObservations: Set<Observation> {
     var observations: Set<Observation> = []
     for (value, place) in firstReaders

@@ -4,9 +4,9 @@ import QMGraph
 import QMNumPy
 import QMTensor
 
-/// What a float network showed on samples, read from files that ``Converter/observe(_:samples:to:progress:)``
-/// wrote. Files of parts of the samples add up to those of the whole: a conversion from them gives
-/// the same bytes as one from all samples.
+/// Statistics of a float network on samples, read from files that
+/// ``Converter/observe(_:samples:to:progress:)`` wrote. The samples may be divided among several
+/// files: a conversion from them gives the same bytes as a conversion from all samples.
 ///
 /// ```swift
 /// let observations = try Observations(contentsOf: ["part1.qstats", "part2.qstats"])
@@ -14,15 +14,15 @@ import QMTensor
 /// ```
 public struct Observations: Sendable {
   private let files: [StatisticsFile]
-  /// Samples that all files together have seen.
+  /// Number of samples behind all files together.
   public let sampleCount: Int
-  /// The whole samples that serve every step that must run candidates.
+  /// The samples on which candidate programs are run.
   let kept: KeptSamples
 
-  /// Opens files; second moments are read when they are asked for.
+  /// Opens files. Second moments are read only when they are needed.
   /// - Parameter paths: at least one, in any order.
-  /// - Throws: `cannotOpen`; `malformed` or `unsupported`; `invalidInput` if the files are not of the
-  ///   same network, or one stands twice. The path is the context.
+  /// - Throws: `cannotOpen`; `malformed` or `unsupported`; `invalidInput` if the files are of
+  ///   different networks or a file is given twice; each with the path as context.
   public init(contentsOf paths: [String]) throws(QMError) {
     var files: [StatisticsFile] = []
     for path in paths {
@@ -30,17 +30,17 @@ public struct Observations: Sendable {
         let file = try StatisticsFile(contentsOf: path)
         if let first = files.first, first.header.network != file.header.network {
           throw QMError.invalidInput(
-            "holds statistics of another network than '\(first.path.abbreviated)'",
+            "the file holds statistics of another network than '\(first.path.abbreviated)'",
             remedies: .observeAgain)
         }
         if let same = files.first(where: { $0.isOfSameSamples(as: file) }) {
           throw QMError.invalidInput(
-            "holds the same samples as '\(same.path.abbreviated)'; give each part once")
+            "the file holds the same samples as '\(same.path.abbreviated)'; give each part once")
         }
         files.append(file)
       }
     }
-    guard !files.isEmpty else { throw .usage("no file of statistics") }
+    guard !files.isEmpty else { throw .usage("no statistics file; expected at least one") }
     self.files = files
     var kept = KeptSamples()
     for file in files { kept.merge(file.kept) }
@@ -48,7 +48,7 @@ public struct Observations: Sendable {
     sampleCount = files.reduce(0) { $0 + $1.header.samples }
   }
 
-  /// Second moments over all samples; nil where none were observed.
+  /// Second moments over all samples; nil if they were not observed.
   /// - Throws: `malformed` with the path as context.
   package func secondMoments(of place: OperandPlace) throws(QMError) -> SecondMoments? {
     var sum: SecondMoments?
@@ -63,7 +63,7 @@ public struct Observations: Sendable {
   func require(of graph: Graph) throws(QMError) {
     guard files[0].header.network != StatisticsFile.network(of: graph) else { return }
     throw QMError.invalidInput(
-      "its statistics are of another network, or another version wrote them",
+      "the statistics are of another network, or were written by another version",
       remedies: .observeAgain
     ).within(.file(files[0].path))
   }

@@ -1,41 +1,41 @@
 import QMOperations
 import QMTensor
 
-/// Sums over all windows of a product's input, over all samples: of each element, and of the products
-/// of each two elements.
+/// First and second moments of the input windows x of a product, over all samples: sums of each
+/// element, and of the products of every two elements.
 ///
 ///     sums[i] = Σ x[i]        products[i, j] = Σ x[i] · x[j]
 ///
-/// With W the weights of one output channel, and E a change of them, the squared change of the output
-/// summed over the samples is E · products · Eᵀ. These are the matrices that GPTQ works on.
+/// If E is a change of the weights of one output channel, the squared change of the output, summed
+/// over all windows, is E · products · Eᵀ. GPTQ works on these matrices.
 ///
-/// The sums are the same bytes whichever thread saw a sample, and in whichever order and parts samples
-/// were seen: a sample's windows are taken ``windowCount`` at a time in their order, the products of
-/// those are added in float32 with one rounding a step, and their sum goes, in units of 2⁻⁴⁰, into
-/// integers of 128 bits. Elements beyond ±2²⁶ count as that, NaN as 0, and ``clippedCount`` says
-/// how many there were.
+/// The sums do not depend on the number of threads, nor on the order of samples or their division
+/// into parts. The windows of one sample are taken ``windowCount`` at a time, in their order; their
+/// products are added in float32, with one rounding per step; the result is rounded to units of
+/// 2⁻⁴⁰ and added to 128-bit integers. Elements beyond ±2²⁶ are clipped to it, NaN counts as 0;
+/// ``clippedCount`` counts both.
 ///
-/// Source of the use: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative
+/// Source: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative
 /// Pre-trained Transformers", section 3.
 public struct SecondMoments: Hashable, Sendable {
-  /// Groups of a convolution, each with sums of its own.
+  /// Groups of the convolution, each with its own sums; 1 for other products.
   public let groupCount: Int
   /// Elements of a window.
   public let length: Int
-  /// Windows that were seen.
+  /// Number of windows.
   public internal(set) var count = 0
-  /// Elements of inputs that were NaN or beyond ±2²⁶.
+  /// Number of input elements that were NaN or beyond ±2²⁶.
   public internal(set) var clippedCount = 0
   /// `[groupCount, length]`, in units of 2⁻⁴⁰.
   var sums: [Int128]
-  /// Of each group, the upper triangles of the blocks on the diagonal, row by row, in units of 2⁻⁴⁰.
+  /// For each group the upper triangles of the diagonal blocks, row by row, in units of 2⁻⁴⁰.
   var products: [Int128]
 
-  /// Windows up to this long have one block; longer ones have blocks of ``blockLength``, whatever
-  /// memory there is.
+  /// A window up to this length has one block; a longer one has blocks of ``blockLength``. This
+  /// does not depend on the memory budget, so that files can be merged.
   static let mostTogether = 4096
   static let blockLength = 1024
-  /// Windows whose products are added in float32.
+  /// Number of windows whose products are added in float32.
   static let windowCount = 512
   private static let unit = 0x1p-40
   private static let largest: Float = 0x1p26
@@ -48,7 +48,8 @@ public struct SecondMoments: Hashable, Sendable {
       repeating: 0, count: groupCount * SecondMoments.triangleCount(length: length))
   }
 
-  /// The elements of a window that have products with each other: all of them, unless there are many.
+  /// Ranges of elements of a window: products exist of two elements in the same range. Windows of
+  /// up to 4096 elements have a single range.
   public var blocks: [Range<Int>] { SecondMoments.blocks(length: length) }
 
   private static func blocks(length: Int) -> [Range<Int>] {
@@ -60,7 +61,7 @@ public struct SecondMoments: Hashable, Sendable {
     blocks(length: length).reduce(0) { $0 + $1.count * ($1.count + 1) / 2 }
   }
 
-  /// Memory that the sums take, in bytes.
+  /// Bytes of memory that the sums take.
   static func byteCount(groupCount: Int, length: Int) -> Int {
     16 * groupCount * (length + triangleCount(length: length))
   }
@@ -70,10 +71,10 @@ public struct SecondMoments: Hashable, Sendable {
     sums.map { count == 0 ? 0 : Double($0) * SecondMoments.unit / Double(count) }
   }
 
-  /// Means of the products within a block, `[block.count, block.count]`, symmetric.
+  /// Means of the products within a block, a symmetric matrix `[block.count, block.count]`.
   /// - Parameters:
   ///   - block: index in ``blocks``.
-  ///   - group: below ``groupCount``.
+  ///   - group: index of the group, below ``groupCount``.
   public func meanProducts(block: Int, group: Int) -> [Double] {
     let blocks = blocks
     let side = blocks[block].count
@@ -99,7 +100,7 @@ public struct SecondMoments: Hashable, Sendable {
     for index in products.indices { products[index] &+= other.products[index] }
   }
 
-  /// What the float32 sums over some windows of one sample are.
+  /// The float32 sums over at most ``windowCount`` windows of one sample.
   struct Part: Sendable {
     let windowCount: Int
     /// `[groupCount, length]`.
@@ -107,7 +108,8 @@ public struct SecondMoments: Hashable, Sendable {
     var panels: [Panel] = []
   }
 
-  /// Products of some elements of the windows with those from the first of them to their block's end.
+  /// Products of a range of elements with all elements from the first of them to the end of their
+  /// block.
   struct Panel: Sendable {
     let groups: Range<Int>
     let firstRow: Int
@@ -133,7 +135,7 @@ public struct SecondMoments: Hashable, Sendable {
         for (index, group) in panel.groups.enumerated() {
           for row in 0..<rows {
             let inBlock = firstInBlock + row
-            // Where the row's first element on the diagonal or right of it is.
+            // Position of the row's diagonal element.
             let start = group * triangle + before + inBlock * (2 * side - inBlock + 1) / 2
             let own = (index * rows + row) * columns
             for column in row..<columns {
@@ -146,7 +148,7 @@ public struct SecondMoments: Hashable, Sendable {
     }
   }
 
-  /// In units of 2⁻⁴⁰, to the nearest.
+  /// The number in units of 2⁻⁴⁰, rounded to the nearest.
   private static func fixed(_ number: Double) -> Int128 {
     let scaled = number / unit
     if abs(scaled) < 0x1p62 { return Int128(Int64(scaled.rounded(.toNearestOrEven))) }
@@ -156,14 +158,14 @@ public struct SecondMoments: Hashable, Sendable {
 
   // MARK: One sample
 
-  /// Calls `body` with the sums over each ``windowCount`` windows of an input.
-  /// - Parameter shape: of the input, which the product's type rule accepts.
-  /// - Returns: how many elements of the input were clipped.
+  /// Calls `body` with the sums over every ``windowCount`` windows of an input.
+  /// - Parameter shape: shape of the input, which the product's type rule accepts.
+  /// - Returns: the number of clipped elements of the input.
   static func forEachPart(
     of input: UnsafeBufferPointer<Float>, _ shape: [Int], _ windows: InputWindows,
     kernels: KernelSet, _ body: (Part) -> Void
   ) throws(QMError) -> Int {
-    // False for NaN.
+    // The comparison is false for NaN, which counts as clipped.
     let clippedCount = input.reduce(0) { abs($1) <= largest ? $0 : $0 + 1 }
     if clippedCount > 0 {
       let bounded = try Tensor([input.count], as: Float.self) { numbers in
@@ -197,7 +199,7 @@ public struct SecondMoments: Hashable, Sendable {
         elements[row * range.count..<(row + 1) * range.count].reduce(0.0) { $0 + Double($1) }
       }
       var part = Part(windowCount: range.count, sums: sums)
-      // Groups of few channels together: there may be hundreds.
+      // All groups in one product if their windows are short: a depthwise convolution has hundreds.
       let together = length <= panelLength ? groups : 1
       for first in stride(from: 0, to: groups, by: together) {
         for block in blocks(length: length) {
@@ -213,13 +215,13 @@ public struct SecondMoments: Hashable, Sendable {
     }
   }
 
-  /// Rows of products that are computed together.
+  /// Number of rows of products that are computed together.
   private static let panelLength = 256
 
-  /// Each product is a chain of fused multiply-adds over the windows.
+  /// The products of `rows` with `columns`, each a chain of fused multiply-adds over the windows.
   /// - Parameters:
   ///   - matrix: `[groups, length, windows]`.
-  ///   - groups: one, or all of those whose rows are all taken.
+  ///   - groups: one group; or all groups, if `rows` are all rows.
   private static func panel(
     of matrix: Tensor, _ groups: Range<Int>, _ rows: Range<Int>, _ columns: Range<Int>,
     _ kernels: KernelSet

@@ -1,14 +1,17 @@
 import QMOperations
 
-/// What a run over samples saw of one value. Statistics of parts of the samples merge to those of
-/// the whole, in any order.
+/// Range, counts and histogram of one value over samples. Statistics of parts of the samples merge,
+/// in any order, to the statistics of all.
 public struct ValueStatistics: Sendable, Hashable {
+  /// Smallest finite element; infinity if there is none.
   public private(set) var minimum: Float = .infinity
+  /// Largest finite element; minus infinity if there is none.
   public private(set) var maximum: Float = -.infinity
-  /// Finite elements.
+  /// Number of finite elements.
   public private(set) var elementCount = 0
-  /// NaN or infinite elements.
+  /// Number of elements that are NaN or infinite.
   public private(set) var nonFiniteCount = 0
+  /// Histogram of the finite elements; nil if it was not asked for.
   public private(set) var histogram: Histogram?
 
   init(
@@ -21,8 +24,10 @@ public struct ValueStatistics: Sendable, Hashable {
     self.histogram = histogram
   }
 
+  /// Statistics of no elements.
   public init(withHistogram: Bool) { histogram = withHistogram ? Histogram() : nil }
 
+  /// Adds elements.
   public mutating func add(_ elements: UnsafeBufferPointer<Float>) {
     var (low, high) = ValueStatistics.extremes(of: elements)
     var finite = elements.count
@@ -42,12 +47,12 @@ public struct ValueStatistics: Sendable, Hashable {
     histogram?.add(elements, largestMagnitude: max(abs(low), abs(high)))
   }
 
-  /// The smallest and the largest element in the total order of floats, in which NaN are beyond the
-  /// infinities.
+  /// The smallest and the largest element in the total order of floats, in which NaN lies beyond
+  /// the infinities.
   private static func extremes(
     of elements: UnsafeBufferPointer<Float>
   ) -> (low: Float, high: Float) {
-    // Integers in the same order, which compilers take several at a time. Its own inverse.
+    // Maps floats to integers in the same order, so that the loop vectorizes. Its own inverse.
     func key(_ bits: Int32) -> Int32 { bits ^ ((bits >> 31) & .max) }
     var (low, high) = (Int32.max, Int32.min)
     for element in elements {
@@ -61,6 +66,7 @@ public struct ValueStatistics: Sendable, Hashable {
     )
   }
 
+  /// Adds the elements of other statistics.
   public mutating func merge(_ other: ValueStatistics) {
     minimum = min(minimum, other.minimum)
     maximum = max(maximum, other.maximum)
@@ -70,13 +76,15 @@ public struct ValueStatistics: Sendable, Hashable {
   }
 }
 
-/// The mean of a value at each index of its last axis. Sums are exact in units of 2⁻³⁰, so that
-/// parts of the samples merge in any order; magnitudes beyond 2³² count as 2³².
+/// The mean of a value at each index of its last axis. Each element is truncated to units of 2⁻³⁰
+/// and summed exactly, so that parts of the samples merge in any order; magnitudes beyond 2³² count
+/// as 2³².
 public struct ChannelMeans: Sendable, Hashable {
   /// In units of 2⁻³⁰.
   private(set) var sums: [Int128]
   private(set) var rowCount: Int = 0
 
+  /// Means of no rows.
   public init(channelCount: Int) { sums = [Int128](repeating: 0, count: channelCount) }
 
   /// - Parameter sums: in units of 2⁻³⁰, over `rowCount` rows.
@@ -85,16 +93,17 @@ public struct ChannelMeans: Sendable, Hashable {
     self.rowCount = rowCount
   }
 
+  /// One mean per channel; 0 without rows.
   public var means: [Double] {
     sums.map { rowCount == 0 ? 0 : Double($0) * 0x1p-30 / Double(rowCount) }
   }
 
-  /// Adds rows of as many elements as there are channels. NaN counts as 0.
+  /// Adds rows with one element per channel. NaN counts as 0.
   public mutating func add(_ elements: UnsafeBufferPointer<Float>) {
     addBlocks(of: elements) { (_, block) in block }
   }
 
-  /// Adds rows of elements as their codes stand for them.
+  /// Adds rows whose elements are quantized and dequantized first.
   mutating func add(_ elements: UnsafeBufferPointer<Float>, rounding: FakeQuantize) {
     addBlocks(of: elements) { (scratch, block) in
       _ = scratch.update(fromContentsOf: block)
@@ -104,7 +113,7 @@ public struct ChannelMeans: Sendable, Hashable {
     }
   }
 
-  /// Elements that are added at a time, in whole rows, at least one.
+  /// Number of elements that are added at a time, in whole rows, at least one row.
   private static let blockLength = 4096
 
   private mutating func addBlocks(
@@ -130,7 +139,7 @@ public struct ChannelMeans: Sendable, Hashable {
     }
   }
 
-  /// - Parameter partial: zeros, one per channel, and zeros again afterwards.
+  /// - Parameter partial: scratch memory, one number per channel; zero before and after the call.
   private mutating func addBlock(
     _ block: UnsafeBufferPointer<Float>, _ partial: UnsafeMutableBufferPointer<Double>
   ) {
@@ -149,7 +158,7 @@ public struct ChannelMeans: Sendable, Hashable {
         let elements = block.baseAddress! + row * channelCount
         for channel in 0..<channelCount {
           let number = Double(elements[channel]) * 0x1p30
-          // To the nearest whole number, then back towards zero where that was away from it.
+          // Truncation that vectorizes: round to the nearest integer, then correct towards zero.
           let nearest = (number + 0x1.8p52) - 0x1.8p52
           let excess: Double = nearest.magnitude > number.magnitude ? 1 : 0
           partial[channel] += nearest - (number < 0 ? -excess : excess)
@@ -162,10 +171,12 @@ public struct ChannelMeans: Sendable, Hashable {
     }
   }
 
-  /// So many rows of numbers up to this, in units of 2⁻³⁰, have a sum that `Double` holds.
+  /// The sum of this many rows of magnitudes up to ``exactMagnitude``, in units of 2⁻³⁰, is exact
+  /// in float64.
   private static let exactRowCount = 1 << 6
   private static let exactMagnitude: Float = 0x1p17
 
+  /// Adds the rows of other means; ignored if the number of channels differs.
   public mutating func merge(_ other: ChannelMeans) {
     guard other.sums.count == sums.count else { return }
     for channel in sums.indices { sums[channel] &+= other.sums[channel] }
@@ -173,13 +184,17 @@ public struct ChannelMeans: Sendable, Hashable {
   }
 }
 
-/// What was seen of the operands of one graph.
+/// Statistics of the operands of one graph.
 public struct Statistics: Sendable, Hashable {
+  /// Range, counts and histogram, by operand.
   public internal(set) var values: [OperandPlace: ValueStatistics] = [:]
+  /// Means of channels, by operand.
   public internal(set) var means: [OperandPlace: ChannelMeans] = [:]
 
+  /// Statistics of no operands.
   public init() {}
 
+  /// Adds statistics of other samples.
   public mutating func merge(_ other: Statistics) {
     values.merge(other.values) { (mine, theirs) in
       var merged = mine

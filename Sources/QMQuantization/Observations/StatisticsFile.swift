@@ -4,10 +4,10 @@ import QMGraph
 import QMNumPy
 import QMTensor
 
-/// A file of statistics: NumPy's `.npz`, with the arrays that `schema/statistics.md` lists and a JSON
-/// object as the array `header`.
+/// A statistics file: a NumPy `.npz` archive with the arrays that `schema/statistics.md` lists. The
+/// array `header` is a JSON object.
 struct StatisticsFile: Sendable {
-  /// What is no array.
+  /// The JSON object.
   struct Header: Codable, Sendable {
     struct Place: Codable, Sendable {
       var node: Int
@@ -36,7 +36,7 @@ struct StatisticsFile: Sendable {
     var version = StatisticsFile.version
     var network: String
     var samples = 0
-    /// The least digest of a sample that was not kept.
+    /// The least digest of a sample that was not kept; nil if all were kept.
     var cut: String?
     var kept: [Kept] = []
     var values: [Place] = []
@@ -45,7 +45,7 @@ struct StatisticsFile: Sendable {
   }
 
   static let version = 1
-  /// So many elements would take years; the sums of a few such counts are no overflow.
+  /// Bound of all counts. No run reaches it, and sums of several counts cannot overflow.
   fileprivate static let countRange = 0..<1 << 48
 
   let path: String
@@ -55,7 +55,8 @@ struct StatisticsFile: Sendable {
   private let archive: NPZArchive
   private let moments: [OperandPlace: Int]
 
-  /// Which network statistics are of: its structure after the passes, and its constants.
+  /// Identifies the network of the statistics: a digest of its structure after the passes and its
+  /// constants.
   static func network(of graph: Graph) -> String {
     var digest = Digest()
     Array("\(version) \(graph.identity)".utf8).withUnsafeBytes { digest.update($0) }
@@ -76,12 +77,12 @@ struct StatisticsFile: Sendable {
   private static func bytes(_ hexadecimal: String) throws(QMError) -> [UInt8] {
     let digits = hexadecimal.compactMap(\.hexDigitValue)
     guard digits.count == 64, hexadecimal.count == 64 else {
-      throw .malformed("'\(hexadecimal.abbreviated)' is no SHA-256 digest")
+      throw .malformed("'\(hexadecimal.abbreviated)' is not a SHA-256 digest of 64 digits")
     }
     return stride(from: 0, to: 64, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
   }
 
-  /// Whether both hold the same parts of the samples, as far as the kept ones tell.
+  /// Whether both files seem to be of the same samples: their number and kept samples are equal.
   func isOfSameSamples(as other: StatisticsFile) -> Bool {
     header.samples == other.header.samples && header.cut == other.header.cut
       && header.kept.map(\.digest) == other.header.kept.map(\.digest)
@@ -91,7 +92,7 @@ struct StatisticsFile: Sendable {
 // MARK: - Writing
 
 extension StatisticsFile {
-  /// Writes a file while it is observed: second moments go into it as they are complete.
+  /// Writes a file during the runs: second moments are appended as soon as they are complete.
   struct Writer: ~Copyable {
     private var archive: NPZArchive.Writer
     private var header: Header
@@ -111,7 +112,8 @@ extension StatisticsFile {
       try archive.append("moments.\(number).products", tensor(of: moments.products))
     }
 
-    /// - Throws: what writing throws; the file appears whole or not at all.
+    /// Writes everything else. The file is written completely or not at all.
+    /// - Throws: `cannotWrite`.
     consuming func finish(
       _ statistics: Statistics, _ kept: KeptSamples, sampleCount: Int
     ) throws(QMError) {
@@ -130,7 +132,7 @@ extension StatisticsFile {
       let encoder = JSONEncoder()
       encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
       guard let json = try? encoder.encode(header) else {
-        throw .internalFault("the header of the statistics is no JSON")
+        throw .internalFault("the header of the statistics cannot be encoded as JSON")
       }
       try archive.append("header", Tensor([json.count], [UInt8](json)))
       try archive.finish()
@@ -167,7 +169,7 @@ extension StatisticsFile {
       }
     }
 
-    /// `[count, 2]`: of each sum its lower 64 bits, then its upper.
+    /// `[count, 2]`: the lower 64 bits of each sum, then its upper 64 bits.
     private func tensor(of sums: [Int128]) throws(QMError) -> Tensor {
       try Tensor([sums.count, 2], as: UInt64.self) { words in
         for (index, sum) in sums.enumerated() {
@@ -182,23 +184,25 @@ extension StatisticsFile {
 // MARK: - Reading
 
 extension StatisticsFile {
-  /// - Throws: `cannotOpen`; `malformed`, also where the parts of the file contradict each other;
+  /// Opens a file and reads everything but the second moments.
+  /// - Throws: `cannotOpen`; `malformed`, also if parts of the file contradict each other;
   ///   `unsupported` for another version.
   init(contentsOf path: String) throws(QMError) {
     let archive = try NPZArchive(path: path)
     guard archive.contains("header") else {
-      throw .malformed("holds arrays, and no statistics of a network", remedies: .observeAgain)
+      throw .malformed(
+        "the file holds arrays, expected statistics of a network", remedies: .observeAgain)
     }
     let text = try archive.tensor(named: "header")
     let header: Header
     do {
       header = try JSONDecoder().decode(Header.self, from: Data(text.bytes))
     } catch {
-      throw .malformed("its header is none of statistics", remedies: .observeAgain)
+      throw .malformed("the header is not that of a statistics file", remedies: .observeAgain)
     }
     guard header.version == StatisticsFile.version else {
       throw .unsupported(
-        "statistics of version \(header.version); this tool reads \(StatisticsFile.version)",
+        "statistics of version \(header.version), expected version \(StatisticsFile.version)",
         remedies: .observeAgain)
     }
     let places =
@@ -211,7 +215,7 @@ extension StatisticsFile {
       (counts + [header.samples]).allSatisfy(
         StatisticsFile.countRange.contains)
     else {
-      throw .malformed("its header has a count that nothing can have")
+      throw .malformed("the header has a count that is negative or too large, or no samples")
     }
     self.path = path
     self.header = header
@@ -223,7 +227,7 @@ extension StatisticsFile {
     kept = try StatisticsFile.kept(header, archive)
   }
 
-  /// The second moments of a place; nil where the file has none.
+  /// The second moments of a place; nil if the file has none.
   /// - Throws: `malformed`, with the path as context.
   func secondMoments(of place: OperandPlace) throws(QMError) -> SecondMoments? {
     guard let number = moments[place] else { return nil }
@@ -236,7 +240,9 @@ extension StatisticsFile {
         var moments = SecondMoments(
           groupCount: entry.groups, length: entry.length, sums: sums, products: products)
       else {
-        throw QMError.malformed("sums of \(entry.groups) groups of \(entry.length) do not fit")
+        throw QMError.malformed(
+          "found \(sums.count) sums and \(products.count) products, which do not fit \(entry.groups) groups of \(entry.length)"
+        )
       }
       moments.count = entry.windows
       moments.clippedCount = entry.clipped
@@ -289,8 +295,8 @@ extension StatisticsFile {
             counts: Array(counts[4 * number..<4 * number + 4]),
             bins: Array(histograms[bins * number..<bins * (number + 1)]))
         else {
-          throw QMError.malformed("no statistics of a value can be such").within(
-            .entry("values.counts"))
+          throw QMError.malformed("range, counts and histogram \(number) contradict each other")
+            .within(.entry("values.counts"))
         }
         statistics.values[place.place] = seen
       }
@@ -311,19 +317,19 @@ extension StatisticsFile {
       }
       let digest = try bytes(entry.digest)
       guard KeptSamples.digest(of: inputs) == digest else {
-        throw QMError.malformed("is not the sample that its digest is of")
+        throw QMError.malformed("the sample does not match its digest")
           .within(.sample(entry.name))
       }
       samples.append(.init(name: entry.name, digest: digest, inputs: inputs))
     }
-    guard !samples.isEmpty else { throw .malformed("holds no sample") }
+    guard !samples.isEmpty else { throw .malformed("the file holds no sample") }
     return KeptSamples(
       samples, cut: try header.cut.map { (text) throws(QMError) in try bytes(text) })
   }
 }
 
 extension SecondMoments {
-  /// - Returns: nil if there are not as many sums as groups and length ask for.
+  /// - Returns: nil unless the numbers of sums and products fit the groups and the length.
   init?(groupCount: Int, length: Int, sums: [Int128], products: [Int128]) {
     let (count, overflow) = groupCount.multipliedReportingOverflow(by: length)
     let (triangles, wide) = groupCount.multipliedReportingOverflow(
@@ -338,9 +344,10 @@ extension SecondMoments {
 
 extension ValueStatistics {
   /// - Parameters:
-  ///   - counts: of finite elements, of others, of zeros; then the exponent of the histogram's bins.
-  ///   - bins: of the histogram.
-  /// - Returns: nil for what no elements can show.
+  ///   - counts: numbers of finite elements, of other elements and of zeros, then the exponent of
+  ///     the histogram.
+  ///   - bins: counts of the histogram's bins.
+  /// - Returns: nil if the numbers contradict each other.
   fileprivate init?(minimum: Float, maximum: Float, counts: [Int64], bins: [UInt64]) {
     guard counts[..<3].allSatisfy({ StatisticsFile.countRange.contains(Int($0)) }),
       counts[0] == 0 ? minimum > maximum : minimum <= maximum && (minimum - maximum).isFinite,

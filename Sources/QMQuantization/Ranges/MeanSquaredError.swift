@@ -1,8 +1,8 @@
 import QMOperations
 
 extension Histogram {
-  /// The range whose 256 codes have the least mean squared error over the histogram:
-  /// both ends are shrunk together in 40 steps, then each alone in 20.
+  /// The range for 256 codes with the least mean squared error over the histogram. The search
+  /// shrinks both ends together in 40 steps, then each end alone in 20 steps.
   ///
   /// Source: Nagel et al. 2021, "A White Paper on Neural Network Quantization", section 3.1,
   /// equation 2.11.

@@ -1,6 +1,6 @@
 extension Histogram {
-  /// The range that leaves out at most `(100 − kept) / 200` of the elements on either side,
-  /// to the width of a bin.
+  /// The range that cuts at most the fraction `(100 − kept) / 200` of the elements at each end,
+  /// rounded outwards to whole bins.
   func percentileRange(keeping kept: Float, within full: ClosedRange<Float>) -> ClosedRange<Float> {
     let dropped = Double(totalCount) * Double(100 - min(max(kept, 0), 100)) / 200
     var low = 0

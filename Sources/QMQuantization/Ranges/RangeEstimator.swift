@@ -1,17 +1,18 @@
 import QMGraph
 import QMTensor
 
-/// How the range of an activation is found in what was observed of it.
+/// How the range of an activation is estimated from its statistics.
 public enum RangeEstimator: Hashable, Sendable {
-  /// Everything that was seen.
+  /// From the smallest to the largest element.
   case minMax
-  /// All but the given share of the elements at either end together, in percent kept: 99.99, say.
+  /// Keeps the central p percent of the elements (e.g. 99.99); cuts (100 − p)/2 percent at each
+  /// end.
   case percentile(Float)
-  /// The range whose 256 codes have the least mean squared error.
+  /// The range for 256 codes with the least mean squared error.
   case meanSquaredError
 
-  /// The range, with 0 inside.
-  /// - Parameter statistics: with a histogram unless `self` is ``minMax``.
+  /// The estimated range; it always contains 0.
+  /// - Parameter statistics: of one value, with a histogram unless `self` is ``minMax``.
   public func range(of statistics: ValueStatistics) -> ClosedRange<Float> {
     guard statistics.elementCount > 0 else { return 0...0 }
     let full = min(statistics.minimum, 0)...max(statistics.maximum, 0)

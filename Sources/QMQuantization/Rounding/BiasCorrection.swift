@@ -2,23 +2,26 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Takes what rounding the weights of a product, and its input Q(x), adds to its mean output out of
-/// its bias:
+/// Corrects the bias of a product so that rounding its weights, and its input x to Q(x), does not
+/// change the mean of its output:
 ///
 ///     bias′[o] = bias[o] + Σ_k w[o, k] · mean(x[k]) − scale[o, k] · code[o, k] · mean(Q(x)[k])
 ///
-/// A convolution's input has the mean of its channel at every tap; that padding has not is left
-/// out of account.
+/// For a convolution, mean(x[k]) is the mean of the channel at every position of the window; the
+/// zeros of padding are ignored.
 ///
 /// Source: Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias
 /// Correction", section 4.2, equation 17, with the means measured.
 package struct BiasCorrection {
+  /// The corrected bias.
   /// - Parameters:
+  ///   - bias: float32 `[O]`; nil for zeros.
   ///   - weights: float32 `[O, …, C]`, C the input channels of one group.
-  ///   - bias: float32 `[O]`; zeros where nil.
-  ///   - means: of the input, one per channel of all groups.
-  ///   - roundedMeans: of the input on its grid; `means` where it is read unrounded.
-  /// - Returns: float32 `[O]`; nil where the means do not fit the weights.
+  ///   - rounded: codes and scales of the weights.
+  ///   - means: mean of each input channel, of all groups.
+  ///   - roundedMeans: the same after rounding the input to its codes; `means` if it is not
+  ///     rounded.
+  /// - Returns: float32 `[O]`; nil if the means do not fit the weights.
   package static func corrected(
     _ bias: Tensor?, weights: Tensor, rounded: QuantizedTensor, means: [Double],
     roundedMeans: [Double]

@@ -2,32 +2,40 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Each weight to the nearest code of its channel's, or its group's, symmetric grid.
+/// Rounds each weight to the nearest code, with zero point 0 and one scale per tensor, channel or
+/// group.
 ///
-/// The scale of a channel is its largest magnitude over the largest code at 8 bits; below, the
-/// largest magnitude times the factor in 0.30…1.00 (71 steps) with the least squared error. A
-/// channel with no magnitude over 2⁻⁴⁸ holds zeros. A group is treated like a channel.
+/// At 8 bits the scale is the largest magnitude of the channel divided by the largest code. With
+/// fewer bits this scale is multiplied by the factor in 0.30…1.00 (71 steps) with the least squared
+/// error. A channel without a magnitude above 2⁻⁴⁸ becomes zeros. A group is treated like a
+/// channel.
 ///
-/// Source: Nagel et al. 2021, "A White Paper on Neural Network Quantization", equations 2.4 and 2.11.
+/// Source: Nagel et al. 2021, "A White Paper on Neural Network Quantization", equations 2.4 and
+/// 2.11.
 public struct NearestRounding: Sendable {
+  /// Bits of a code.
   public let bits: BitWidth
+  /// Which weights share a scale.
   public let granularity: Granularity
 
+  /// Rounding to codes of this many bits.
   /// - Parameters:
-  ///   - bits: of a code.
+  ///   - bits: bits of a code.
   ///   - granularity: per tensor, per channel along axis 0, or per group along the last axis.
   public init(bits: BitWidth, granularity: Granularity) {
     self.bits = bits
     self.granularity = granularity
   }
 
-  /// - Parameter weights: float32, output channels along axis 0, every element finite.
+  /// The codes and scales of a weight tensor.
+  /// - Parameter weights: float32, output channels along axis 0.
+  /// - Throws: `malformed` if an element is not finite; `outOfMemory`.
   public func quantize(_ weights: Tensor) throws(QMError) -> QuantizedTensor {
     let parts = parts(of: weights.shape)
     var scales = [Float](repeating: 1, count: parts.count)
     let codes = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
       guard elements.allSatisfy(\.isFinite) else {
-        throw .malformed("its weights are not all finite numbers")
+        throw .malformed("the weights contain NaN or infinity, expected finite numbers")
       }
       return try Tensor(weights.shape, as: Int8.self) { codes in
         for (part, range) in parts.enumerated() {
@@ -65,7 +73,7 @@ public struct NearestRounding: Sendable {
   private func scale(of channel: Swift.Slice<UnsafeBufferPointer<Float>>) -> Float {
     let largest = channel.reduce(0) { max($0, abs($1)) }
     let limit = Float(bits.symmetricCodes.upperBound)
-    // Dead channels: the product of the scale and an input's would leave the normal numbers.
+    // The scale of a channel of almost zeros, times the scale of an input, would be subnormal.
     guard largest > 0x1p-48 else { return 1 }
     let full = largest / limit
     guard (1 / full).isNormal else { return 1 }
@@ -80,14 +88,14 @@ public struct NearestRounding: Sendable {
     return best.scale
   }
 
-  /// Of each scale the sum over the weights, in their order.
+  /// For each scale, the sum of squared errors over the weights, added in their order.
   private func squaredErrors(
     of channel: Swift.Slice<UnsafeBufferPointer<Float>>, _ scales: [Float]
   ) -> [Float] {
     let limit = Float(bits.symmetricCodes.upperBound)
     let inverses = scales.map { 1 / $0 }
     var errors = [Float](repeating: 0, count: scales.count)
-    // The scales side by side: compilers take several at a time.
+    // The inner loop runs over the scales, so that it vectorizes.
     errors.withUnsafeMutableBufferPointer { errors in
       scales.withUnsafeBufferPointer { scales in
         inverses.withUnsafeBufferPointer { inverses in

@@ -1,12 +1,13 @@
 import QMGraph
 import QMTensor
 
-/// One decision of a conversion: it says what it must know of the samples, and changes the plan.
+/// One decision of a conversion: it states the statistics that it needs, and changes the plan.
 protocol ConversionStep: Sendable {
-  /// What must be known of the float network over all samples before
-  /// ``apply(to:progress:)``; it follows from the graph and the recipe.
+  /// The statistics of the float network that ``apply(to:progress:)`` needs. They may depend on the
+  /// graph and the recipe only.
   func observations(_ state: ConversionState) -> Set<Observation>
 
+  /// Changes the plan.
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError)

@@ -2,7 +2,7 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Corrects biases for what rounding the weights does to the mean of each output channel.
+/// Corrects biases for the change of each output channel's mean that rounding the weights causes.
 struct CorrectBiasesOfWeights: ConversionStep {
   func observations(_ state: ConversionState) -> Set<Observation> {
     guard case .codes = state.recipe.weights else { return [] }
@@ -23,13 +23,14 @@ struct CorrectBiasesOfWeights: ConversionStep {
   }
 }
 
-/// Corrects biases for what rounding the inputs to their codes does too, where that brings the worst
-/// output closer to the float network: it does on most networks only.
+/// Corrects biases also for the rounding of the products' inputs, if that brings the worst output
+/// closer to the float network, which it does for most networks.
 struct CorrectBiasesOfActivations: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    // Recurrent networks feed back what a corrected bias shifts, and are left as they are.
+    // A recurrent network feeds the shift of a corrected bias back into its state, so it is left
+    // out.
     guard let reference = state.reference, state.recipe.activations == .int8,
       !state.hasRecurrentLayers
     else { return }
@@ -42,7 +43,7 @@ struct CorrectBiasesOfActivations: ConversionStep {
     guard !parameters.isEmpty else { return }
     let means = try reference.means(of: parameters)
     var corrected = state.plan
-    // Products whose inputs stay as they are keep what is known of them from all samples.
+    // Products whose inputs are not rounded keep the bias corrected with means over all samples.
     corrected.biases.merge(try state.correctedBiases { means[$0.input] }) { $1 }
     var candidates: [ReferenceRuns.Candidate] = []
     for plan in [state.plan, corrected] {
@@ -62,14 +63,14 @@ extension ConversionState {
     graph.nodes.contains { if case .recurrent = $0.operation { true } else { false } }
   }
 
-  /// Corrected biases by number of the node, as far as means of the inputs are known.
-  /// - Parameter means: of a product's input over the same samples, as it is and as its codes stand
-  ///   for it.
+  /// Corrected biases by index of the node, for all products with known means.
+  /// - Parameter means: channel means of a product's input, before and after rounding, over the
+  ///   same samples.
   fileprivate func correctedBiases(
     _ means: (Product) -> (exact: ChannelMeans, rounded: ChannelMeans)?
   ) throws(QMError) -> [Int: Tensor] {
     var biases: [Int: Tensor] = [:]
-    // Weights that the network brought as codes are not rounded.
+    // Weights that the network's file stores as codes are not rounded again.
     for product in products where graph[product.weights].codes == nil {
       let bias = product.node.input(ProductOperand.bias).map { graph[$0].constant }
       guard let means = means(product), let constant = graph[product.weights].constant,

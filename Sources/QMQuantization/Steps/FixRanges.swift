@@ -3,7 +3,7 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Gives each group of activations scale and zero point from the range that the samples show.
+/// Gives each group of activations a scale and zero point for its range over the samples.
 struct FixRanges: ConversionStep {
   func observations(_ state: ConversionState) -> Set<Observation> {
     guard state.recipe.needsSamples else { return [] }
@@ -36,14 +36,14 @@ struct FixRanges: ConversionStep {
       if let reason = reasons[state.groups.group(of: value)] { state.floatReasons[value] = reason }
     }
     for value in unseen { state.floatReasons[value] = .unseen }
-    // A product whose input no sample shows finds its range in the run.
+    // A product whose input no sample computes quantizes it dynamically.
     for product in state.products where unseen.contains(product.input) {
       plan.activations[product.input] = .dynamic
     }
     state.plan = plan
   }
 
-  /// Which groups become int16, and why others stay float32.
+  /// The groups that become int16, and the reasons why other groups stay float32.
   private func decide(
     _ state: ConversionState
   ) throws(QMError) -> (wide: Set<Int>, reasons: [Int: FloatReason]) {
@@ -61,7 +61,7 @@ struct FixRanges: ConversionStep {
       guard let seen = state.statistics(of: value), seen.nonFiniteCount > 0 else { continue }
       guard !state.graph.inputs.contains(value) else {
         throw QMError.invalidInput(
-          "\(seen.nonFiniteCount) of its elements are NaN or infinite over the samples; remove the samples that cause it"
+          "\(seen.nonFiniteCount) elements are NaN or infinite over the samples; remove the samples that cause this"
         ).within(.value(state.graph[value].name))
       }
       reasons[state.groups.group(of: value)] = .nonFinite
@@ -69,7 +69,7 @@ struct FixRanges: ConversionStep {
     return (wide, reasons)
   }
 
-  /// The range of each group, and the values that no sample shows.
+  /// The range of each group, and the values that no sample computes.
   private func ranges(
     of activations: [Graph.ValueID], _ state: ConversionState
   ) -> (ranges: [Int: (low: Float, high: Float)], unseen: Set<Graph.ValueID>) {
@@ -85,7 +85,8 @@ struct FixRanges: ConversionStep {
       {
         range = state.recipe.rangeEstimator.range(of: seen)
       } else {
-        // In a branch that no sample takes, or one side of an If is.
+        // No sample computes it: it is in a branch that no sample chooses, or depends on such a
+        // branch through an If.
         if state.groups.isMoved(value, fromAllOf: covered) {
           covered.insert(value)
         } else {
@@ -101,7 +102,8 @@ struct FixRanges: ConversionStep {
     return (ranges, unseen)
   }
 
-  /// int8 codes that cover a range; or int16 codes around 0, with room for four times as much.
+  /// Parameters of int8 codes that cover a range, or of int16 codes with zero point 0 that cover
+  /// four times the range.
   private static func parameters(
     _ range: (low: Float, high: Float), isWide: Bool
   ) -> QuantizationParameters {
@@ -110,16 +112,16 @@ struct FixRanges: ConversionStep {
       isWide
       ? QuantizationParameters(.int16, scale: magnitude / 32767 * 4, zeroPoint: 0)
       : QuantizationParameters(covering: range.low, range.high)
-    // The scale of a product's sums, which is that of its input times that of its weights, is a
-    // normal number. So small a range is that of zeros.
+    // The scale of a product's accumulator, input scale · weight scale, must be a normal number. A
+    // range this small is treated as zeros.
     guard parameters.scale < 0x1p-68 else { return parameters }
     return QuantizationParameters(parameters.elementType, scale: 1, zeroPoint: 0)
   }
 
   // MARK: int16
 
-  /// The groups that int8 is too coarse for and whose every reader takes int16: products with
-  /// weights whose sums are proven to stay within 32 bits.
+  /// The groups that are too sensitive for int8 and whose readers all accept int16: products with
+  /// weights for which 32-bit accumulators are proven not to overflow.
   private func wideGroups(_ state: ConversionState) -> Set<Int> {
     var wide: Set<Int> = []
     for (group, reason) in state.reasons {

@@ -1,15 +1,15 @@
 import QMGraph
 import QMOperations
 
-/// The values of spectral front ends: what lies between the first products that read an input of the
+/// The values of spectral front ends: those between the first products that read an input of the
 /// network and a power spectrum, its logarithm or another steep function of it.
 ///
-/// Given: paths that lead from inputs of the network through linear operations into a square, a
-/// norm, a square root, a logarithm or a power, and on through more of these, and limits. A limit in
-/// front of them ends a path: it is the activation of an ordinary layer.
-/// Result: the values on those paths behind the first product. Small magnitudes decide there, and
-/// eight bits over the whole range leave none of them: they stay real numbers, but for those that
-/// another product reads, which are tested like all others.
+/// Given: paths from inputs of the network through linear operations to a square, norm, square
+/// root, logarithm or power, and further through more such functions and clipping. Clipping before
+/// the first of these functions ends a path, because it is the activation of an ordinary layer.
+/// Result: the values on those paths after the first product. Their small magnitudes matter, and
+/// eight bits over the whole range round them to zero. They stay float32, except those that another
+/// product reads: their sensitivity is measured like that of all others.
 struct SpectralFrontEnd {
   private(set) var values: Set<Graph.ValueID> = []
 
@@ -18,7 +18,8 @@ struct SpectralFrontEnd {
     for (index, node) in graph.nodes.enumerated() {
       for output in node.outputs { producers[output] = index }
     }
-    /// What of such a path leads to a value: nothing but moves, a product too, a steep function too.
+    /// What a path from the inputs to a value contains: only data movement, also a product, or also
+    /// a steep function.
     enum Path: Int { case none, moved, computed, spectral }
     var paths: [Graph.ValueID: Path] = [:]
     for input in graph.inputs { paths[input] = .moved }
@@ -29,7 +30,7 @@ struct SpectralFrontEnd {
     for node in graph.nodes {
       let source = node.operation.body.elementSource(operandCount: node.inputs.count)
       var inputs = node.inputs.compactMap { $0 }
-      // Indices and conditions lead no signal on.
+      // Indices and conditions carry no signal.
       if case .moved(let positions) = source { inputs = positions.compactMap(node.input) }
       let activations = inputs.filter { graph[$0].constant == nil }
       let before = activations.map { path(of: $0) }
@@ -59,7 +60,7 @@ struct SpectralFrontEnd {
 
   private enum Step { case product, linear, limit, steep }
 
-  /// What a node is on such a path; nil where it ends one.
+  /// The role of a node on such a path; nil if it ends the path.
   private static func step(_ node: Graph.Node) -> Step? {
     switch node.operation {
     case .convolution(let convolution):
@@ -69,11 +70,11 @@ struct SpectralFrontEnd {
     case .unary(let unary):
       return step(unary.function)
     case .binary(let binary):
-      guard let then = step(binary.secondFunction) else { return nil }
+      guard let second = step(binary.secondFunction) else { return nil }
       switch binary.function {
       case .power: return .steep
-      case .multiply: return node.input(0) == node.input(1) ? .steep : then
-      case .add, .subtract, .divide: return then
+      case .multiply: return node.input(0) == node.input(1) ? .steep : second
+      case .add, .subtract, .divide: return second
       case .minimum, .maximum: return .limit
       case .remainder, .parametricRelu: return nil
       }
@@ -107,11 +108,11 @@ struct SpectralFrontEnd {
   }
 }
 
-/// The values between the last products and the outputs of the network: nothing is rounded there
-/// but by the product, once.
+/// The values between the last products and the outputs of the network. They stay float32, so that
+/// an output is computed from an unrounded product.
 ///
-/// Given: values from which only element-wise functions, softmax, moves and the like lead to
-/// outputs.
+/// Given: values from which all paths lead to outputs through element-wise functions, softmax, data
+/// movement and similar operations only.
 /// Result: those values.
 struct OutputTail {
   private(set) var values: Set<Graph.ValueID> = []
@@ -139,7 +140,7 @@ struct OutputTail {
     }
   }
 
-  /// Whether a node may stand in a tail: it multiplies nothing and sums up nothing.
+  /// Whether a node may be part of a tail; products and normalizations may not.
   private static func isLight(_ node: Graph.Node) -> Bool {
     switch node.operation {
     case .unary, .binary, .softmax, .cast, .argMinMax, .topK, .resize, .comparison: return true

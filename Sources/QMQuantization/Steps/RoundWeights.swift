@@ -2,7 +2,7 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Rounds the weights of products, recurrent layers and tables to codes, each to the nearest.
+/// Rounds the weights of products, recurrent layers and tables to the nearest codes.
 struct RoundWeights: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
@@ -15,7 +15,7 @@ struct RoundWeights: ConversionStep {
       let rounding = NearestRounding(bits: width, granularity: state.recipe.granularity)
       if let weights = state.recurrentWeights(of: node) {
         try round(weights, of: node, rounding, in: &state)
-        // The layer finds scales and zero points in the run, whatever the recipe says of others.
+        // A recurrent layer always quantizes its input dynamically, unless the recipe says float.
         if activations != .float, let input = node.input(RecurrentOperand.input) {
           state.dynamic.insert(input)
         }
@@ -34,7 +34,8 @@ struct RoundWeights: ConversionStep {
     for value in state.dynamic { state.plan.activations[value] = .dynamic }
   }
 
-  /// Of the weights of a product: by group, if the recipe asks for groups and there are several.
+  /// The granularity of a product's weights: per group if the recipe has a group size and the
+  /// weights have more than one group, else the recipe's granularity.
   private func granularity(
     of weights: Graph.ValueID, in node: Graph.Node, _ state: ConversionState
   ) -> Granularity {

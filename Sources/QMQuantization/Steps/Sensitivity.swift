@@ -3,7 +3,8 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Finds the groups of activations that int8 alone costs too much at an output.
+/// Finds the groups of activations that cannot be int8, because rounding one of them alone causes
+/// too large an error at an output.
 struct MeasureSensitivity: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
@@ -21,36 +22,37 @@ struct MeasureSensitivity: ConversionStep {
   }
 }
 
-/// Measures what rounding activations costs at the outputs of the network: the float network runs
-/// with a few values rounded where they are made, all else unrounded.
+/// Measures the error that rounding activations causes at the outputs of the network: the float
+/// network runs with a few values rounded and everything else unrounded.
 ///
-/// A value's own error does not say what it does to the result; this does. Outputs that are
-/// probabilities are compared as log odds, within ±8.3: a classifier that is sure of its samples
-/// would hide every error.
+/// The error of an activation itself does not tell its effect on the outputs. Probabilities are
+/// compared as log odds within ±8.3, because the outputs of a confident classifier would hide
+/// errors.
 struct SensitivityAnalysis {
-  /// Signal to noise, as a ratio of powers, that a value must leave at every output.
+  /// Least signal-to-noise ratio (of powers) of every output.
   private let tolerated: Double
 
-  /// Elements of an output over all samples below which their spread says nothing.
+  /// Least number of elements of an output, over all samples, from which a variance is meaningful.
   private static let leastElementCount = 8
 
   private let runs: SampleRuns
   private let probabilities: Set<String>
-  /// How each value with fixed parameters is rounded, by number in the program.
+  /// The rounding of each value with fixed parameters, by number in the program.
   private var rounded: [Int: (by: FakeQuantize, group: Int)] = [:]
   /// Groups in the order in which they are computed.
   private(set) var groups: [Int] = []
   private var inputs: [[String: Tensor]] = []
   private var references: [[String: [Float]]] = []
-  /// Power of each output: about its mean over the samples, where that tells outputs apart.
+  /// Signal power of each output: the variance over the samples, or the mean square if the variance
+  /// is not meaningful.
   private var power: [String: Double] = [:]
-  /// Elements of each output that the references of all samples have as finite numbers.
+  /// Number of finite reference elements of each output, over all samples.
   private var elementCounts: [String: Int] = [:]
 
   /// - Parameters:
-  ///   - numbers: of the graph's values in the program that `runs` runs.
-  ///   - samples: of which the first few are taken.
-  ///   - outputs: what is known of the outputs of samples.
+  ///   - numbers: number of each of the graph's values in the program of `runs`.
+  ///   - samples: the first ``Recipe/Thresholds/sensitivitySamples`` of them are used.
+  ///   - outputs: outputs of the float network that are already known.
   init(
     _ state: ConversionState, numbers: [Graph.ValueID: Int], _ runs: SampleRuns,
     over samples: KeptSamples, outputs known: ReferenceOutputs
@@ -93,17 +95,17 @@ struct SensitivityAnalysis {
         elements.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(elements.count)
       }
       let about = meanSquare(about: elements.reduce(0, +) / Double(elements.count))
-      // A few numbers, or one and the same, have no spread to compare noise with.
+      // Few numbers, or equal ones, have no variance with which noise can be compared.
       power[name] =
         elements.count >= SensitivityAnalysis.leastElementCount && about > 0
         ? about : meanSquare(about: 0)
     }
   }
 
-  /// The groups whose rounding alone leaves less than is tolerated, with what it leaves. Groups
-  /// are halved until each that does stands alone: noise of several adds up, so that a set within
-  /// the limit holds none beyond it.
-  /// - Parameter progress: called with how many groups are decided.
+  /// The groups whose rounding alone leaves a signal-to-noise ratio below the tolerated one, with
+  /// that ratio. Sets of groups are halved until each sensitive group is alone. The noise of
+  /// several groups adds up, so a set above the limit contains no sensitive group.
+  /// - Parameter progress: called with the number of groups that are decided.
   func sensitiveGroups(
     progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) -> [Int: Double] {
@@ -127,14 +129,16 @@ struct SensitivityAnalysis {
     return found
   }
 
-  /// Of each part, signal to noise of the worst output, as a ratio, where its groups alone are
-  /// rounded. Of a part with several groups some ratio below what is tolerated may stand for the least.
+  /// For each part, the signal-to-noise ratio of the worst output if only the part's groups are
+  /// rounded. For a part of several groups, a ratio below the tolerated one may be too high,
+  /// because measuring stops early.
   private func signalsToNoise(rounding parts: [ArraySlice<Int>]) throws(QMError) -> [Double] {
     let sets = parts.map { Set($0) }
     var noise = [[String: Double]](repeating: [:], count: parts.count)
-    /// Parts of which the samples so far say enough: noise only grows.
+    /// Parts that already have too much noise; further samples only add to it.
     let decided = Locked([Bool](repeating: false, count: parts.count))
-    // All parts on one sample before the next: most that fail do so on the first.
+    // All parts run on one sample before the next one, because most sensitive parts show on the
+    // first.
     try runs.forEach(
       parts.count * inputs.count,
       run: { (index, session, _) throws(QMError) -> [String: Double]? in
@@ -153,19 +157,19 @@ struct SensitivityAnalysis {
     return noise.map(signalToNoise)
   }
 
-  /// Signal to noise of the worst output, as a ratio.
-  /// - Parameter noise: its power summed over the elements of each output.
+  /// The signal-to-noise ratio of the worst output.
+  /// - Parameter noise: squared error summed over the elements of each output.
   private func signalToNoise(_ noise: [String: Double]) -> Double {
     var worst = Double.infinity
     for (name, sum) in noise where sum > 0 {
-      // An output that is zero throughout has nothing to compare noise with.
+      // An output that is always zero has no signal.
       guard let power = power[name], power > 0, let count = elementCounts[name] else { continue }
       worst = min(worst, power * Double(count) / sum)
     }
     return worst
   }
 
-  /// Power of the noise summed over the elements of each output, where these groups are rounded.
+  /// The squared error, summed over the elements of each output, if these groups are rounded.
   private func noise(
     rounding groups: Set<Int>, ofSample index: Int, _ session: Session
   ) throws(QMError) -> [String: Double] {
@@ -180,7 +184,7 @@ struct SensitivityAnalysis {
     var noise: [String: Double] = [:]
     for (name, expected) in references[index] {
       guard let found = outputs[name], found.count == expected.count else {
-        // Rounding has changed the extents of an output.
+        // Rounding changed the shape of the output.
         noise[name] = .infinity
         continue
       }
@@ -194,7 +198,7 @@ struct SensitivityAnalysis {
     return noise
   }
 
-  /// The elements of each float output; of probabilities the log odds.
+  /// The elements of each float output; the log odds if they are probabilities.
   private func numbersToCompare(
     _ outputs: [String: Tensor]
   ) throws(QMError) -> [String: [Float]] {
