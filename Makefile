@@ -1,4 +1,4 @@
-# The commands of this repository. `make demo` and `make test` do all the set-up themselves.
+# The commands of this repository. `make demo` and `make test` install what they need.
 SHELL = /bin/sh
 PYTHON ?= python3
 packages = pkg-config libprotobuf-c-dev zlib1g-dev
@@ -9,7 +9,7 @@ apt_install = \
 
 .PHONY: setup setup-check build test test-debug check docs bench demo fixtures format format-check operators onnx-cases digests fuzz fuzz-briefly sanitize
 
-# Installs the two C libraries where pkg-config does not find them.
+# Installs the two C libraries if pkg-config does not find them.
 setup:
 	@command -v swift >/dev/null || { \
 	  echo "swift is not on the PATH: install Swift 6.3 from https://swift.org/install" >&2; exit 1; }
@@ -20,8 +20,8 @@ setup:
 	  echo "install the development files of protobuf-c and zlib, and pkg-config" >&2; exit 1; \
 	fi
 
-# Installs what some tests need and are left out without: an emulator and a C library for the kernels
-# for 64-bit ARM, and the generator of the protobuf code.
+# Installs what some tests need, which are skipped without it: an emulator and a C library for the
+# kernels for 64-bit ARM, and the generator of the protobuf code.
 setup-check:
 	@command -v qemu-aarch64 >/dev/null && test -e /usr/aarch64-linux-gnu/lib/crt1.o \
 	  && command -v protoc-c >/dev/null || \
@@ -34,16 +34,16 @@ test: setup
 	swift test -c release
 	bash Tests/Packages/Embedding/check.sh
 
-# What every change must pass: the format of the sources, the tests (whether the generated code is
-# current is one of them), those that are quick without optimization, and a minute of fuzzing.
+# Runs what every change must pass: the format check, all tests (one of them compares the generated
+# code with its source), the quick tests in debug mode, and a minute of fuzzing.
 check: setup-check format-check test test-debug fuzz-briefly
 
 test-debug: setup
 	swift test --filter '$(quick_tests)'
 quick_tests = QMTensorTests|QMNumPyTests|QMFormatTests|QMGraphTests|QMReportTests
 
-# The documentation of what an app runs and of converting from code, into .build/documentation.
-# A public declaration without a comment, and a link that leads nowhere, end it.
+# Writes the documentation of the runtime and of converting from code to .build/documentation. Fails
+# on a public declaration without a comment, and on a broken link.
 documented = QMRuntime QMQuantization
 commented = QMTensor QMNumPy QMReport QMRuntime
 docs: setup
@@ -57,16 +57,16 @@ docs: setup
 	    --output-path .build/documentation/$$target || exit 1; \
 	done
 
-# Converts real networks at 8 and 4 bits, verifies them, prints sizes and accuracy.
+# Converts real networks to 8 and 4 bits, verifies them, and prints sizes and accuracy.
 demo: build
 	bash Tests/Tools/Demo/demo.sh
 
-# Speed beside ONNX Runtime and OpenVINO, as ratios: make bench [QM_BENCH_MODELS=folder] [OPTIONS=…]
+# Compares the speed with ONNX Runtime and OpenVINO: make bench [QM_BENCH_MODELS=folder] [OPTIONS=…]
 bench: build
 	bash Tests/Benchmarks/bench.sh $(OPTIONS)
 
-# Makes the fixtures of NumPy's formats again, byte for byte; fixtures/README.md names the scripts
-# of the others.
+# Regenerates the fixtures of NumPy's formats, byte for byte. fixtures/README.md names the scripts for
+# all other fixtures.
 fixtures:
 	$(PYTHON) fixtures/generate/npy.py
 
@@ -90,20 +90,20 @@ format-check:
 format:
 	swift format format --in-place --recursive --parallel Package.swift Sources Tests
 
-# ONNX's operator cases: make onnx-cases CASES=folder [LIST=file] [VERBOSE=1]
+# Runs ONNX's operator test cases: make onnx-cases CASES=folder [LIST=file] [VERBOSE=1]
 onnx-cases: setup
 	@test -n "$(CASES)" || { echo "usage: make onnx-cases CASES=folder [LIST=file]" >&2; exit 64; }
 	@swift build -c release --product onnx-cases >&2
 	@.build/release/onnx-cases $(CASES) $(LIST) $(if $(VERBOSE),--verbose)
 
-# Digests of what conversion makes of every network of fixtures/ and, unless QUICK is set, of
-# MODELS: make digests > before; then after a change: make digests | diff before -
+# Prints a digest of the conversion of every network in fixtures/ and, unless QUICK is set, in MODELS.
+# Before a change: make digests > before; after it: make digests | diff before -
 MODELS ?= ../shared/models
 digests: setup
 	@swift build -c release --product digests >&2
 	@.build/release/digests fixtures/onnx fixtures/models $(if $(QUICK),,$(wildcard $(MODELS)))
 
-# Fuzzes every reader of foreign bytes: make fuzz [MINUTES=5] [TARGETS="onnx npz"]
+# Fuzzes every reader of untrusted files: make fuzz [MINUTES=5] [TARGETS="onnx npz"]
 MINUTES ?= 5
 fuzz: build
 	bash Tests/Packages/Fuzzing/fuzz.sh $$(($(MINUTES) * 60)) $(TARGETS)
@@ -111,7 +111,7 @@ fuzz: build
 fuzz-briefly: build
 	bash Tests/Packages/Fuzzing/fuzz.sh 12
 
-# The test suite under the address sanitizer, then under the thread sanitizer.
+# Runs the test suite under the address sanitizer, then under the thread sanitizer.
 sanitize: setup
 	ASAN_OPTIONS=detect_leaks=0 \
 	  swift test -c release --scratch-path .build-address --sanitize address
