@@ -7,7 +7,7 @@ import QMReport
 import QMTensor
 import Testing
 
-/// The article on converting from code says what compiles, and what it says works.
+/// The code in the article on converting from code compiles and runs.
 @Suite struct ConvertingFromCodeTests {
   private let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent()
@@ -35,7 +35,7 @@ import Testing
     try AtomicFile.write(conversion.program.encoded(), to: output)
   }
 
-  /// Line by line, but for the paths.
+  /// Compares line by line, with the paths replaced.
   @Test func theArticleHasThisCode() throws {
     let article = root.appendingPathComponent(
       "Sources/QMQuantization/QMQuantization.docc/ConvertingFromCode.md")

@@ -8,8 +8,9 @@ import QMTensor
 import QMTestSupport
 import Testing
 
-/// Files in `fixtures/crashes`, which `make fuzz` found: each once ended the process, and now it
-/// returns or throws. A folder per fuzz target; see `Tests/Packages/Fuzzing/Sources/fuzz/Target.swift`.
+/// Files in `fixtures/crashes`, found by `make fuzz`. Each of them once crashed a reader, which
+/// must now return or throw. There is a folder per fuzz target, see
+/// `Tests/Packages/Fuzzing/Sources/fuzz/Target.swift`.
 @Suite struct CrashTests {
   private static func files(_ target: String) -> [String] {
     let names = try? Fixtures.names(in: "crashes/\(target)", ending: "")

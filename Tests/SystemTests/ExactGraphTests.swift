@@ -6,7 +6,7 @@ import QMRuntime
 import QMTensor
 import Testing
 
-/// A plan speaks of the graph after the fusions; it applies to the exact graph too.
+/// A plan is made for the graph after the fusions, and can also be applied to the exact graph.
 @Suite struct ExactGraphTests {
   /// The same network before and after the fusions.
   private struct Pair {
@@ -25,8 +25,8 @@ import Testing
     #expect(pair.fused.graph.flattened().program == whole)
   }
 
-  /// Every value that both graphs compute holds the same numbers, up to the rounding of float
-  /// arithmetic and the order of axes.
+  /// Every value that both graphs compute has the same elements, up to float rounding and the order
+  /// of axes.
   @Test(arguments: FixtureModel.all) func valuesCorrespond(fixture: FixtureModel) throws {
     let pair = try Pair(fixture)
     let inputs = try fixture.noisyInputs()
@@ -49,8 +49,8 @@ import Testing
     #expect(compared >= pair.fused.graph.nodes.count / 2)
   }
 
-  /// Law 2 for the exact graph: given the simulation's own values, each value that has codes there
-  /// differs by at most one step, in at most 0.1 % of the elements.
+  /// Law 2 for the exact graph: if each node reads the values of the simulation, its own value
+  /// differs from the simulation's by at most one step, in at most 0.1 % of the elements.
   @Test(arguments: FixtureModel.all, [2, 4, 8]) func aPlanAppliesToTheExactGraph(
     fixture: FixtureModel, bits: Int
   ) throws {
@@ -64,17 +64,17 @@ import Testing
     let numbers = Dictionary(
       program.values.indices.map { (program.values[$0].name, $0) },
       uniquingKeysWith: { first, _ in first })
-    /// What the simulation has, by number in the exact graph's program.
+    /// Values of the simulation, by number in the exact graph's program.
     var expected: [Int: (numbers: [Float], scale: Float)] = [:]
     for value in pair.exact.inputs + pair.exact.nodes.flatMap(\.outputs) {
       guard let new = pair.fused.correspondence.value(for: value),
-        case .fixed(let grid) = conversion.plan.activations[new],
+        case .fixed(let parameters) = conversion.plan.activations[new],
         let tensor = simulation[conversion.graph[new].name + ".rounded"],
         let number = numbers[pair.exact[value].name + ".rounded"]
       else { continue }
       let permutation = pair.fused.correspondence.permutation(for: value)
       let own = try transposed(tensor, permutation.map(inverse))
-      expected[number] = (own.elements(as: Float.self), grid.scale)
+      expected[number] = (own.elements(as: Float.self), parameters.scale)
     }
     #expect(expected.count >= 2)
     var compared = 0
@@ -91,14 +91,13 @@ import Testing
           unequal <= max(1, steps.count / 1000),
           "\(program.values[number].name): \(unequal) of \(steps.count)")
         compared += 1
-        // What comes after is given the simulation's own numbers.
+        // The readers of this value read the simulation's numbers.
         for index in found.indices { found[index] = numbers[index] }
       })
     #expect(compared == expected.count)
   }
 
-  /// As many values have codes in the exact graph as have a counterpart with a grid, and every
-  /// product reads rounded weights.
+  /// Every product of the exact graph reads rounded weights.
   @Test(arguments: FixtureModel.all) func everyProductIsRounded(fixture: FixtureModel) throws {
     let pair = try Pair(fixture)
     let conversion = try fixture.conversion(bits: 4)

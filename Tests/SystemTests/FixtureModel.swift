@@ -31,7 +31,7 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
     return SampleSubset(of: samples, Array(0..<min(samples.count, limit)))
   }
 
-  /// The network converted, its ranges fixed by calibration or found in the run.
+  /// The converted network, with calibrated or dynamic ranges of activations.
   func conversion(
     bits: Int, activations: Recipe.Activations = .int8, options: Model.Options = Model.Options()
   ) throws -> Conversion {
@@ -42,8 +42,8 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
     .convert(graph(), samples: samples("calib", limit: 8))
   }
 
-  /// The first sample with a little noise, so that a plain background, where every position holds the
-  /// same number, does not count one rounding many times.
+  /// The first sample with a little noise. Without noise, a single rounding would count many times
+  /// on a plain background, whose elements are all equal.
   func noisyInputs() throws -> [String: Tensor] {
     var generator = SeededGenerator(seed: 17)
     return try samples("calib", limit: 1).inputs(of: 0).mapValues { tensor in

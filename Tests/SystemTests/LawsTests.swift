@@ -7,11 +7,11 @@ import QMTensor
 import QMTestSupport
 import Testing
 
-/// What holds for every network and every number of bits.
+/// The laws that hold for every network and every number of bits.
 @Suite struct LawsTests {
   static let bits = [2, 3, 4, 8]
 
-  // MARK: 1. A file holds what was written, and one conversion gives one file
+  // MARK: 1. Decoding returns the program that was encoded, and a conversion is deterministic
 
   @Test(arguments: FixtureModel.all, bits) func aFileHoldsItsProgram(
     fixture: FixtureModel, bits: Int
@@ -37,8 +37,8 @@ import Testing
 
   // MARK: 2. The simulation specifies the program
 
-  /// Each node on integers, given the inputs that the interpreter gave it, against the same
-  /// operation on the dequantized numbers, rounded afterwards.
+  /// Compares each node on integers with the same operation on the dequantized inputs of that node,
+  /// rounded afterwards.
   @Test(arguments: FixtureModel.all, bits) func everyNodeIsItsSimulation(
     fixture: FixtureModel, bits: Int
   ) throws {
@@ -64,25 +64,25 @@ import Testing
       })
     var compared = 0
     for node in program.nodes {
-      guard let twin = node.operation.onRealNumbers, let output = node.outputs.first,
+      guard let twin = node.operation.inFloat32, let output = node.outputs.first,
         case .fixed(let scale, let zeroPoint) = program.values[output].type.quantization,
         let codes = seen[output]
       else { continue }
       var inputs: [Tensor?] = []
       for (position, input) in node.inputs.enumerated() {
         inputs.append(
-          try input.flatMap { try realInput($0, at: position, of: node, program, seen) })
+          try input.flatMap { try floatInput($0, at: position, of: node, program, seen) })
       }
-      let real = try #require(try twin.evaluate(inputs).first)
+      let exact = try #require(try twin.evaluate(inputs).first)
       let simulated = try Operation.quantize(
         Quantize(codes.elementType, scale: scale, zeroPoint: zeroPoint)
-      ).evaluate([real])[0]
+      ).evaluate([exact])[0]
       let differences = zip(
         simulated.elements(as: Int8.self), codes.elements(as: Int8.self)
       ).map { abs(Int($0) - Int($1)) }
       #expect(differences.allSatisfy { $0 <= 1 }, "\(node.operation.name) '\(node.name)'")
       let unequal = differences.filter { $0 != 0 }.count
-      // 0.1 %, and one element where there are few.
+      // At most 0.1 % of the elements, but one element is always allowed.
       #expect(
         unequal <= max(1, differences.count / 1000),
         "\(node.operation.name) '\(node.name)': \(unequal) of \(differences.count)")
@@ -91,8 +91,8 @@ import Testing
     #expect(activations == .dynamic || compared >= 2)
   }
 
-  /// What the node's twin on real numbers reads; nil for operands that only codes need.
-  private func realInput(
+  /// The dequantized operand of a node; nil for operands that only the integer form has.
+  private func floatInput(
     _ value: Int, at position: Int, of node: Program.Node, _ program: Program, _ seen: [Int: Tensor]
   ) throws -> Tensor? {
     let tensor = try #require(seen[value])
@@ -134,7 +134,7 @@ import Testing
     }
   }
 
-  /// The program is nearer to its simulation than either is to float, by 10 dB.
+  /// The program is closer to its simulation than the simulation is to the float network, by 10 dB.
   @Test(arguments: FixtureModel.all, bits) func theProgramIsItsSimulation(
     fixture: FixtureModel, bits: Int
   ) throws {
@@ -147,14 +147,14 @@ import Testing
     let samples = try fixture.samples("calib", limit: 8)
     for index in 0..<samples.count {
       let inputs = try samples.inputs(of: index)
-      let (real, simulated, found) = (
+      let (exact, simulated, found) = (
         try float.run(inputs), try simulation.run(inputs), try program.run(inputs)
       )
       for (name, tensor) in simulated {
         try programToSimulation[name, default: Comparison()]
           .add(reference: tensor, measured: #require(found[name]))
         try simulationToFloat[name, default: Comparison()]
-          .add(reference: #require(real[name]), measured: tensor)
+          .add(reference: #require(exact[name]), measured: tensor)
       }
     }
     for (name, comparison) in programToSimulation {
@@ -190,8 +190,8 @@ import Testing
 
   // MARK: 4. At 8 bits the error is bounded
 
-  /// dB at 8-bit weights and activations, ranges that do not clip: perceptrons 40, convolutional
-  /// networks 25.
+  /// Least SQNR in dB with 8-bit weights and activations and ranges that do not clip: 40 for
+  /// perceptrons, 25 for convolutional networks.
   @Test(arguments: zip(FixtureModel.all, [40.0, 25, 25])) func eightBitsAreNearFloat(
     fixture: FixtureModel, bound: Double
   ) throws {
@@ -235,8 +235,8 @@ extension Operation {
     }
   }
 
-  /// The operation with a float32 result, where it is one that rounds; nil for those that do not.
-  var onRealNumbers: Operation? {
+  /// The operation with a float32 result; nil for operations that do not round their result.
+  var inFloat32: Operation? {
     switch self {
     case .convolution(var operation):
       operation.epilogue.output = .float32

@@ -7,18 +7,18 @@ import QMTensor
 import QMTestSupport
 import Testing
 
-/// The table of operators says how a node of each operator runs; here one is converted for each row
-/// and what really runs is compared.
+/// The table of operators says how the nodes of each operator run. For each row, a network of one
+/// node is converted and its execution mode compared with the row.
 @Suite struct OperatorFactsTests {
-  /// A network of one node, and what stands around it.
+  /// A network of one node, with its inputs and constants.
   struct Case: Sendable {
     var node: ONNXNetwork.Node
     var inputs: [(String, ElementType, [Int])]
     var constants: [(String, Tensor)] = []
-    /// Whether the first axis of every input has no known extent.
+    /// Whether the first axis of every input is dynamic.
     let hasDynamicAxis: Bool
 
-    /// A node `operation` from `x` and, where there are more, from `b`, `c`, ….
+    /// A node that reads the inputs `x`, `b`, `c`, …, one per shape, and then the constants.
     init(
       _ operation: String, _ shapes: [[Int]] = [[2, 4, 6]],
       _ attributes: [(name: String, value: ONNXNetwork.Attribute)] = [],
@@ -43,8 +43,8 @@ import Testing
 
     func network() -> ONNXNetwork {
       var network = ONNXNetwork(opset: ONNXReader.opsets.upperBound)
-      network.inputs = inputs.map { name, elementType, extents in
-        var shape = Shape(extents)
+      network.inputs = inputs.map { name, elementType, fixed in
+        var shape = Shape(fixed)
         if hasDynamicAxis { shape[0] = .free("n") }
         return (name, ValueType(elementType, shape))
       }
@@ -71,7 +71,7 @@ import Testing
 
   private static let image = [[1, 4, 6, 6]]
 
-  /// A case for each operator of the table.
+  /// One case per operator of the table.
   static let cases: [String: Case] = {
     var cases: [String: Case] = [:]
     func add(_ value: Case) { cases[value.node.operation] = value }
@@ -204,7 +204,7 @@ import Testing
     return result
   }
 
-  /// The border between codes and numbers, which the test looks beyond.
+  /// Operators between codes and float32 numbers; they have no execution mode of their own.
   private static let borders: Set<String> = ["QuantizeLinear", "DequantizeLinear"]
 
   @Test func everyRowHasACase() {
@@ -212,7 +212,7 @@ import Testing
       Set(Self.cases.keys).union(Self.borders) == Set(OperatorTable.operators.map(\.name)))
   }
 
-  /// Each row, in front of a product, so that its result is worth quantizing.
+  /// The node is followed by a product, so that its result is quantized.
   @Test(arguments: OperatorTable.operators.map(\.name).filter { !borders.contains($0) })
   func runsAsTheTableSays(name: String) throws {
     let row = try #require(OperatorTable.operators.first { $0.name == name })
@@ -222,7 +222,8 @@ import Testing
     #expect(row.mode == mode, "\(name) runs as \(mode?.name ?? "read")")
   }
 
-  /// How the nodes run that a case becomes, without the product behind it and what rounds in front.
+  /// The execution modes of the nodes that a case becomes, without the added products and the
+  /// quantization of inputs.
   private static func modes(of value: Case) throws -> Set<ExecutionMode> {
     var network = value.network()
     let alone = try ONNXReader.read(bytes: network.encoded())
@@ -240,9 +241,9 @@ import Testing
       .init("MatMul", ["tail.row", "tail.weights"], ["tail.product"]),
     ]
     network.outputs = ["tail.product"]
-    // Products that read the inputs as well, so that these are codes.
-    for (name, elementType, extents) in value.inputs where elementType == .float32 {
-      let count = extents.reduce(1, *)
+    // Products that also read the inputs, so that the inputs are quantized.
+    for (name, elementType, shape) in value.inputs where elementType == .float32 {
+      let count = shape.reduce(1, *)
       network.constants.append(("tail.\(name).weights", numbers([count, 3])))
       network.constants.append(("tail.\(name).rows", integers([1, count])))
       network.nodes += [
@@ -253,7 +254,7 @@ import Testing
     }
     let graph = try ONNXReader.read(bytes: network.encoded())
     var recipe = Recipe(weights: .codes(.eight))
-    // What may run on codes, whatever it costs.
+    // Everything that can run on codes does, whatever the error.
     recipe.thresholds.toleratedDecibels = -1000
     let program = try Converter(recipe: recipe).convert(graph, samples: RandomSamples(graph))
       .program
@@ -268,7 +269,7 @@ import Testing
   }
 }
 
-/// Positive numbers for every input: no operator is undefined there.
+/// Random positive numbers for every input, for which every operator is defined.
 private struct RandomSamples: SampleSource {
   let inputs: [(name: String, type: ValueType)]
 

@@ -1,6 +1,7 @@
 import QMTensor
 
-/// What tells two tensors apart, or nil if type, extents and every bit are equal.
+/// A description of the first difference between two tensors; nil if type, shape and every bit are
+/// equal.
 public func firstDifference(_ found: Tensor, _ expected: Tensor) -> String? {
   guard found.elementType == expected.elementType, found.shape == expected.shape else {
     return "found \(found), expected \(expected)"
@@ -31,7 +32,7 @@ private func describe(_ bytes: [UInt8], _ type: ElementType) -> String {
   return "\(element.elements(as: Double.self)[0]) (0x\(bits))"
 }
 
-/// How many numbers of the type lie between two, both signs of zero counting as one.
+/// The distance of two numbers in units in the last place; both zeros count as one number.
 /// `Int.max` if one is NaN and the other is not.
 public func ulps(_ left: Float, _ right: Float) -> Int {
   if left.isNaN || right.isNaN { return left.isNaN && right.isNaN ? 0 : .max }

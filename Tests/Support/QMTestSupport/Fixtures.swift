@@ -8,16 +8,16 @@ public enum Fixtures {
     .deletingLastPathComponent()
     .appending(path: "fixtures").path(percentEncoded: false)
 
-  /// The path of a file or folder in it.
+  /// The path of a file or folder in `fixtures/`.
   public static func path(_ relativePath: String) -> String { path + "/" + relativePath }
 
-  /// Names of the files in a folder that end with `ending`, sorted.
+  /// The names in a folder of `fixtures/` that end with `ending`, sorted.
   public static func names(in relativePath: String, ending: String) throws -> [String] {
     try FileManager.default.contentsOfDirectory(atPath: Self.path(relativePath))
       .filter { $0.hasSuffix(ending) }.sorted()
   }
 
-  /// A JSON file in it.
+  /// The content of a JSON file in `fixtures/`.
   public static func json<Value: Decodable>(_ relativePath: String, as: Value.Type = Value.self)
     throws -> Value
   {
@@ -26,7 +26,7 @@ public enum Fixtures {
   }
 }
 
-/// Runs `body` with the path of an empty folder, which is removed afterwards.
+/// Calls `body` with the path of an empty folder, which is removed afterwards.
 public func withTemporaryFolder<R>(_ body: (_ path: String) throws -> R) throws -> R {
   let folder = FileManager.default.temporaryDirectory.appending(path: "qm-\(UUID().uuidString)")
   try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -34,7 +34,7 @@ public func withTemporaryFolder<R>(_ body: (_ path: String) throws -> R) throws 
   return try body(folder.path(percentEncoded: false))
 }
 
-/// As ``withTemporaryFolder(_:)``, for what waits.
+/// As ``withTemporaryFolder(_:)``, for an asynchronous `body`.
 public func withTemporaryFolder<R>(_ body: (_ path: String) async throws -> R) async throws -> R {
   let folder = FileManager.default.temporaryDirectory.appending(path: "qm-\(UUID().uuidString)")
   try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)

@@ -1,9 +1,10 @@
 import QMTensor
 
-/// A small ONNX file made in memory, for tests of networks that no fixture holds.
+/// Builds a small ONNX file in memory, for tests of networks that no fixture has.
 ///
 /// Field numbers are those of `schema/onnx.proto`.
 public struct ONNXNetwork: Sendable {
+  /// The value of an attribute.
   public enum Attribute: Sendable {
     case integer(Int)
     case integers([Int])
@@ -14,14 +15,21 @@ public struct ONNXNetwork: Sendable {
     case network(ONNXNetwork)
   }
 
+  /// A node, named after its first output.
   public struct Node: Sendable {
+    /// ONNX's name of the operator (`op_type`).
     public var operation: String
+    /// Names of values; an empty name is an absent optional input.
     public var inputs: [String]
+    /// Names of values.
     public var outputs: [String]
+    /// In the order in which they are written.
     public var attributes: [(name: String, value: Attribute)]
+    /// Empty for ONNX's own domain.
     public var domain: String
 
-    /// - Parameter inputs: an empty name stands for an absent optional input.
+    /// A node of an operator.
+    /// - Parameter inputs: an empty name is an absent optional input.
     public init(
       _ operation: String, _ inputs: [String], _ outputs: [String],
       _ attributes: [(name: String, value: Attribute)] = [], domain: String = ""
@@ -34,13 +42,18 @@ public struct ONNXNetwork: Sendable {
     }
   }
 
+  /// Version of ONNX's operator set.
   public var opset: Int
+  /// In the order in which they are written.
   public var nodes: [Node] = []
+  /// Inputs with their declared types.
   public var inputs: [(name: String, type: ValueType)] = []
+  /// Initializers.
   public var constants: [(name: String, tensor: Tensor)] = []
-  /// Types of outputs are left to the reader.
+  /// Names of the outputs, whose types are not declared.
   public var outputs: [String] = []
 
+  /// A network without nodes.
   public init(opset: Int) { self.opset = opset }
 
   /// The bytes of the `.onnx` file.
@@ -149,7 +162,7 @@ public struct ONNXNetwork: Sendable {
     return message
   }
 
-  /// A protobuf message as it is built.
+  /// The bytes of a protobuf message.
   private struct Message {
     var bytes: [UInt8] = []
 
@@ -183,7 +196,7 @@ public struct ONNXNetwork: Sendable {
 }
 
 extension ElementType {
-  /// The number of the type in ONNX's TensorProto.
+  /// The number of the type in ONNX's TensorProto.DataType.
   fileprivate var onnxNumber: Int {
     switch self {
     case .float32: 1

@@ -1,7 +1,7 @@
 import QMTensor
 
 extension SeededGenerator {
-  /// Float32 numbers, evenly over `range`.
+  /// Float32 numbers, uniformly distributed over `range`.
   public mutating func tensor(_ shape: [Int], in range: ClosedRange<Float> = -1...1)
     throws(QMError) -> Tensor
   {
@@ -9,7 +9,7 @@ extension SeededGenerator {
     return try Tensor(shape, (0..<count).map { _ in Float.random(in: range, using: &self) })
   }
 
-  /// Integers, evenly over `range`.
+  /// Integers, uniformly distributed over `range`.
   public mutating func tensor<Element: TensorElement & FixedWidthInteger>(
     _ shape: [Int], in range: ClosedRange<Element>
   ) throws(QMError) -> Tensor {
@@ -17,7 +17,7 @@ extension SeededGenerator {
     return try Tensor(shape, (0..<count).map { _ in Element.random(in: range, using: &self) })
   }
 
-  /// Any bytes; of a floating-point type that includes infinities and NaN.
+  /// Random bytes; for a floating-point type they include infinities and NaN.
   public mutating func bits(_ type: ElementType, _ shape: [Int]) throws(QMError) -> Tensor {
     let size = try Tensor.byteCount(of: type, shape)
     let bytes = (0..<size).map { _ in

@@ -1,7 +1,8 @@
-/// SplitMix64: random numbers that are the same in every run.
+/// The random number generator SplitMix64, with the same numbers in every run.
 public struct SeededGenerator: RandomNumberGenerator {
   private var state: UInt64
 
+  /// The generator with this seed.
   public init(seed: UInt64) { state = seed }
 
   public mutating func next() -> UInt64 {

@@ -1,9 +1,10 @@
 import QMTensor
 
-/// Samples that are in memory, named by their index.
+/// Samples in memory, named by their index.
 public struct TensorSamples: SampleSource {
   private let samples: [[String: Tensor]]
 
+  /// - Parameter samples: for each sample, tensors by name of the input.
   public init(_ samples: [[String: Tensor]]) { self.samples = samples }
 
   public var count: Int { samples.count }
