@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #if defined(__GLIBC__) && !__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer)
-// The program's own functions take the place of the C library's, which stay under other names.
+// These functions replace those of the C library, which are still available under other names.
 static _Thread_local int64_t count;
 
 extern void *__libc_malloc(size_t);

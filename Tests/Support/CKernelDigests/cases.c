@@ -67,7 +67,8 @@ float random_scale(cases *c, int lowest_power, int highest_power) {
 
 enum { MEMORY_COUNT = 32, MEMORY_BYTES = 1 << 20 };
 
-// The case's next memory. It ends, but for the alignment, where a page begins that must not be touched.
+// The next memory of the case. A page that cannot be accessed begins directly after it, apart from
+// the alignment.
 static void *take_memory(cases *c, int64_t bytes, int64_t alignment) {
   static _Thread_local char *ends[MEMORY_COUNT];
   if (c->memory_count == MEMORY_COUNT || bytes > MEMORY_BYTES) abort();

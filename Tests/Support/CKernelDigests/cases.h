@@ -1,4 +1,4 @@
-// What the families have in common: seeded numbers, memory with guards, the digest.
+// Shared by all families: seeded random numbers, guarded memory, the digest.
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -7,7 +7,7 @@
 
 #include "kernel_digests.h"
 
-/// Sizes go from 1 to this in every extent that matters: past whole vectors and tiles of every set.
+/// Every extent that matters goes from 1 to this, which exceeds the vectors and tiles of every set.
 enum { QM_LARGEST_SIZE = 67 };
 
 typedef struct {
@@ -19,7 +19,7 @@ typedef struct {
 
 cases cases_of(const char *family);
 
-/// Gives the case's memory back and begins the next.
+/// Releases the memory of the case and begins the next case.
 void end_case(cases *c);
 
 uint64_t random_bits(cases *c);
@@ -31,26 +31,27 @@ bool random_bool(cases *c);
 /// A power of two times a number in 1 ..< 2.
 float random_scale(cases *c, int lowest_power, int highest_power);
 
-/// Memory of the case, its contents of no meaning. It, and all other memory of a case but scratch
-/// memory, is aligned to 8 bytes, and behind the last 8 of them nothing can be read or written.
+/// Memory of the case, filled with a constant. All memory of a case except scratch memory is aligned
+/// to 8 bytes, and an access beyond its last 8 bytes is a fault.
 void *exact_memory(cases *c, int64_t bytes);
-/// The same, aligned to 64 bytes.
+/// The same, but aligned to 64 bytes.
 void *scratch_memory(cases *c, int64_t bytes);
 /// Memory with random bytes.
 void *random_memory(cases *c, int64_t bytes);
-/// low ... high, a quarter of them one of both.
+/// low ... high; a quarter of them are low or high.
 int8_t *random_bytes(cases *c, int64_t count, int32_t low, int32_t high);
 int16_t *random_words(cases *c, int64_t count, int32_t low, int32_t high);
-/// Within −4 ... 4.
+/// float32 numbers within −4 ... 4.
 float *random_reals(cases *c, int64_t count);
-/// Of any magnitude, with infinities, NaNs, zeros of both signs, subnormal numbers and halves.
+/// float32 numbers of any magnitude, with infinities, NaNs, zeros of both signs, subnormal numbers and
+/// halves.
 float *random_floats(cases *c, int64_t count);
 
 void digest_bytes(cases *c, const void *bytes, int64_t count);
-/// So many bytes behind an output are digested with it.
+/// Number of bytes after an output that are digested with it, so that writes beyond the end show.
 enum { QM_GUARD = 64 };
 void *output_memory(cases *c, int64_t bytes);
-/// Of memory from `output_memory`.
+/// - Parameter output: memory from `output_memory`.
 void digest_output(cases *c, const void *output, int64_t bytes);
 
 uint64_t digest_products_float32(qm_kernel_set set);

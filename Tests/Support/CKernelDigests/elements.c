@@ -1,4 +1,4 @@
-// Functions, element by element, and between real numbers and codes.
+// Element-wise functions, quantization and dequantization.
 #include "cases.h"
 #include "qm_elementwise.h"
 #include "qm_functions.h"
@@ -18,7 +18,7 @@ uint64_t digest_functions(qm_kernel_set set) {
   const qm_unary_f32_kernel kernel = qm_unary_f32_for(set);
   for (int32_t function = 0; function < FUNCTION_COUNT; function++) {
     for (int64_t count = 1; count <= QM_LARGEST_SIZE + 1; count++) {
-      // At last many numbers of any magnitude.
+      // The last case has many numbers of any magnitude.
       int64_t length = count > QM_LARGEST_SIZE ? 1500 : count;
       float *in = random_floats(&c, length);
       float *out = output_memory(&c, 4 * length);
@@ -80,7 +80,7 @@ uint64_t digest_elementwise(qm_kernel_set set) {
       if (pattern == QM_ROW) {
         f.row = count;
         length = count * random_in(&c, 1, 3);
-        // A row that no tile holds, and tiles that hold many rows.
+        // A row longer than a tile, and tiles of many rows.
         if (count % 16 == 0) {
           f.row = random_bool(&c) ? 600 : 7;
           length = 1400 / f.row * f.row;
@@ -131,7 +131,7 @@ uint64_t digest_quantize(qm_kernel_set set) {
 
     float bounds[2] = {1, -1};
     kernels.bounds(floats, count, bounds);
-    // A zero has no sign here.
+    // The sign of a zero is not specified.
     bounds[0] += 0.0f;
     bounds[1] += 0.0f;
     digest_bytes(&c, bounds, sizeof bounds);
@@ -143,7 +143,7 @@ uint64_t digest_quantize(qm_kernel_set set) {
     digest_output(&c, found, count);
     end_case(&c);
   }
-  // Every code, and every 16-bit pattern as the upper half of a number.
+  // Every code, and every 16-bit pattern as the upper half of a float32 number.
   int8_t all[256], found[256];
   for (int code = 0; code < 256; code++) all[code] = (int8_t)(code - 128);
   kernels.table(random_bytes(&c, 256, -128, 127), all, found, 256);

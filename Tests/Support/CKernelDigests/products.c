@@ -9,9 +9,9 @@ typedef struct {
   int64_t window_y, window_x, stride, before;
   int64_t columns;
   bool is_depthwise;
-  /// Whether positions of a row of the window belong to the depth.
+  /// Whether the positions in a row of the window are merged into the depth.
   bool merges;
-  /// Elements between two positions of the output beyond its columns.
+  /// Unused elements between two positions of the output.
   int64_t gap;
 } geometry;
 
@@ -36,7 +36,7 @@ typedef struct {
   int32_t zero_point;
   /// [columns][taps][depth], or [depth][columns].
   const void *weights;
-  bool is_turned;
+  bool is_transposed;
 } operands;
 
 static const int64_t limit_numbers[] = {0, 1, 8, 13, 11, 3, 32};
@@ -47,7 +47,7 @@ static qm_unary random_unary(cases *c, bool any) {
   return f;
 }
 
-/// - Parameter sum: a typical sum, which the output's scale goes by.
+/// - Parameter sum: a typical sum, from which the scale of the output is chosen.
 static qm_epilogue random_epilogue(
     cases *c, geometry g, qm_number number, float sum, bool rows_differ) {
   int64_t columns = g.columns, rows = output_height(g) * output_width(g);
@@ -119,7 +119,7 @@ static void convolve(
   qm_weights weights = {
       of.weights, taps, depth, g.columns, depth, 1, taps * depth,
   };
-  if (of.is_turned) {
+  if (of.is_transposed) {
     weights.depth_stride = g.columns;
     weights.column_stride = 1;
   }
@@ -184,7 +184,7 @@ static operands random_operands(cases *c, geometry g, qm_number number, int bits
   int64_t inputs = g.height * g.width * g.channels;
   int64_t depth = g.is_depthwise ? 1 : g.channels;
   int64_t weights = g.columns * g.window_y * g.window_x * depth;
-  operands of = {.number = number, .is_turned = is_matrix(g) && !g.is_depthwise && random_bool(c)};
+  operands of = {.number = number, .is_transposed = is_matrix(g) && !g.is_depthwise && random_bool(c)};
   if (number == QM_NUMBER_FLOAT32) {
     of.input = random_below(c, 4) == 0 ? random_floats(c, inputs) : random_reals(c, inputs);
     of.weights = random_reals(c, weights);
@@ -197,7 +197,7 @@ static operands random_operands(cases *c, geometry g, qm_number number, int bits
     int8_t *codes = random_bytes(c, inputs, -128, 127);
     of.zero_point = (int32_t)random_in(c, -128, 127);
     of.input = codes;
-    // Sums that only grow, in a case of four.
+    // In one case of four, all terms of a sum have the same sign.
     if (random_below(c, 4) == 0) {
       memset(codes, random_bool(c) ? 127 : -128, (size_t)inputs);
       of.zero_point = random_bool(c) ? 127 : -128;
@@ -217,37 +217,37 @@ static float typical_sum(geometry g, qm_number number, int bits) {
   return depth * weight * (number == QM_NUMBER_INT16 ? 8192 : 64);
 }
 
-typedef enum { EITHER, FEW_COLUMNS, PACKED, DEPTHWISE } way;
+typedef enum { GENERAL, FEW_COLUMNS, PACKED, DEPTHWISE } variant;
 
-/// The table that QMOperations takes for the case, as far as the way has one.
+/// The table that QMOperations chooses for the case; the general one if the variant has none.
 static const qm_product *table_of(
-    qm_kernel_set set, way way, geometry g, qm_number number, int bits) {
+    qm_kernel_set set, variant variant, geometry g, qm_number number, int bits) {
   const qm_product *table = NULL;
-  if (way == DEPTHWISE) {
+  if (variant == DEPTHWISE) {
     return number == QM_NUMBER_FLOAT32 ? qm_depthwise_float32(set) : qm_depthwise_int8(set);
   }
   if (number == QM_NUMBER_FLOAT32) {
-    if (way == FEW_COLUMNS) table = qm_product_float32_n(set, g.columns);
+    if (variant == FEW_COLUMNS) table = qm_product_float32_n(set, g.columns);
     return table ? table : qm_product_float32(set);
   }
   if (number == QM_NUMBER_INT16) {
-    if (way == FEW_COLUMNS) table = qm_product_int16_n(set, g.columns);
+    if (variant == FEW_COLUMNS) table = qm_product_int16_n(set, g.columns);
     return table ? table : qm_product_int16(set);
   }
-  if (way == FEW_COLUMNS) table = qm_product_int8_n(set, g.columns);
-  if (way == PACKED) table = qm_product_packed_int8(set, bits);
+  if (variant == FEW_COLUMNS) table = qm_product_int8_n(set, g.columns);
+  if (variant == PACKED) table = qm_product_packed_int8(set, bits);
   return table ? table : qm_product_int8(set, bits);
 }
 
 static void digest_case(
-    cases *c, qm_kernel_set set, way way, geometry g, qm_number number, int bits) {
+    cases *c, qm_kernel_set set, variant variant, geometry g, qm_number number, int bits) {
   operands of = random_operands(c, g, number, bits);
   bool rows_differ = is_matrix(g) && !g.is_depthwise && random_below(c, 4) == 0;
   qm_epilogue end =
       random_epilogue(c, g, number, typical_sum(g, number, bits), rows_differ);
   int64_t bytes = output_bytes(g, end.output_number);
   end.output = output_memory(c, bytes);
-  convolve(c, table_of(set, way, g, number, bits), g, of, end);
+  convolve(c, table_of(set, variant, g, number, bits), g, of, end);
   digest_output(c, end.output, bytes);
   end_case(c);
 }
@@ -265,12 +265,12 @@ static geometry random_window(cases *c, int64_t channels, int64_t columns) {
   return g;
 }
 
-/// Each extent from 1 to the largest, the others small. Of few columns, of which there are many
-/// rounds, every third number.
+/// Each extent from 1 to the largest, with small other extents; every third extent for few columns,
+/// for which this function is called many times.
 static void digest_extents(
-    cases *c, qm_kernel_set set, way way, qm_number number, int bits, int64_t most_rows,
+    cases *c, qm_kernel_set set, variant variant, qm_number number, int bits, int64_t most_rows,
     int64_t most_columns) {
-  int64_t step = way == FEW_COLUMNS ? 3 : 1;
+  int64_t step = variant == FEW_COLUMNS ? 3 : 1;
   for (int64_t n = 1 + most_columns % step; n <= QM_LARGEST_SIZE; n += step) {
     geometry all[] = {
         matrix(n, random_in(c, 1, 24), random_in(c, 1, most_columns)),
@@ -280,40 +280,40 @@ static void digest_extents(
     for (int i = 0; i < 3; i++) {
       if ((i == 0 && n > most_rows) || (i == 2 && n > most_columns)) continue;
       all[i].gap = random_below(c, 4) == 0 ? 3 : 0;
-      digest_case(c, set, way, all[i], number, bits);
+      digest_case(c, set, variant, all[i], number, bits);
     }
-    if (way == PACKED || n % 4 != 0) continue;
-    digest_case(c, set, way, random_window(c, random_in(c, 1, 9), random_in(c, 1, most_columns)),
+    if (variant == PACKED || n % 4 != 0) continue;
+    digest_case(c, set, variant, random_window(c, random_in(c, 1, 9), random_in(c, 1, most_columns)),
                 number, bits);
   }
-  // Depths at which sums of 16 bits have to be widened more than once.
+  // Depths at which 16-bit sums must be widened more than once.
   for (int64_t depth = 300; depth <= 1200; depth += 300) {
-    digest_case(c, set, way, matrix(random_in(c, 1, 3), depth + random_below(c, 9),
+    digest_case(c, set, variant, matrix(random_in(c, 1, 3), depth + random_below(c, 9),
                                     random_in(c, 1, most_columns)), number, bits);
   }
 }
 
 uint64_t digest_products_float32(qm_kernel_set set) {
   cases c = cases_of("products of float32");
-  digest_extents(&c, set, EITHER, QM_NUMBER_FLOAT32, 0, 67, 67);
-  // Many panels of one row.
-  digest_case(&c, set, EITHER, matrix(1, 40, 300), QM_NUMBER_FLOAT32, 0);
+  digest_extents(&c, set, GENERAL, QM_NUMBER_FLOAT32, 0, 67, 67);
+  // One row and many panels.
+  digest_case(&c, set, GENERAL, matrix(1, 40, 300), QM_NUMBER_FLOAT32, 0);
   return c.digest;
 }
 
 uint64_t digest_products_int8(qm_kernel_set set) {
   cases c = cases_of("products of int8");
   for (int bits = 2; bits <= 9; bits++) {
-    digest_extents(&c, set, EITHER, QM_NUMBER_INT8, bits, 67, 67);
-    digest_case(&c, set, EITHER, matrix(1, 200, 300), QM_NUMBER_INT8, bits);
+    digest_extents(&c, set, GENERAL, QM_NUMBER_INT8, bits, 67, 67);
+    digest_case(&c, set, GENERAL, matrix(1, 200, 300), QM_NUMBER_INT8, bits);
   }
   return c.digest;
 }
 
 uint64_t digest_products_int16(qm_kernel_set set) {
   cases c = cases_of("products of int16");
-  digest_extents(&c, set, EITHER, QM_NUMBER_INT16, 8, 67, 67);
-  digest_case(&c, set, EITHER, matrix(1, 40, 300), QM_NUMBER_INT16, 8);
+  digest_extents(&c, set, GENERAL, QM_NUMBER_INT16, 8, 67, 67);
+  digest_case(&c, set, GENERAL, matrix(1, 40, 300), QM_NUMBER_INT16, 8);
   return c.digest;
 }
 
@@ -342,8 +342,8 @@ uint64_t digest_depthwise(qm_kernel_set set) {
     for (int i = 0; i < 4; i++) {
       geometry g = random_window(&c, n, n);
       g.is_depthwise = true;
-      // Every other window is one that has a way of its own; some rows are longer than what is
-      // finished together, some windows have more taps than go together.
+      // Every other window is of a size with a specialized kernel. Some rows are longer than the
+      // kernel's block, and some windows have more positions than the kernel takes at a time.
       int64_t side = i % 2 == 0 ? (n % 3 == 0 ? 5 : 3) : n % 16 == 5 ? 9 : 0;
       if (side > 0) {
         g.window_y = g.window_x = side;

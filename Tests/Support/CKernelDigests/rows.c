@@ -1,4 +1,4 @@
-// Reductions, normalizations, pooling and layouts.
+// Reductions, normalizations, pooling and changes of layout.
 #include "cases.h"
 #include "qm_layout.h"
 #include "qm_normalization.h"
@@ -80,7 +80,7 @@ uint64_t digest_normalization(qm_kernel_set set) {
         const float *bias = i / 2 % 2 == 0 ? random_reals(&c, n) : NULL;
         kernels.layer_normalization(rows, 1e-5f, in, scale, bias, out, 0, count, scratch);
       } else {
-        // Channels innermost, or rows of one channel each.
+        // Channels as the last axis, or one channel per row.
         int64_t inner = i == 8 ? 1 : n + 1, channels = i == 8 ? n : 3;
         int64_t items = i == 8 ? count : channels * count;
         int64_t size = count * channels * inner;
@@ -160,7 +160,7 @@ uint64_t digest_layout(qm_kernel_set set) {
       for (int axis = 0; axis < rank; axis++) extents[axis] = random_in(&c, 1, 4);
       extents[rank - 1] = i < 6 ? n : random_in(&c, 1, 20);
       extents[rank - 2] = i < 6 ? random_in(&c, 1, 20) : n;
-      // The output in order; the input in any, its last two axes mostly exchanged.
+      // The output is contiguous; the axes of the input are in random order.
       int order[4] = {0, 1, 2, 3};
       for (int axis = rank - 1; axis > 0; axis--) {
         int other = (int)random_below(&c, axis + 1), kept = order[axis];
@@ -174,7 +174,7 @@ uint64_t digest_layout(qm_kernel_set set) {
         in_strides[order[axis]] = in_bytes;
         in_bytes *= extents[order[axis]];
       }
-      // Repeated, in a case of eight.
+      // One case of eight repeats the input along an axis.
       if (random_below(&c, 8) == 0) in_strides[random_below(&c, rank)] = 0;
       const char *in = random_memory(&c, in_bytes);
       char *out = output_memory(&c, out_bytes);
