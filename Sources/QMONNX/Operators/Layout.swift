@@ -260,7 +260,7 @@ extension NodeReader {
         "\(node.attributes.count) attributes; expected exactly one that holds the value")
     }
     func present<Attribute>(_ attribute: Attribute?) throws(QMError) -> Attribute {
-      guard let attribute else { throw .malformed("its value is missing") }
+      guard let attribute else { throw .malformed("the value of the attribute is missing") }
       return attribute
     }
     let tensor: Tensor
