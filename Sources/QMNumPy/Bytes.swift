@@ -1,13 +1,13 @@
 import QMTensor
 
-/// A part of a buffer. Numbers in it are little-endian.
+/// Part of a buffer, read as little-endian numbers. Offsets count from the start of the part.
 struct Bytes: Sendable {
   let buffer: Buffer
   let range: Range<Int>
 
   var count: Int { range.count }
 
-  /// The bytes, which stay where they are until `body` returns.
+  /// Calls `body` with the bytes; they are valid during the call only.
   func withBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     defer { withExtendedLifetime(buffer) {} }
     return try body(UnsafeRawBufferPointer(rebasing: buffer.bytes[range]))
@@ -32,7 +32,7 @@ struct Bytes: Sendable {
   }
 }
 
-/// The bytes of an archive, in memory or in a file.
+/// An archive, in memory or in a file.
 enum ArchiveBytes: Sendable {
   case memory(Buffer)
   case file(OpenFile)
@@ -44,7 +44,7 @@ enum ArchiveBytes: Sendable {
     }
   }
 
-  /// `count` bytes from `offset` on, which must lie within the archive.
+  /// `count` bytes from `offset` on; the range must lie within the archive.
   func read(at offset: Int, count: Int) throws(QMError) -> Bytes {
     switch self {
     case .memory(let buffer): Bytes(buffer: buffer, range: offset..<offset + count)
@@ -53,10 +53,12 @@ enum ArchiveBytes: Sendable {
   }
 }
 
+/// An error with a byte offset as its context.
 func malformed(_ offset: Int, _ message: String) -> QMError {
   QMError(.malformed, message, context: [.offset(offset)])
 }
 
+/// An error with a byte offset as its context.
 func unsupported(_ offset: Int, _ message: String) -> QMError {
   QMError(.unsupported, message, context: [.offset(offset)])
 }

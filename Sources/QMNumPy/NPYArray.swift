@@ -1,11 +1,11 @@
 import QMTensor
 
-/// The array of an `.npy` file, under the name of the file.
+/// An `.npy` file as a checkpoint of one array, which has the name of the file.
 public struct NPYArray: CheckpointReader {
   /// `.npy`.
   public static let fileNameEnding = ".npy"
 
-  /// Whether a file begins as NumPy's own do.
+  /// Whether a file begins with the magic bytes of `.npy` files.
   public static func recognizes(_ start: [UInt8]) -> Bool {
     start.starts(with: NPYHeader.magic)
   }
@@ -16,7 +16,7 @@ public struct NPYArray: CheckpointReader {
     NPYArray(path: path, tensor: try NPY.read(path: path))
   }
 
-  /// The name of the file without its ending.
+  /// The name of the file without its extension, as the only element.
   public let names: [String]
   private let path: String
   private let tensor: Tensor
@@ -31,7 +31,8 @@ public struct NPYArray: CheckpointReader {
     names = [name.isEmpty ? "array" : name]
   }
 
-  /// - Throws: `invalidInput` for another name than that of the file.
+  /// The array.
+  /// - Throws: `invalidInput` if `name` is not the one in ``names``.
   public func tensor(named name: String) throws(QMError) -> Tensor {
     guard name == names[0] else {
       throw QMError.invalidInput("no array '\(name.abbreviated)'; the file holds '\(names[0])'")

@@ -1,66 +1,69 @@
 import QMTensor
 
-/// What stands before the elements of an `.npy` file: versions 1.0, 2.0 and 3.0 of NumPy's format.
+/// The header of an `.npy` file, versions 1.0, 2.0 and 3.0 of NumPy's format
+/// (`numpy.lib.format`, NEP 1).
 ///
-/// The header is the text of a Python dictionary. It is taken apart by a tokenizer that knows
-/// strings, integers, `True`, `False` and punctuation, and nothing else; it is never evaluated.
+/// The header is the text of a Python dictionary. It is parsed by a tokenizer that knows strings,
+/// integers, `True`, `False` and punctuation only; it is never evaluated.
 public struct NPYHeader: Hashable, Sendable {
-  /// Which byte of an element comes first: the least (`little`) or the most significant.
+  /// The byte order of an element: the least significant byte first (`little`) or last.
   public enum ByteOrder: Hashable, Sendable { case little, big }
-  /// Which axis runs fastest: the last (`rowMajor`, NumPy's C order) or the first.
+  /// The axis along which neighbouring elements lie: the last (`rowMajor`, NumPy's C order) or the
+  /// first (`columnMajor`, its Fortran order).
   public enum Order: Hashable, Sendable { case rowMajor, columnMajor }
 
   /// Type of one element.
   public var elementType: ElementType
-  /// How the elements are stored; single bytes count as little.
+  /// The byte order of each element; `little` for elements of one byte.
   public var byteOrder: ByteOrder
-  /// In which order the elements are stored.
+  /// The order of the elements in the file.
   public var order: Order
-  /// Extents, outermost axis first; empty for a scalar.
+  /// The extent of each axis, outermost first; empty for a scalar.
   public var shape: [Int]
-  /// Where the elements begin, in bytes from the start of the file.
+  /// Offset of the first element in the file, in bytes.
   public var dataOffset: Int
 
-  /// Bytes that all elements take.
+  /// Size of all elements, in bytes.
   public var dataByteCount: Int { shape.reduce(elementType.byteCount, *) }
 
-  /// Extents that NumPy itself allows.
+  /// The maximum number of axes in NumPy.
   static let maximumRank = 64
-  /// A header without structured types is a few hundred bytes; the room is for padding.
+  /// In bytes. A header without structured types needs a few hundred; the rest is for padding.
   static let maximumHeaderLength = 1 << 20
   static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
 
-  /// How many bytes from the start of a file `init(parsing:)` needs.
+  /// Size of the header, in bytes: how much of a file `init(parsing:)` needs.
   /// - Parameter prefix: at least the first 12 bytes, or the whole file.
   /// - Throws: `malformed` or `unsupported`, with the byte offset as context.
   static func byteCount(prefix: UnsafeRawBufferPointer) throws(QMError) -> Int {
     guard prefix.count >= 10 else {
       throw malformed(
-        prefix.count, "the file ends inside the 10 bytes that an .npy file begins with")
+        prefix.count, "the file ends before the 10 bytes that begin an .npy file")
     }
     guard prefix.prefix(6).elementsEqual(magic) else {
-      throw malformed(0, "not an .npy file: it begins with other bytes than \\x93NUMPY")
+      throw malformed(0, "not an .npy file: it does not begin with \\x93NUMPY")
     }
     let (major, minor) = (prefix[6], prefix[7])
     guard (1...3).contains(major), minor == 0 else {
       throw QMError(
         .unsupported,
-        "format version \(major).\(minor); versions 1.0, 2.0 and 3.0 exist; save the array again",
+        "format version \(major).\(minor); versions 1.0, 2.0 and 3.0 are read; save the array "
+          + "with one of them",
         context: [.offset(6)])
     }
     if major == 1 { return 10 + Int(prefix[8]) + Int(prefix[9]) << 8 }
     guard prefix.count >= 12 else {
-      throw malformed(prefix.count, "the file ends inside the length of its header")
+      throw malformed(prefix.count, "the file ends before the length of its header")
     }
     let length = (0..<4).reduce(0) { $0 + Int(prefix[8 + $1]) << (8 * $1) }
     guard length <= maximumHeaderLength else {
       throw malformed(
-        8, "a header of \(length) bytes; at most \(maximumHeaderLength) are expected")
+        8, "the header has \(length) bytes; the limit is \(maximumHeaderLength)")
     }
     return 12 + length
   }
 
-  /// Reads the header at the start of `bytes`, which may end with the header or go on.
+  /// Reads the header at the start of `bytes`; more bytes may follow it.
   /// - Throws: `malformed` or `unsupported`, with the byte offset as context.
   public init(parsing bytes: UnsafeRawBufferPointer) throws(QMError) {
     let end = try NPYHeader.byteCount(prefix: bytes)
@@ -80,20 +83,20 @@ public struct NPYHeader: Hashable, Sendable {
       guard case .string(let name) = key.token else {
         throw malformed(key.offset, "expected a key in quotes, found \(key.token)")
       }
-      try tokens.expect(.punctuation(":"), "a key without a value")
+      try tokens.expect(.punctuation(":"), "key '\(name.abbreviated)' has no value")
       switch name {
       case "descr" where descriptor == nil: descriptor = try tokens.elementType()
       case "fortran_order" where order == nil: order = try tokens.order()
       case "shape" where shape == nil: shape = try tokens.shape()
       case "descr", "fortran_order", "shape":
-        throw malformed(key.offset, "key '\(name)' stands twice")
+        throw malformed(key.offset, "key '\(name)' occurs twice")
       default:
         throw malformed(
           key.offset,
-          "unknown key '\(name.abbreviated)'; descr, fortran_order and shape are expected")
+          "unknown key '\(name.abbreviated)'; expected descr, fortran_order and shape")
       }
       if try tokens.skip(.punctuation(",")) { continue }
-      try tokens.expect(.punctuation("}"), "an entry that does not end in , or }")
+      try tokens.expect(.punctuation("}"), "the entry does not end with , or }")
       break
     }
     try tokens.expectEnd()
@@ -105,15 +108,14 @@ public struct NPYHeader: Hashable, Sendable {
     self.order = order
     self.shape = shape
     dataOffset = end
-    // The extents other than 0 are multiplied too: code that walks an empty array still computes
-    // strides from them.
+    // The nonzero extents of an empty array are checked too: strides are computed from them.
     let extents = shape.filter { $0 != 0 } + [elementType.byteCount]
     guard Shape.elementCount(of: extents) != nil else {
-      throw malformed(start, "shape \(shape) of \(elementType) takes more than 2^63 bytes")
+      throw malformed(start, "\(elementType)\(shape) has too many elements")
     }
   }
 
-  /// A header that describes elements in row-major order and this machine's own types.
+  /// A header of a row-major, little-endian array; ``dataOffset`` is 0 until it is encoded.
   public init(_ elementType: ElementType, _ shape: [Int]) {
     self.elementType = elementType
     self.shape = shape
@@ -122,10 +124,10 @@ public struct NPYHeader: Hashable, Sendable {
     dataOffset = 0
   }
 
-  /// The header as NumPy writes it, version 1.0: padded with spaces so that the elements begin at
+  /// The header as NumPy writes it, version 1.0: padded with spaces, so that the elements begin at
   /// a multiple of 64 bytes.
-  /// - Throws: `unsupported` for a type that NumPy does not have, or extents that take more than
-  ///   65,535 bytes to write.
+  /// - Throws: `unsupported` for an element type that NumPy does not have (bfloat16), or for a
+  ///   header over 65,535 bytes.
   public func encoded() throws(QMError) -> [UInt8] {
     guard let descriptor = NPYHeader.descriptor(of: elementType, byteOrder) else {
       throw .unsupported("NumPy has no \(elementType); convert the tensor to float32 first")
@@ -135,7 +137,9 @@ public struct NPYHeader: Hashable, Sendable {
     let text =
       "{'descr': '\(descriptor)', 'fortran_order': \(isColumnMajor), 'shape': (\(extents)), }"
     let length = (10 + text.utf8.count + 1 + 63) / 64 * 64 - 10
-    guard length <= 0xffff else { throw .unsupported("a shape of \(shape.count) axes is too long") }
+    guard length <= 0xffff else {
+      throw .unsupported("\(shape.count) axes are too many for the header of an .npy file")
+    }
     var bytes = NPYHeader.magic + [1, 0, UInt8(length & 0xff), UInt8(length >> 8)]
     bytes += text.utf8
     bytes += Array(repeating: UInt8(ascii: " "), count: length - text.utf8.count - 1)
@@ -164,7 +168,7 @@ public struct NPYHeader: Hashable, Sendable {
   }
 }
 
-/// The few tokens of Python that a header may hold.
+/// The Python tokens that a header may contain.
 private enum Token: Equatable, CustomStringConvertible {
   case punctuation(Unicode.Scalar)
   case string(String)
@@ -183,6 +187,7 @@ private enum Token: Equatable, CustomStringConvertible {
   }
 }
 
+/// Splits the text of a header into tokens. Errors have offsets in the file as their context.
 private struct Tokenizer {
   private let bytes: UnsafeRawBufferPointer
   /// Offset of `bytes` in the file.
@@ -207,10 +212,13 @@ private struct Tokenizer {
       while position < bytes.count, bytes[position] != byte {
         // No key and no type needs an escape or a character beyond ASCII.
         guard (0x20...0x7e).contains(bytes[position]), bytes[position] != UInt8(ascii: "\\")
-        else { throw malformed(start + position, "byte \(bytes[position]) inside a string") }
+        else {
+          throw malformed(
+            start + position, "byte \(bytes[position]) in a string; expected plain ASCII")
+        }
         position += 1
       }
-      guard position < bytes.count else { throw malformed(offset, "a string without an end") }
+      guard position < bytes.count else { throw malformed(offset, "the string does not end") }
       position += 1
       return (.string(text(first + 1, position - 1)), offset)
     case UInt8(ascii: "0")...UInt8(ascii: "9"):
@@ -221,14 +229,14 @@ private struct Tokenizer {
     case 0x21...0x7e:
       return (.punctuation(Unicode.Scalar(byte)), offset)
     default:
-      throw malformed(offset, "byte \(byte) does not belong in a header")
+      throw malformed(offset, "byte \(byte) in the header; expected plain ASCII")
     }
   }
 
   private mutating func integer(from first: Int) throws(QMError) -> Int {
     while position < bytes.count, isDigit(bytes[position]) { position += 1 }
     let digits = text(first, position)
-    // Python 2 wrote long integers with an L behind them.
+    // Python 2 wrote long integers with a trailing L.
     if position < bytes.count, bytes[position] == UInt8(ascii: "L") { position += 1 }
     guard position == bytes.count || !isLetterOrDigit(bytes[position]),
       digits.utf8.count == 1 || digits.utf8.first != UInt8(ascii: "0")
@@ -254,7 +262,8 @@ private struct Tokenizer {
       || (UInt8(ascii: "a")...UInt8(ascii: "z")).contains(byte) || byte == UInt8(ascii: "_")
   }
 
-  /// Takes the next token if it is `token`.
+  /// Consumes the next token if it is `token`.
+  /// - Returns: whether it is.
   mutating func skip(_ token: Token) throws(QMError) -> Bool {
     let before = position
     if try next().token == token { return true }
@@ -262,17 +271,19 @@ private struct Tokenizer {
     return false
   }
 
-  mutating func expect(_ token: Token, _ complaint: String) throws(QMError) {
+  /// Consumes the next token.
+  /// - Throws: `malformed` with `message` if the token is another than `token`.
+  mutating func expect(_ token: Token, _ message: String) throws(QMError) {
     let found = try next()
     guard found.token == token else {
-      throw malformed(found.offset, "\(complaint): expected \(token), found \(found.token)")
+      throw malformed(found.offset, "\(message): expected \(token), found \(found.token)")
     }
   }
 
   mutating func expectEnd() throws(QMError) {
     let found = try next()
     guard found.token == .end else {
-      throw malformed(found.offset, "\(found.token) behind the dictionary")
+      throw malformed(found.offset, "found \(found.token) after the dictionary")
     }
   }
 
@@ -283,7 +294,7 @@ private struct Tokenizer {
     case .word("False"): return .rowMajor
     default:
       throw malformed(
-        found.offset, "fortran_order is \(found.token); True or False is expected")
+        found.offset, "fortran_order is \(found.token); expected True or False")
     }
   }
 
@@ -295,23 +306,25 @@ private struct Tokenizer {
       let found = try next()
       guard case .integer(let extent) = found.token else {
         throw malformed(
-          found.offset, "extent \(shape.count) of the shape is not a whole number: \(found.token)")
+          found.offset,
+          "axis \(shape.count) of the shape: expected a whole number, found \(found.token)")
       }
       guard shape.count < NPYHeader.maximumRank else {
         throw QMError(
-          .unsupported, "more than \(NPYHeader.maximumRank) axes", context: [.offset(found.offset)])
+          .unsupported, "the array has more than \(NPYHeader.maximumRank) axes",
+          context: [.offset(found.offset)])
       }
       shape.append(extent)
       if try skip(.punctuation(",")) { continue }
       let end = try next()
       guard end.token == .punctuation(")") else {
         throw malformed(
-          end.offset, "behind extent \(extent) of the shape: expected ',', found \(end.token)")
+          end.offset, "after extent \(extent) of the shape: expected ',', found \(end.token)")
       }
       // (3) is a number in Python, not a tuple; NumPy refuses it too.
       guard shape.count > 1 else {
         throw malformed(
-          end.offset, "shape is a number in parentheses; (\(extent),) has one axis")
+          end.offset, "shape is a number in parentheses; one axis is written (\(extent),)")
       }
       return shape
     }
@@ -319,20 +332,20 @@ private struct Tokenizer {
 
   mutating func elementType() throws(QMError) -> (ElementType, NPYHeader.ByteOrder) {
     let found = try next()
-    let remedy = "bool, integers of 8 to 64 bits and float16, float32, float64 are read"
+    let readable = "bool, integers of 8 to 64 bits and float16, float32, float64 are read"
     guard case .string(let text) = found.token else {
       if found.token == .punctuation("[") {
         throw QMError(
-          .unsupported, "a structured type; save its fields as arrays of their own; \(remedy)",
+          .unsupported, "structured element type; \(readable); save each field as its own array",
           context: [.offset(found.offset)])
       }
-      throw malformed(found.offset, "descr is \(found.token); a type like '<f4' is expected")
+      throw malformed(found.offset, "descr is \(found.token); expected a type such as '<f4'")
     }
     var code = text[...]
     var byteOrder = NPYHeader.ByteOrder.little
     var isMarkedAsBytes = false
     switch text.first {
-    // The machines this runs on are little-endian: '=' and no mark mean that.
+    // '=' and no mark mean the machine's byte order; all supported machines are little-endian.
     case "<", "=": code = text.dropFirst()
     case ">":
       code = text.dropFirst()
@@ -358,16 +371,17 @@ private struct Tokenizer {
     case "f8": type = .float64
     case "O":
       throw QMError(
-        .unsupported, "Python objects, which are never loaded; save numbers; \(remedy)",
+        .unsupported, "Python objects, which are never loaded; \(readable); save numbers instead",
         context: [.offset(found.offset)])
     default:
       throw QMError(
-        .unsupported, "element type '\(text.abbreviated)'; \(remedy)",
+        .unsupported, "element type '\(text.abbreviated)'; \(readable)",
         context: [.offset(found.offset)])
     }
     if type.byteCount == 1 { return (type, .little) }
     guard !isMarkedAsBytes else {
-      throw malformed(found.offset, "'\(text)' does not say in which order its bytes are")
+      throw malformed(
+        found.offset, "descr '\(text)' does not state a byte order; expected '<' or '>' before it")
     }
     return (type, byteOrder)
   }

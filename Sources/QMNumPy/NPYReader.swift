@@ -1,14 +1,17 @@
 import QMTensor
 
-/// Single arrays in NumPy's `.npy` format.
+/// Reads and writes single arrays in NumPy's `.npy` format.
 public enum NPY {
-  /// Reads an `.npy` file into memory of its own.
+  /// Reads an `.npy` file into memory.
   ///
-  /// The header is checked against the size of the file before memory for the elements is asked
-  /// for. The file is read, not mapped, so that one which shrinks meanwhile is an error.
+  /// The header is checked against the size of the file before memory for the elements is
+  /// allocated. The file is read, not mapped, so that truncating it meanwhile causes an error and
+  /// not the end of the process.
   ///
-  /// - Parameter check: looks at the header before the elements are read; what it throws is thrown.
-  /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`; the path as context.
+  /// - Parameter check: is called with the header before the elements are read; it may throw to
+  ///   refuse the array.
+  /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`, or the error of `check`;
+  ///   with the path as context.
   public static func read(
     path: String, limits: NumPyLimits = .standard,
     check: (NPYHeader) throws(QMError) -> Void = { (_) throws(QMError) in }
@@ -18,7 +21,7 @@ public enum NPY {
     }
   }
 
-  /// The header of an `.npy` file; its elements are not read.
+  /// Reads the header of an `.npy` file, but not its elements.
   /// - Throws: as ``read(path:limits:check:)``.
   public static func header(path: String) throws(QMError) -> NPYHeader {
     try within(.file(path)) { () throws(QMError) -> NPYHeader in
@@ -47,8 +50,8 @@ public enum NPY {
 }
 
 extension Tensor {
-  /// The array in an `.npy` file that lies in memory, which is all of `range` (default: of the
-  /// buffer). Shares the buffer where the elements are little-endian, row-major and aligned.
+  /// Reads an `.npy` file that is in memory and fills `range` of the buffer (default: all of it).
+  /// The tensor shares the buffer if the elements are little-endian, row-major and aligned.
   /// - Throws: `malformed`, `unsupported` (with the offset in `range`), `outOfMemory`.
   public init(npyBytes buffer: Buffer, in range: Range<Int>? = nil, limits: NumPyLimits = .standard)
     throws(QMError)
@@ -65,7 +68,8 @@ extension Tensor {
 }
 
 extension NPYHeader {
-  /// - Throws: `malformed` unless the file holds the elements and nothing behind them.
+  /// Checks that the file ends with the last element.
+  /// - Throws: `malformed` if it is shorter or longer.
   func checkSize(fileByteCount: Int) throws(QMError) {
     let found = fileByteCount - dataOffset
     guard found != dataByteCount else { return }
@@ -76,12 +80,11 @@ extension NPYHeader {
       context: [.offset(dataOffset)])
   }
 
-  /// The elements that lie in `buffer` from `offset` on, put into row-major order and this
-  /// machine's byte order.
+  /// The elements in `buffer` from `offset` on, converted to row-major order and little-endian.
   func tensor(of buffer: Buffer, at offset: Int) throws(QMError) -> Tensor {
     let stored = try Tensor(elementType, shape, buffer: buffer, byteOffset: offset)
     let isTransposed = order == .columnMajor && shape.count(where: { $0 > 1 }) > 1
-    // Any byte but 0 is true for NumPy; a Swift Bool of another pattern than 0 and 1 is undefined.
+    // For NumPy any byte other than 0 is true; a Swift Bool other than 0 and 1 is undefined.
     let isPlain = elementType != .bool || stored.bytes.allSatisfy { $0 <= 1 }
     if byteOrder == .little, !isTransposed, isPlain { return stored }
 
@@ -109,14 +112,14 @@ extension NPYHeader {
   ) {
     let size = MemoryLayout<Pattern>.size
     let isSwapped = byteOrder == .big
-    func move(from: Int, to: Int) {
+    func copyElement(from: Int, to: Int) {
       let pattern = source.loadUnaligned(fromByteOffset: from * size, as: Pattern.self)
       destination.storeBytes(
         of: isSwapped ? pattern.byteSwapped : pattern, toByteOffset: to * size, as: Pattern.self)
     }
     let count = shape.reduce(1, *)
     guard isTransposed else {
-      for index in 0..<count { move(from: index, to: index) }
+      for index in 0..<count { copyElement(from: index, to: index) }
       return
     }
     // Strides of column-major order: the first axis is the innermost.
@@ -127,14 +130,16 @@ extension NPYHeader {
       stride *= shape[axis]
     }
     let last = shape.count - 1
-    // A few columns at a time: their elements lie far apart in the file, and each line of the
-    // cache that is fetched for one row serves the next rows too.
+    // A few columns at a time: their elements are far apart in the file, and each cache line that
+    // is fetched for one row serves the next rows too.
     for first in Swift.stride(from: 0, to: shape[last], by: 16) {
       let columns = first..<min(first + 16, shape[last])
       var index = [Int](repeating: 0, count: last)
       var row = 0
       for start in Swift.stride(from: 0, to: count, by: shape[last]) {
-        for column in columns { move(from: row + column * strides[last], to: start + column) }
+        for column in columns {
+          copyElement(from: row + column * strides[last], to: start + column)
+        }
         var axis = last - 1
         while axis >= 0 {
           index[axis] += 1

@@ -1,28 +1,28 @@
 import QMTensor
 
-/// Named arrays in NumPy's `.npz` format, which is a ZIP archive with one `.npy` file per array.
+/// Named arrays in NumPy's `.npz` format: a ZIP archive with one `.npy` file per array.
 ///
-/// Opening reads the table of entries and proves it: sizes, offsets, names that agree in both
-/// places, no entry inside another, nothing encrypted, only stored and deflated entries. An array
-/// is read, and its checksum compared, when it is asked for. Entries without the ending `.npy`
-/// are not arrays and are passed over.
+/// Opening reads the central directory and checks it: sizes and offsets are within the archive, the
+/// local header of each entry agrees with the directory, no entries overlap, none is encrypted, and
+/// all are stored or deflated. An array is read, and its checksum compared, when it is requested.
+/// Entries whose name does not end in `.npy` are ignored.
 public struct NPZArchive: Sendable {
-  /// Names of the arrays (without `.npy`) in the order of the archive's table.
+  /// Names of the arrays (without `.npy`) in the order of the central directory.
   public let names: [String]
   private let path: String?
   private let bytes: ArchiveBytes
   private let entries: [String: ZIPEntry]
   private let limits: NumPyLimits
 
-  /// Opens an archive. The file is read piece by piece, not mapped.
-  /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`; the path as context.
+  /// Opens an archive. The file is read in parts, not mapped.
+  /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`, with the path as context.
   public init(path: String, limits: NumPyLimits = .standard) throws(QMError) {
     self = try within(.file(path)) { () throws(QMError) -> NPZArchive in
       try NPZArchive(.file(OpenFile(path: path)), path: path, limits)
     }
   }
 
-  /// Opens an archive in memory. Stored arrays share the buffer where they are aligned.
+  /// Opens an archive in memory. Stored arrays share the buffer if their elements are aligned.
   /// - Throws: `malformed`, `unsupported`, `outOfMemory`.
   public init(bytes: Buffer, limits: NumPyLimits = .standard) throws(QMError) {
     try self.init(.memory(bytes), path: nil, limits)
@@ -37,13 +37,13 @@ public struct NPZArchive: Sendable {
     for entry in try ZIPEntry.directory(of: bytes, limits) where entry.name.hasSuffix(".npy") {
       let name = String(entry.name.dropLast(4))
       guard !name.isEmpty else {
-        throw QMError(.malformed, "an array without a name", context: [.offset(entry.offset)])
+        throw QMError(.malformed, "an array has no name", context: [.offset(entry.offset)])
       }
       names.append(name)
       entries[name] = entry
     }
     guard !names.isEmpty else {
-      throw .malformed("the archive holds no array; entries named *.npy are expected")
+      throw .malformed("the archive holds no array; expected entries named *.npy")
     }
     self.names = names
     self.entries = entries
@@ -52,10 +52,10 @@ public struct NPZArchive: Sendable {
   /// Whether the archive holds an array of this name.
   public func contains(_ name: String) -> Bool { entries[name] != nil }
 
-  /// One array.
-  /// - Throws: `invalidInput` if there is none of this name; `malformed`, `unsupported`,
-  ///   `outOfMemory`, with path and entry as context and byte offsets counted from the start of
-  ///   the inflated entry.
+  /// Reads one array.
+  /// - Throws: `invalidInput` if no array has this name; `malformed`, `unsupported`, `outOfMemory`,
+  ///   with the path and the entry as context. Byte offsets count from the start of the inflated
+  ///   entry.
   public func tensor(named name: String) throws(QMError) -> Tensor {
     guard let path else { return try content(named: name) }
     return try within(.file(path)) { () throws(QMError) -> Tensor in try content(named: name) }
@@ -80,7 +80,7 @@ extension NPZArchive: CheckpointReader {
   /// `.npz`.
   public static let fileNameEnding = ".npz"
 
-  /// What a ZIP archive with an entry begins with.
+  /// Whether a file begins with the signature of a ZIP entry.
   public static func recognizes(_ start: [UInt8]) -> Bool {
     start.starts(with: [0x50, 0x4B, 0x03, 0x04])
   }

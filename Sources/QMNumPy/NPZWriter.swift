@@ -2,13 +2,14 @@ import CZlib
 import QMTensor
 
 extension NPZArchive {
-  /// How the entries are packed: `stored` as numpy.savez does it, `deflated` as
-  /// numpy.savez_compressed.
+  /// How entries are compressed: `stored` (not at all), as by `numpy.savez`, or `deflated`, as by
+  /// `numpy.savez_compressed`.
   public enum Compression: Hashable, Sendable { case stored, deflated }
 
-  /// The bytes of an archive. Equal arrays give equal bytes (deflated: with the same zlib).
-  /// - Throws: `invalidInput` for a name that is empty, stands twice or is over 65,531 bytes long;
-  ///   `unsupported` for bfloat16; `outOfMemory`.
+  /// The bytes of an archive. Equal arrays give equal bytes; if deflated, with equal versions of
+  /// zlib.
+  /// - Throws: `invalidInput` for a name that is empty, repeated, contains a NUL or is over 65,531
+  ///   bytes long; `unsupported` for bfloat16; `outOfMemory`.
   public static func encode(_ arrays: [(String, Tensor)], compression: Compression = .stored)
     throws(QMError) -> [UInt8]
   {
@@ -21,7 +22,7 @@ extension NPZArchive {
     return bytes
   }
 
-  /// Writes an archive, which appears whole or not at all.
+  /// Writes an archive, which appears whole or not at all (``AtomicFile``).
   /// - Throws: `cannotWrite` with the path as context; as ``encode(_:compression:)``.
   public static func write(
     _ arrays: [(String, Tensor)], to path: String, compression: Compression = .stored
@@ -31,7 +32,7 @@ extension NPZArchive {
     try writer.finish()
   }
 
-  /// Writes an archive one array after the other, so that they need not be in memory together.
+  /// Writes an archive array by array, so that they need not be in memory together.
   ///
   /// ```swift
   /// var writer = try NPZArchive.Writer(path: "activations.npz")
@@ -42,7 +43,7 @@ extension NPZArchive {
     private var file: AtomicFile
     private var entries: Entries
 
-    /// Begins a file beside `path`.
+    /// Begins an unfinished file in the folder of `path`.
     /// - Throws: `cannotWrite` with the path as context.
     public init(path: String, compression: Compression = .stored) throws(QMError) {
       file = try AtomicFile(path: path)
@@ -55,7 +56,7 @@ extension NPZArchive {
       try entries.append(name, tensor) { (part) throws(QMError) in try file.write(part) }
     }
 
-    /// Writes the table of entries, and puts the file in its place.
+    /// Writes the central directory and puts the file in its place.
     /// - Throws: `cannotWrite`.
     public consuming func finish() throws(QMError) {
       try entries.finish { (part) throws(QMError) in try file.write(part) }
@@ -63,7 +64,7 @@ extension NPZArchive {
     }
   }
 
-  /// The entries of an archive that is written.
+  /// The entries written so far.
   private struct Entries {
     private let compression: Compression
     private var names: Set<String> = []
@@ -76,7 +77,8 @@ extension NPZArchive {
       _ name: String, _ tensor: Tensor, to sink: (UnsafeRawBufferPointer) throws(QMError) -> Void
     ) throws(QMError) {
       guard !name.isEmpty, !name.utf8.contains(0), name.utf8.count <= 0xffff - 4 else {
-        throw .invalidInput("'\(name.abbreviated)' cannot be the name of an array in an archive")
+        throw .invalidInput(
+          "array name '\(name.abbreviated)'; a name has 1 to 65,531 bytes and no NUL; rename it")
       }
       guard names.insert(name).inserted else {
         throw .invalidInput("two arrays are named '\(name.abbreviated)'; rename one")
@@ -125,7 +127,7 @@ extension NPZArchive {
     }
   }
 
-  /// The two parts as one deflate stream.
+  /// Header and elements as one deflate stream.
   private static func deflated(_ header: [UInt8], _ elements: UnsafeRawBufferPointer)
     throws(QMError) -> Bytes
   {
@@ -143,7 +145,7 @@ extension NPZArchive {
       var taken = 0
       var status = Z_OK
       repeat {
-        // zlib counts with 32 bits.
+        // zlib counts in 32 bits.
         let input = min(source.count - taken, 1 << 30)
         let room = min(bound - given, 1 << 30)
         stream.next_in = source.baseAddress.map {
@@ -164,8 +166,7 @@ extension NPZArchive {
   }
 }
 
-/// The headers of one entry as they are written. Sizes that 32 bits do not hold go into a zip64
-/// field.
+/// Encodes the headers of one entry. Sizes and offsets over 32 bits go into a zip64 extra field.
 private struct EntryRecord {
   let name: String
   let offset: Int
@@ -181,59 +182,59 @@ private struct EntryRecord {
     self.method = method.rawValue
   }
 
-  /// The first moment that the format's clock knows, 1 January 1980, as NumPy writes it.
+  /// 1 January 1980, the earliest time in a ZIP archive, as NumPy writes it.
   private static let time = 0
   private static let date = 33
-  private static let versionWide = 45
+  private static let zip64Version = 45
   private static let version = 20
-  private var isWide: Bool { max(byteCount, storedByteCount) >= Int(UInt32.max) }
+  private var needsZip64: Bool { max(byteCount, storedByteCount) >= Int(UInt32.max) }
   private var flags: Int { name.utf8.allSatisfy { $0 < 0x80 } ? 0 : 1 << 11 }
 
   func local() -> [UInt8] {
     var extra: [UInt8] = []
-    if isWide {
-      extra += little(ZIPEntry.wideExtra, 2) + little(16, 2)
+    if needsZip64 {
+      extra += little(ZIPEntry.zip64Extra, 2) + little(16, 2)
       extra += little(byteCount, 8) + little(storedByteCount, 8)
     }
     return little(Int(ZIPEntry.localSignature), 4)
-      + common(version: isWide ? EntryRecord.versionWide : EntryRecord.version, isWide)
+      + common(version: needsZip64 ? EntryRecord.zip64Version : EntryRecord.version, needsZip64)
       + little(extra.count, 2) + Array(name.utf8) + extra
   }
 
   func central() -> [UInt8] {
-    let isFar = offset >= Int(UInt32.max)
+    let hasZip64Offset = offset >= Int(UInt32.max)
     var fields: [UInt8] = []
-    if isWide { fields += little(byteCount, 8) + little(storedByteCount, 8) }
-    if isFar { fields += little(offset, 8) }
+    if needsZip64 { fields += little(byteCount, 8) + little(storedByteCount, 8) }
+    if hasZip64Offset { fields += little(offset, 8) }
     let extra =
-      fields.isEmpty ? [] : little(ZIPEntry.wideExtra, 2) + little(fields.count, 2) + fields
-    let version = fields.isEmpty ? EntryRecord.version : EntryRecord.versionWide
-    // Made on Unix (3), a regular file that everybody may read.
+      fields.isEmpty ? [] : little(ZIPEntry.zip64Extra, 2) + little(fields.count, 2) + fields
+    let version = fields.isEmpty ? EntryRecord.version : EntryRecord.zip64Version
+    // Made on Unix (3); mode: a regular file that everybody may read.
     return little(Int(ZIPEntry.centralSignature), 4) + little(3 << 8 | version, 2)
-      + common(version: version, isWide) + little(extra.count, 2) + little(0, 2) + little(0, 2)
+      + common(version: version, needsZip64) + little(extra.count, 2) + little(0, 2) + little(0, 2)
       + little(0, 2) + little(0o100644 << 16, 4)
-      + little(isFar ? Int(UInt32.max) : offset, 4) + Array(name.utf8) + extra
+      + little(hasZip64Offset ? Int(UInt32.max) : offset, 4) + Array(name.utf8) + extra
   }
 
-  /// What both headers hold, from the version to the length of the name.
-  private func common(version: Int, _ isWide: Bool) -> [UInt8] {
+  /// The fields that both headers have in common, from the version to the length of the name.
+  private func common(version: Int, _ needsZip64: Bool) -> [UInt8] {
     little(version, 2) + little(flags, 2) + little(method, 2) + little(EntryRecord.time, 2)
       + little(EntryRecord.date, 2) + little(Int(checksum), 4)
-      + little(isWide ? Int(UInt32.max) : storedByteCount, 4)
-      + little(isWide ? Int(UInt32.max) : byteCount, 4) + little(name.utf8.count, 2)
+      + little(needsZip64 ? Int(UInt32.max) : storedByteCount, 4)
+      + little(needsZip64 ? Int(UInt32.max) : byteCount, 4) + little(name.utf8.count, 2)
   }
 
-  /// The end records.
+  /// The end record, preceded by its zip64 form and locator if a number needs them.
   static func end(entryCount: Int, tableByteCount: Int, offset: Int) -> [UInt8] {
-    let isWide =
+    let needsZip64 =
       entryCount >= 0xffff || tableByteCount >= Int(UInt32.max) || offset >= Int(UInt32.max)
     var bytes: [UInt8] = []
-    if isWide {
-      bytes += little(Int(ZIPEntry.wideEndSignature), 4) + little(44, 8)
-      bytes += little(3 << 8 | versionWide, 2) + little(versionWide, 2) + little(0, 4)
+    if needsZip64 {
+      bytes += little(Int(ZIPEntry.zip64EndSignature), 4) + little(44, 8)
+      bytes += little(3 << 8 | zip64Version, 2) + little(zip64Version, 2) + little(0, 4)
       bytes += little(0, 4) + little(entryCount, 8) + little(entryCount, 8)
       bytes += little(tableByteCount, 8) + little(offset, 8)
-      bytes += little(Int(ZIPEntry.wideLocatorSignature), 4) + little(0, 4)
+      bytes += little(Int(ZIPEntry.zip64LocatorSignature), 4) + little(0, 4)
       bytes += little(offset + tableByteCount, 8) + little(1, 4)
     }
     bytes += little(Int(ZIPEntry.endSignature), 4) + little(0, 4)
@@ -244,7 +245,7 @@ private struct EntryRecord {
   }
 }
 
-/// `value` in `count` bytes, the lowest first.
+/// The low `count` bytes of `value`, least significant first.
 private func little(_ value: Int, _ count: Int) -> [UInt8] {
   (0..<count).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
 }

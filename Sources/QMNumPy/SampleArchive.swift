@@ -1,11 +1,12 @@
 import QMTensor
 
-/// Samples in one `.npz`: an array per input, named as the input or as its key, whose first axis
-/// counts the samples. Arrays of outputs may stand beside them; others are passed over.
+/// Samples in one `.npz` archive. It holds one array per input, named after the input or its key
+/// (``sampleKey(for:)``); the first axis of each array counts the samples. The archive may hold
+/// arrays of expected outputs too; all other arrays are ignored.
 ///
-/// With one input and one array the array's name does not matter. Sample `i` of an array with as
-/// many axes as the model's input is its item `i` with a leading axis of 1; with one axis more it
-/// is the item itself.
+/// If there is one input and one array, the array may have any name. Sample `i` is item `i` along
+/// the first axis. If the array has as many axes as the model's input, the sample keeps a leading
+/// axis of extent 1; if it has one axis more, the sample drops the first axis.
 ///
 /// ```swift
 /// let samples = try SampleArchive(path: "train.npz", inputs: [SampleInput("x")])
@@ -14,7 +15,7 @@ import QMTensor
 public struct SampleArchive: SampleSource {
   /// Path of the archive.
   public let path: String
-  /// Samples in the archive.
+  /// Number of samples in the archive.
   public let count: Int
   private let inputs: [SampleInput]
   /// By the name of the input or output.
@@ -22,7 +23,11 @@ public struct SampleArchive: SampleSource {
   private let outputs: [String]
 
   /// Reads the arrays of the inputs and outputs.
-  /// - Throws: as ``NPZArchive``; `invalidInput` if an input has no array or the first axes differ.
+  /// - Parameters:
+  ///   - inputs: all inputs of the model.
+  ///   - outputs: names of the outputs whose expected values to read, where the archive has them.
+  /// - Throws: as ``NPZArchive``; `invalidInput` if an input has no array or the arrays have
+  ///   different numbers of samples.
   public init(
     path: String, inputs: [SampleInput], outputs: [String] = [],
     limits: NumPyLimits = .standard
@@ -37,7 +42,7 @@ public struct SampleArchive: SampleSource {
     var arrays: [String: (entry: String, tensor: Tensor)] = [:]
     for input in inputs {
       let lone = inputs.count == 1 && archive.names.count == 1 ? archive.names[0] : nil
-      // One that is missing is an error that lists what there is.
+      // If the array is missing, reading it throws an error that lists the arrays there are.
       let name = entry(input.name) ?? lone ?? input.name
       arrays[input.name] = (name, try archive.tensor(named: name))
     }
@@ -51,8 +56,8 @@ public struct SampleArchive: SampleSource {
         guard let (entry, tensor) = arrays[name] else { continue }
         guard let first = tensor.shape.first, first > 0, first == count ?? first else {
           throw QMError.invalidInput(
-            "shape \(tensor.shape); the first axis counts the samples, "
-              + (count.map { "\($0) by the other arrays" } ?? "at least 1")
+            "shape \(tensor.shape); the first axis counts the samples: expected "
+              + (count.map { "\($0) as in the other arrays" } ?? "at least 1")
           ).within(.entry(entry))
         }
         count = first
@@ -61,16 +66,16 @@ public struct SampleArchive: SampleSource {
     }
   }
 
-  /// The index in as many digits as the last one has, at least 4.
+  /// The index, padded with zeros to the width of the last index, at least 4 digits.
   public func name(of index: Int) -> String {
     let digits = String(index)
     let width = max(4, String(count - 1).count)
     return String(repeating: "0", count: max(0, width - digits.count)) + digits
   }
 
-  /// The items of all inputs.
-  /// - Throws: `invalidInput` if an item has another shape than the model takes, or numbers that are
-  ///   not finite or that its element type cannot hold.
+  /// The inputs of one sample.
+  /// - Throws: `invalidInput` if an array's shape does not fit the model, or if it contains numbers
+  ///   that are not finite or that the input's element type cannot hold.
   public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
     precondition((0..<count).contains(index))
     var tensors: [String: Tensor] = [:]
@@ -86,7 +91,8 @@ public struct SampleArchive: SampleSource {
     return tensors
   }
 
-  /// The items of the outputs that have an array, each with a leading axis of 1.
+  /// The expected outputs of one sample, as far as the archive has them, each with a leading axis
+  /// of extent 1.
   public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
     precondition((0..<count).contains(index))
     var expected: [String: Tensor] = [:]
@@ -97,7 +103,8 @@ public struct SampleArchive: SampleSource {
     return expected
   }
 
-  /// - Parameter rank: of the item; nil: as many axes as the array has.
+  /// Item `index` along the first axis, as a tensor of `rank` axes.
+  /// - Parameter rank: nil means as many axes as the array has.
   private static func item(_ index: Int, of tensor: Tensor, rank: Int?) throws(QMError) -> Tensor {
     let item = Array(tensor.shape.dropFirst())
     let size = try Tensor.byteCount(of: tensor.elementType, item)

@@ -8,7 +8,7 @@ import QMTensor
   import Darwin
 #endif
 
-/// The part of a file name that stands for an input or output: `name` with every character but
+/// The key of an input or output in file names: `name` with every character other than
 /// `A–Z a–z 0–9 _` replaced by `_`.
 public func sampleKey(for name: String) -> String {
   String(
@@ -23,13 +23,13 @@ public func sampleKey(for name: String) -> String {
 
 /// A folder of samples, loaded one at a time.
 ///
-/// A sample is known by its *stem*. Its inputs lie in
-/// - `<stem>.npy` if the model has one input (`<stem>.<key>.npy` is read too),
+/// Each sample has a name, its *stem*. Its inputs are in
+/// - `<stem>.npy` if the model has one input (`<stem>.<key>.npy` works too),
 /// - `<stem>.<key>.npy`, one file per input, if it has several (see ``sampleKey(for:)``), or
-/// - `<stem>.npz`, whose arrays are named as the inputs or as their keys.
+/// - `<stem>.npz`, whose arrays are named after the inputs or their keys.
 ///
-/// Expected outputs may lie beside them as `<stem>.<key>.npy` or in the `.npz`. Files that begin
-/// with a dot, have other endings or other keys are passed over.
+/// Expected outputs are in `<stem>.<key>.npy`, or in the `.npz`. Files that begin with a dot, or
+/// have another extension or an unknown key, are ignored.
 ///
 /// ```swift
 /// let samples = try SampleFolder(
@@ -41,26 +41,26 @@ public func sampleKey(for name: String) -> String {
 public struct SampleFolder: SampleSource {
   /// Path of the folder.
   public let path: String
-  /// Every sample, in the order of the bytes of its name.
+  /// The stems of all samples, sorted by their UTF-8 bytes.
   public let stems: [String]
   private let inputs: [SampleInput]
   private let outputs: [String]
   private let files: [String: Files]
   private let limits: NumPyLimits
 
-  /// The files of one sample, without the folder.
+  /// The file names of one sample.
   private struct Files: Sendable {
     var archive: String?
-    /// By key.
+    /// The `.npy` file of each key.
     var arrays: [String: String] = [:]
   }
 
-  /// Lists the samples of a folder; no array is read yet.
+  /// Lists the samples of a folder; it does not read arrays yet.
   /// - Parameters:
   ///   - inputs: all inputs of the model.
-  ///   - outputs: names of the outputs whose expected values are wanted.
-  /// - Throws: `cannotOpen`; `invalidInput` if there is no sample, if one lacks an input or has it
-  ///   twice; `unsupported` if the file names cannot tell two inputs or outputs apart.
+  ///   - outputs: names of the outputs whose expected values to read, where the folder has them.
+  /// - Throws: `cannotOpen`; `invalidInput` if there is no sample, or if a sample lacks an input or
+  ///   has it twice; `unsupported` if two inputs or outputs have the same key.
   public init(
     path: String, inputs: [SampleInput], outputs: [String] = [], limits: NumPyLimits = .standard
   ) throws(QMError) {
@@ -77,7 +77,7 @@ public struct SampleFolder: SampleSource {
           ? "<name>.npy"
           : inputs.map { "<name>.\(sampleKey(for: $0.name)).npy" }.joined(separator: ", ")
         throw .invalidInput(
-          "no samples among \(names.count) files; \(expected) or <name>.npz is expected")
+          "no samples among \(names.count) files; expected \(expected) or <name>.npz")
       }
       return files
     }
@@ -87,13 +87,14 @@ public struct SampleFolder: SampleSource {
   /// Number of samples.
   public var count: Int { stems.count }
 
-  /// The stem.
+  /// The stem of a sample.
   public func name(of index: Int) -> String { stems[index] }
 
   /// Loads the inputs of one sample.
-  /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``; `invalidInput` if an array is
-  ///   missing in an archive, is empty, has another shape than the model takes, or numbers that are
-  ///   not finite or that its element type cannot hold. The path of the file is the context.
+  /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``; `invalidInput` if an array
+  ///   is missing in an archive, has no elements or a shape that does not fit the model, or
+  ///   contains numbers that are not finite or that the input's element type cannot hold. The path
+  ///   of the file is the context.
   public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
     let files = files[stems[index]]!
     let archive = try archive(of: files)
@@ -104,7 +105,7 @@ public struct SampleFolder: SampleSource {
     return tensors
   }
 
-  /// Loads the outputs that lie beside the inputs of one sample, as they are.
+  /// Loads the expected outputs of one sample, as far as it has them, without converting them.
   /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``, with the path of the file.
   public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
     let files = files[stems[index]]!
@@ -150,12 +151,13 @@ public struct SampleFolder: SampleSource {
 
   // MARK: Names
 
-  /// Names of the files that may be samples.
+  /// Names of all `.npy` and `.npz` files in the folder.
   private static func list(_ path: String) throws(QMError) -> [String] {
-    try Folder.names(in: path, expected: "samples are a folder of .npy or .npz files")
+    try Folder.names(in: path, expected: "expected a folder of .npy or .npz files")
       .filter { $0.hasSuffix(".npy") || $0.hasSuffix(".npz") }
   }
 
+  /// Sorts file names into samples, by stem.
   private static func group(_ names: [String], _ inputs: [String], _ outputs: [String])
     throws(QMError) -> [String: Files]
   {
@@ -188,15 +190,17 @@ public struct SampleFolder: SampleSource {
         continue
       }
       if let other = files[stem, default: Files()].arrays.updateValue(file, forKey: key) {
-        throw .invalidInput("\(other) and \(file) are the same input of one sample; remove one")
+        throw .invalidInput("\(other) and \(file) are the same input of a sample; remove one")
           .within(.sample(stem))
       }
     }
     for name in names where name.hasSuffix(".npz") {
       let stem = String(name.dropLast(4))
       if let array = files[stem]?.arrays.values.min() {
-        throw QMError.invalidInput("\(name) and \(array) are inputs of one sample; remove one")
-          .within(.sample(stem))
+        throw QMError.invalidInput(
+          "\(name) and \(array) both hold inputs of this sample; remove one"
+        )
+        .within(.sample(stem))
       }
       files[stem] = Files(archive: name)
     }
@@ -213,30 +217,32 @@ public struct SampleFolder: SampleSource {
     return files
   }
 
+  /// Splits a file name without extension at its last dot.
   private static func splitKey(_ base: String) -> (stem: String, key: String)? {
     guard let dot = base.lastIndex(of: "."), dot != base.startIndex else { return nil }
     return (String(base[..<dot]), String(base[base.index(after: dot)...]))
   }
 
+  /// - Throws: `unsupported` if two names have the same key.
   fileprivate static func requireDistinctKeys(_ names: [String]) throws(QMError) {
     var known: [String: String] = [:]
     for name in names {
       guard let other = known.updateValue(name, forKey: sampleKey(for: name)) else { continue }
       throw .unsupported(
-        "'\(other.abbreviated)' and '\(name.abbreviated)' share the sample key "
-          + "'\(sampleKey(for: name).abbreviated)'; use <name>.npz, whose arrays carry the full "
-          + "names, or rename one in the model")
+        "'\(other.abbreviated)' and '\(name.abbreviated)' have the same key "
+          + "'\(sampleKey(for: name).abbreviated)' in file names; use <name>.npz, whose arrays have "
+          + "the full names, or rename one in the model")
     }
   }
 }
 
-/// A folder that takes the results of a run, `<stem>.<key>.npy` for every output: what
-/// ``SampleFolder`` reads as expected outputs.
+/// A folder for the outputs of runs, one `<stem>.<key>.npy` per output; ``SampleFolder`` reads them
+/// as expected outputs.
 public struct ResultFolder: Sendable {
   /// Path of the folder.
   public let path: String
 
-  /// Makes the folder unless it is there.
+  /// Creates the folder if it does not exist.
   /// - Parameter outputs: names of all outputs that will be written.
   /// - Throws: `cannotWrite`; `unsupported` if two outputs share a key.
   public init(path: String, outputs: [String]) throws(QMError) {
@@ -246,7 +252,9 @@ public struct ResultFolder: Sendable {
       if mkdir(path, 0o777) == 0 { return }
       let reason = errno
       guard reason == EEXIST else { throw QMError.cannotWrite(String(cString: strerror(reason))) }
-      guard Folder.exists(path) else { throw QMError.cannotWrite("is not a folder") }
+      guard Folder.exists(path) else {
+        throw QMError.cannotWrite("is not a folder; give another path")
+      }
     }
   }
 

@@ -3,7 +3,7 @@ import QMTensor
 
 // The content of an entry.
 extension ZIPEntry {
-  /// The entry's bytes, inflated, their checksum compared.
+  /// The inflated bytes of the entry, after comparing their checksum.
   /// - Throws: `malformed`, `outOfMemory`.
   func content(in archive: ArchiveBytes) throws(QMError) -> Bytes {
     let stored = try archive.read(at: dataOffset, count: storedByteCount)
@@ -16,8 +16,8 @@ extension ZIPEntry {
     let found = content.withBytes { (bytes) in ZIPEntry.checksum(of: bytes) }
     guard found == checksum else {
       throw QMError.malformed(
-        "the CRC-32 is \(String(found, radix: 16)), the archive's table says "
-          + "\(String(checksum, radix: 16)): the file is damaged")
+        "the CRC-32 is \(String(found, radix: 16)), expected \(String(checksum, radix: 16)): "
+          + "the file is damaged")
     }
     return content
   }
@@ -30,10 +30,10 @@ extension ZIPEntry {
   }
 
   private func inflated(_ source: UnsafeRawBufferPointer) throws(QMError) -> Bytes {
-    // One byte more than promised, so that a stream that gives more is noticed.
+    // One extra byte, to detect a stream that yields more than the directory states.
     let result = try Buffer.allocate(byteCount: byteCount + 1)
     var stream = z_stream()
-    // Negative: a bare deflate stream, as ZIP has it, with the largest window.
+    // Negative: a raw deflate stream, as in ZIP archives, with the largest window.
     guard
       inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
     else { throw .outOfMemory(byteCount: 1 << 15) }
@@ -41,7 +41,7 @@ extension ZIPEntry {
     var (taken, given) = (0, 0)
     var status = Z_OK
     while status == Z_OK {
-      // zlib counts with 32 bits.
+      // zlib counts in 32 bits.
       let input = min(source.count - taken, 1 << 30)
       let room = min(byteCount + 1 - given, 1 << 30)
       if let base = source.baseAddress {
@@ -58,14 +58,14 @@ extension ZIPEntry {
     guard status == Z_STREAM_END else {
       let reason =
         given > byteCount
-        ? "it gives more than the \(byteCount) bytes that are promised"
+        ? "it yields more than the expected \(byteCount) bytes"
         : stream.msg.map { String(cString: $0) } ?? "it ends too early"
       throw malformed(dataOffset + taken, "the deflate stream is damaged: \(reason)")
     }
     guard given == byteCount, taken == source.count else {
       throw malformed(
         dataOffset + taken,
-        "the deflate stream ends after \(taken) of \(source.count) bytes and gives \(given) of "
+        "the deflate stream ends after \(taken) of \(source.count) bytes and yields \(given) of "
           + "\(byteCount)")
     }
     return Bytes(buffer: result, range: 0..<byteCount)

@@ -1,7 +1,7 @@
 import QMTensor
 
-/// One entry of a ZIP archive (APPNOTE.TXT 6.3.10), the claims of its two headers checked against
-/// each other.
+/// One entry of a ZIP archive (APPNOTE.TXT 6.3.10). Its local header is checked against its header
+/// in the central directory.
 struct ZIPEntry: Sendable {
   enum Method: Int, Sendable {
     case stored = 0
@@ -11,44 +11,47 @@ struct ZIPEntry: Sendable {
   let name: String
   let method: Method
   let checksum: UInt32
+  /// Size in the archive, in bytes.
   let storedByteCount: Int
-  /// Bytes after inflation.
+  /// Size after inflation, in bytes.
   let byteCount: Int
-  /// Where the local header begins.
+  /// Offset of the local header in the archive.
   let offset: Int
-  /// Where the stored bytes begin, and where the entry ends, its data descriptor included.
+  /// Offset of the stored bytes in the archive.
   private(set) var dataOffset = 0
+  /// Offset of the end of the entry, including its data descriptor.
   private(set) var end = 0
   private var flags = 0
 
   static let localSignature: UInt32 = 0x0403_4b50
   static let centralSignature: UInt32 = 0x0201_4b50
   static let endSignature: UInt32 = 0x0605_4b50
-  static let wideEndSignature: UInt32 = 0x0606_4b50
-  static let wideLocatorSignature: UInt32 = 0x0706_4b50
+  static let zip64EndSignature: UInt32 = 0x0606_4b50
+  static let zip64LocatorSignature: UInt32 = 0x0706_4b50
   static let descriptorSignature: UInt32 = 0x0807_4b50
-  static let wideExtra = 1
+  /// The identifier of the zip64 extra field.
+  static let zip64Extra = 1
 
   private static let flagEncrypted = 1
   private static let flagDescriptor = 1 << 3
-  /// Bits 1 and 2 tell how hard the writer tried, bit 11 that the name is UTF-8.
+  /// Bits 1 and 2 state the compression level, bit 11 that the name is UTF-8.
   private static let knownFlags = 1 | 1 << 1 | 1 << 2 | 1 << 3 | 1 << 11
 }
 
-// The header in the table of entries.
+// The header in the central directory.
 extension ZIPEntry {
-  /// The central header at `position`, which moves behind it.
+  /// Reads the central header at `position` and advances `position` past it.
   init(central table: Bytes, at position: inout Int, tableOffset: Int) throws(QMError) {
     let start = position
     let place = tableOffset + start
     guard table.count - start >= 46, table.uint32(start) == ZIPEntry.centralSignature else {
-      throw malformed(place, "no entry where the archive's table should have one")
+      throw malformed(place, "expected an entry of the central directory")
     }
     let nameLength = table.uint16(start + 28)
     let extraLength = table.uint16(start + 30)
     let commentLength = table.uint16(start + 32)
     guard nameLength + extraLength + commentLength <= table.count - start - 46 else {
-      throw malformed(place, "an entry that reaches beyond the archive's table")
+      throw malformed(place, "the entry reaches beyond the central directory")
     }
     position = start + 46 + nameLength + extraLength + commentLength
     let header = table.part(start..<position)
@@ -65,10 +68,10 @@ extension ZIPEntry {
       throw unsupported(place, "an entry's name is not UTF-8; save the arrays under ASCII names")
     }
     guard !name.isEmpty, !name.utf8.contains(0) else {
-      throw malformed(place, "an entry's name is empty or holds a NUL")
+      throw malformed(place, "an entry's name is empty or contains a NUL")
     }
     guard !name.split(separator: "/").contains("..") else {
-      throw malformed(place, "an entry's name leads out of the archive").within(.entry(name))
+      throw malformed(place, "the entry's name contains '..'").within(.entry(name))
     }
     return name
   }
@@ -81,13 +84,14 @@ extension ZIPEntry {
       throw unsupported(place, "the entry is encrypted; save the archive without a password")
     }
     guard flags & ~ZIPEntry.knownFlags == 0 else {
-      throw unsupported(place, "the entry has flags 0x\(String(flags, radix: 16))")
+      throw unsupported(place, "the entry has unknown flags: 0x\(String(flags, radix: 16))")
     }
     let wanted = header.uint16(10)
     guard let method = Method(rawValue: wanted) else {
       throw unsupported(
         place,
-        "compression method \(wanted); save it with numpy.savez or numpy.savez_compressed")
+        "compression method \(wanted); stored and deflate are read; save the arrays with "
+          + "numpy.savez or numpy.savez_compressed")
     }
     let numbers = try ZIPEntry.numbers(of: header, extra, at: place)
     guard numbers.disk == 0 else {
@@ -97,11 +101,11 @@ extension ZIPEntry {
       let storedByteCount = Int(exactly: numbers.storedByteCount),
       let offset = Int(exactly: numbers.offset)
     else {
-      throw malformed(place, "a size or offset over 2^63")
+      throw malformed(place, "the entry has a size or offset over 2^63")
     }
     guard method == .deflated || byteCount == storedByteCount else {
       throw malformed(
-        place, "stored as it is, yet \(storedByteCount) bytes stand for \(byteCount)")
+        place, "the entry is not compressed but has the sizes \(storedByteCount) and \(byteCount)")
     }
     self.name = name
     self.method = method
@@ -111,60 +115,60 @@ extension ZIPEntry {
     checksum = header.uint32(16)
   }
 
-  /// The numbers of a central header. Zip64: a field that is all ones has its value in the extra
-  /// field, in the order of the result.
+  /// The sizes, offset and disk number of a central header. A field that is all ones has its value
+  /// in the zip64 extra field, which lists such values in the order of the result.
   private static func numbers(
     of header: Bytes, _ extra: Bytes, at place: Int
   ) throws(QMError) -> (byteCount: UInt64, storedByteCount: UInt64, offset: UInt64, disk: Int) {
     var numbers = [24, 20, 42].map { UInt64(header.uint32($0)) }
     var disk = header.uint16(34)
-    let wide = try wideField(of: extra, at: place)
+    let zip64 = try zip64Field(of: extra, at: place)
     var next = 0
     for field in numbers.indices where numbers[field] == UInt64(UInt32.max) {
-      guard let wide, wide.count - next >= 8 else {
+      guard let zip64, zip64.count - next >= 8 else {
         throw malformed(place, "the zip64 field is missing or too short")
       }
-      numbers[field] = wide.uint64(next)
+      numbers[field] = zip64.uint64(next)
       next += 8
     }
-    if disk == 0xffff, let wide, wide.count - next >= 4 { disk = Int(wide.uint32(next)) }
+    if disk == 0xffff, let zip64, zip64.count - next >= 4 { disk = Int(zip64.uint32(next)) }
     return (numbers[0], numbers[1], numbers[2], disk)
   }
 
   /// The content of the zip64 extra field, if there is one.
-  private static func wideField(of extra: Bytes, at place: Int) throws(QMError) -> Bytes? {
+  private static func zip64Field(of extra: Bytes, at place: Int) throws(QMError) -> Bytes? {
     var position = 0
-    var wide: Bytes?
-    // Some writers pad the fields with up to three bytes.
+    var zip64: Bytes?
+    // Some writers pad the extra fields with up to three bytes.
     while extra.count - position >= 4 {
       let length = extra.uint16(position + 2)
       guard length <= extra.count - position - 4 else {
-        throw malformed(place, "an extra field that reaches beyond the others")
+        throw malformed(place, "an extra field reaches beyond the header")
       }
-      if extra.uint16(position) == wideExtra {
-        guard wide == nil else { throw malformed(place, "two zip64 fields") }
-        wide = extra.part(position + 4..<position + 4 + length)
+      if extra.uint16(position) == zip64Extra {
+        guard zip64 == nil else { throw malformed(place, "the entry has two zip64 fields") }
+        zip64 = extra.part(position + 4..<position + 4 + length)
       }
       position += 4 + length
     }
-    return wide
+    return zip64
   }
-
 }
 
-// The header in front of the data.
+// The local header, before the data.
 extension ZIPEntry {
-  /// Reads the header that stands before the data, and the descriptor behind it where there is
-  /// one, and compares both with the table.
+  /// Reads the local header and, if there is one, the data descriptor after the data, and compares
+  /// both with the central directory.
+  /// - Parameter directoryOffset: where the central directory begins; the entry must end before it.
   mutating func readLocalHeader(in archive: ArchiveBytes, directoryOffset: Int)
     throws(QMError)
   {
     guard offset <= directoryOffset, directoryOffset - offset >= 30 else {
-      throw malformed(offset, "the entry begins beyond the archive's data")
+      throw malformed(offset, "the entry begins after the archive's data")
     }
     let fixed = try archive.read(at: offset, count: 30)
     guard fixed.uint32(0) == ZIPEntry.localSignature else {
-      throw malformed(offset, "no entry where the archive's table says")
+      throw malformed(offset, "expected a local header, as the central directory states")
     }
     let nameLength = fixed.uint16(26)
     let extraLength = fixed.uint16(28)
@@ -180,44 +184,44 @@ extension ZIPEntry {
     guard
       variable.part(0..<nameLength).withBytes({ (bytes) in bytes.elementsEqual(name.utf8) })
     else {
-      throw malformed(offset, "another name than in the archive's table")
+      throw malformed(offset, "the name differs from that in the central directory")
     }
     let localFlags = fixed.uint16(6)
     guard localFlags & ~ZIPEntry.flagDescriptor == flags & ~ZIPEntry.flagDescriptor else {
-      throw malformed(offset, "other flags than in the archive's table")
+      throw malformed(offset, "the flags differ from those in the central directory")
     }
     guard fixed.uint16(8) == method.rawValue else {
-      throw malformed(offset, "another compression method than in the archive's table")
+      throw malformed(offset, "the compression method differs from that in the central directory")
     }
 
     var localByteCount = UInt64(fixed.uint32(22))
     var localStoredByteCount = UInt64(fixed.uint32(18))
     let extra = variable.part(nameLength..<nameLength + extraLength)
-    if let wide = try ZIPEntry.wideField(of: extra, at: offset), wide.count >= 16 {
-      if localByteCount == UInt64(UInt32.max) { localByteCount = wide.uint64(0) }
-      if localStoredByteCount == UInt64(UInt32.max) { localStoredByteCount = wide.uint64(8) }
+    if let zip64 = try ZIPEntry.zip64Field(of: extra, at: offset), zip64.count >= 16 {
+      if localByteCount == UInt64(UInt32.max) { localByteCount = zip64.uint64(0) }
+      if localStoredByteCount == UInt64(UInt32.max) { localStoredByteCount = zip64.uint64(8) }
     }
     let isRepeated =
       fixed.uint32(14) == checksum && localByteCount == UInt64(byteCount)
       && localStoredByteCount == UInt64(storedByteCount)
     guard localFlags & ZIPEntry.flagDescriptor != 0 else {
       guard isRepeated else {
-        throw malformed(offset, "another size or checksum than in the archive's table")
+        throw malformed(offset, "the size or checksum differs from that in the central directory")
       }
       return
     }
-    // A writer that could not go back leaves zeros (or all ones, with zip64) and describes the
-    // data behind it; one that could may still have set the flag.
-    let isLeftOpen =
+    // A writer that cannot seek back leaves zeros (with zip64, all ones) here and writes the values
+    // into a descriptor after the data. Other writers may set the flag and write both.
+    let isDeferred =
       fixed.uint32(14) == 0 && [0, UInt64(UInt32.max)].contains(localByteCount)
       && [0, UInt64(UInt32.max)].contains(localStoredByteCount)
-    guard isRepeated || isLeftOpen else {
-      throw malformed(offset, "another size or checksum than in the archive's table")
+    guard isRepeated || isDeferred else {
+      throw malformed(offset, "the size or checksum differs from that in the central directory")
     }
     end += try descriptorByteCount(in: archive, directoryOffset: directoryOffset)
   }
 
-  /// Length of the data descriptor: with or without a signature, sizes of 4 or 8 bytes.
+  /// Length of the data descriptor, in bytes. It may have a signature, and sizes of 4 or 8 bytes.
   private func descriptorByteCount(in archive: ArchiveBytes, directoryOffset: Int)
     throws(QMError) -> Int
   {
@@ -238,6 +242,6 @@ extension ZIPEntry {
         return start + 12
       }
     }
-    throw malformed(end, "the descriptor behind the data does not agree with the archive's table")
+    throw malformed(end, "the data descriptor disagrees with the central directory")
   }
 }

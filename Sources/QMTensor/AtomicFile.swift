@@ -14,7 +14,7 @@
 /// files without a name (Linux), a killed process leaves nothing behind either.
 ///
 /// - A target that is a symbolic link is followed: the link stays, the file behind it changes.
-/// - The permissions of an existing target are kept. One that may not be written is refused.
+/// - The permissions of an existing target are kept. A target that may not be written is refused.
 /// - Folders, devices, pipes and sockets are refused.
 ///
 /// Every error is `cannotWrite` with the path as context.
@@ -28,7 +28,7 @@ public struct AtomicFile: ~Copyable {
   private var unfinishedName: String?
   private var isCommitted = false
 
-  /// Opens an unfinished file beside `path`.
+  /// Opens an unfinished file in the folder of `path`.
   public init(path: String) throws(QMError) {
     let place = try within(.file(path)) { () throws(QMError) -> Place in
       try Place.resolving(path)
@@ -117,7 +117,7 @@ public struct AtomicFile: ~Copyable {
       guard renameat(folder, unfinishedName, folder, name) == 0 else { throw failure() }
       isCommitted = true
     }
-    // The name itself reaches the disk with its folder; a file system that cannot is no failure.
+    // Flushing the folder makes the new name durable. Not every file system can: no error then.
     fsync(folder)
   }
 
@@ -126,7 +126,8 @@ public struct AtomicFile: ~Copyable {
   }
 
   #if os(Linux)
-    /// Gives the nameless file a name in its folder. `errno` says why not.
+    /// Gives the unnamed file a name in its folder.
+    /// - Returns: false on failure, with the reason in `errno`.
     private func link(to name: String) -> Bool {
       linkat(AT_FDCWD, "/proc/self/fd/\(descriptor)", folder, name, AT_SYMLINK_FOLLOW) == 0
     }
@@ -146,17 +147,17 @@ private func systemWrite(_ descriptor: Int32, _ bytes: UnsafeRawPointer, _ count
   write(descriptor, bytes, count)
 }
 
-/// Where a target lies, its links followed: an open folder and a name in it.
+/// The location of a target after its symbolic links are followed: an open folder and a name in it.
 private struct Place {
   let folder: Int32
   let name: String
-  /// Permissions of the file that lies there; nil if none does.
+  /// Permissions of the file at this location; nil if there is none.
   let permissions: mode_t?
 
   static func resolving(_ path: String) throws(QMError) -> Place {
     guard !path.isEmpty else { throw .cannotWrite("the path is empty; give a file name") }
     var target = path
-    // As many links as the kernel follows.
+    // The kernel, too, follows at most 40 links.
     for _ in 0..<40 {
       let slash = target.utf8.lastIndex(of: UInt8(ascii: "/"))
       let name = slash.map { String(target[target.index(after: $0)...]) } ?? target
@@ -189,7 +190,7 @@ private struct Place {
         }
         close(folder)
         guard length > 0, length < bytes.count else {
-          throw .cannotWrite("is a symbolic link that cannot be followed")
+          throw .cannotWrite("is a symbolic link that cannot be followed; give the file's own path")
         }
         let link = String(decoding: bytes[..<length], as: UTF8.self)
         target = link.utf8.first == UInt8(ascii: "/") ? link : parent + "/" + link
@@ -205,7 +206,7 @@ private struct Place {
   }
 }
 
-/// The file that is being written, without a name where the system has such files.
+/// The file while it is being written. It has no name where the system supports unnamed files.
 private struct Unfinished {
   let descriptor: Int32
   let name: String?
@@ -213,16 +214,16 @@ private struct Unfinished {
   static func open(in place: Place) throws(QMError) -> Unfinished {
     let nameless = openNameless(in: place)
     let unfinished = if let nameless { nameless } else { try openNamed(in: place) }
-    // A mount without permissions (FAT) refuses; the file is as good without them.
+    // A file system without permissions (FAT) refuses this; the file is complete without them.
     if let permissions = place.permissions { fchmod(unfinished.descriptor, permissions) }
     return unfinished
   }
 
   private static func openNameless(in place: Place) -> Unfinished? {
     #if os(Linux)
-      // O_TMPFILE, a macro that Swift does not import; the number is that of x86-64 and arm64.
+      // O_TMPFILE: Swift does not import the macro. The value is that of x86-64 and arm64.
       let nameless = Int32(0o20000000) | O_DIRECTORY
-      // Naming it afterwards goes through /proc; without that it could never be committed.
+      // The file is named through /proc; without /proc it could never be committed.
       guard access("/proc/self/fd", X_OK) == 0 else { return nil }
       let descriptor = aboveStandardStreams(
         openat(place.folder, ".", nameless | O_WRONLY | O_CLOEXEC, 0o666))
@@ -243,14 +244,14 @@ private struct Unfinished {
     throw .cannotWrite(String(cString: strerror(errno)))
   }
 
-  /// Short, because the target's own name may be as long as a name can be.
+  /// Short and independent of the target's name, which may already have the maximum length.
   static func uniqueName() -> String {
     ".qm-" + String(UInt64.random(in: .min ... .max), radix: 36) + ".unfinished"
   }
 }
 
-/// The same open file at a number above 2: a process that was started with its standard output
-/// closed must not print into the file. Negative numbers pass through.
+/// The same open file at a descriptor above 2: a process that was started with its standard output
+/// closed must not print into the file. Negative descriptors (errors) are returned as they are.
 private func aboveStandardStreams(_ descriptor: Int32) -> Int32 {
   guard (0...2).contains(descriptor) else { return descriptor }
   let moved = fcntl(descriptor, F_DUPFD_CLOEXEC, 3)

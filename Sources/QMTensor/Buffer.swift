@@ -10,24 +10,25 @@ import Synchronization
 
 /// Bytes that several tensors may share: owned memory, or a file mapped for reading.
 ///
-/// Owned memory is written only by whoever allocated it, before it is shared.
+/// Only the code that allocates a buffer writes to it, and only before it shares the buffer.
 public final class Buffer: @unchecked Sendable {
-  /// Start of owned memory and of every tensor within an arena, in bytes: one cache line.
+  /// Alignment of owned memory and of every tensor in an arena, in bytes: one cache line.
   public static let alignment = 64
 
   private enum Ownership {
-    /// Where the block of the heap begins.
+    /// The start of the heap block, which lies up to ``alignment`` bytes before `base`.
     case heap(UnsafeMutableRawPointer)
     case pages
     case mapping
   }
 
-  /// The first byte. It may be written only by whoever allocated the buffer, and not in a mapping.
+  /// The first byte. Only the code that allocated the buffer may write here; a mapping is
+  /// read-only.
   public let base: UnsafeMutableRawPointer
   /// Size in bytes.
   public let count: Int
   private let ownership: Ownership
-  /// Bytes at the start that went back to the system.
+  /// Bytes at the start that were returned to the system.
   private var discardedByteCount = 0
 
   private init(base: UnsafeMutableRawPointer, count: Int, ownership: Ownership) {
@@ -45,15 +46,15 @@ public final class Buffer: @unchecked Sendable {
     }
   }
 
-  /// Memory that the buffer alone takes: that of a mapping is the file's, or none.
+  /// Memory that the buffer itself occupies, in bytes; 0 for a mapping.
   package var ownedByteCount: Int { isWritable ? count - discardedByteCount : 0 }
 
   private static let held = Atomic(0)
   private static let mostHeld = Atomic(0)
 
-  /// Memory of all buffers of the process, in bytes, without mappings.
+  /// Memory of all buffers in the process, in bytes, without mappings.
   package static var heldByteCount: Int { held.load(ordering: .relaxed) }
-  /// The most that ``heldByteCount`` ever was.
+  /// The highest value of ``heldByteCount`` so far, in bytes.
   package static var mostHeldByteCount: Int { mostHeld.load(ordering: .relaxed) }
 
   private static func account(_ byteCount: Int) {
@@ -62,8 +63,8 @@ public final class Buffer: @unchecked Sendable {
     if byteCount > 0 { mostHeld.max(now, ordering: .relaxed) }
   }
 
-  /// Memory of the machine, in bytes. A system that promises more than it has ends the process
-  /// when the promise is called in, and not with an error.
+  /// Physical memory of the machine, in bytes. Larger requests are refused: a system that
+  /// overcommits would grant them, and kill the process when it touches the memory.
   package static let physicalByteCount: Int = {
     let (pages, size) = (sysconf(Int32(_SC_PHYS_PAGES)), sysconf(Int32(_SC_PAGESIZE)))
     guard pages > 0, size > 0 else { return .max }
@@ -72,14 +73,14 @@ public final class Buffer: @unchecked Sendable {
   }()
 
   /// Zeroed memory, aligned to ``alignment``.
-  /// - Throws: `outOfMemory`, also for more than the machine has.
+  /// - Throws: `outOfMemory`, also for more than the physical memory.
   public static func allocate(byteCount: Int) throws(QMError) -> Buffer {
     try allocate(byteCount: byteCount) { calloc(1, $0) }
   }
 
-  /// Aligned here: a heap that is asked for aligned blocks does not find the ones it was given
-  /// back, and grows.
-  /// - Parameter block: memory from the heap of a size in bytes.
+  /// Aligns the block itself: asked for aligned blocks, the heap does not reuse freed ones and
+  /// grows.
+  /// - Parameter block: allocates a heap block of the given size in bytes.
   private static func allocate(
     byteCount: Int, _ block: (Int) -> UnsafeMutableRawPointer?
   ) throws(QMError) -> Buffer {
@@ -91,8 +92,9 @@ public final class Buffer: @unchecked Sendable {
       base: block.alignedUp(toMultipleOf: alignment), count: byteCount, ownership: .heap(block))
   }
 
-  /// As ``allocate(byteCount:)``, for what is large and lasts: whole pages, which take memory when
-  /// they are first written and go back to the system with the buffer.
+  /// Zeroed memory for large, long-lived content: whole pages, which occupy memory only once they
+  /// are written and return to the system with the buffer.
+  /// - Throws: `outOfMemory`, also for more than the physical memory.
   package static func pages(byteCount: Int) throws(QMError) -> Buffer {
     guard byteCount >= leastPagesByteCount else { return try allocate(byteCount: byteCount) }
     let flags = MAP_PRIVATE | MAP_ANONYMOUS
@@ -102,11 +104,12 @@ public final class Buffer: @unchecked Sendable {
     return Buffer(base: base, count: byteCount, ownership: .pages)
   }
 
-  /// Less is not worth a call of the system.
+  /// Smaller buffers are not worth a system call.
   private static let leastPagesByteCount = 1 << 15
 
-  /// Gives pages in front of `end` back to the system, where the memory is pages: nobody may read
-  /// there afterwards. Whoever calls it must be the buffer's only user.
+  /// Returns the pages before `end` to the system; does nothing unless the buffer was made by
+  /// ``pages(byteCount:)``. The caller must be the buffer's only user, and nobody may read the
+  /// bytes before `end` afterwards.
   package func discard(before end: UnsafeRawPointer) {
     guard case .pages = ownership else { return }
     let byteCount =
@@ -118,10 +121,10 @@ public final class Buffer: @unchecked Sendable {
     discardedByteCount = byteCount
   }
 
-  /// A multiple of every system's page.
+  /// A multiple of the page size of every supported system.
   private static let discardedPartByteCount = 1 << 16
 
-  /// Zeros that take no memory, for reading only.
+  /// Read-only zeros that occupy no memory.
   /// - Throws: `outOfMemory`.
   package static func zeros(byteCount: Int) throws(QMError) -> Buffer {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS
@@ -131,22 +134,22 @@ public final class Buffer: @unchecked Sendable {
     return Buffer(base: base, count: byteCount, ownership: .mapping)
   }
 
-  /// Memory of any content, aligned to ``alignment``, for what is written before it is read.
-  /// - Throws: `outOfMemory`, also for more than the machine has.
+  /// Memory of undefined content, aligned to ``alignment``: write it before reading it.
+  /// - Throws: `outOfMemory`, also for more than the physical memory.
   package static func uninitialized(byteCount: Int) throws(QMError) -> Buffer {
     try allocate(byteCount: byteCount) { malloc($0) }
   }
 
   /// A copy of `bytes`.
+  /// - Throws: `outOfMemory`.
   public static func copying(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> Buffer {
     let buffer = try uninitialized(byteCount: bytes.count)
     if let source = bytes.baseAddress { memcpy(buffer.base, source, bytes.count) }
     return buffer
   }
 
-  /// A regular file, mapped read-only. Pages are read when they are touched: a file that is made
-  /// shorter meanwhile raises SIGBUS, which a process that must live avoids with
-  /// ``reading(path:)``.
+  /// A regular file, mapped read-only. Pages are read when they are first touched. If the file is
+  /// truncated meanwhile, the process receives SIGBUS; ``reading(path:)`` avoids that.
   /// - Throws: `cannotOpen`, with the path as context.
   public static func mapping(path: String) throws(QMError) -> Buffer {
     try within(.file(path)) { () throws(QMError) in
@@ -159,8 +162,8 @@ public final class Buffer: @unchecked Sendable {
     }
   }
 
-  /// The bytes of a regular file, in memory of their own.
-  /// - Throws: `cannotOpen`; `malformed` if the file becomes shorter meanwhile; `outOfMemory`; with
+  /// The bytes of a regular file, copied into memory.
+  /// - Throws: `cannotOpen`; `malformed` if the file is truncated meanwhile; `outOfMemory`; with
   ///   the path as context.
   public static func reading(path: String) throws(QMError) -> Buffer {
     try within(.file(path)) { () throws(QMError) in
@@ -177,6 +180,6 @@ public final class Buffer: @unchecked Sendable {
   /// All bytes, valid while the buffer lives.
   public var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 
-  /// Whether the memory may be written: a mapping may not.
+  /// Whether the memory may be written: false for mappings.
   public var isWritable: Bool { if case .mapping = ownership { false } else { true } }
 }

@@ -1,16 +1,16 @@
 /// Reads a file of named arrays, such as the weights of a network.
 ///
-/// A reader of another format is a type that conforms to this protocol; the tools have one list of
-/// such types.
+/// To support another format, write a type that conforms to this protocol and add it to the tools'
+/// list of readers.
 public protocol CheckpointReader: Sendable {
-  /// What the name of such a file ends in, in lower case: `.npz`.
+  /// The file name extension of the format, with its dot, in lower case: `.npz`.
   static var fileNameEnding: String { get }
 
-  /// Whether a file whose name says nothing is of this format.
-  /// - Parameter start: its first 8 bytes, fewer if it is shorter.
+  /// Whether a file is of this format by its content, for files without a known extension.
+  /// - Parameter start: the file's first 8 bytes, or all of a shorter file.
   static func recognizes(_ start: [UInt8]) -> Bool
 
-  /// Opens a file. Arrays need not be read yet.
+  /// Opens a file. A reader may leave reading the arrays to ``tensor(named:)``.
   /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`, with the path as context.
   static func open(_ path: String) throws(QMError) -> Self
 
@@ -18,8 +18,8 @@ public protocol CheckpointReader: Sendable {
   var names: [String] { get }
 
   /// One array.
-  /// - Throws: `invalidInput` if there is none of this name; `malformed`, `unsupported`,
-  ///   `outOfMemory`, with the path as context.
+  /// - Throws: `invalidInput` if no array has this name; `malformed`, `unsupported`, `outOfMemory`,
+  ///   with the path as context.
   func tensor(named name: String) throws(QMError) -> Tensor
 }
 

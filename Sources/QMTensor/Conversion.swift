@@ -7,13 +7,13 @@
 #endif
 
 extension Tensor {
-  /// The same numbers in another element type. Same extents, a buffer of its own unless the type
-  /// is the same already.
+  /// The same numbers in another element type and in the same shape. The result has its own buffer,
+  /// unless the tensor already has the type: then it is returned as it is.
   ///
-  /// - To a floating-point type: rounded once, to nearest, ties to even. Infinities and NaN stay
-  ///   infinities and NaN (a NaN's payload may change); a finite number beyond the type's largest
-  ///   is refused.
-  /// - To an integer type: only a number that the type holds exactly; anything else (a fraction,
+  /// - To a floating-point type: rounded once, to nearest, ties to even. Infinity stays infinity
+  ///   and NaN stays NaN (its payload may change). A finite number that would round to infinity is
+  ///   refused.
+  /// - To an integer type: only numbers that the type holds exactly. Anything else (a fraction,
   ///   NaN, a number out of range) is refused.
   /// - `bool` counts as 0 and 1, in both directions.
   ///
@@ -32,7 +32,7 @@ extension Tensor {
     }
     guard let refused else { return result }
     throw .invalidInput(
-      "element \(index(of: refused)) is \(number(at: refused)), which \(target) cannot hold")
+      "element \(index(of: refused)) is \(description(at: refused)), which \(target) cannot hold")
   }
 
   /// The index, axis by axis, of the element at `position` in row-major order.
@@ -46,7 +46,8 @@ extension Tensor {
     return index
   }
 
-  private func number(at position: Int) -> String {
+  /// The number at `position` in row-major order, for a message.
+  private func description(at position: Int) -> String {
     let source = UnsafeRawPointer(buffer.base + byteOffset)
     switch elementType {
     case .int64:
@@ -54,15 +55,15 @@ extension Tensor {
     case .uint64:
       return "\(source.loadUnaligned(fromByteOffset: position * 8, as: UInt64.self))"
     default:
-      return "\(real(source, elementType, position))"
+      return "\(double(source, elementType, position))"
     }
   }
 }
 
-/// The number at `index`; exact for every type but 64-bit integers, which are rounded to odd so
-/// that a second rounding, to at most 51 bits, gives what one rounding would.
+/// The number at `index`; exact for every type except 64-bit integers. Those are rounded to odd, so
+/// that rounding the result again, to at most 51 bits, gives the same as a single rounding.
 @inline(__always)
-private func real(_ source: UnsafeRawPointer, _ type: ElementType, _ index: Int) -> Double {
+private func double(_ source: UnsafeRawPointer, _ type: ElementType, _ index: Int) -> Double {
   switch type {
   case .float32: Double(source.loadUnaligned(fromByteOffset: index * 4, as: Float.self))
   case .float64: source.loadUnaligned(fromByteOffset: index * 8, as: Double.self)
@@ -90,7 +91,7 @@ private func roundedToOdd(_ value: Int64) -> Double {
 
 private func roundedToOdd(_ value: UInt64) -> Double {
   guard value >= 1 << 53 else { return Double(value) }
-  // 53 significant bits are left of 64; what is cut off makes the last of them 1.
+  // 53 of the 64 bits remain; the last of them becomes 1 if any dropped bit was 1.
   let sticky: UInt64 = value & 0x7ff == 0 ? 0 : 1
   return Double(value >> 11 | sticky) * 2048
 }
@@ -101,7 +102,7 @@ private func convert(
   _ destination: UnsafeMutableRawPointer, _ type: ElementType, _ count: Int
 ) -> Int? {
   for index in 0..<count {
-    guard store(real(source, sourceType, index), destination, type, index) else { return index }
+    guard store(double(source, sourceType, index), destination, type, index) else { return index }
   }
   return nil
 }
@@ -154,23 +155,25 @@ private func store(
   }
 }
 
-/// Integers and bool, of which two need care: 64 bits are more than a double holds exactly.
+/// Converts integers and bool. The 64-bit types do not go through `Double`, which cannot hold them
+/// all.
+/// - Returns: the position of the first element that does not fit.
 private func convertInteger(
   _ source: UnsafeRawPointer, _ sourceType: ElementType,
   _ destination: UnsafeMutableRawPointer, _ type: ElementType, _ count: Int
 ) -> Int? {
   switch sourceType {
-  case .int64: convertWide(source, Int64.self, sourceType, destination, type, count)
-  case .uint64: convertWide(source, UInt64.self, sourceType, destination, type, count)
+  case .int64: convert64Bit(source, Int64.self, sourceType, destination, type, count)
+  case .uint64: convert64Bit(source, UInt64.self, sourceType, destination, type, count)
   default: convert(source, sourceType, destination, type, count)
   }
 }
 
-private func convertWide<Wide: FixedWidthInteger & BitwiseCopyable>(
+private func convert64Bit<Wide: FixedWidthInteger & BitwiseCopyable>(
   _ source: UnsafeRawPointer, _: Wide.Type, _ sourceType: ElementType,
   _ destination: UnsafeMutableRawPointer, _ type: ElementType, _ count: Int
 ) -> Int? {
-  func narrow<Element: FixedWidthInteger & BitwiseCopyable>(_: Element.Type) -> Int? {
+  func convertExactly<Element: FixedWidthInteger & BitwiseCopyable>(_: Element.Type) -> Int? {
     for index in 0..<count {
       let value = source.loadUnaligned(fromByteOffset: index * 8, as: Wide.self)
       guard let code = Element(exactly: value) else { return index }
@@ -180,14 +183,14 @@ private func convertWide<Wide: FixedWidthInteger & BitwiseCopyable>(
     return nil
   }
   switch type {
-  case .int8: return narrow(Int8.self)
-  case .uint8: return narrow(UInt8.self)
-  case .int16: return narrow(Int16.self)
-  case .uint16: return narrow(UInt16.self)
-  case .int32: return narrow(Int32.self)
-  case .uint32: return narrow(UInt32.self)
-  case .int64: return narrow(Int64.self)
-  case .uint64: return narrow(UInt64.self)
+  case .int8: return convertExactly(Int8.self)
+  case .uint8: return convertExactly(UInt8.self)
+  case .int16: return convertExactly(Int16.self)
+  case .uint16: return convertExactly(UInt16.self)
+  case .int32: return convertExactly(Int32.self)
+  case .uint32: return convertExactly(UInt32.self)
+  case .int64: return convertExactly(Int64.self)
+  case .uint64: return convertExactly(UInt64.self)
   case .float64:
     for index in 0..<count {
       let value = source.loadUnaligned(fromByteOffset: index * 8, as: Wide.self)

@@ -14,7 +14,7 @@ public enum ElementType: UInt8, Hashable, Sendable, CaseIterable {
   case uint64 = 12
   case bfloat16 = 13
 
-  /// Bytes that one element takes in memory.
+  /// Size of one element in memory, in bytes.
   public var byteCount: Int {
     switch self {
     case .int8, .uint8, .bool: 1
@@ -32,12 +32,12 @@ public enum ElementType: UInt8, Hashable, Sendable, CaseIterable {
     }
   }
 
-  /// Whether the elements are integers of any width; truth values are none.
+  /// Whether the elements are integers of any width; `bool` is not an integer type.
   public var isInteger: Bool { !isFloatingPoint && self != .bool }
 }
 
 extension ElementType: CustomStringConvertible {
-  /// The name that NumPy has for it: `float32`.
+  /// The name of the type, as NumPy writes it: `float32`.
   public var description: String {
     switch self {
     case .float32: "float32"

@@ -8,8 +8,8 @@
 
 /// Folders of the file system, for the readers of samples.
 package enum Folder {
-  /// Names of all files and folders in the folder but hidden ones, in no order.
-  /// - Parameter expected: what the folder should be, for the error if it is none.
+  /// Names of all entries of a folder, without those that begin with a dot, in no particular order.
+  /// - Parameter expected: what should be at the path, for the message if it is not a folder.
   /// - Throws: `cannotOpen`.
   package static func names(in path: String, expected: String) throws(QMError) -> [String] {
     guard let folder = opendir(path) else {
@@ -19,7 +19,7 @@ package enum Folder {
     defer { closedir(folder) }
     var names: [String] = []
     while true {
-      // Only errno tells the end from a failure.
+      // readdir returns nil at the end and on failure; only errno distinguishes them.
       errno = 0
       guard let entry = readdir(folder) else { break }
       let name: String? = withUnsafePointer(to: &entry.pointee.d_name) { pointer in
@@ -34,13 +34,13 @@ package enum Folder {
     return names
   }
 
-  /// Whether the path leads to a folder.
+  /// Whether there is a folder at the path.
   package static func exists(_ path: String) -> Bool {
     var status = stat()
     return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
   }
 
-  /// Whether the path leads to anything.
+  /// Whether there is anything at the path: a file, a folder or something else.
   package static func holds(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
   /// The path of an entry of a folder.

@@ -8,14 +8,16 @@
 
 /// A regular file that is read in parts, so that its bytes need not all be in memory.
 ///
-/// A mapping would save a copy, but a file that shrinks while it is mapped kills the process.
+/// A mapping would save a copy, but a file that is truncated while it is mapped kills the process.
 package final class OpenFile: Sendable {
+  /// Size of the file when it was opened, in bytes.
   package let count: Int
   let descriptor: Int32
 
+  /// Opens a regular file for reading.
   /// - Throws: `cannotOpen`.
   package init(path: String) throws(QMError) {
-    // Without O_NONBLOCK a pipe would wait here for a writer.
+    // Without O_NONBLOCK, opening a named pipe would wait for a writer.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw .cannotOpen(String(cString: strerror(errno))) }
     var status = stat()
@@ -26,7 +28,7 @@ package final class OpenFile: Sendable {
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       close(descriptor)
-      throw .cannotOpen("not a regular file")
+      throw .cannotOpen("is not a regular file")
     }
     self.descriptor = descriptor
     count = Int(status.st_size)
@@ -34,8 +36,9 @@ package final class OpenFile: Sendable {
 
   deinit { close(descriptor) }
 
-  /// Part of the file, which must lie within its size, in memory of its own.
-  /// - Throws: `cannotOpen`; `malformed` if the file has become shorter; `outOfMemory`.
+  /// Part of the file, copied into memory.
+  /// - Parameter range: in bytes, within ``count``.
+  /// - Throws: `cannotOpen`; `malformed` if the file has been truncated; `outOfMemory`.
   package func bytes(_ range: Range<Int>) throws(QMError) -> Buffer {
     let buffer = try Buffer.pages(byteCount: range.count)
     try read(
@@ -43,8 +46,9 @@ package final class OpenFile: Sendable {
     return buffer
   }
 
-  /// Fills `bytes` with the file from `offset` on, which must lie within its size.
-  /// - Throws: `cannotOpen`; `malformed` if the file has become shorter.
+  /// Fills `bytes` with the content of the file from `offset` on; all of it must lie within
+  /// ``count``.
+  /// - Throws: `cannotOpen`; `malformed` if the file has been truncated.
   package func read(_ offset: Int, into bytes: UnsafeMutableRawBufferPointer) throws(QMError) {
     precondition(offset >= 0 && bytes.count <= count - offset)
     var done = 0

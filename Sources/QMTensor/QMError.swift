@@ -1,8 +1,9 @@
-/// The one error type that leaves the package.
+/// The only error type that the package throws.
 ///
-/// ``code`` is for programs, ``message`` for people: what was found and what was expected.
-/// ``remedies`` say what to do about it, ``context`` says where, in the user's words. Equality
-/// compares the code only, so that a test may write `#expect(throws: QMError.malformed(""))`.
+/// ``code`` is for programs. ``message`` is for people: what was found and what was expected.
+/// ``remedies`` say what to do about it; ``context`` says where it happened, in the user's words.
+/// Equality compares the code only, so that a test may write
+/// `#expect(throws: QMError.malformed(""))`.
 ///
 /// ```swift
 /// do {
@@ -15,7 +16,7 @@
 /// }
 /// ```
 public struct QMError: Error, Sendable {
-  /// What kind of error it is. More kinds may come.
+  /// A kind of error. Later versions may add kinds.
   public struct Code: Hashable, Sendable {
     private enum Kind: String {
       case usage, malformed, unsupported, cannotOpen, cannotWrite, outOfMemory
@@ -27,33 +28,33 @@ public struct QMError: Error, Sendable {
     public static let usage = Code(kind: .usage)
     /// A file or model contradicts its own rules.
     public static let malformed = Code(kind: .malformed)
-    /// Well formed, and beyond what this version does.
+    /// The file or model is well formed, but this version does not support it.
     public static let unsupported = Code(kind: .unsupported)
-    /// A file or folder that cannot be opened or read.
+    /// A file or folder cannot be opened or read.
     public static let cannotOpen = Code(kind: .cannotOpen)
-    /// A file or folder that cannot be made or written.
+    /// A file or folder cannot be created or written.
     public static let cannotWrite = Code(kind: .cannotWrite)
     /// Memory could not be allocated.
     public static let outOfMemory = Code(kind: .outOfMemory)
-    /// A tensor given to a run, or a sample, does not fit the model.
+    /// An input tensor or a sample does not fit the model.
     public static let invalidInput = Code(kind: .invalidInput)
-    /// A comparison found more difference than allowed.
+    /// A comparison found a larger difference than allowed.
     public static let outOfTolerance = Code(kind: .outOfTolerance)
-    /// A conversion is worse than the asked quality.
+    /// A conversion does not reach the requested quality.
     public static let qualityTooLow = Code(kind: .qualityTooLow)
-    /// A fault of this package.
+    /// A bug in this package.
     public static let internalFault = Code(kind: .internalFault)
   }
 
-  /// One step of the way to the place of an error.
+  /// One level of the location of an error.
   public enum Context: Hashable, Sendable {
     /// A file or folder, by its path.
     case file(String)
     /// A node of a network; the name may be empty.
     case node(name: String, operation: String)
-    /// A value of a network: an input, an output, or what a node computes.
+    /// A value of a network, by its name: an input, an output, or the result of a node.
     case value(String)
-    /// A sample, by what the user calls it.
+    /// A sample, by the user's name for it.
     case sample(String)
     /// An entry of an archive, by its name.
     case entry(String)
@@ -63,16 +64,16 @@ public struct QMError: Error, Sendable {
     case offset(Int)
   }
 
-  /// What kind of error it is.
+  /// The kind of error.
   public let code: Code
-  /// What was found and what was expected, without a stop at the end.
+  /// What was found and what was expected, without a full stop at the end.
   public let message: String
-  /// What the caller can do; empty where the message says all there is to say.
+  /// What the caller can do; each remedy helps on its own. Empty where the message suffices.
   public let remedies: [Remedy]
   /// Where it happened, outermost first.
   public private(set) var context: [Context]
 
-  /// An error with all that is known of it.
+  /// An error from its parts.
   public init(
     _ code: Code, _ message: String, remedies: [Remedy] = [], context: [Context] = []
   ) {
@@ -82,18 +83,18 @@ public struct QMError: Error, Sendable {
     self.context = context
   }
 
-  /// The same error, seen from one level further out.
+  /// The same error with one more, outer level of context.
   public func within(_ outer: Context) -> QMError {
     QMError(code, message, remedies: remedies, context: [outer] + context)
   }
 }
 
 extension QMError {
-  /// What is asked for does not exist.
+  /// The caller asks for something that does not exist.
   public static func usage(_ message: String, remedies: Remedy...) -> QMError {
     QMError(.usage, message, remedies: remedies)
   }
-  /// Well formed, and beyond what this version does.
+  /// The file or model is well formed, but this version does not support it.
   public static func unsupported(_ message: String, remedies: Remedy...) -> QMError {
     QMError(.unsupported, message, remedies: remedies)
   }
@@ -103,46 +104,46 @@ extension QMError {
   }
   /// A file or folder cannot be opened or read.
   public static func cannotOpen(_ message: String) -> QMError { QMError(.cannotOpen, message) }
-  /// A file or folder cannot be made or written.
+  /// A file or folder cannot be created or written.
   public static func cannotWrite(_ message: String) -> QMError { QMError(.cannotWrite, message) }
-  /// A tensor or a sample does not fit the model.
+  /// An input tensor or a sample does not fit the model.
   public static func invalidInput(_ message: String, remedies: Remedy...) -> QMError {
     QMError(.invalidInput, message, remedies: remedies)
   }
-  /// A fault of this package.
+  /// A bug in this package.
   public static func internalFault(_ message: String) -> QMError {
     QMError(.internalFault, message)
   }
-  /// So many bytes could not be allocated.
+  /// An allocation of `byteCount` bytes failed.
   public static func outOfMemory(byteCount: Int) -> QMError {
     QMError(.outOfMemory, "could not allocate \(byteCount) bytes")
   }
 }
 
 extension QMError: Equatable {
-  /// Whether the codes are equal, whatever the messages.
+  /// Whether the codes are equal; messages and context are not compared.
   public static func == (left: QMError, right: QMError) -> Bool { left.code == right.code }
 }
 
 extension QMError: CustomStringConvertible {
-  /// One line for people, ``Swift/String/printable``: context, message, remedies.
+  /// One line for people, made ``Swift/String/printable``: context, message, remedies.
   public var description: String { description { $0.description } }
 
   /// As ``description``, with remedies in the words of the caller's own interface.
-  /// - Parameter words: of a remedy as part of a sentence: "give --samples".
+  /// - Parameter words: a remedy as part of a sentence: "give --samples".
   public func description(remedy words: (Remedy) -> String) -> String {
     let remedies = remedies.map(words).joined(separator: ", or ")
     return (remedies.isEmpty ? statement : "\(statement); \(remedies)").printable
   }
 
-  /// Context and message without the remedies, for an error that says this one in its own message.
+  /// Context and message without the remedies, for an error that quotes this one in its message.
   package var statement: String {
     (context.map(\.description) + [message]).joined(separator: ": ")
   }
 }
 
 extension QMError.Context: CustomStringConvertible {
-  /// The place as it stands in a line: a path, `node 'conv1' (Conv)`, `byte 12`.
+  /// The location as text: a path, `node 'conv1' (Conv)`, `byte 12`.
   public var description: String {
     switch self {
     case .file(let path): path
@@ -158,8 +159,8 @@ extension QMError.Context: CustomStringConvertible {
 }
 
 extension String {
-  /// One line that is safe to print: control characters, which a file may have put into a name,
-  /// are shown as `\u{…}`.
+  /// One line that is safe to print: control characters, which names from files may contain, are
+  /// shown as `\u{…}`.
   public var printable: String {
     var escaped = ""
     for scalar in unicodeScalars {
@@ -173,14 +174,15 @@ extension String {
     return escaped
   }
 
-  /// At most 120 characters; a name from a file may be a megabyte.
+  /// At most 120 characters, since a name from a file may be a megabyte long. A cut-off text ends
+  /// with `…`.
   public var abbreviated: String {
     let prefix = prefix(121)
     return prefix.count <= 120 ? self : prefix.dropLast() + "…"
   }
 }
 
-/// Runs `body`; an error that leaves it gains `context`.
+/// Runs `body` and adds `context` to the error that it throws.
 public func within<R>(
   _ context: @autoclosure () -> QMError.Context, _ body: () throws(QMError) -> R
 ) throws(QMError) -> R {

@@ -1,18 +1,19 @@
-/// Codes that stand for real numbers around zero: `real = scale · code`.
+/// Symmetrically quantized numbers: `number = scale · code`.
 ///
-/// The codes are one byte each in memory, whatever their range: how many bits a file spends on one
-/// is a matter of the file.
+/// Each code takes one byte in memory, whatever the code range; how many bits it takes in a file is
+/// up to the file's layout.
 public struct QuantizedTensor: Sendable {
-  /// int8, of the shape of the numbers.
+  /// The codes: int8, in the shape of the numbers.
   public var codes: Tensor
-  /// float32: one scale per index of the granularity's axis, one in all, or one a group, of
+  /// The scales: float32, one for the tensor, per channel or per group, in the shape
   /// ``Granularity/scaleShape(of:)``.
   public var scales: Tensor
   /// Which codes share a scale.
   public var granularity: Granularity
-  /// What every code is within.
+  /// A range that contains every code.
   public var codeRange: ClosedRange<Int32>
 
+  /// Codes with their scales.
   public init(
     codes: Tensor, scales: Tensor, granularity: Granularity, codeRange: ClosedRange<Int32>
   ) {
@@ -22,15 +23,16 @@ public struct QuantizedTensor: Sendable {
     self.codeRange = codeRange
   }
 
-  /// The codes as a value's type states them: the least width that bounds the code range.
+  /// The quantization as part of a value's type, with the smallest width that contains the code
+  /// range.
   public var quantization: Quantization {
     .weights(bits: BitWidth(holding: codeRange) ?? .eight, granularity: granularity)
   }
 }
 
 extension BitWidth {
-  /// The least width whose codes include the range.
-  /// - Returns: nil for a range beyond eight bits.
+  /// The smallest width that contains all codes of the range.
+  /// - Returns: nil for a range beyond 8 bits.
   public init?(holding range: ClosedRange<Int32>) {
     let width = (2...8).lazy.compactMap { BitWidth($0) }.first {
       $0.allCodes.contains(range.lowerBound) && $0.allCodes.contains(range.upperBound)
@@ -41,7 +43,7 @@ extension BitWidth {
 }
 
 extension Granularity {
-  /// The same once the axes of the tensor are permuted: axis `i` of the result is axis
+  /// The granularity of the tensor after a transposition: axis `i` of the transposed tensor is axis
   /// `permutation[i]` of this one.
   public func permuted(by permutation: [Int]) -> Granularity {
     switch self {

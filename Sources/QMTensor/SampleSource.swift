@@ -1,8 +1,8 @@
 /// Samples of a network's inputs that can be loaded in any order, by several threads at a time.
 ///
-/// Calibration, the measuring of a conversion and the tools read samples through this protocol;
-/// `SampleFolder` and `SampleArchive` conform to it. A source of one's own gives what an app feeds
-/// the network with:
+/// Calibration, the measurement of a conversion's quality and the tools read samples through this
+/// protocol. `SampleFolder` and `SampleArchive` conform to it. An app can conform a type of its own
+/// that yields what the app feeds to the network:
 ///
 /// ```swift
 /// struct Recordings: SampleSource {
@@ -18,25 +18,25 @@ public protocol SampleSource: Sendable {
   /// Number of samples.
   var count: Int { get }
 
-  /// What the user calls a sample: the stem of its file, say. It stands in errors.
+  /// The user's name for a sample, such as the stem of its file. Error messages show it.
   /// - Parameter index: in `0..<count`.
   func name(of index: Int) -> String
 
-  /// The network's inputs of a sample, by input name.
+  /// The inputs of a sample, by input name.
   /// - Parameter index: in `0..<count`.
-  /// - Throws: `invalidInput` if the sample does not fit the network, with the place as context.
+  /// - Throws: `invalidInput` if the sample does not fit the network, with its location as context.
   func inputs(of index: Int) throws(QMError) -> [String: Tensor]
 
-  /// The outputs that are known to be right, by output name; empty where none are known.
+  /// The outputs that are known to be correct, by output name; empty if none are known.
   /// - Parameter index: in `0..<count`.
   func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor]
 }
 
 extension SampleSource {
-  /// No output is known.
+  /// Empty: no output is known.
   public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] { [:] }
 
-  /// At most `limit` of the samples, evenly over all, the first included.
+  /// At most `limit` samples, spread evenly over all and including the first.
   public func evenly(limit: Int) -> SampleSubset {
     let taken = max(0, min(limit, count))
     return SampleSubset(of: self, (0..<taken).map { $0 * count / taken })
@@ -46,58 +46,63 @@ extension SampleSource {
 /// Some of the samples of another source.
 public struct SampleSubset: SampleSource {
   private let whole: any SampleSource
-  /// In the whole, of each sample of the part.
+  /// The index in the whole source of each sample of the subset.
   public let indices: [Int]
 
-  /// - Parameter indices: of the samples to take, each within the count of `whole`.
+  /// The samples of `whole` at `indices`, each of which must be in `0..<whole.count`.
   public init(of whole: any SampleSource, _ indices: [Int]) {
     self.whole = whole
     self.indices = indices
   }
 
-  /// Number of samples that are taken.
+  /// Number of samples in the subset.
   public var count: Int { indices.count }
-  /// As the whole calls it.
+  /// The name that the whole source gives the sample.
   public func name(of index: Int) -> String { whole.name(of: indices[index]) }
-  /// - Throws: as the whole does.
+  /// The inputs of a sample of the subset.
+  /// - Throws: as the whole source does.
   public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {
     try whole.inputs(of: indices[index])
   }
-  /// - Throws: as the whole does.
+  /// The known outputs of a sample of the subset.
+  /// - Throws: as the whole source does.
   public func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
     try whole.expectedOutputs(of: indices[index])
   }
 }
 
-/// An input of the network that samples are for.
+/// An input of the network, as readers of samples see it.
 public struct SampleInput: Hashable, Sendable {
   /// The input's name in the network.
   public let name: String
-  /// What the network takes: arrays of other shapes are refused, arrays of another element type are
-  /// converted (``Tensor/converted(to:)``). With nil they come as they are.
+  /// The type that the network takes. Arrays of another shape are refused; arrays of another
+  /// element type are converted (``Tensor/converted(to:)``). With nil, every array is accepted
+  /// unchanged.
   public let type: ValueType?
 
+  /// An input of the network.
   /// - Parameters:
-  ///   - name: of the input in the network.
-  ///   - type: what the network takes; nil takes every array as it is.
+  ///   - name: its name in the network.
+  ///   - type: the type that the network takes; nil accepts every array unchanged.
   public init(_ name: String, _ type: ValueType? = nil) {
     self.name = name
     self.type = type
   }
 
-  /// - Throws: `invalidInput` if an array of this shape is no sample of the input.
+  /// Checks the shape of an array against the type of the input.
+  /// - Throws: `invalidInput` if it does not fit, or if the array has no elements.
   public func check(_ shape: [Int]) throws(QMError) {
     guard !shape.contains(0) else {
-      throw .invalidInput("shape \(shape): an array without elements is no sample")
+      throw .invalidInput("shape \(shape) has no elements; remove the sample")
     }
     guard let expected = type?.shape, !expected.admits(shape) else { return }
     throw .invalidInput(
       "shape \(shape) does not fit input '\(name.abbreviated)', which takes \(expected)")
   }
 
-  /// The tensor that the network is given for an array.
-  /// - Throws: `invalidInput` if the array does not fit the input, or holds a number that is not
-  ///   finite or that its element type cannot hold.
+  /// Converts an array to the tensor that the network is given.
+  /// - Throws: `invalidInput` if the array does not fit the input, or contains a number that is not
+  ///   finite or that the input's element type cannot hold.
   public func tensor(from array: Tensor) throws(QMError) -> Tensor {
     try check(array.shape)
     let tensor = try array.converted(to: type?.elementType ?? array.elementType)
@@ -108,7 +113,7 @@ public struct SampleInput: Hashable, Sendable {
     guard let found else { return tensor }
     throw .invalidInput(
       "element \(found.place) of input '\(name.abbreviated)' is "
-        + "\(found.isNaN ? "NaN" : "infinite"), and samples hold finite numbers; "
-        + "remove the sample or fix it")
+        + "\(found.isNaN ? "NaN" : "infinite"); samples must be finite: "
+        + "fix or remove the sample")
   }
 }

@@ -1,22 +1,23 @@
-/// The shape of a value, outermost axis first. The extent of an axis is a number, or dynamic until a
-/// run fixes it.
+/// The shape of a value, outermost axis first. The extent of an axis is fixed, or the axis is
+/// dynamic and gets its extent in a run.
 ///
 /// ```swift
 /// let images: Shape = [.free("batch"), 3, 224, 224]
 /// images.admits([8, 3, 224, 224])  // true
-/// images.extents                   // nil: the batch is not known yet
+/// images.extents                   // nil: the batch size is not known yet
 /// ```
 public struct Shape: Hashable, Sendable {
-  /// One axis: its extent, or the name of what fixes it.
+  /// One axis: its extent, or the name of a dynamic axis.
   public enum Axis: Hashable, Sendable {
-    /// The extent is known.
+    /// An axis of known extent.
     case fixed(Int)
-    /// Known only when a run begins. Two axes with one non-empty name are equal then;
-    /// an empty name says nothing.
+    /// A dynamic axis: its extent is known when a run begins. In one run, axes of the same
+    /// non-empty name have equal extents; an empty name says nothing.
     case free(String)
 
-    /// A free axis whose extent follows from others as `formula` says: equal formulas, equal
-    /// extents. A formula beyond ``Shape/nameLimit`` is known by its FNV-1a hash of 64 bits.
+    /// A dynamic axis whose extent is computed from others by `formula`: equal formulas mean equal
+    /// extents. The axis is named by the formula, or by its 64-bit FNV-1a hash if it is longer than
+    /// ``Shape/nameLimit``.
     public static func derived(_ formula: String) -> Axis {
       guard formula.utf8.count > Shape.nameLimit else { return .free(formula) }
       var hash: UInt64 = 0xCBF2_9CE4_8422_2325
@@ -24,13 +25,13 @@ public struct Shape: Hashable, Sendable {
       return .free("#" + String(hash, radix: 16))
     }
 
-    /// The extent, or nil where the axis is free.
+    /// The extent, or nil for a dynamic axis.
     public var extent: Int? {
       if case .fixed(let extent) = self { extent } else { nil }
     }
   }
 
-  /// Bytes of a free axis's name, at most; one that would be longer is left out.
+  /// Maximum length of a dynamic axis's name, in UTF-8 bytes. Readers drop longer names.
   public static let nameLimit = 120
 
   /// All axes, outermost first.
@@ -38,13 +39,13 @@ public struct Shape: Hashable, Sendable {
 
   /// A shape of these axes, outermost first.
   public init(_ axes: [Axis]) { self.axes = axes }
-  /// A shape whose extents are all known, outermost first.
+  /// A shape without dynamic axes, from its extents, outermost first.
   public init(_ extents: [Int]) { axes = extents.map(Axis.fixed) }
 
   /// Number of axes; 0 for a scalar.
   public var rank: Int { axes.count }
 
-  /// The extents, or nil while an axis is free.
+  /// The extents, or nil if an axis is dynamic.
   public var extents: [Int]? {
     var extents: [Int] = []
     extents.reserveCapacity(axes.count)
@@ -61,27 +62,29 @@ public struct Shape: Hashable, Sendable {
     set { axes[index] = newValue }
   }
 
-  /// Whether a tensor of these extents can be a value of this shape: same rank, fixed axes equal.
-  /// Equal names of free axes are not compared.
-  public func admits(_ extents: [Int]) -> Bool {
-    extents.count == rank && zip(axes, extents).allSatisfy { ($0.extent ?? $1) == $1 }
+  /// Whether a tensor of shape `shape` can be a value of this shape: the rank and all fixed extents
+  /// are equal. It is not checked that dynamic axes of one name get equal extents.
+  public func admits(_ shape: [Int]) -> Bool {
+    shape.count == rank && zip(axes, shape).allSatisfy { ($0.extent ?? $1) == $1 }
   }
 
-  /// Whether every run gives both shapes the same extents: fixed axes equal, free axes of one name.
+  /// Whether both shapes are equal in every run: their fixed extents are equal, and dynamic axes
+  /// have equal, non-empty names.
   public func isCertainlyEqual(to other: Shape) -> Bool {
     self == other && !axes.contains(.free(""))
   }
 
-  /// Elements that any tensor may have; steps between them in bytes do not overflow either.
+  /// Maximum number of elements of a tensor; small enough that strides in bytes cannot overflow.
   static let largestElementCount = 1 << 56
 
-  /// Product of extents with overflow checked. An extent of 0 hides none of the others: steps of
-  /// an empty tensor are computed from them like those of any.
-  /// - Returns: nil if an extent is negative, or the product of those other than 0 exceeds 2^56.
-  public static func elementCount(of extents: [Int]) -> Int? {
+  /// Product of the extents, checked for overflow. The limit also applies to the other extents of
+  /// an empty tensor, because strides are computed from them.
+  /// - Returns: nil if an extent is negative, or if the product of the nonzero extents exceeds
+  ///   2^56.
+  public static func elementCount(of shape: [Int]) -> Int? {
     var count = 1
     var isEmpty = false
-    for extent in extents {
+    for extent in shape {
       guard extent >= 0 else { return nil }
       guard extent > 0 else {
         isEmpty = true
@@ -111,7 +114,7 @@ extension Shape: CustomStringConvertible {
 }
 
 extension Shape.Axis: CustomStringConvertible {
-  /// The extent, or the name of a dynamic axis; `?` where it has none.
+  /// The extent, or the name of a dynamic axis; `?` if it has no name.
   public var description: String {
     switch self {
     case .fixed(let extent): "\(extent)"

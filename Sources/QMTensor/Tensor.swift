@@ -12,30 +12,31 @@
 /// ```swift
 /// let image = try Tensor([1, 64], pixels)                // float32, from [Float]
 /// let zeros = try Tensor(zeros: .int64, [2, 3])
-/// let half = try image.converted(to: .float16)           // or throws what does not fit
+/// let half = try image.converted(to: .float16)           // throws if a number does not fit
 /// let numbers = image.elements(as: Float.self)           // a copy
-/// let sum = image.withElements(as: Float.self) { $0.reduce(0, +) }  // without one
+/// let sum = image.withElements(as: Float.self) { $0.reduce(0, +) }  // without a copy
 /// ```
 ///
-/// Memory that cannot be had is an error, and not the end of the process.
+/// A failed allocation is an error and does not end the process.
 public struct Tensor: Sendable {
   /// Type of one element.
   public let elementType: ElementType
-  /// Extents, outermost axis first; empty for a scalar.
+  /// The extent of each axis, outermost first; empty for a scalar.
   public let shape: [Int]
-  /// What holds the elements, maybe beside those of other tensors.
+  /// The memory that holds the elements; other tensors may share it.
   public let buffer: Buffer
-  /// First byte of the elements in ``buffer``.
+  /// Offset of the first element in ``buffer``, in bytes.
   public let byteOffset: Int
 
-  /// A view of `shape` elements from `byteOffset` on; a copy where they are misaligned, as they may
-  /// be in a file.
-  /// - Throws: `malformed` if the extents overflow or reach beyond the buffer; `outOfMemory`.
+  /// A view of the elements from `byteOffset` on. If they are not aligned, as may happen in a file,
+  /// the tensor is a copy.
+  /// - Throws: `malformed` if an extent is negative, or if the elements overflow or exceed the
+  ///   buffer; `outOfMemory`.
   public init(_ elementType: ElementType, _ shape: [Int], buffer: Buffer, byteOffset: Int = 0)
     throws(QMError)
   {
     guard let count = Shape.elementCount(of: shape) else {
-      throw .malformed("the extents of shape \(shape) are negative or too large")
+      throw .malformed("shape \(shape) has a negative extent or too many elements")
     }
     let (size, overflow) = count.multipliedReportingOverflow(by: elementType.byteCount)
     guard !overflow, byteOffset >= 0, byteOffset <= buffer.count, size <= buffer.count - byteOffset
@@ -53,15 +54,15 @@ public struct Tensor: Sendable {
     self.byteOffset = isAligned ? byteOffset : 0
   }
 
-  /// Zeros.
-  /// - Throws: `malformed` if the extents are negative or overflow; `outOfMemory`.
+  /// A tensor of zeros.
+  /// - Throws: `malformed` as ``byteCount(of:_:)``; `outOfMemory`.
   public init(zeros elementType: ElementType, _ shape: [Int]) throws(QMError) {
     let size = try Tensor.byteCount(of: elementType, shape)
     try self.init(elementType, shape, buffer: Buffer.allocate(byteCount: size))
   }
 
-  /// A copy of the given elements, in row-major order.
-  /// - Throws: `invalidInput` unless the number of elements is the product of the extents;
+  /// A tensor from a copy of `elements`, in row-major order.
+  /// - Throws: `invalidInput` if the number of elements is not the product of the extents;
   ///   `outOfMemory`.
   public init<Element: TensorElement>(_ shape: [Int], _ elements: [Element]) throws(QMError) {
     guard Shape.elementCount(of: shape) == elements.count else {
@@ -74,9 +75,9 @@ public struct Tensor: Sendable {
     try self.init(Element.elementType, shape, buffer: buffer)
   }
 
-  /// The elements that `body` writes, over zeros. Unlike an array, memory that cannot be had is an
-  /// error: what is as large as weights is made here.
-  /// - Throws: `malformed` if the extents overflow; `outOfMemory`.
+  /// A tensor whose elements `body` writes; they are 0 at first. For large tensors such as weights:
+  /// unlike that of a Swift array, a failed allocation is an error.
+  /// - Throws: `malformed` as ``byteCount(of:_:)``; `outOfMemory`.
   public init<Element: TensorElement>(
     _ shape: [Int], as: Element.Type = Element.self,
     writing body: (UnsafeMutableBufferPointer<Element>) -> Void
@@ -86,14 +87,14 @@ public struct Tensor: Sendable {
     body(UnsafeMutableBufferPointer(start: start, count: elementCount))
   }
 
-  /// Memory that a tensor takes, in bytes.
-  /// - Throws: `malformed` if the extents are negative or their product overflows.
+  /// Memory that a tensor of this type and shape takes, in bytes.
+  /// - Throws: `malformed` if an extent is negative or the size overflows.
   public static func byteCount(of elementType: ElementType, _ shape: [Int]) throws(QMError) -> Int {
     guard let count = Shape.elementCount(of: shape) else {
-      throw .malformed("the extents of shape \(shape) are negative or too large")
+      throw .malformed("shape \(shape) has a negative extent or too many elements")
     }
     let (size, overflow) = count.multipliedReportingOverflow(by: elementType.byteCount)
-    guard !overflow else { throw .malformed("the extents of shape \(shape) are too large") }
+    guard !overflow else { throw .malformed("shape \(shape) has too many elements") }
     return size
   }
 
@@ -104,13 +105,13 @@ public struct Tensor: Sendable {
   /// Element type and shape.
   public var type: ValueType { ValueType(elementType, Shape(shape)) }
 
-  /// The bytes, valid while the buffer lives.
+  /// The bytes of the elements, valid while the buffer lives.
   public var bytes: UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(start: buffer.base + byteOffset, count: byteCount)
   }
 
-  /// Lends the elements, in row-major order, for the time of the call.
-  /// - Precondition: ``elementType`` is `Element`'s.
+  /// Calls `body` with the elements, in row-major order; they are valid during the call only.
+  /// - Precondition: ``elementType`` is that of `Element`.
   public func withElements<Element: TensorElement, R, E: Error>(
     as: Element.Type = Element.self, _ body: (UnsafeBufferPointer<Element>) throws(E) -> R
   ) throws(E) -> R {
@@ -122,13 +123,13 @@ public struct Tensor: Sendable {
   }
 
   /// A copy of the elements, in row-major order.
-  /// - Precondition: ``elementType`` is `Element`'s.
+  /// - Precondition: ``elementType`` is that of `Element`.
   public func elements<Element: TensorElement>(as type: Element.Type = Element.self) -> [Element] {
     withElements(as: type) { (elements) in Array(elements) }
   }
 
   /// The same bytes under another shape.
-  /// - Throws: `malformed` unless the extents have the same product.
+  /// - Throws: `malformed` if the number of elements differs.
   public func reshaped(_ shape: [Int]) throws(QMError) -> Tensor {
     guard Shape.elementCount(of: shape) == elementCount else {
       throw .malformed("\(elementCount) elements do not fill shape \(shape)")
@@ -136,7 +137,7 @@ public struct Tensor: Sendable {
     return try Tensor(elementType, shape, buffer: buffer, byteOffset: byteOffset)
   }
 
-  /// Whether element type, extents and every byte are equal. NaNs with equal bits are equal.
+  /// Whether element type, shape and every byte are equal. NaNs with equal bits are equal.
   public func isIdentical(to other: Tensor) -> Bool {
     elementType == other.elementType && shape == other.shape
       && (byteCount == 0 || memcmp(bytes.baseAddress!, other.bytes.baseAddress!, byteCount) == 0)
