@@ -31,20 +31,20 @@ public struct WeightSummary: Sendable, Hashable {
 
   /// Counts the weights of an opened file.
   public init(_ file: QMFile) {
-    let outline = file.outline
+    let listing = file.listing
     let stored = file.storedByteCounts
-    let dequantized = WeightSummary.dequantizedConstants(outline)
+    let dequantized = WeightSummary.dequantizedConstants(listing)
     var seen: Set<Int> = []
-    for node in outline.nodes {
-      let operands = node.inputs.map { $0.map { Operand(outline.values[$0].type) } }
+    for node in listing.nodes {
+      let operands = node.inputs.map { $0.map { Operand(listing.values[$0].type) } }
       let body = node.operation.body
       let tables = body.weightOperands(of: operands).filter { $0.use == .table }
       for position in body.accumulators.products.map(\.weights) + tables.map(\.position) {
         guard position < node.inputs.count, let value = node.inputs[position],
-          let constant = outline.values[value].constant ?? dequantized[value],
+          let constant = listing.values[value].constant ?? dequantized[value],
           seen.insert(constant).inserted
         else { continue }
-        add(outline.constants[constant], storedByteCount: stored[constant])
+        add(listing.constants[constant], storedByteCount: stored[constant])
       }
     }
   }
@@ -66,13 +66,13 @@ public struct WeightSummary: Sendable, Hashable {
   }
 
   /// By the value that a Dequantize in front of a float product makes: the constant behind it.
-  private static func dequantizedConstants(_ outline: Outline) -> [Int: Int] {
+  private static func dequantizedConstants(_ listing: ProgramListing) -> [Int: Int] {
     var constants: [Int: Int] = [:]
-    for node in outline.nodes {
+    for node in listing.nodes {
       guard case .dequantize = node.operation, let codes = node.inputs.first ?? nil,
         let output = node.outputs.first
       else { continue }
-      constants[output] = outline.values[codes].constant
+      constants[output] = listing.values[codes].constant
     }
     return constants
   }

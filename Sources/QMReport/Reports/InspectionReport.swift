@@ -121,8 +121,8 @@ public struct InspectionReport: Report {
   ///   - path: of the file, as the user gave it.
   ///   - work: of one run; nil where no shapes were found that run.
   public init(path: String, _ opened: QMFile, work: Work?) {
-    let (outline, container) = (opened.outline, opened.container)
-    let metadata = outline.metadata
+    let (listing, container) = (opened.listing, opened.container)
+    let metadata = listing.metadata
     file = path
     bytes = container.byteCount
     digest = container.digest.hexadecimal
@@ -133,13 +133,13 @@ public struct InspectionReport: Report {
     entries = metadata.entries.map { Entry(key: $0.key, value: $0.value) }
     measurements = metadata.measurements.map {
       Measurement(
-        output: outline.outputs[$0.output].name, measure: $0.measure.name,
+        output: listing.outputs[$0.output].name, measure: $0.measure.name,
         value: Double($0.value), samples: $0.sampleCount)
     }
-    inputs = outline.inputs.map { Port(outline.values[$0].name, outline.values[$0].type) }
-    outputs = outline.outputs.map { Port($0.name, outline.values[$0.value].type) }
+    inputs = listing.inputs.map { Port(listing.values[$0].name, listing.values[$0].type) }
+    outputs = listing.outputs.map { Port($0.name, listing.values[$0.value].type) }
     constants = Constant.all(of: opened)
-    nodes = outline.nodes.map { NodeReport($0, outline.note(of: $0)) }
+    nodes = listing.nodes.map { NodeReport($0, listing.note(of: $0)) }
     let summary = WeightSummary(opened)
     weights = summary.weightCount
     bitsPerWeightInCodes = summary.codeBitsPerWeight
@@ -152,17 +152,17 @@ public struct InspectionReport: Report {
 
 extension InspectionReport.Constant {
   fileprivate static func all(of opened: QMFile) -> [InspectionReport.Constant] {
-    let outline = opened.outline
-    var names = [String](repeating: "", count: outline.constants.count)
-    for value in outline.values {
+    let listing = opened.listing
+    var names = [String](repeating: "", count: listing.constants.count)
+    for value in listing.values {
       if let constant = value.constant { names[constant] = value.name }
     }
-    var layouts = [String](repeating: "", count: outline.constants.count)
-    for section in outline.dataSections {
+    var layouts = [String](repeating: "", count: listing.constants.count)
+    for section in listing.dataSections {
       for constant in section.constants { layouts[constant] = section.layout.name }
     }
     let stored = opened.storedByteCounts
-    return outline.constants.enumerated().map { index, type in
+    return listing.constants.enumerated().map { index, type in
       var bits = 8 * type.elementType.byteCount
       var granularity: String?
       if case .weights(let width, let kind) = type.quantization {
