@@ -106,7 +106,7 @@ public final class Model: Sendable {
   }
 
   /// Validates and prepares a program.
-  /// - Throws: as ``Program/validate(limits:)``; `outOfMemory`.
+  /// - Throws: `malformed` or `unsupported` as `Program.validate(limits:)`; `outOfMemory`.
   public convenience init(_ program: Program, options: Options = Options()) throws(QMError) {
     try program.validate()
     try self.init(

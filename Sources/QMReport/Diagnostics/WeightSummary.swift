@@ -2,29 +2,29 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// What a file holds of its network's weights.
+/// Number and size of the weights in a file.
 ///
-/// Weights are the constants that a product reads as its weights and the tables that a Gather
-/// looks up.
+/// Weights are the constants that convolutions, matrix products and recurrent layers read as their
+/// weights, and the tables that Gather reads.
 public struct WeightSummary: Sendable, Hashable {
-  /// Elements of all weights.
+  /// Number of elements of all weights.
   public private(set) var weightCount = 0
-  /// Elements of the weights that are codes.
+  /// Number of elements of the weights that are codes.
   public private(set) var quantizedWeightCount = 0
-  /// Bits of all weights, as wide as their codes or elements.
+  /// Total number of bits of all weights, by the width of their codes or elements.
   public private(set) var codeBitCount = 0
-  /// Bytes of the file that the weights take, without their scales.
+  /// Size of the weights in the file, in bytes, without their scales.
   public private(set) var storedByteCount = 0
 
-  /// Share of the weights that are codes, 0 to 1; 1 where there are no weights.
+  /// Fraction of the weights that are codes, 0 to 1; 1 if there are no weights.
   public var quantizedShare: Double {
     weightCount == 0 ? 1 : Double(quantizedWeightCount) / Double(weightCount)
   }
-  /// Bits of one weight, as wide as its code or element is.
+  /// Average number of bits per weight, by the width of its code or element.
   public var codeBitsPerWeight: Double {
     weightCount == 0 ? 0 : Double(codeBitCount) / Double(weightCount)
   }
-  /// Bits of the file for one weight, without scales.
+  /// Average number of bits per weight in the file, without scales.
   public var storedBitsPerWeight: Double {
     weightCount == 0 ? 0 : Double(8 * storedByteCount) / Double(weightCount)
   }
@@ -55,7 +55,7 @@ public struct WeightSummary: Sendable, Hashable {
     switch type.quantization {
     case .weights(let bits, _): width = bits.bits
     case .none, .fixed, .dynamic:
-      // Tables of integers are indices and extents, not weights.
+      // Tables of integers hold indices and shapes, not weights.
       guard type.elementType.isFloatingPoint || type.quantization != .none else { return }
       width = 8 * type.elementType.byteCount
     }
@@ -65,7 +65,7 @@ public struct WeightSummary: Sendable, Hashable {
     self.storedByteCount += storedByteCount
   }
 
-  /// By the value that a Dequantize in front of a float product makes: the constant behind it.
+  /// For each output of a Dequantize, the constant that it dequantizes.
   private static func dequantizedConstants(_ listing: ProgramListing) -> [Int: Int] {
     var constants: [Int: Int] = [:]
     for node in listing.nodes {
