@@ -17,13 +17,12 @@ public struct SeededInputs: Sendable {
   ]
 
   /// Searches for input shapes that the model runs with, in this order:
-  /// 1. the shapes of the sample that the file records (``InputExample``);
-  /// 2. extent 1 for a dynamic first axis, which is mostly the batch, and for axes of the same
-  /// name;
-  ///    one of a few extents for the other dynamic axes;
-  /// 3. the same with extent 1 for all dynamic axes of inputs other than the first, which are
-  /// mostly
-  ///    states.
+  /// - the shapes of the sample that the file records (``InputExample``);
+  /// - extent 1 for a dynamic first axis, which is mostly the batch, and for axes of the same name,
+  ///   with one of a few extents for the other dynamic axes;
+  /// - the same with extent 1 for all dynamic axes of inputs other than the first, which are mostly
+  ///   states.
+  ///
   /// - Throws: the error of the first attempt, if none runs.
   public init(_ model: Model) throws(QMError) {
     self.model = model
