@@ -169,20 +169,20 @@ public struct ConvertCommand: ParsableCommand {
     let console = Console(tool: "qconvert", self.console)
     let clock = ContinuousClock()
     let start = clock.now
-    let asked = try recipe()
+    let requested = try recipe()
     if printRecipe {
-      for line in asked.json.split(separator: "\n") { console.line(String(line)) }
+      for line in requested.json.split(separator: "\n") { console.line(String(line)) }
       return try console.finish()
     }
-    if let observeOnly { return try observe(to: observeOnly, asked, console) }
+    if let observeOnly { return try observe(to: observeOnly, requested, console) }
     guard let output else { throw QMError.usage("missing output file") }
-    let recipe = asked.resolved(hasSamples: hasSamples)
+    let recipe = requested.resolved(hasSamples: hasSamples)
     guard !Process.isSameFile(input, output) else {
       throw QMError.usage("the output is the input; give another name").within(.file(output))
     }
     // Checks that the file can be written before a long conversion.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
-    if CheckpointFile.isOne(input) { return try convertCheckpoint(asked, to: output, console) }
+    if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
     guard hasSamples || (leastSignalToNoise ?? 0) <= 0 else {
       throw QMError.usage("--min-sqnr needs --samples on which to measure the network")
     }

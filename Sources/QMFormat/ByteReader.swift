@@ -70,7 +70,7 @@ struct ByteReader {
     }
   }
 
-  /// A zigzag-coded ``varint()``: 0, −1, 1, −2, … stand for 0, 1, 2, 3, … within −2³¹…2³¹−1.
+  /// A zigzag-coded ``varint()``: 0, 1, 2, 3, … represent 0, −1, 1, −2, … within −2³¹…2³¹−1.
   mutating func signed() throws(QMError) -> Int {
     let start = offset
     let value = try varint()
@@ -123,7 +123,7 @@ struct ByteReader {
   }
 
   /// The frozen number of an enumeration's case.
-  /// - Parameter what: what the number stands for, for messages.
+  /// - Parameter what: the name of the enumeration, for messages.
   mutating func code<Code: RawRepresentable>(_ what: String, as: Code.Type) throws(QMError)
     -> Code
   where Code.RawValue == UInt8 {
