@@ -70,7 +70,9 @@ extension Session {
   }
 
   /// Calls `body` with the memory of an input, to be filled.
-  /// - Parameter index: in the order of ``Model/inputs``.
+  /// - Parameters:
+  ///   - index: the index of the input in ``Model/inputs``.
+  ///   - body: receives the bytes, which are valid during the call only.
   /// - Precondition: the session is prepared.
   public func withInput<R, E: Error>(
     _ index: Int, _ body: (UnsafeMutableRawBufferPointer) throws(E) -> R
@@ -116,7 +118,9 @@ extension Session {
 
   /// Calls `body` with the bytes of an output of the last run. They are empty before the first run
   /// of a model whose inputs choose a branch. (Not a trap: the file decides this, not the caller.)
-  /// - Parameter index: in the order of ``Model/outputs``.
+  /// - Parameters:
+  ///   - index: the index of the output in ``Model/outputs``.
+  ///   - body: receives the bytes, which are valid during the call only.
   /// - Precondition: the session is prepared.
   public func withOutput<R, E: Error>(
     _ index: Int, _ body: (UnsafeRawBufferPointer) throws(E) -> R
