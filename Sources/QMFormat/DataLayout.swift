@@ -201,7 +201,9 @@ package struct DataDecoder {
   /// - Throws: `malformed` if a byte does not encode codes of the layout.
   package mutating func append(_ bytes: UnsafeRawBufferPointer) throws(QMError) {
     guard !bytes.isEmpty else { return }
-    guard let target = elements.baseAddress else { throw .malformed("the data section has bytes but no elements") }
+    guard let target = elements.baseAddress else {
+      throw .malformed("the data section has bytes but no elements")
+    }
     switch layout {
     case .plain:
       UnsafeMutableRawBufferPointer(rebasing: elements[position...]).copyMemory(from: bytes)
