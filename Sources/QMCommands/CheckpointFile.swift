@@ -5,15 +5,15 @@ import QMQuantization
 import QMReport
 import QMTensor
 
-/// Arrays in a file of any format that is read.
+/// Reads checkpoints, files of arrays without a network, in every supported format.
 enum CheckpointFile {
   private static let readers: [any CheckpointReader.Type] = [NPZArchive.self, NPYArray.self]
 
-  /// Whether a path leads to arrays and not to a network: its name says so, or its first bytes.
+  /// Whether the file is a checkpoint, by its extension or, if that is unknown, its first bytes.
   static func isOne(_ path: String) -> Bool { reader(of: path) != nil }
 
-  /// All arrays in the order of the file.
-  /// - Throws: what the format's reader throws.
+  /// All arrays, in the order of the file.
+  /// - Throws: the error of the format's reader.
   static func arrays(path: String) throws(QMError) -> [(name: String, tensor: Tensor)] {
     try (reader(of: path) ?? NPYArray.self).open(path).arrays()
   }
@@ -27,7 +27,7 @@ enum CheckpointFile {
   }
 
   /// The arrays by name, for ``ONNXReader``.
-  /// - Throws: also `invalidInput` for an array with NaN or infinities.
+  /// - Throws: as ``arrays(path:)``; `invalidInput` for an array with NaN or infinities.
   static func weights(path: String) throws(QMError) -> [String: Tensor] {
     var weights: [String: Tensor] = [:]
     for (name, tensor) in try arrays(path: path) {
@@ -49,7 +49,7 @@ enum CheckpointFile {
     return digest.finished().hexadecimal
   }
 
-  /// Eight at most; none of a file that cannot be read, which whoever opens it next will tell.
+  /// The first 8 bytes, or fewer. None if the file cannot be read: opening it later reports that.
   private static func firstBytes(of path: String) -> [UInt8] {
     guard let buffer = try? Buffer.mapping(path: path) else { return [] }
     return withExtendedLifetime(buffer) { Array(buffer.bytes.prefix(8)) }

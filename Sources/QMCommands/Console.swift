@@ -2,7 +2,7 @@ import Foundation
 import QMReport
 import QMTensor
 
-/// What a tool says: results on standard output, everything else on standard error.
+/// The output of a tool: results on standard output, everything else on standard error.
 final class Console {
   let tool: String
   let isQuiet: Bool
@@ -20,7 +20,7 @@ final class Console {
   private var lastShown: ContinuousClock.Instant?
   private var barIsShown = false
 
-  /// A run that is over sooner prints no plain line of progress.
+  /// Time between lines of progress where standard error is not a terminal.
   private static let plainInterval = Duration.seconds(10)
 
   init(tool: String, _ options: ConsoleOptions) {
@@ -31,13 +31,13 @@ final class Console {
 
   // MARK: Results
 
-  /// A line of the result for people; nothing with `--json`.
+  /// Prints a line of the result; does nothing with `--json`.
   func line(_ text: String = "") {
     if !isJSON { write(text.printable + "\n") }
   }
 
-  /// A table for people, its columns aligned; nothing with `--json`.
-  /// - Parameter trailing: columns that are aligned at their right end.
+  /// Prints a table with aligned columns; does nothing with `--json`.
+  /// - Parameter trailing: the columns that are right-aligned.
   func table(_ header: [String], _ rows: [[String]], trailing: Set<Int> = []) {
     guard !isJSON else { return }
     let cells = ([header] + rows).map { $0.map(\.printable) }
@@ -52,14 +52,14 @@ final class Console {
     }
   }
 
-  /// The result for programs; nothing without `--json`.
+  /// Prints the result as JSON; does nothing without `--json`.
   func json(_ report: some Report) throws(QMError) {
     if isJSON { write(try report.json() + "\n") }
   }
 
-  /// After the last result.
-  /// - Throws: `cannotWrite` if standard output could not take them all; a reader that has gone
-  ///   away is no failure.
+  /// Must be called after the last result.
+  /// - Throws: `cannotWrite` if results could not be written to standard output. A closed pipe is
+  ///   not an error.
   func finish() throws(QMError) {
     clearProgress()
     if let outputFailure { throw outputFailure }
@@ -81,17 +81,18 @@ final class Console {
 
   static func writeError(_ line: String) { _ = write(line + "\n", to: 2) }
 
-  /// A remark on standard error.
+  /// Prints a remark on standard error.
   func note(_ text: String) {
     guard !isQuiet else { return }
     clearProgress()
     Console.writeError("\(tool): \(text.printable)")
   }
 
-  /// Shows what is being done: a bar on a terminal, a line every ten seconds elsewhere.
+  /// Shows the progress: a bar on a terminal, otherwise a line every ten seconds.
   /// - Parameters:
-  ///   - phase: "calibrating", say.
-  ///   - done: of `total` steps; 0 of 0 where there are none.
+  ///   - phase: the current phase, such as "calibrating".
+  ///   - done: the number of steps done.
+  ///   - total: the number of all steps; 0 if the phase is not divided into steps.
   func progress(_ phase: String, done: Int = 0, of total: Int = 0) {
     guard !isQuiet else { return }
     let now = clock.now
@@ -125,7 +126,8 @@ final class Console {
     barIsShown = false
   }
 
-  /// - Returns: nil, or the `errno` of the write that failed.
+  /// Writes all of `text`.
+  /// - Returns: nil, or the `errno` of the failed write.
   private static func write(_ text: String, to descriptor: Int32) -> Int32? {
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {

@@ -4,7 +4,7 @@ import QMQuantization
 import QMReport
 import QMTensor
 
-/// `qconvert weights.npz out.qm`: arrays without a network.
+/// `qconvert weights.npz out.qm`: converts a checkpoint, arrays without a network.
 extension ConvertCommand {
   func convertCheckpoint(
     _ recipe: Recipe, to output: String, _ console: Console
@@ -15,7 +15,7 @@ extension ConvertCommand {
       recipe.floatNodes.isEmpty, recipe.widths.isEmpty, recipe.groupSize == nil, !explain
     else {
       throw QMError.usage(
-        "arrays are no network: only --bits, --per-tensor and --min-sqnr act on them"
+        "the file holds arrays without a network: use only --bits, --per-tensor and --min-sqnr"
       ).within(.file(input))
     }
     console.progress("reading")
@@ -51,18 +51,19 @@ extension ConvertCommand {
     try console.finish()
   }
 
-  /// - Throws: `qualityTooLow` if an array is worse than was asked for.
+  /// Checks the error of each array against the requested quality.
+  /// - Throws: `qualityTooLow` if an array does not reach it.
   private func requireArrayQuality(
     _ checkpoint: Checkpoint, _ recipe: Recipe
   ) throws(QMError) {
-    guard let bar = recipe.thresholds.leastDecibels, bar > 0 else { return }
+    guard let required = recipe.thresholds.leastDecibels, required > 0 else { return }
     let worst = checkpoint.comparisons.min {
       ($0.value.signalToNoise, $0.key) < ($1.value.signalToNoise, $1.key)
     }
-    guard let worst, !(worst.value.signalToNoise >= bar) else { return }
+    guard let worst, !(worst.value.signalToNoise >= required) else { return }
     let bits = recipe.weights.bits
     throw tooLow(
-      worst.value.signalToNoise, of: worst.key, bar: bar,
+      worst.value.signalToNoise, of: worst.key, required: required,
       remedies: bits < 8 ? [.useBits(min(bits + 2, 8))] : [])
   }
 }

@@ -3,10 +3,10 @@ import QMReport
 import QMTensor
 
 extension ConvertCommand {
-  /// What the options ask for: the recipe file's, or the defaults, with the options that are given in
-  /// their place.
-  /// - Throws: `usage` for a recipe file or a pattern that does not read, or for options that
-  ///   contradict each other.
+  /// The recipe of the conversion: that of the recipe file, or else the default one, with the given
+  /// options applied.
+  /// - Throws: `usage` for an invalid recipe file or pattern, or for options that contradict each
+  ///   other.
   func recipe() throws(QMError) -> Recipe {
     var recipe = Recipe()
     if let recipeFile {
@@ -38,11 +38,13 @@ extension ConvertCommand {
     guard let equals = text.lastIndex(of: "="),
       let width = Int(text[text.index(after: equals)...]).flatMap(BitWidth.init)
     else {
-      throw .usage("--bits-for is REGEX=BITS with 2 to 8 bits; found '\(text.abbreviated)'")
+      throw .usage(
+        "--bits-for '\(text.abbreviated)': expected REGEX=BITS with 2 to 8 bits")
     }
     return .init(try NodePattern(String(text[..<equals])), width)
   }
 
+  /// - Throws: `usage` if parts of the recipe contradict each other.
   private func check(_ recipe: Recipe) throws(QMError) {
     let isFloat = recipe.weights == .float32
     if recipe.activations == .int8, !hasSamples, !isFloat {
@@ -58,18 +60,20 @@ extension ConvertCommand {
       }
     }
     if let size = recipe.groupSize, size < 1 || recipe.granularity == .perTensor {
-      throw .usage("a group size is at least 1, and not beside scales per tensor; found \(size)")
+      throw .usage(
+        "group size \(size): expected at least 1, and no scales per tensor in the same recipe")
     }
   }
 
   // MARK: Quality
 
-  /// - Throws: `qualityTooLow` if an output of the network is worse than the recipe allows.
+  /// Checks the error of each output against the quality that the recipe requires.
+  /// - Throws: `qualityTooLow` if an output does not reach it.
   func requireQuality(_ reports: [OutputReport], of recipe: Recipe) throws(QMError) {
-    let bar = recipe.thresholds.leastDecibels ?? Recipe.Thresholds.leastDecibelsOfNetwork
-    guard bar > 0,
+    let required = recipe.thresholds.leastDecibels ?? Recipe.Thresholds.leastDecibelsOfNetwork
+    guard required > 0,
       let worst = reports.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }),
-      !(worst.signalToNoiseDecibels >= bar)
+      !(worst.signalToNoiseDecibels >= required)
     else { return }
     var remedies: [Remedy] = []
     let bits = recipe.weights.bits
@@ -79,16 +83,18 @@ extension ConvertCommand {
       remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))
     }
     if recipe.granularity == .perTensor { remedies.append(.useScalesPerChannel) }
-    throw tooLow(worst.signalToNoiseDecibels, of: worst.name, bar: bar, remedies: remedies)
+    throw tooLow(
+      worst.signalToNoiseDecibels, of: worst.name, required: required, remedies: remedies)
   }
 
+  /// The error for a value whose SQNR is lower than required, both in dB.
   func tooLow(
-    _ signalToNoise: Double, of value: String, bar: Double, remedies: [Remedy]
+    _ signalToNoise: Double, of value: String, required: Double, remedies: [Remedy]
   ) -> QMError {
     QMError(
       .qualityTooLow,
-      "SQNR \(Units.decibels(signalToNoise)) is under --min-sqnr \(Units.decibels(bar)); nothing "
-        + "was written",
+      "SQNR \(Units.decibels(signalToNoise)) is under --min-sqnr \(Units.decibels(required)), "
+        + "nothing was written",
       remedies: remedies + [.acceptQuality], context: [.file(input), .value(value)])
   }
 }

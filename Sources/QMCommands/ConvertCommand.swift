@@ -9,15 +9,17 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// `qconvert`: a float network made small.
+/// `qconvert`: converts a float network, or a checkpoint, to a `.qm` file.
 public struct ConvertCommand: ParsableCommand {
+  /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qconvert",
-    abstract: "Convert a float network (.onnx), or arrays (.npz, .npy), into a small file (.qm).",
+    abstract: "Convert a float network (.onnx), or arrays (.npz, .npy), to a small file (.qm).",
     discussion: """
-      With --samples the ranges of all values are measured, activations become int8, and the result \
-      is compared with the float network. Without, activations are quantized at run time. Parts of \
-      the samples can be observed apart, --observe-only, and converted with together, --statistics.
+      With --samples, the ranges of all values are measured, activations become int8, and the \
+      result is compared with the float network. Without samples, activations are quantized with \
+      the ranges of each run. Large sets of samples can be observed in parts with --observe-only; \
+      --statistics converts with all parts.
       """,
     version: toolVersion)
 
@@ -29,67 +31,71 @@ public struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Constants of the network to replace, by their names.", valueName: "checkpoint.npz"))
+      "Arrays that replace constants of the network, by name.", valueName: "checkpoint.npz"))
   var weights: String?
 
-  @Option(help: "Bits of a weight, 2 to 8; 32 keeps the network in float. 8 unless given.")
+  @Option(help: "Bits per weight, 2 to 8; 32 keeps the network in float. Default: 8.")
   var bits: Int?
 
   @Option(help: ArgumentHelp("Folder of samples of the network's inputs.", valueName: "folder"))
   var samples: String?
 
-  @Option(help: "Take this many of the samples, evenly over all.")
+  @Option(help: "Use at most this many samples, spread evenly over all.")
   var limitSamples: Int?
 
   @Option(
     help: ArgumentHelp(
-      "Observe the network on the samples, write what it shows, and convert nothing.",
+      "Collect statistics of the network on the samples, write them, and do not convert.",
       valueName: "part.qstats"))
   var observeOnly: String?
 
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "What --observe-only wrote, instead of samples: all parts, in any order.",
+      "Files that --observe-only wrote, instead of samples: all parts, in any order.",
       valueName: "part.qstats"))
   var statistics: [String] = []
 
   @Option(
     help: ArgumentHelp(
       """
-      Megabytes that sums over samples may take at a time, a quarter of the machine's memory unless \
-      given. Less takes more runs over the samples and gives the same bytes.
+      Memory for statistics, in megabytes. With less, more passes over the samples are needed; the \
+      result is the same. Default: a quarter of the machine's memory.
       """,
       valueName: "MB"))
   var memoryBudget: Int?
 
-  @Option(help: "How activations feed the products: int8, dynamic or float.")
+  @Option(
+    help: """
+      Activations of convolutions and matrix products: int8 (fixed ranges), dynamic (ranges of \
+      each run) or float.
+      """)
   var activations: Recipe.Activations?
 
   @Option(
     help: ArgumentHelp(
-      "How a range is found: minmax (unless given), percentile[:99.99] or mse.",
+      "How fixed ranges are chosen: minmax (default), percentile[:99.99] or mse.",
       valueName: "estimator"))
   var ranges: RangeEstimator?
 
-  @Flag(help: "One scale for a whole weight tensor instead of one per channel.")
+  @Flag(help: "Use one scale per weight tensor instead of one per output channel.")
   var perTensor = false
 
   @Option(
     help: ArgumentHelp(
-      "Scales of their own for every N channels of a product's input; it runs slower.",
+      "Use one scale per group of N input channels; runs slower.",
       valueName: "N"))
   var groupSize: Int?
 
   @Option(
     help: ArgumentHelp(
-      "Run the nodes with such names in float32, weights included; repeat it for several.",
+      "Run nodes with matching names in float32, including their weights; may be repeated.",
       valueName: "regex"))
   var keepFloat: [String] = []
 
   @Option(
     help: ArgumentHelp(
-      "Another width for the weights of the nodes with such names; repeat it for several.",
+      "Bits per weight for nodes with matching names; may be repeated.",
       valueName: "regex=bits"))
   var bitsFor: [String] = []
 
@@ -97,8 +103,8 @@ public struct ConvertCommand: ParsableCommand {
     name: .customLong("min-sqnr"),
     help: ArgumentHelp(
       """
-      Write nothing if an output's signal-to-noise ratio is lower; 0 accepts anything. A network's \
-      is 10 unless given, arrays are asked for nothing.
+      Write nothing if the signal-to-noise ratio of an output is lower; 0 accepts everything. \
+      Default: 10 for networks, none for arrays.
       """,
       valueName: "dB"))
   var leastSignalToNoise: Double?
@@ -106,76 +112,79 @@ public struct ConvertCommand: ParsableCommand {
   @Option(
     name: .customLong("recipe"),
     help: ArgumentHelp(
-      "Take what is asked for from a file, as --print-recipe shows it; other options go before it.",
+      "Read the options from a file that --print-recipe wrote; other options override it.",
       valueName: "recipe.json"))
   var recipeFile: String?
 
-  @Flag(help: "Print the recipe that the other options make, and convert nothing.")
+  @Flag(help: "Print the recipe of the other options, and do not convert.")
   var printRecipe = false
 
-  @Flag(help: "Say of every node how it runs, and why.")
+  @Flag(help: "Print how each node runs, and why.")
   var explain = false
 
-  @Flag(help: "Print the operators that can be read, and how each runs; alone.")
+  @Flag(help: "Print all supported operators and how each runs; no other argument is allowed.")
   var listOperators = false
 
   @OptionGroup var network: NetworkOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
 
+  /// The command with default options; parsing sets them.
   public init() {}
 
+  /// Checks the options that do not depend on files.
   public func validate() throws {
     if let bits, Recipe.WeightWidth(bits: bits) == nil {
-      throw ValidationError("--bits is 2 to 8, or 32 for float; found \(bits)")
+      throw ValidationError("--bits \(bits): expected 2 to 8, or 32 for float")
     }
     if let leastSignalToNoise, !leastSignalToNoise.isFinite {
-      throw ValidationError("--min-sqnr is a finite number of dB; found \(leastSignalToNoise)")
+      throw ValidationError("--min-sqnr \(leastSignalToNoise): expected a finite number of dB")
     }
     if let limitSamples, limitSamples < 1 {
-      throw ValidationError("--limit-samples is at least 1; found \(limitSamples)")
+      throw ValidationError("--limit-samples \(limitSamples): expected at least 1")
     }
     if limitSamples != nil, samples == nil {
       throw ValidationError("--limit-samples needs --samples")
     }
     if let memoryBudget, !(1...1 << 40).contains(memoryBudget) {
-      throw ValidationError("--memory-budget is at least 1 megabyte; found \(memoryBudget)")
+      throw ValidationError("--memory-budget \(memoryBudget): expected 1 to 2^40 megabytes")
     }
     if !statistics.isEmpty, samples != nil {
-      throw ValidationError("--statistics stands in the place of --samples; leave one out")
+      throw ValidationError("--statistics replaces --samples; leave one out")
     }
     if observeOnly != nil {
       guard output == nil, samples != nil else {
-        throw ValidationError("--observe-only needs --samples, and no file to convert to")
+        throw ValidationError("--observe-only needs --samples, and no output file")
       }
     } else if output == nil, !printRecipe {
-      throw ValidationError("the file to write is missing: qconvert \(input) out.qm")
+      throw ValidationError("missing output file; for example: qconvert \(input) out.qm")
     }
     if let groupSize, groupSize < 1 || perTensor {
-      throw ValidationError("--group-size is at least 1, and not beside --per-tensor")
+      throw ValidationError("--group-size \(groupSize): expected at least 1, without --per-tensor")
     }
   }
 
+  /// Converts, and prints the report.
   public func run() throws {
     let console = Console(tool: "qconvert", self.console)
     let clock = ContinuousClock()
     let start = clock.now
-    let asked = try recipe()
+    let requested = try recipe()
     if printRecipe {
-      for line in asked.json.split(separator: "\n") { console.line(String(line)) }
+      for line in requested.json.split(separator: "\n") { console.line(String(line)) }
       return try console.finish()
     }
-    if let observeOnly { return try observe(to: observeOnly, asked, console) }
-    guard let output else { throw QMError.usage("the file to write is missing") }
-    let recipe = asked.resolved(hasSamples: hasSamples)
+    if let observeOnly { return try observe(to: observeOnly, requested, console) }
+    guard let output else { throw QMError.usage("missing output file") }
+    let recipe = requested.resolved(hasSamples: hasSamples)
     guard !Process.isSameFile(input, output) else {
       throw QMError.usage("the output is the input; give another name").within(.file(output))
     }
-    // Before an hour of work is spent: whether the result can be written at all.
+    // Checks that the file can be written before a long conversion.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
-    if CheckpointFile.isOne(input) { return try convertCheckpoint(asked, to: output, console) }
+    if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
     guard hasSamples || (leastSignalToNoise ?? 0) <= 0 else {
-      throw QMError.usage("--min-sqnr needs --samples to measure a network on")
+      throw QMError.usage("--min-sqnr needs --samples on which to measure the network")
     }
 
     let (graph, source) = try readNetwork(recipe, console)
@@ -203,7 +212,7 @@ public struct ConvertCommand: ParsableCommand {
     try console.finish()
   }
 
-  /// Whether there is something to fix ranges and to measure with.
+  /// Whether samples, or statistics from samples, are given.
   var hasSamples: Bool { samples != nil || !statistics.isEmpty }
 
   private func readNetwork(
@@ -240,7 +249,7 @@ public struct ConvertCommand: ParsableCommand {
 
   private func observe(to path: String, _ recipe: Recipe, _ console: Console) throws {
     guard !CheckpointFile.isOne(input) else {
-      throw QMError.usage("arrays run on no samples; give a network").within(.file(input))
+      throw QMError.usage("--observe-only needs a network, found arrays").within(.file(input))
     }
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: path) }
     let (graph, _) = try readNetwork(recipe, console)
@@ -257,7 +266,7 @@ public struct ConvertCommand: ParsableCommand {
   private func convert(
     _ graph: Graph, _ recipe: Recipe, _ source: Buffer, _ console: Console
   ) throws(QMError) -> Conversion {
-    // Not the source's name: the same network gives the same file, wherever it lies.
+    // Without the source's name, so that a network gives the same file whatever its name.
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
     var digest = Digest()
     digest.update(UnsafeRawBufferPointer(source.bytes))
@@ -307,7 +316,7 @@ public struct ConvertCommand: ParsableCommand {
       }
     } else if !report.kept.isEmpty {
       console.line(
-        "\(Units.count(report.kept.count, "value")) kept in float32; --explain says which and why")
+        "\(Units.count(report.kept.count, "value")) kept in float32; --explain lists them and why")
     }
     console.line(
       "\(Units.bytes(report.source.bytes)) → \(Units.bytes(report.output.bytes)), "
@@ -317,7 +326,7 @@ public struct ConvertCommand: ParsableCommand {
     let found = report.ranges.map { ", ranges by \($0)" } ?? ""
     console.line("\(width), \(report.activations) activations\(found)\(seen)")
     if report.outputs.isEmpty {
-      console.line("accuracy was not measured: give --samples, or qverify --reference")
+      console.line("accuracy was not measured: give --samples, or use qverify --reference")
     } else {
       console.table(of: report.outputs)
     }

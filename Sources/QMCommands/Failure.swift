@@ -1,12 +1,12 @@
 import QMTensor
 
 extension QMError {
-  /// The one line that a tool prints, remedies in the words of its options.
+  /// The line that a tool prints, with remedies as command-line options.
   var line: String { description { $0.withOptions } }
 }
 
 extension QMError.Code {
-  /// The exit status of the tools, after sysexits(3) where it has a number.
+  /// The exit status of the tools; from 64 on as in sysexits(3).
   var exitStatus: Int32 {
     switch self {
     case .outOfTolerance: 1
@@ -15,14 +15,14 @@ extension QMError.Code {
     case .malformed, .unsupported, .invalidInput: 65
     case .cannotOpen: 66
     case .cannotWrite: 73
-    // `internalFault` and `outOfMemory`, and what a later version of the libraries adds.
+    // `internalFault`, `outOfMemory`, and codes that later versions add.
     default: 70
     }
   }
 }
 
 extension Remedy {
-  /// The remedy as part of a sentence, with the option that does it.
+  /// The remedy as part of a sentence, with the option to use.
   fileprivate var withOptions: String {
     switch self {
     case .giveSamples: "give --samples"
@@ -36,7 +36,7 @@ extension Remedy {
     case .cutAfter: "make its result an input of the graph with --input"
     case .stateShape(let name): "state its shape: --input '\(name.abbreviated)=1,3,height,width'"
     case .setInputs(let which): "give \(which) a value with --set"
-    case .listNodes: "--explain lists the nodes as they are after the passes"
+    case .listNodes: "--explain lists the nodes of the simplified graph"
     case .changeModel(let how): how
     }
   }

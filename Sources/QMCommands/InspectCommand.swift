@@ -5,11 +5,12 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// `qinspect`: what a `.qm` file holds.
+/// `qinspect`: shows the content of a `.qm` file.
 public struct InspectCommand: ParsableCommand {
+  /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qinspect",
-    abstract: "Show what a .qm file holds, and how every node runs.",
+    abstract: "Show the content of a .qm file, and how each node runs.",
     version: toolVersion)
 
   @Argument(help: ArgumentHelp("The file.", valueName: "out.qm"))
@@ -17,8 +18,10 @@ public struct InspectCommand: ParsableCommand {
 
   @OptionGroup var console: ConsoleOptions
 
+  /// The command with default options; parsing sets them.
   public init() {}
 
+  /// Prints the report.
   public func run() throws {
     let console = Console(tool: "qinspect", self.console)
     let opened = try QMFile(path: file)
@@ -31,7 +34,7 @@ public struct InspectCommand: ParsableCommand {
     try console.finish()
   }
 
-  /// Multiply-adds of a run on seeded inputs; nil where none of the shapes that are tried runs.
+  /// The multiply-adds of a run on seeded inputs; nil if no input shapes were found that run.
   private static func work(_ program: Program) throws(QMError) -> Work? {
     let model = try Model(program, options: Model.Options(runByteLimit: 1 << 30))
     guard let inputs = try? SeededInputs(model).tensors(seed: 0) else { return nil }
@@ -72,13 +75,14 @@ public struct InspectCommand: ParsableCommand {
     console.table(of: report.nodes)
     console.line()
     console.line(
-      "\(Units.count(report.weights, "weight")): \(Units.fixed(report.bitsPerWeightInCodes, 2)) bits "
-        + "each in codes, \(Units.fixed(report.bitsPerWeightInFile, 2)) in the file; "
-        + "\(Units.percent(report.quantizedWeightShare)) of them quantized")
+      "\(Units.count(report.weights, "weight")): codes of "
+        + "\(Units.fixed(report.bitsPerWeightInCodes, 2)) bits on average, "
+        + "\(Units.fixed(report.bitsPerWeightInFile, 2)) bits in the file; "
+        + "\(Units.percent(report.quantizedWeightShare)) quantized")
     if let share = report.integerMultiplyAddShare, let count = report.multiplyAdds {
       console.line(
-        "\(Units.fixed(Double(count) / 1e6, 3)) million multiply-adds a run, "
-          + "\(Units.percent(share)) of them on integers")
+        "\(Units.fixed(Double(count) / 1e6, 3)) million multiply-adds per run, "
+          + "\(Units.percent(share)) on integers")
     }
   }
 }

@@ -1,7 +1,8 @@
 import Foundation
 import QMTensor
 
-/// The right classes, by sample: `{"0000": 3, "0001": [1, 5]}`, or that under `"label"`.
+/// The correct classes of each sample, from JSON: `{"0000": 3, "0001": [1, 5]}`, or the same object
+/// under the key `"label"`.
 struct Labels {
   private enum Entry: Decodable {
     case one(Int)
@@ -31,7 +32,7 @@ struct Labels {
       }
     } catch {
       throw QMError.malformed(
-        "expected a JSON object with a whole number, or a list of them, for each sample"
+        "expected a JSON object that maps each sample to a whole number or a list of them"
       ).within(.file(path))
     }
   }
@@ -40,7 +41,7 @@ struct Labels {
     switch entries[stem] {
     case .one(let label): return [label]
     case .several(let labels): return labels
-    case nil: throw .invalidInput("there is no label for it")
+    case nil: throw .invalidInput("the sample has no label")
     }
   }
 }

@@ -3,30 +3,32 @@ import QMONNX
 import QMQuantization
 import QMTensor
 
-/// Where a network is cut, and what is set in it.
+/// Options that cut a network or give values to its inputs.
 struct NetworkOptions: ParsableArguments {
   @Option(
     name: .customLong("output"),
     help: ArgumentHelp(
-      "Cut the network: this value is an output, in the place of its own; repeat it for several.",
+      "Cut the network: make this value an output, instead of its own outputs; may be repeated.",
       valueName: "name"))
   var outputs: [String] = []
 
   @Option(
     name: .customLong("input"),
     help: ArgumentHelp(
-      "Cut the network: this value is an input. Or give an input another shape; a word is a dynamic axis.",
+      "Cut the network: make this value an input. Or change the shape of an input; a word is a "
+        + "dynamic axis.",
       valueName: "name[=1,3,height,width]"))
   var inputs: [String] = []
 
   @Option(
     name: .customLong("set"),
     help: ArgumentHelp(
-      "Give an input, or any value, these numbers for good: a condition of If, a sample rate.",
+      "Give an input, or any value, a constant value, such as a condition of If or a sample rate.",
       valueName: "name=value"))
   var settings: [String] = []
 
-  /// What the options ask for, as a recipe keeps it: `qverify --reference` cuts the network alike.
+  /// The options as part of a recipe. The file records them, so that `qverify --reference` can cut
+  /// the reference in the same way.
   var network: Recipe.Network {
     var network = Recipe.Network()
     network.inputs = inputs
@@ -35,18 +37,18 @@ struct NetworkOptions: ParsableArguments {
     return network
   }
 
-  /// The changes that a recipe asks for.
-  /// - Throws: `usage` for a text that does not read.
+  /// The changes that a recipe states.
+  /// - Throws: `usage` for an invalid text.
   static func changes(_ network: Recipe.Network) throws(QMError) -> ONNXChanges {
     var changes = ONNXChanges(outputs: network.outputs)
     for argument in network.inputs { changes.inputs.append(try .init(argument: argument)) }
     for argument in network.settings {
       guard let mark = argument.lastIndex(of: "="), mark != argument.startIndex else {
-        throw .usage("'\(argument.abbreviated)' is no name=value, as --set asks for")
+        throw .usage("--set '\(argument.abbreviated)': expected name=value")
       }
       let name = String(argument[..<mark])
       guard changes.settings[name] == nil else {
-        throw .usage("--set gives '\(name.abbreviated)' twice")
+        throw .usage("--set gives '\(name.abbreviated)' two values; leave one out")
       }
       changes.settings[name] = .text(String(argument[argument.index(after: mark)...]))
     }

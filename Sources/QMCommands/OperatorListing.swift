@@ -3,7 +3,7 @@ import QMONNX
 import QMReport
 import QMTensor
 
-/// `qconvert --list-operators`: what can be read, without a network.
+/// `qconvert --list-operators`: lists all supported operators.
 public enum OperatorListing {
   private struct Row: Report {
     let name: String
@@ -12,7 +12,7 @@ public enum OperatorListing {
     let note: String
   }
 
-  /// Prints the table and ends the process, if the arguments ask for it.
+  /// Prints the table and ends the process if the option is given.
   public static func startIfAsked() {
     let arguments = CommandLine.arguments.dropFirst()
     guard arguments.contains("--list-operators"), !arguments.contains("--help") else { return }
@@ -20,7 +20,8 @@ public enum OperatorListing {
     QMCommands.Process.prepare()
     do throws(QMError) {
       if let first = unknown.first {
-        throw QMError.usage("--list-operators stands alone; found '\(first.abbreviated)'")
+        throw QMError.usage(
+          "--list-operators takes no other argument; leave out '\(first.abbreviated)'")
       }
       var options = ConsoleOptions()
       (options.json, options.quiet) = (arguments.contains("--json"), false)

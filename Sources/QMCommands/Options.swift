@@ -4,6 +4,7 @@ import QMOperations
 import QMQuantization
 import QMRuntime
 
+/// Options for what a tool prints.
 struct ConsoleOptions: ParsableArguments {
   @Flag(help: "Print the result as one JSON object.")
   var json = false
@@ -12,10 +13,11 @@ struct ConsoleOptions: ParsableArguments {
   var quiet = false
 }
 
+/// Options for how networks run.
 struct MachineOptions: ParsableArguments {
   @Option(
     name: .customLong("threads"),
-    help: "Threads; 1 unless given, for a conversion one per processor.")
+    help: "Number of threads. Default: 1; for a conversion, one per processor.")
   var givenThreads: Int?
   var threads: Int { givenThreads ?? 1 }
   var conversionThreads: Int {
@@ -25,8 +27,8 @@ struct MachineOptions: ParsableArguments {
   @Option(
     name: .customLong("kernels"),
     help: ArgumentHelp(
-      "Kernels; all give the same bits. One of \(MachineOptions.available) on this machine. "
-        + "The variable QM_KERNELS is the default, or else the fastest.",
+      "Kernel set; all give the same bits. On this machine: \(MachineOptions.available). "
+        + "Default: the environment variable QM_KERNELS, or else the fastest.",
       valueName: "set"))
   var chosenKernels: KernelSet?
 
@@ -54,12 +56,12 @@ struct MachineOptions: ParsableArguments {
 
   func validate() throws {
     guard (1...1024).contains(threads) else {
-      throw ValidationError("--threads is 1 to 1024, found \(threads)")
+      throw ValidationError("--threads \(threads): expected 1 to 1024")
     }
     let name = chosenKernels?.rawValue ?? MachineOptions.named ?? kernels.rawValue
     guard KernelSet.available.contains(where: { $0.rawValue == name }) else {
       throw ValidationError(
-        "this machine cannot run the kernels '\(name)'; it has \(MachineOptions.available)")
+        "this machine has no kernel set '\(name)'; choose one of \(MachineOptions.available)")
     }
   }
 }

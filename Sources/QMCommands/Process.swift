@@ -1,33 +1,33 @@
 import Foundation
 import QMTensor
 
-/// What the tools ask of the operating system.
+/// The process as the operating system sees it: streams, signals, memory.
 enum Process {
   private static let writing = NSLock()
 
-  /// Once, before anything else, while there is one thread.
+  /// Must be called first, while there is only one thread.
   static func prepare() {
     openStandardStreams()
-    // A closed pipe and a full file-size limit are then errors of the write.
+    // Writing to a closed pipe or beyond the file-size limit then returns an error.
     signal(SIGPIPE, SIG_IGN)
     signal(SIGXFSZ, SIG_IGN)
-    // A mapped file that was made shorter meanwhile.
+    // A mapped file was truncated.
     signal(SIGBUS) { _ in
-      let line: StaticString = "a file that is being read was made shorter\n"
+      let line: StaticString = "a file was truncated while it was read; try again\n"
       write(2, line.utf8Start, line.utf8CodeUnitCount)
       _exit(66)
     }
     exitOnInterruption()
   }
 
-  /// Runs what must not be left half done: an interruption waits for its end.
+  /// Runs `body`; an interruption of the process waits for its end.
   static func uninterrupted<R>(_ body: () throws(QMError) -> R) throws(QMError) -> R {
     writing.lock()
     defer { writing.unlock() }
     return try body()
   }
 
-  /// Most memory that the process ever held, in bytes.
+  /// Peak memory of the process, in bytes.
   static var peakByteCount: Int {
     var usage = rusage()
     #if canImport(Darwin)
@@ -39,23 +39,23 @@ enum Process {
     #endif
   }
 
-  /// Whether two paths lead to one file, by whatever names. A file that is not there is no other.
+  /// Whether two paths lead to the same file; false if one of them does not exist.
   static func isSameFile(_ left: String, _ right: String) -> Bool {
     var (a, b) = (stat(), stat())
     guard stat(left, &a) == 0, stat(right, &b) == 0 else { return false }
     return a.st_dev == b.st_dev && a.st_ino == b.st_ino
   }
 
-  /// A stream that the caller closed would give its number to the next file that is opened, and
-  /// what is printed would land there.
+  /// Opens standard streams that the caller has closed. Otherwise the next file to be opened would
+  /// get the descriptor of such a stream, and printed text would end up in it.
   private static func openStandardStreams() {
     for descriptor: Int32 in 0...2 where fcntl(descriptor, F_GETFD) < 0 {
       _ = open("/dev/null", O_RDWR)
     }
   }
 
-  /// Hang-up, interruption and termination end the process with 128 and their number, once no file
-  /// is half written. Signals that the caller had us ignore stay ignored.
+  /// Hang-up, interruption and termination end the process with 128 plus the signal's number, after
+  /// ``uninterrupted(_:)`` code has ended. Signals that the caller ignores stay ignored.
   private static func exitOnInterruption() {
     var signals = sigset_t()
     sigemptyset(&signals)
@@ -69,7 +69,7 @@ enum Process {
       #endif
       if !isIgnored { sigaddset(&signals, number) }
     }
-    // Threads inherit the mask, so that the one below alone takes the signals.
+    // All threads inherit the mask, so that only the thread below receives the signals.
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     let awaited = signals
     Thread.detachNewThread {

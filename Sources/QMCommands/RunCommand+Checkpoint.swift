@@ -3,21 +3,24 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// `qrun w.qm --output w.npz`: the arrays of a file of weights.
+/// `qrun w.qm --output w.npz`: unpacks a checkpoint.
 extension RunCommand {
-  /// Writes what the file gives without an input, the arrays in their order.
+  /// Writes the arrays of the checkpoint, dequantized and in order.
   func unpack(_ network: Model, to path: String, _ console: Console) throws(QMError) {
     guard samples == nil else {
-      throw QMError.usage("the file has no inputs that samples could feed").within(.file(model))
+      throw QMError.usage("the file holds arrays without a network; leave out the samples")
+        .within(.file(model))
     }
     guard path.lowercased().hasSuffix(".npz") else {
-      throw QMError.usage("the file holds arrays and no network; give --output a name in .npz")
-        .within(.file(path))
+      throw QMError.usage(
+        "the file holds arrays without a network; give --output a name that ends in .npz"
+      )
+      .within(.file(path))
     }
     guard !Process.isSameFile(model, path) else {
       throw QMError.usage("the output is the input; give another name").within(.file(path))
     }
-    // Without a copy, where they are computed already.
+    // The arrays are already computed unless memory is compact.
     let weights = network.weights
     let results = weights.count == network.outputs.count ? weights : try network.run([:])
     let arrays = network.outputs.compactMap { port in results[port.name].map { (port.name, $0) } }

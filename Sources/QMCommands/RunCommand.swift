@@ -6,15 +6,16 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// `qrun`: a network run over samples.
+/// `qrun`: runs a network on samples.
 public struct RunCommand: ParsableCommand {
+  /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qrun",
-    abstract: "Run a network (.qm, or .onnx in float) over samples.",
+    abstract: "Run a network (.qm, or .onnx in float) on samples.",
     discussion: """
-      Results are written as <sample>.<output>.npy, the layout of samples. --benchmark and --profile \
-      run the first sample; without samples they make one up. A file of weights needs no samples: \
-      --output names the .npz that takes its arrays.
+      Results are written as <sample>.<output>.npy. --benchmark and --profile run the first sample \
+      or, without samples, seeded inputs. A file of arrays without a network needs no samples: \
+      --output names the .npz to write the arrays to.
       """,
     version: toolVersion)
 
@@ -26,7 +27,8 @@ public struct RunCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Folder for the results; of a file of weights, the archive.", valueName: "folder|w.npz"))
+      "Folder for the results; for arrays without a network, the archive to write.",
+      valueName: "folder|w.npz"))
   var output: String?
 
   @Flag(help: "Print one SHA-256 digest over the bytes of all outputs.")
@@ -41,35 +43,38 @@ public struct RunCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Time this many runs.", valueName: "runs"))
   var benchmark: Int?
 
-  @Flag(help: "Show where the time goes, node by node.")
+  @Flag(help: "Show the time of each node.")
   var profile = false
 
-  @Option(help: "Take this many of the samples, evenly over all.")
+  @Option(help: "Use at most this many samples, spread evenly over all.")
   var limitSamples: Int?
 
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
 
+  /// The command with default options; parsing sets them.
   public init() {}
 
+  /// Checks the options that do not depend on files.
   public func validate() throws {
     if let benchmark, !(1...1_000_000).contains(benchmark) {
-      throw ValidationError("--benchmark is 1 to 1000000 runs; found \(benchmark)")
+      throw ValidationError("--benchmark \(benchmark): expected 1 to 1000000 runs")
     }
     if let limitSamples, limitSamples < 1 {
-      throw ValidationError("--limit-samples is at least 1; found \(limitSamples)")
+      throw ValidationError("--limit-samples \(limitSamples): expected at least 1")
     }
-    let goesOverSamples = output != nil || digest || labels != nil
-    guard goesOverSamples || benchmark != nil || profile else {
+    let usesOutputs = output != nil || digest || labels != nil
+    guard usesOutputs || benchmark != nil || profile else {
       throw ValidationError(
         "nothing to do: give --output, --digest, --labels, --benchmark or --profile")
     }
-    // A file of weights, which needs none, is told from a network once it is open.
+    // With --output alone, samples are checked later: arrays without a network need none.
     if digest || labels != nil, samples == nil {
-      throw ValidationError("missing the folder of samples")
+      throw ValidationError("missing folder of samples")
     }
   }
 
+  /// Runs the network, and prints the report.
   public func run() throws {
     let console = Console(tool: "qrun", self.console)
     let clock = ContinuousClock()
@@ -81,7 +86,7 @@ public struct RunCommand: ParsableCommand {
       return try unpack(network, to: output, console)
     }
     if samples == nil, output != nil {
-      throw QMError.usage("missing the folder of samples").within(.file(model))
+      throw QMError.usage("missing folder of samples").within(.file(model))
     }
 
     var report = RunReport(
@@ -90,7 +95,7 @@ public struct RunCommand: ParsableCommand {
       try Samples.open(path, for: network.signature, limit: limitSamples)
     }
     if let folder, output != nil || digest || labels != nil {
-      try goOver(folder, network, &report, console)
+      try runSamples(folder, network, &report, console)
     }
     if let benchmark {
       report.benchmark = try time(
@@ -111,9 +116,9 @@ public struct RunCommand: ParsableCommand {
     return try SeededInputs(network).tensors(seed: 0)
   }
 
-  // MARK: Over samples
+  // MARK: Samples
 
-  private func goOver(
+  private func runSamples(
     _ samples: any SampleSource, _ network: Model, _ report: inout RunReport, _ console: Console
   ) throws(QMError) {
     let labels = try self.labels.map { (path) throws(QMError) in try Labels(path: path) }
@@ -162,7 +167,7 @@ public struct RunCommand: ParsableCommand {
     _ console: Console
   ) throws(QMError) -> RunReport.Benchmark {
     let session = Session(network)
-    // Plans, caches, and the clock of the processor.
+    // Warms up plans, caches and the clock frequency of the processor.
     for _ in 0..<max(3, min(runs / 10, 50)) { _ = try session.run(inputs) }
     let clock = ContinuousClock()
     var times: [Double] = []
@@ -211,13 +216,13 @@ public struct RunCommand: ParsableCommand {
     }
     if let benchmark = report.benchmark {
       console.line(
-        "\(Units.seconds(benchmark.medianMilliseconds / 1e3)) a run (median of \(benchmark.runs)), "
-          + "\(Units.seconds(benchmark.minimumMilliseconds / 1e3)) at best, "
+        "\(Units.seconds(benchmark.medianMilliseconds / 1e3)) per run (median of "
+          + "\(benchmark.runs)), \(Units.seconds(benchmark.minimumMilliseconds / 1e3)) at best, "
           + "\(Units.count(report.threads, "thread")), \(report.kernels)")
       console.line(
         "loaded in \(Units.seconds(benchmark.loadMilliseconds / 1e3)), "
           + "\(Units.bytes(benchmark.arenaBytes)) for values, "
-          + "\(Units.bytes(benchmark.peakBytes)) of memory at most")
+          + "\(Units.bytes(benchmark.peakBytes)) peak memory")
     }
     guard let profile = report.profile else { return }
     console.table(

@@ -2,12 +2,12 @@ import QMGraph
 import QMReport
 import QMTensor
 
-/// Remarks that are printed one by one; the rest is counted.
+/// Maximum number of remarks to print; the rest is counted.
 private let printedRemarks = 20
 
 extension SampleSource {
-  /// Loads every sample once and says what looks wrong, one line each.
-  /// - Throws: what is wrong with the first sample that cannot be used, and which others cannot.
+  /// Loads every sample once and prints one line for each probable mistake.
+  /// - Throws: the error of the first unusable sample, with the names of the other unusable ones.
   func examine(for graph: Graph, _ console: Console) throws(QMError) {
     var checks = SampleChecks(graph)
     var failure: QMError?
@@ -18,14 +18,14 @@ extension SampleSource {
       } catch {
         if failure == nil { failure = error } else { others.append(name(of: index)) }
       }
-      console.progress("looking at the samples", done: index + 1, of: count)
+      console.progress("checking samples", done: index + 1, of: count)
     }
     if let failure {
       guard !others.isEmpty else { throw failure }
       let listed = others.prefix(8).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
       throw QMError(
         failure.code,
-        failure.message + "; not usable either: \(listed)"
+        failure.message + "; also unusable: \(listed)"
           + (others.count > 8 ? " and \(others.count - 8) more" : ""),
         remedies: failure.remedies, context: failure.context)
     }

@@ -5,12 +5,13 @@ import QMONNX
 import QMRuntime
 import QMTensor
 
-/// Opens samples in whichever of their forms they are: a folder of `.npy` or `.npz` files, ONNX's
-/// `input_0.pb`, or one `.npz` whose arrays share their first axis.
+/// Opens samples in any of their forms: a folder of `.npy` or `.npz` files, ONNX's `input_0.pb`, or
+/// one `.npz` archive whose arrays have the samples along their first axis.
 enum Samples {
   /// - Parameters:
   ///   - inputs: all inputs of the network.
-  ///   - limit: how many are taken at most, evenly over all of them.
+  ///   - outputs: names of all outputs of the network.
+  ///   - limit: maximum number of samples, spread evenly over all.
   static func open(
     _ path: String, inputs: [SampleInput], outputs: [String], limit: Int?
   ) throws(QMError) -> any SampleSource {

@@ -3,7 +3,7 @@ import QMReport
 import QMTensor
 
 extension Console {
-  /// The figures of all outputs, one a line.
+  /// Prints a table with one row per output.
   func table(of reports: [OutputReport]) {
     table(
       ["output", "SQNR", "largest difference", "cosine", "top-1 agrees", "samples"],
@@ -16,7 +16,7 @@ extension Console {
       }, trailing: [1, 2, 3, 4, 5])
   }
 
-  /// How every node runs, and how many in each mode.
+  /// Prints a table of how each node runs, and the number of nodes in each execution mode.
   func table(of reports: [NodeReport]) {
     table(
       ["node", "operation", "runs as", "why"],
@@ -27,7 +27,7 @@ extension Console {
     line("  \(Units.count(reports.count, "node")): \(counts.joined(separator: ", "))")
   }
 
-  /// What became of all arrays, one a line.
+  /// Prints a table with one row per array.
   func table(of reports: [ArrayReport]) {
     table(
       ["array", "shape", "stored as", "bytes", "SQNR", "largest difference"],

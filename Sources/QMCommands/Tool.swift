@@ -6,8 +6,8 @@ import QMTensor
 public let toolVersion = "0.1.0"
 
 extension ParsableCommand {
-  /// The whole of a tool: parses the arguments, runs the command, and ends the process with the
-  /// exit status that its errors stand for.
+  /// The main function of a tool: parses the arguments, runs the command, and ends the process with
+  /// the exit status of its error, or 0.
   public static func start() -> Never {
     let tool = configuration.commandName ?? "\(Self.self)"
     Process.prepare()
@@ -25,7 +25,7 @@ extension ParsableCommand {
   }
 }
 
-/// A name that is not UTF-8 would be repaired on its way into a `String`, and another file opened.
+/// Refuses arguments that are not UTF-8: decoding would replace bytes, and so open another file.
 private func requireUnicodeArguments() throws(QMError) {
   for index in 0..<Int(CommandLine.argc) {
     guard let argument = CommandLine.unsafeArgv[index] else { continue }

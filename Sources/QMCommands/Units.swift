@@ -1,8 +1,8 @@
 import Foundation
 
-/// Numbers as people read them.
+/// Formats numbers for people.
 enum Units {
-  /// `69,544 bytes`-like figures in the unit that leaves one to three digits: `67.9 KiB`.
+  /// A size in a unit that leaves one to three digits before the point: `67.9 KiB`.
   static func bytes(_ count: Int) -> String {
     if count < 1024 { return "\(count) bytes" }
     var (value, unit) = (Double(count) / 1024, "KiB")

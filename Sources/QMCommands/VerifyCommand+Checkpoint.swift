@@ -3,20 +3,21 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// `qverify out.qm weights.npz`: a file of weights against the arrays that it was made of.
+/// `qverify out.qm weights.npz`: compares a checkpoint with the arrays that it was converted from.
 extension VerifyCommand {
   func compareArrays(
     _ program: Program, _ opened: QMFile, _ arrays: [(name: String, tensor: Tensor)],
     _ console: Console
   ) throws(QMError) {
     guard reference == nil else {
-      throw QMError.usage("a file of weights is compared with arrays; leave --reference out")
-        .within(.file(file))
+      throw QMError.usage(
+        "the file holds arrays without a network; leave --reference out, and give the arrays"
+      ).within(.file(file))
     }
     let model = try within(.file(file)) { () throws(QMError) in
       try Model(program, options: machine.modelOptions)
     }
-    // Without a copy, where they are computed already.
+    // The arrays are already computed unless memory is compact.
     let weights = model.weights
     let found = weights.count == model.outputs.count ? weights : try model.run([:])
     let expected = try matched(arrays, to: model.outputs.map(\.name))
@@ -28,7 +29,8 @@ extension VerifyCommand {
         let truth = measured.elementType == .float32 ? try given.converted(to: .float32) : given
         guard truth.shape == measured.shape, truth.elementType == measured.elementType else {
           throw QMError(
-            .outOfTolerance, "the file has \(measured), \(samples ?? "the archive") has \(given)")
+            .outOfTolerance,
+            "found \(measured), expected \(given) as in \(samples ?? "the archive")")
         }
         var comparison = Comparison()
         try comparison.add(reference: truth, measured: measured)
@@ -43,7 +45,7 @@ extension VerifyCommand {
       console.progress("comparing", done: index + 1, of: model.outputs.count)
     }
     console.line(
-      "structure and checksums hold: \(Units.bytes(opened.container.byteCount)), "
+      "structure and checksums are valid: \(Units.bytes(opened.container.byteCount)), "
         + "\(Units.count(program.outputs.count, "array"))")
     console.line("compared with \(samples ?? "the arrays")")
     console.table(
@@ -61,7 +63,7 @@ extension VerifyCommand {
     if let failure { throw failure }
   }
 
-  /// The arrays by the names that the file has for them. A lone array may be called anything.
+  /// The arrays by their names in the file. A single array may have any name.
   private func matched(_ arrays: [(name: String, tensor: Tensor)], to names: [String])
     throws(QMError) -> [String: Tensor]
   {
@@ -94,12 +96,12 @@ extension VerifyCommand {
       return "SQNR \(Units.decibels(ratio)) is under \(Units.decibels(tolerance)), --tolerance"
     }
     guard let stored = stored(name, program) else {
-      return isIdentical ? nil : "its elements are not those that the file keeps as they were"
+      return isIdentical ? nil : "the elements differ, although the file stores the array exactly"
     }
-    let bar = stored - VerifyCommand.allowedLoss
-    guard !(ratio >= bar) else { return nil }
-    return "SQNR \(Units.decibels(ratio)) is under \(Units.decibels(bar)), "
+    let required = stored - VerifyCommand.allowedLoss
+    guard !(ratio >= required) else { return nil }
+    return "SQNR \(Units.decibels(ratio)) is under \(Units.decibels(required)), "
       + "\(Units.decibels(VerifyCommand.allowedLoss)) less than the \(Units.decibels(stored)) that "
-      + "the file says"
+      + "the file states"
   }
 }

@@ -6,17 +6,19 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// `qverify`: a `.qm` file proven against what is known to be right.
+/// `qverify`: checks a `.qm` file and compares its outputs with correct ones.
 public struct VerifyCommand: ParsableCommand {
+  /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qverify",
     abstract: "Check a .qm file, and how close it is to the float network.",
     discussion: """
-      Truth, in this order: outputs that lie beside the samples, --reference. With neither, the \
-      file's structure is checked, and that every way to compute it gives the same bits.
-      A file of weights is compared with the arrays that it was made of: give them (.npz, .npy) in \
-      the place of samples.
-      Exit status 1 if an output is more than 3 dB worse than the file says, or under --tolerance.
+      Outputs are compared with the expected outputs in the folder of samples or, without these, \
+      with the outputs of --reference. With neither, only the structure of the file is checked, \
+      and that every kernel set gives the same bits.
+      A file of arrays without a network is compared with the arrays that it was converted from: \
+      give them (.npz, .npy) instead of samples.
+      Exit status 1 if an output is more than 3 dB worse than the file states, or under --tolerance.
       """,
     version: toolVersion)
 
@@ -25,47 +27,52 @@ public struct VerifyCommand: ParsableCommand {
 
   @Argument(
     help: ArgumentHelp(
-      "Folder of samples, or the arrays of a file of weights.", valueName: "samples|in.npz"))
+      "Folder of samples, or the arrays that the file was converted from.",
+      valueName: "samples|in.npz"))
   var samples: String?
 
   @Option(
     help: ArgumentHelp(
-      "The network that is right: the float .onnx, or another .qm.", valueName: "in.onnx"))
+      "The network to compare with: the float .onnx, or another .qm.", valueName: "in.onnx"))
   var reference: String?
 
-  @Flag(help: "Compare every value that both networks have, to see where the error arises.")
+  @Flag(help: "Compare also inner values that both networks have, to see where the error arises.")
   var perValue = false
 
   @Option(
     help: ArgumentHelp(
-      "Fail if an output's signal-to-noise ratio is lower.", valueName: "dB"))
+      "Fail if the signal-to-noise ratio of an output is lower.", valueName: "dB"))
   var tolerance: Double?
 
-  @Option(help: "Take this many of the samples, evenly over all.")
+  @Option(help: "Use at most this many samples, spread evenly over all.")
   var limitSamples: Int?
 
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
 
+  /// The command with default options; parsing sets them.
   public init() {}
 
+  /// Checks the options that do not depend on files.
   public func validate() throws {
     if let tolerance, !tolerance.isFinite {
-      throw ValidationError("--tolerance is a finite number of dB; found \(tolerance)")
+      throw ValidationError("--tolerance \(tolerance): expected a finite number of dB")
     }
     if let limitSamples, limitSamples < 1 {
-      throw ValidationError("--limit-samples is at least 1; found \(limitSamples)")
+      throw ValidationError("--limit-samples \(limitSamples): expected at least 1")
     }
     if perValue, reference == nil { throw ValidationError("--per-value needs --reference") }
   }
 
-  /// How much worse than the file says an output may be, in dB.
+  /// How much worse an output may be than the file states, in dB.
   static let allowedLoss = 3.0
-  /// Asked of an output of which the file says nothing, in dB.
+  /// The required SQNR of an output without a measurement in the file, in dB.
   private static let leastSignalToNoise = 20.0
-  /// Beyond this a difference is float rounding, which another float runtime does otherwise; in dB.
+  /// More than this is never required, in dB: such differences come from float rounding, which
+  /// other float runtimes do differently.
   private static let exactSignalToNoise = 60.0
 
+  /// Verifies the file, and prints the report.
   public func run() throws {
     let console = Console(tool: "qverify", self.console)
     console.progress("reading")
@@ -105,17 +112,17 @@ public struct VerifyCommand: ParsableCommand {
     if let failure { throw failure }
   }
 
-  /// The reference, cut where the file was.
+  /// The reference, cut in the same way as the converted network was.
   private func cut(_ path: String, like program: Program) throws(QMError) -> Program {
     var cuts: Recipe.Network
     do throws(QMError) {
       cuts = try Recipe(entries: program.metadata.recipe).network
     } catch {
       throw QMError.unsupported(
-        "its recipe does not read: written by an earlier version; convert again"
+        "cannot read the recipe in the file, which an earlier version wrote; convert again"
       ).within(.file(file))
     }
-    // The file's own outputs say which values are outputs.
+    // The outputs are those of the file.
     cuts.outputs = []
     var changes = try NetworkOptions.changes(cuts)
     let whole = try Network.program(path: path, changes: changes)
@@ -127,36 +134,38 @@ public struct VerifyCommand: ParsableCommand {
 
   // MARK: Verdict
 
-  /// What the file says of an output, in dB.
+  /// The SQNR of an output that the file states, in dB; nil if it states none.
   func stored(_ output: String, _ program: Program) -> Double? {
     program.metadata.measurements.first {
       $0.measure == .signalToNoise && program.outputs[$0.output].name == output
     }.map { Double($0.value) }
   }
 
-  /// The least signal-to-noise ratio that is accepted of an output, and why.
-  private func bar(_ output: String, _ program: Program) -> (decibels: Double, reason: String) {
+  /// The required SQNR of an output, and why.
+  private func required(
+    _ output: String, _ program: Program
+  ) -> (decibels: Double, reason: String) {
     if let tolerance { return (tolerance, "--tolerance") }
     guard let stored = stored(output, program) else {
       return (
-        VerifyCommand.leastSignalToNoise, "what is asked of a file without figures of its own"
+        VerifyCommand.leastSignalToNoise, "the requirement for files without measurements"
       )
     }
     let allowed = stored - VerifyCommand.allowedLoss
     return (
       min(allowed, VerifyCommand.exactSignalToNoise),
-      "\(Units.decibels(VerifyCommand.allowedLoss)) less than the \(Units.decibels(stored)) that the file says"
+      "\(Units.decibels(VerifyCommand.allowedLoss)) less than the \(Units.decibels(stored)) that the file states"
     )
   }
 
   private func failure(_ report: VerificationReport, _ program: Program) -> QMError? {
     for output in report.outputs {
-      let bar = bar(output.name, program)
-      guard !(output.signalToNoiseDecibels >= bar.decibels) else { continue }
+      let required = required(output.name, program)
+      guard !(output.signalToNoiseDecibels >= required.decibels) else { continue }
       return QMError(
         .outOfTolerance,
         "SQNR \(Units.decibels(output.signalToNoiseDecibels)) is under "
-          + "\(Units.decibels(bar.decibels)), \(bar.reason)",
+          + "\(Units.decibels(required.decibels)), \(required.reason)",
         context: [.file(file), .value(output.name)])
     }
     return nil
@@ -166,10 +175,10 @@ public struct VerifyCommand: ParsableCommand {
 
   private func show(_ report: VerificationReport, _ console: Console) {
     console.line(
-      "structure and checksums hold: \(Units.bytes(report.bytes)), "
+      "structure and checksums are valid: \(Units.bytes(report.bytes)), "
         + "\(Units.count(report.nodes, "node")), \(Units.count(report.constants, "constant"))")
     if let reason = report.notRun {
-      console.line("no seeded input runs (\(reason)); give a folder of samples")
+      console.line("no seeded inputs run (\(reason)); give a folder of samples")
     }
     if let kernels = report.identicalKernels, let count = report.selfTestSamples {
       let inputs = samples == nil ? "seeded input" : "sample"
@@ -185,7 +194,7 @@ public struct VerifyCommand: ParsableCommand {
     }
     if report.outputs.isEmpty {
       console.line(
-        "accuracy was not measured: give samples and --reference in.onnx, or outputs beside the samples"
+        "accuracy was not measured: give samples and --reference in.onnx, or samples with expected outputs"
       )
     } else {
       console.line("compared with \(truthDescription(report.truth))")
@@ -193,7 +202,7 @@ public struct VerifyCommand: ParsableCommand {
     }
     guard let values = report.values else { return }
     if values.isEmpty {
-      console.line("no inner value of the file has the name of one of the reference")
+      console.line("the file and the reference have no inner values of the same name")
       return
     }
     console.table(

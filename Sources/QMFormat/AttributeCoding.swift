@@ -1,7 +1,7 @@
 import QMOperations
 import QMTensor
 
-/// Writes attributes, which must be within the bounds of their kinds.
+/// Writes the attributes of an operation. Each must be within the range of its kind.
 extension ByteWriter: AttributeVisitor {
   mutating func visit(_ name: String, _ value: inout Bool) { flag(value) }
 
@@ -41,7 +41,7 @@ extension ByteWriter: AttributeVisitor {
 
   func malformed(_ message: String) -> QMError { .malformed(message) }
 
-  /// 0 says that there is none, another number is one more than the function's code.
+  /// Writes 0 for no function, otherwise the function's code plus 1 and its parameters.
   private mutating func function(_ function: UnaryFunction?) {
     guard let function else { return byte(0) }
     byte(function.code + 1)
@@ -51,8 +51,8 @@ extension ByteWriter: AttributeVisitor {
   }
 }
 
-/// Reads attributes, each of which is within the bounds of its kind then; only scales and zero
-/// points are left to ``OperationProtocol/checkAttributes()``.
+/// Reads the attributes of an operation and checks the range of each. Scales and zero points are
+/// checked later, by ``OperationProtocol/checkAttributes()``.
 extension ByteReader: AttributeVisitor {
   mutating func visit(_ name: String, _ value: inout Bool) throws(QMError) {
     try within(.attribute(name)) { () throws(QMError) in value = try flag() }
@@ -115,6 +115,7 @@ extension ByteReader: AttributeVisitor {
     try within(.attribute(name)) { () throws(QMError) in isPresent = try flag() }
   }
 
+  /// Reads a function; nil if there is none.
   private mutating func function() throws(QMError) -> UnaryFunction? {
     let code = try byte()
     guard code > 0 else { return nil }

@@ -1,15 +1,15 @@
 import QMTensor
 
-/// Reads a stretch of bytes from front to back. Nothing is read that is not there, and nothing is
-/// allocated for a count that the bytes left over could not fill.
+/// Reads bytes from front to back, never past the end. A count is checked against the bytes that
+/// remain before anything is allocated for it.
 ///
-/// Every error names the offset, counted from the start of the stretch.
+/// Every error has the offset from the start of the bytes as its context.
 struct ByteReader {
   private let bytes: UnsafeRawBufferPointer
   private let limits: DecodingLimits
   private(set) var offset = 0
 
-  /// The memory must outlive the reader.
+  /// A reader of `bytes`, which must outlive it.
   init(_ bytes: UnsafeRawBufferPointer, limits: DecodingLimits) {
     self.bytes = bytes
     self.limits = limits
@@ -21,32 +21,33 @@ struct ByteReader {
     QMError(.malformed, message, context: [.offset(offset)])
   }
 
-  /// - Throws: `malformed` unless every byte was read.
+  /// Checks that every byte was read.
+  /// - Throws: `malformed` if bytes remain.
   func finish() throws(QMError) {
-    guard remaining == 0 else { throw malformed("\(remaining) bytes too many") }
+    guard remaining == 0 else { throw malformed("expected the end, found \(remaining) more bytes") }
   }
 
   mutating func take(_ count: Int) throws(QMError) -> UnsafeRawBufferPointer {
     guard count >= 0, count <= remaining else {
-      throw malformed("\(count) bytes expected, \(remaining) left")
+      throw malformed("expected \(count) bytes, found \(remaining)")
     }
     defer { offset += count }
     return UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count])
   }
 
   mutating func byte() throws(QMError) -> UInt8 {
-    guard offset < bytes.count else { throw malformed("a byte expected, none left") }
+    guard offset < bytes.count else { throw malformed("expected a byte, found the end") }
     defer { offset += 1 }
     return bytes[offset]
   }
 
-  /// Little-endian.
+  /// A little-endian integer of fixed size.
   mutating func integer<Number: FixedWidthInteger>(as: Number.Type) throws(QMError) -> Number {
     let taken = try take(MemoryLayout<Number>.size)
     return Number(littleEndian: taken.loadUnaligned(as: Number.self))
   }
 
-  /// Unsigned LEB128 in its only shortest form, at most 63 bits.
+  /// An unsigned LEB128 number of at most 63 bits. Only the shortest form is accepted.
   mutating func varint() throws(QMError) -> Int {
     let start = offset
     var value: UInt64 = 0
@@ -69,30 +70,34 @@ struct ByteReader {
     }
   }
 
-  /// Zigzag over ``varint()``: 0, −1, 1, −2, … The result has at most 32 bits and a sign.
+  /// A zigzag-coded ``varint()``: 0, 1, 2, 3, … represent 0, −1, 1, −2, … within −2³¹…2³¹−1.
   mutating func signed() throws(QMError) -> Int {
     let start = offset
     let value = try varint()
     guard value <= Int(UInt32.max) else {
       offset = start
-      throw malformed("\(value) stands for a number beyond 32 bits")
+      throw malformed("a signed number exceeds 32 bits")
     }
     return (value >> 1) ^ -(value & 1)
   }
 
   mutating func zeroPoint() throws(QMError) -> Int32 { Int32(try signed()) }
 
-  /// A number of things that are at least `byteCount` bytes each.
-  mutating func count(of things: String, limit: Int, byteCount: Int = 1) throws(QMError) -> Int {
+  /// The number of elements that follow.
+  /// - Parameters:
+  ///   - elements: what is counted, for messages.
+  ///   - limit: the largest number that is accepted.
+  ///   - byteCount: the smallest size of one element, in bytes.
+  mutating func count(of elements: String, limit: Int, byteCount: Int = 1) throws(QMError) -> Int {
     let start = offset
     let count = try varint()
     guard count <= remaining / byteCount else {
       offset = start
-      throw malformed("\(count) \(things) do not fit into \(remaining) bytes")
+      throw malformed("\(count) \(elements) do not fit into \(remaining) bytes")
     }
     guard count <= limit else {
       offset = start
-      throw malformed("\(count) \(things), at most \(limit) are accepted")
+      throw malformed("\(count) \(elements); the limit is \(limit)")
     }
     return count
   }
@@ -113,27 +118,28 @@ struct ByteReader {
     case 1: return true
     case let byte:
       offset -= 1
-      throw malformed("0 or 1 expected, found \(byte)")
+      throw malformed("expected 0 or 1, found \(byte)")
     }
   }
 
-  /// A frozen number that stands for a case.
-  mutating func code<Code: RawRepresentable>(_ things: String, as: Code.Type) throws(QMError)
+  /// The frozen number of an enumeration's case.
+  /// - Parameter what: the name of the enumeration, for messages.
+  mutating func code<Code: RawRepresentable>(_ what: String, as: Code.Type) throws(QMError)
     -> Code
   where Code.RawValue == UInt8 {
     let byte = try byte()
     guard let code = Code(rawValue: byte) else {
       offset -= 1
-      throw malformed("\(things) \(byte) is unknown")
+      throw malformed("\(what) \(byte) is unknown")
     }
     return code
   }
 
-  /// UTF-8 after its length in bytes.
+  /// A length in bytes, then UTF-8 text of this length.
   mutating func string() throws(QMError) -> String {
     let bytes = try take(count(of: "bytes of text", limit: limits.stringByteCount))
     let string = String(decoding: bytes, as: UTF8.self)
-    // Ill-formed bytes would come back repaired, and so others.
+    // Decoding replaces ill-formed bytes, so that the result differs from the bytes read.
     guard string.utf8.elementsEqual(bytes) else {
       offset -= bytes.count
       throw malformed("a text is not UTF-8")

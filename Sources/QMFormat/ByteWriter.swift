@@ -1,4 +1,4 @@
-/// The counterpart of ``ByteReader``.
+/// Writes the encodings that ``ByteReader`` reads.
 struct ByteWriter {
   private(set) var bytes: [UInt8] = []
 
@@ -10,7 +10,7 @@ struct ByteWriter {
     withUnsafeBytes(of: number.littleEndian) { bytes.append(contentsOf: $0) }
   }
 
-  /// Must not be negative.
+  /// - Precondition: `number` is not negative.
   mutating func varint(_ number: Int) {
     var rest = UInt64(number)
     while rest >= 0x80 {
@@ -20,7 +20,7 @@ struct ByteWriter {
     bytes.append(UInt8(rest))
   }
 
-  /// Must be within −2³¹…2³¹−1.
+  /// - Precondition: `number` is within −2³¹…2³¹−1.
   mutating func signed(_ number: Int) {
     varint(Int(UInt32(bitPattern: (Int32(number) << 1) ^ (Int32(number) >> 31))))
   }

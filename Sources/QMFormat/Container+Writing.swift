@@ -1,7 +1,8 @@
 import QMOperations
 import QMTensor
 
-/// Identifies the content of a container by what its sections inflate to.
+/// The content digest of a container. It is computed from the inflated sections, and so does not
+/// depend on how they are deflated.
 struct ContentDigest {
   private var digest = Digest()
 
@@ -19,8 +20,8 @@ struct ContentDigest {
 }
 
 extension Container {
-  /// A file of sections in the given order.
-  /// - Parameter threads: they deflate sections of their own.
+  /// The bytes of a file with the given sections, in order.
+  /// - Parameter threads: deflate the sections in parallel.
   /// - Throws: `outOfMemory`.
   @_spi(Testing) public static func file(
     of contents: [(kind: Kind, bytes: [UInt8])],
@@ -62,8 +63,8 @@ extension Container {
     return file.bytes
   }
 
-  /// Repairs every checksum of a damaged file, as far as its table can be followed: what stands
-  /// behind the checksums must withstand damage too, and tests reach it so.
+  /// Recomputes the checksums and the digest of a damaged file, as far as its table can be read.
+  /// Tests use it to get damaged content past the checksums and to the code that decodes it.
   @_spi(Testing) public static func reseal(_ damaged: [UInt8]) -> [UInt8] {
     var bytes = damaged
     guard bytes.count >= headerByteCount else { return bytes }

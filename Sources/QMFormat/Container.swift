@@ -1,73 +1,86 @@
 import QMOperations
 import QMTensor
 
-/// The outer layer of a `.qm` file: sections of bytes, each deflated on its own, under checksums.
+/// The outer layer of a `.qm` file: sections of bytes, deflated and checksummed one by one
+/// (`schema/qm-format.md`, Container).
 ///
 /// Opening reads the header and the table of sections and checks both; a section is read and
-/// checked when it is asked for.
+/// checked when it is requested.
 public struct Container: Sendable {
-  /// What a section holds. From 128 on a reader may leave a section out without changing what the
-  /// program computes, so unknown numbers are passed over there and refused below.
+  /// The kind of a section. A section of kind 128 or above does not affect what the program
+  /// computes: unknown kinds there are ignored. Unknown kinds below 128 are refused.
   public struct Kind: RawRepresentable, Hashable, Sendable {
+    /// The number of the kind in files.
     public var rawValue: UInt8
+    /// A kind by its number in files.
     public init(rawValue: UInt8) { self.rawValue = rawValue }
 
-    /// Inputs, types, nodes, outputs: the structure.
+    /// The structure of the program: inputs, types, nodes and outputs.
     public static let program = Kind(rawValue: 1)
-    /// Elements of one or more constants.
+    /// The elements of one or more constants.
     public static let data = Kind(rawValue: 2)
-    /// Names of inner values and nodes.
+    /// The names of inner values and nodes.
     public static let names = Kind(rawValue: 128)
+    /// ``Program/Metadata``.
     public static let metadata = Kind(rawValue: 129)
 
     var isAncillary: Bool { rawValue >= 128 }
     var isKnown: Bool { [.program, .data, .names, .metadata].contains(self) }
   }
 
+  /// How the content of a section is encoded. Raw values are written in files.
   public enum Encoding: UInt8, Hashable, Sendable {
+    /// As it is.
     case stored = 0
-    /// RFC 1951, without a wrapper.
+    /// A raw deflate stream (RFC 1951).
     case deflated = 1
   }
 
+  /// A row of the table of sections.
   public struct Section: Sendable, Hashable {
+    /// What the section holds.
     public let kind: Kind
+    /// How the section is encoded.
     public let encoding: Encoding
-    /// In the file.
+    /// Offset of the section in the file, in bytes.
     public let offset: Int
+    /// Size in the file, in bytes.
     public let storedByteCount: Int
+    /// Size of the inflated content, in bytes.
     public let inflatedByteCount: Int
     /// CRC-32 of the stored bytes.
     public let checksum: UInt32
   }
 
-  /// Two letters; a byte over 127 that a transfer in 7 bits destroys; a line end of each kind and
-  /// an end-of-file mark, which a transfer as text alters; and a zero.
+  /// Two letters, a byte over 127 that a 7-bit transfer destroys, both kinds of line end and an
+  /// end-of-file mark that a transfer as text alters, and a zero.
   static let magic: [UInt8] = [0x51, 0x4D, 0x89, 0x0D, 0x0A, 0x1A, 0x0A, 0x00]
-  /// The version whose rules the writer follows.
+  /// The version of the format that this writer follows.
   static let writeVersion: UInt16 = 0
-  /// The least version of a reader that understands every file that the writer makes.
+  /// The oldest version of a reader that understands every file of this writer.
   static let readVersion: UInt16 = 0
-  /// Of the header; the table follows.
+  /// Size of the header, which the table of sections follows.
   package static let headerByteCount = 68
   /// Offset of the CRC-32 over the rest of the header and the table.
   static let checksumOffset = 64
+  /// Offset of the content digest.
   static let digestOffset = 32
-  /// Kind, encoding, one byte for each length, checksum.
+  /// Kind, encoding, two lengths of one byte each, checksum.
   static let smallestRowByteCount = 8
 
-  /// The version whose rules the writer of the file followed.
+  /// The version of the format that the writer of the file followed.
   public let writeVersion: Int
+  /// All sections, in the order of the file.
   public let sections: [Section]
-  /// SHA-256 over kind, length and SHA-256 of every inflated section: the same for the same
-  /// content, whatever zlib made of it.
+  /// The content digest that the header states: a SHA-256 (32 bytes) over kind, length and SHA-256
+  /// of every inflated section. It does not depend on how the sections are deflated.
   public let digest: [UInt8]
   private let source: Source
 
   /// Where the bytes of the file are.
   private enum Source {
     case memory(Buffer)
-    /// Each section is read when it is asked for.
+    /// Each section is read when it is requested.
     case file(OpenFile)
 
     var count: Int {
@@ -78,14 +91,17 @@ public struct Container: Sendable {
     }
   }
 
+  /// Size of the file, in bytes.
   public var byteCount: Int { source.count }
 
-  /// - Throws: `malformed` with the offset; `unsupported` for a later version of the format.
+  /// Opens a file that is in memory.
+  /// - Throws: `malformed` with the offset as context; `unsupported` for a later version of the
+  ///   format.
   public init(_ bytes: Buffer, limits: DecodingLimits = .standard) throws(QMError) {
     try self.init(.memory(bytes), start: bytes, limits: limits)
   }
 
-  /// A file whose sections are read one by one.
+  /// Opens a file whose sections are read one by one.
   init(_ file: OpenFile, limits: DecodingLimits) throws(QMError) {
     let header = try file.bytes(0..<min(file.count, Container.headerByteCount))
     var end = header.count
@@ -110,7 +126,8 @@ public struct Container: Sendable {
       throw Container.wrongMagic(bytes.bytes)
     }
     guard bytes.count >= size else {
-      throw reader.malformed("the file is cut off: a header of \(size) bytes expected")
+      throw reader.malformed(
+        "the file is truncated: expected a header of \(size) bytes; copy it again")
     }
     let writeVersion = try reader.integer(as: UInt16.self)
     let readVersion = try reader.integer(as: UInt16.self)
@@ -123,7 +140,7 @@ public struct Container: Sendable {
     guard fileByteCount == UInt64(source.count) else {
       throw QMError(
         .malformed,
-        "the file has \(source.count) bytes and its header says \(fileByteCount); "
+        "the file has \(source.count) bytes, expected \(fileByteCount) by its header; "
           + "copy it again", context: [.offset(24)])
     }
     let table = try reader.take(tableByteCount)
@@ -141,19 +158,21 @@ public struct Container: Sendable {
     }
     guard readVersion <= Container.readVersion else {
       throw .unsupported(
-        "the file needs a reader of version \(readVersion) of the format, this is version "
-          + "\(Container.readVersion)")
+        "the file needs a reader of format version \(readVersion), this one reads up to version "
+          + "\(Container.readVersion); update it")
     }
     guard reserved == 0 else {
-      throw QMError(.malformed, "a reserved field of the header is set", context: [.offset(20)])
+      throw QMError(
+        .malformed, "the reserved field of the header is \(reserved), expected 0",
+        context: [.offset(20)])
     }
     self.writeVersion = Int(writeVersion)
     sections = try Container.sections(
       table, count: sectionCount, fileByteCount: source.count, limits: limits)
   }
 
-  /// Opens a file without reading its sections.
-  /// - Throws: also `cannotOpen`. The path is in the error's context.
+  /// Maps a file and opens it; its sections are read when they are requested.
+  /// - Throws: as ``init(_:limits:)``; `cannotOpen`; with the path as context.
   public init(path: String, limits: DecodingLimits = .standard) throws(QMError) {
     let bytes = try Buffer.mapping(path: path)
     self = try within(.file(path)) { () throws(QMError) in
@@ -165,13 +184,13 @@ public struct Container: Sendable {
     let isDamaged = bytes.count >= 2 && bytes[0] == magic[0] && bytes[1] == magic[1]
     let message =
       isDamaged
-      ? "the first bytes are damaged, as when a file is transferred as text or cut off; copy it "
-        + "again in binary"
-      : "not a .qm file: it begins otherwise"
+      ? "the first bytes are damaged, as by a transfer as text or a truncation; copy the file "
+        + "again in binary mode"
+      : "not a .qm file: it does not begin with the bytes of one"
     return QMError(.malformed, message, context: [.offset(0)])
   }
 
-  /// The rows of the table. Offsets in errors count from the start of the table.
+  /// Reads the rows of the table. Offsets in errors count from the start of the table.
   private static func sections(
     _ table: UnsafeRawBufferPointer, count: Int, fileByteCount: Int, limits: DecodingLimits
   ) throws(QMError) -> [Section] {
@@ -193,9 +212,10 @@ public struct Container: Sendable {
         let inflated = try reader.varint()
         guard stored <= fileByteCount - offset else {
           throw reader.malformed(
-            "a section of \(stored) bytes does not fit into \(fileByteCount - offset)")
+            "a section of \(stored) bytes does not fit into the remaining \(fileByteCount - offset)"
+          )
         }
-        // The quotient, because the product may overflow.
+        // Divides because the product could overflow.
         guard
           encoding == .stored
             ? inflated == stored : inflated / Deflate.largestRatio <= stored
@@ -216,12 +236,12 @@ public struct Container: Sendable {
     }
   }
 
-  /// What reading a section takes besides its bytes; for one thread at a time.
+  /// Memory for reading sections, used by one thread at a time.
   final class Scratch: @unchecked Sendable {
     fileprivate let inflation: Inflation
-    /// Bytes of a file.
+    /// Holds part of the stored bytes of a section.
     fileprivate let part: Buffer
-    /// For ``inflate(_:into:with:_:)``.
+    /// Holds part of the inflated bytes, for ``inflate(_:into:with:_:)``.
     let window: UnsafeMutableRawBufferPointer
     private let windowBuffer: Buffer
 
@@ -235,8 +255,8 @@ public struct Container: Sendable {
     }
   }
 
-  /// Gives `body` the stored bytes of a section, part by part, and checks them all: a wrong
-  /// checksum comes before what it makes `body` throw.
+  /// Calls `body` with the stored bytes of a section, part by part, and checks their checksum. A
+  /// wrong checksum is reported instead of an error of `body`, which it probably caused.
   private func readStoredBytes(
     _ section: Section, with scratch: Scratch,
     _ body: (UnsafeRawBufferPointer) throws(QMError) -> Void
@@ -266,19 +286,19 @@ public struct Container: Sendable {
     }
     guard checksum == section.checksum else {
       throw QMError(
-        .malformed, "the checksum of a section is wrong; copy the file again",
+        .malformed, "the checksum of the section is wrong; copy the file again",
         context: [.offset(section.offset)])
     }
     if let failure { throw failure }
   }
 
-  /// Checks the stored bytes of a section without inflating them.
+  /// Checks the checksum of a section without inflating it.
   /// - Throws: `malformed`.
   public func check(_ section: Section) throws(QMError) {
     try readStoredBytes(section, with: Scratch()) { (_) throws(QMError) in }
   }
 
-  /// The bytes of a section, in memory of its own: a mapped file may change after it was checked.
+  /// The content of a section, copied into memory: a mapped file could change after the check.
   /// - Throws: `malformed`, `outOfMemory`.
   public func inflated(_ section: Section) throws(QMError) -> Buffer {
     try inflated(section, with: Scratch())
@@ -293,9 +313,9 @@ public struct Container: Sendable {
     return buffer
   }
 
-  /// Inflates a section into a window that `consume` gets whenever it is full, and at the end. The
-  /// checksum is known only behind the last part.
-  /// - Throws: `malformed`, `outOfMemory`, what `consume` throws.
+  /// Inflates a section part by part. `consume` is called with the content of `window` whenever it
+  /// is full, and at the end. The checksum is compared only after the last part.
+  /// - Throws: `malformed`, `outOfMemory`, or the error of `consume`.
   func inflate(
     _ section: Section, into window: UnsafeMutableRawBufferPointer, with scratch: Scratch,
     _ consume: (UnsafeRawBufferPointer) throws(QMError) -> Void
@@ -329,15 +349,17 @@ public struct Container: Sendable {
     try within(.offset(section.offset)) { () throws(QMError) in try inflation.finish() }
   }
 
-  /// Inflates every section and compares with the content digest.
+  /// Inflates every section, computes the content digest and compares it with ``digest``.
   /// - Throws: `malformed`, `outOfMemory`.
   public func checkDigest() throws(QMError) {
     guard try contentDigest() == digest else {
       throw QMError(
-        .malformed, "the content digest is wrong", context: [.offset(Container.digestOffset)])
+        .malformed, "the content digest is wrong; copy the file again",
+        context: [.offset(Container.digestOffset)])
     }
   }
 
+  /// The digest of the inflated sections.
   func contentDigest() throws(QMError) -> [UInt8] {
     var content = ContentDigest()
     for section in sections {

@@ -1,25 +1,25 @@
 import QMTensor
 
-/// How the elements of a data section lie in it before it is deflated. Deflate codes bytes, so how
-/// codes and floats are put into bytes decides how small it makes them.
+/// How the elements of a data section are arranged as bytes before they are deflated. Deflate codes
+/// whole bytes, so the arrangement determines the compressed size.
 public enum DataLayout: Hashable, Sendable {
   /// Element after element, little-endian.
   case plain
-  /// Codes of `width` bits in two's complement, one after the other, lowest bits of a byte first;
-  /// the last byte is filled up with zeros.
+  /// Codes of this many bits in two's complement, packed without gaps from the lowest bit of each
+  /// byte up; the last byte is padded with zero bits.
   case bits(BitWidth)
-  /// Several codes a byte, so that no code straddles bytes: `Σ (code[i] − minimum) · radixⁱ`, with
-  /// as many codes as `radix` to their number stays within 256. The last byte is filled up with
-  /// zeros.
+  /// Several whole codes per byte: `Σ (code[i] − minimum) · radixⁱ` over the k codes of the byte,
+  /// where k is the largest number with `radixᵏ ≤ 256`. The last byte may hold fewer codes.
   case digits(radix: Int, minimum: Int)
   /// The first bytes of all elements, then the second bytes, and so on.
   case planes
   /// As ``planes``; then each byte is replaced by its difference from the byte before it.
   case planeDifferences
 
-  /// More than 16 digits leave room for only one a byte.
+  /// A radix above 16 leaves room for only one digit per byte.
   package static let radixes = 2...16
 
+  /// The number of the layout in files.
   var number: UInt8 {
     switch self {
     case .plain: 0
@@ -38,7 +38,7 @@ public enum DataLayout: Hashable, Sendable {
     return digits
   }
 
-  /// Bytes that `count` elements take.
+  /// Size of `count` elements in this layout, in bytes.
   package func byteCount(of elementType: ElementType, count: Int) -> Int {
     switch self {
     case .plain, .planes, .planeDifferences: return count * elementType.byteCount
@@ -51,7 +51,7 @@ public enum DataLayout: Hashable, Sendable {
     }
   }
 
-  /// Whether elements of the type can lie so.
+  /// Whether the layout can hold elements of the type.
   func admits(_ elementType: ElementType) -> Bool {
     switch self {
     case .plain, .planes, .planeDifferences: true
@@ -61,7 +61,8 @@ public enum DataLayout: Hashable, Sendable {
 
   // MARK: Writing
 
-  /// `elements`, native and so little-endian on every platform of Swift, in this layout.
+  /// The bytes of `elements` in this layout.
+  /// - Parameter elements: in memory order, which is little-endian on every supported platform.
   package func encoded(_ elements: [UInt8], _ elementType: ElementType) -> [UInt8] {
     switch self {
     case .plain: return elements
@@ -110,10 +111,10 @@ public enum DataLayout: Hashable, Sendable {
     }
   }
 
-  /// The layout in which the elements will deflate best, judged by ``estimatedBitCount(_:)``; the
-  /// first of equals. It depends on nothing but the elements, so that a program has one content
-  /// whatever the version of zlib.
-  /// - Parameter width: of codes; nil for elements that are no codes of weights.
+  /// The layout with the lowest ``estimatedBitCount(_:)``; the first if several are equal. It
+  /// depends only on the elements, so that the content digest of a program does not depend on the
+  /// version of zlib.
+  /// - Parameter width: of weight codes; nil for other elements.
   package static func best(for elements: [UInt8], _ elementType: ElementType, width: BitWidth?)
     -> (layout: DataLayout, bytes: [UInt8])
   {
@@ -121,7 +122,8 @@ public enum DataLayout: Hashable, Sendable {
     if let width, width < .eight { candidates.append(.bits(width)) }
     let codes = elements.lazy.map { Int(Int8(bitPattern: $0)) }
     if elementType == .int8, let minimum = codes.min(), let maximum = codes.max() {
-      // A digit beyond the maximum must still be a code: a reader need not look at each.
+      // Every digit must be a valid int8 code, even if it does not occur: then a reader need not
+      // check each one.
       let radix = max(2, maximum - minimum + 1)
       if radixes.contains(radix) {
         candidates.append(.digits(radix: radix, minimum: min(minimum, 127 - (radix - 1))))
@@ -141,8 +143,8 @@ public enum DataLayout: Hashable, Sendable {
 
   // MARK: Reading
 
-  /// Puts the elements of a section into `elements`, which they fill exactly.
-  /// - Throws: `malformed` if a byte stands for no codes.
+  /// Decodes the content of a section into `elements`, which it must fill exactly.
+  /// - Throws: `malformed` if a byte does not encode codes of the layout.
   package func decode(
     _ bytes: UnsafeRawBufferPointer, _ elementType: ElementType,
     into elements: UnsafeMutableRawBufferPointer
@@ -156,23 +158,24 @@ public enum DataLayout: Hashable, Sendable {
   }
 }
 
-/// Puts the elements of a section where they belong while its bytes arrive part by part.
+/// Decodes the content of a data section that arrives part by part.
 package struct DataDecoder {
-  /// Bytes of every part but the last are a multiple of this, so that no part ends within codes
-  /// that share bytes: whatever the width, eight codes are so many bytes as one has bits.
+  /// The size of every part but the last is a multiple of this. It is divisible by 1 to 8, so that
+  /// no part ends within a group of eight `.bits` codes, which takes as many bytes as one code has
+  /// bits.
   package static let partByteCount = 840 << 6
 
   private let layout: DataLayout
   private let size: Int
   private let elements: UnsafeMutableRawBufferPointer
-  /// Bytes that have arrived.
+  /// Number of bytes decoded so far.
   private var position = 0
-  /// Of the differences so far.
+  /// Sum of all differences so far.
   private var sum: UInt8 = 0
-  /// For each byte the codes that it stands for, the first lowest.
+  /// The codes that each byte encodes, one per byte of the word, the first in the lowest byte.
   private let digits: [UInt64]
 
-  /// - Parameter elements: the elements fill it exactly. It must outlive the decoder.
+  /// A decoder that writes into `elements`, which it fills exactly and which must outlive it.
   package init(
     _ layout: DataLayout, _ elementType: ElementType, into elements: UnsafeMutableRawBufferPointer
   ) {
@@ -194,11 +197,13 @@ package struct DataDecoder {
     }
   }
 
-  /// Takes the bytes that follow.
-  /// - Throws: `malformed` if a byte stands for no codes.
+  /// Decodes the next part.
+  /// - Throws: `malformed` if a byte does not encode codes of the layout.
   package mutating func append(_ bytes: UnsafeRawBufferPointer) throws(QMError) {
     guard !bytes.isEmpty else { return }
-    guard let target = elements.baseAddress else { throw .malformed("data of no elements") }
+    guard let target = elements.baseAddress else {
+      throw .malformed("the data section has bytes but no elements")
+    }
     switch layout {
     case .plain:
       UnsafeMutableRawBufferPointer(rebasing: elements[position...]).copyMemory(from: bytes)
@@ -215,9 +220,10 @@ package struct DataDecoder {
   ) throws(QMError) {
     let first = position / width * 8
     let groups = min(bytes.count / width, (elements.count - first) / 8)
-    var wide = groups
+    /// Number of groups of eight codes that are decoded word by word.
+    var wordGroups = groups
     if width == 4, Int(bitPattern: target) % 2 == 0, let source = bytes.baseAddress {
-      // Two codes a byte: a loop that goes by vectors.
+      // Two codes per byte: a loop that the compiler vectorizes.
       let source = source.assumingMemoryBound(to: UInt8.self)
       let pairs = (target + first).assumingMemoryBound(to: UInt16.self)
       for byte in 0..<4 * groups {
@@ -227,30 +233,30 @@ package struct DataDecoder {
       }
     } else {
       let spread = FieldSpread(width: width)
-      // Eight bytes are read for the `width` that hold a group.
-      wide = bytes.count < 8 ? 0 : min(groups, (bytes.count - 8) / width + 1)
-      for group in 0..<wide {
+      // Reads 8 bytes although a group takes only `width` of them.
+      wordGroups = bytes.count < 8 ? 0 : min(groups, (bytes.count - 8) / width + 1)
+      for group in 0..<wordGroups {
         let bits = bytes.loadUnaligned(fromByteOffset: group * width, as: UInt64.self)
         let codes = spread.codes(UInt64(littleEndian: bits))
         target.storeBytes(of: codes.littleEndian, toByteOffset: first + 8 * group, as: UInt64.self)
       }
     }
-    var (pending, pendingBits, place) = (0, 0, wide * width)
+    var (pending, pendingBits, place) = (0, 0, wordGroups * width)
     let shift = Int.bitWidth - width
     let last = first + min(elements.count - first, bytes.count * 8 / width)
-    for index in first + 8 * wide..<last {
+    for index in first + 8 * wordGroups..<last {
       while pendingBits < width {
         pending |= Int(bytes[place]) << pendingBits
         place += 1
         pendingBits += 8
       }
-      // Shifted up and down again for the sign.
+      // The two shifts extend the sign.
       elements[index] = UInt8(truncatingIfNeeded: (pending << shift) >> shift)
       pending >>= width
       pendingBits -= width
     }
     guard pending == 0 else {
-      throw .malformed("the last byte of packed codes is not filled up with zeros")
+      throw .malformed("the last byte of packed codes is not padded with zero bits")
     }
   }
 
@@ -266,11 +272,11 @@ package struct DataDecoder {
         let allowed =
           own == count ? combinations : DataLayout.combinations(radix: radix, digits: own)
         guard Int(byte) < allowed else {
-          throw .malformed("byte \(byte) stands for no \(own) digits of radix \(radix)")
+          throw .malformed("byte \(byte) does not encode \(own) digits of radix \(radix)")
         }
         let codes = digits[Int(byte)]
         if index + 8 <= elements.count {
-          // What is written beyond the digits, the next bytes write again.
+          // Also writes past the digits of this byte; the next bytes overwrite that.
           target.storeBytes(of: codes.littleEndian, toByteOffset: index, as: UInt64.self)
         } else {
           for digit in 0..<own {
@@ -300,7 +306,8 @@ package struct DataDecoder {
   }
 }
 
-/// Eight codes of a few bits, taken apart in one word.
+/// Unpacks eight codes of `width` bits into one 64-bit word, in three steps: it separates two
+/// groups of four codes, then four groups of two, then eight codes.
 private struct FieldSpread {
   private let width: UInt64
   private let fours: UInt64
@@ -321,21 +328,21 @@ private struct FieldSpread {
     signs = lanes(1 << (self.width - 1), apart: 8)
   }
 
-  /// The codes, one a byte with its sign, of the lowest `8 · width` bits.
+  /// The eight codes in the lowest `8 · width` bits, each sign-extended to one byte.
   func codes(_ bits: UInt64) -> UInt64 {
     guard width < 8 else { return bits }
     var fields = (bits & fours) | ((bits >> (4 * width)) & fours) << 32
     fields = (fields & twos) | ((fields >> (2 * width)) & twos) << 16
     fields = (fields & ones) | ((fields >> width) & ones) << 8
-    // Byte by byte (field ^ sign) − sign, where the highest bit keeps bytes from borrowing.
+    // In each byte (field ^ sign) − sign; the highest bit keeps bytes from borrowing.
     return (((fields ^ signs) | Self.high) &- signs) ^ Self.high
   }
 }
 
-/// About how many bits deflate will need. Counted in integers only, so that every machine takes
-/// the same decision: the Huffman code of each stretch of 16,384 bytes, where a byte that repeats
-/// the one before it three times or more counts as one symbol, as zlib's run-length strategy has
-/// it; a stretch that would grow counts as stored.
+/// An estimate of the size after deflate, in bits: the size of a Huffman code for each block of
+/// 16,384 bytes. A run of a byte that repeats at least three times counts as one symbol, as with
+/// zlib's run-length strategy; a block that would grow counts as stored. Computed in integers only,
+/// so that every machine makes the same decision.
 package func estimatedBitCount(_ bytes: [UInt8]) -> Int {
   var total = 0
   var start = 0
@@ -348,7 +355,7 @@ package func estimatedBitCount(_ bytes: [UInt8]) -> Int {
 }
 
 private func huffmanBitCount(_ bytes: ArraySlice<UInt8>) -> Int {
-  // 256 literals, the end of the block, and a symbol for each power of two of a run's length.
+  // 256 literals, the end of the block, and one symbol per power of two of a run's length.
   var counts = [Int](repeating: 0, count: 266)
   counts[256] = 1
   var extraBits = 0
@@ -361,7 +368,7 @@ private func huffmanBitCount(_ bytes: ArraySlice<UInt8>) -> Int {
       counts[Int(byte)] += 1
       let power = (run - 1).bitWidth - 1 - (run - 1).leadingZeroBitCount
       counts[257 + power] += 1
-      // Of the length about the power less two, of the distance one.
+      // About power − 2 extra bits for the length and one for the distance.
       extraBits += max(0, power - 2) + 1
     } else {
       counts[Int(byte)] += run
@@ -369,12 +376,13 @@ private func huffmanBitCount(_ bytes: ArraySlice<UInt8>) -> Int {
     index += run
   }
   let leaves = counts.filter { $0 > 0 }.sorted()
-  // Every symbol that occurs takes about four bits of the block's header.
+  // Each symbol that occurs takes about four bits in the block's header.
   let headerBits = 60 + 4 * leaves.count
   return headerBits + extraBits + huffmanCost(leaves)
 }
 
-/// Weighted length of a Huffman code: the sum of the weights of its inner nodes.
+/// Total length of a text in its Huffman code, in bits: the sum of the weights of all inner nodes.
+/// - Parameter leaves: the number of occurrences of each symbol, ascending.
 private func huffmanCost(_ leaves: [Int]) -> Int {
   var inner: [Int] = []
   var (leaf, node, cost) = (0, 0, 0)

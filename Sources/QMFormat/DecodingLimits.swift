@@ -1,28 +1,30 @@
-/// What a reader accepts at most. A file is untrusted: each limit keeps a small file from taking
-/// much memory or time. Every count is also checked against the bytes that are left.
+/// Limits on what a reader accepts. A file is untrusted: the limits keep a small file from taking
+/// much memory or time. Every count is also checked against the bytes that remain.
 public struct DecodingLimits: Sendable, Hashable {
-  /// Memory of all tensors together, in bytes. Default 4 GiB.
+  /// Maximum memory of all constants, in bytes. Default 4 GiB.
   public var tensorByteCount = 4 << 30
-  /// Memory of all tensors and inflated sections per byte of the file. Real weights shrink by less
-  /// than 64; deflate alone could reach 1,032, and layouts multiply that.
+  /// Maximum memory of all constants per byte of the file; it applies above ``expansionAllowance``.
+  /// Weights of networks stay below 64; deflate alone could reach 1,032, and layouts multiply that.
   public var expansion = 256
-  /// Allowed to files of any size before `expansion` counts, in bytes. Default 64 MiB.
+  /// Memory of all constants that is allowed for a file of any size, in bytes. Default 64 MiB.
   public var expansionAllowance = 64 << 20
-  /// Structure, names and metadata, inflated, each: memory takes up to ten times
-  /// as much. Default 16 MiB; 10⁵ nodes have about 4.
+  /// Maximum inflated size of the structure, of the names and of the metadata, each, in bytes. In
+  /// memory they take up to ten times as much. Default 16 MiB; 10⁵ nodes take about 4 MiB.
   public var payloadByteCount = 16 << 20
-  /// Default 2²⁰: real networks have under 10⁵.
+  /// Maximum number of nodes. Default 2²⁰; networks in use have under 10⁵.
   public var nodeCount = 1 << 20
-  /// Values, and so constants. Default 2²¹.
+  /// Maximum number of values, which include the constants. Default 2²¹.
   public var valueCount = 1 << 21
-  /// Axes of a value. Real networks have at most 8.
+  /// Maximum number of axes of a value. Networks in use have at most 8.
   public var rank = 16
-  /// Inputs or outputs of one node, or of the program.
+  /// Maximum number of inputs or outputs of one node, or of the program.
   public var operandCount = 1 << 16
-  /// Bytes of one name or one metadata text. Default 1 MiB.
+  /// Maximum length of one name or one text of the metadata, in UTF-8 bytes. Default 1 MiB.
   public var stringByteCount = 1 << 20
 
+  /// The standard limits; each may then be changed.
   public init() {}
 
+  /// Limits for files from untrusted sources.
   public static let standard = DecodingLimits()
 }

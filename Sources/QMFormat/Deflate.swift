@@ -1,16 +1,16 @@
 import CZlib
 import QMTensor
 
-/// Raw deflate streams (RFC 1951), without zlib's or gzip's wrapper: the container has checksums
-/// and lengths of its own.
+/// Raw deflate streams (RFC 1951), without the wrapper of zlib or gzip: the container has its own
+/// checksums and lengths.
 package enum Deflate {
-  /// The most that deflate can make of one byte: 258 bytes from two bits, in the limit.
+  /// The maximum compression ratio of deflate: at most 258 bytes per two bits.
   static let largestRatio = 1032
 
-  /// Ways of zlib to search for matches. Any reader reads what each of them writes.
+  /// zlib's strategies for finding matches. Every reader inflates the streams of all of them.
   static let strategies = [Z_DEFAULT_STRATEGY, Z_FILTERED, Z_RLE, Z_HUFFMAN_ONLY]
 
-  /// The shortest stream that any of ``strategies`` gives; the first of equals.
+  /// The shortest stream over all ``strategies``; the first if several are equal.
   package static func smallest(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> [UInt8] {
     var smallest = try compress(bytes, strategy: strategies[0])
     for strategy in strategies.dropFirst() {
@@ -55,8 +55,9 @@ package enum Deflate {
     return result
   }
 
-  /// Inflates `stream` so that it fills `output` exactly and ends with its last byte.
-  /// - Throws: `malformed` otherwise.
+  /// Inflates `stream` into `output`.
+  /// - Throws: `malformed` unless the stream fills `output` exactly and ends with its last byte;
+  ///   `outOfMemory`.
   package static func inflate(
     _ stream: UnsafeRawBufferPointer, into output: UnsafeMutableRawBufferPointer
   )
@@ -68,7 +69,7 @@ package enum Deflate {
     try inflation.finish()
   }
 
-  /// CRC-32 as in gzip and PNG, continued from `start`.
+  /// The CRC-32 of gzip and PNG, continued from the checksum `start` of the bytes before.
   static func crc32(_ bytes: UnsafeRawBufferPointer, from start: UInt32 = 0) -> UInt32 {
     var checksum = uLong(start)
     var position = 0
@@ -85,15 +86,15 @@ package enum Deflate {
   fileprivate static let chunkByteCount = 1 << 30
 }
 
-/// A raw deflate stream that arrives part by part, inflated into a window that is handed on
-/// whenever it is full, and at the end.
+/// Inflates a raw deflate stream that arrives part by part into a window. The content of the window
+/// is passed on whenever it is full, and at the end.
 final class Inflation {
-  /// zlib's state points back to where it stands.
+  /// At a fixed address, because zlib's internal state points back to it.
   private let state: UnsafeMutablePointer<z_stream>
   private var byteCount = 0
   private var window = UnsafeMutableRawBufferPointer(start: nil, count: 0)
   private var filled = 0
-  /// Bytes out of, and into, the stream.
+  /// Number of inflated bytes written and of deflated bytes read.
   private var (written, read) = (0, 0)
   private var isAtEnd = false
 
@@ -108,8 +109,8 @@ final class Inflation {
 
   /// Begins a stream.
   /// - Parameters:
-  ///   - byteCount: what the stream must inflate to.
-  ///   - window: memory for a part of it, or all. It must outlive the stream.
+  ///   - byteCount: the size that the stream must inflate to.
+  ///   - window: memory for part or all of the result. It must outlive the stream.
   func begin(byteCount: Int, into window: UnsafeMutableRawBufferPointer) {
     self.byteCount = byteCount
     self.window = window
@@ -122,14 +123,14 @@ final class Inflation {
     state.deallocate()
   }
 
-  /// Takes the bytes of the stream that follow.
-  /// - Parameter consume: gets what is inflated, a window at a time.
-  /// - Throws: `malformed` if they are none, or inflate to more than they must; what `consume`
-  ///   throws.
+  /// Inflates the next part of the stream.
+  /// - Parameter consume: is called with the content of the window, once it is full or complete.
+  /// - Throws: `malformed` if the part is not a deflate stream or inflates to too many bytes;
+  ///   `outOfMemory`; the error of `consume`.
   func append(
     _ stream: UnsafeRawBufferPointer, _ consume: (UnsafeRawBufferPointer) throws(QMError) -> Void
   ) throws(QMError) {
-    // One byte more than expected shows a stream that is too long.
+    // Receives one byte after the last expected one, to detect a stream that is too long.
     var excess: UInt8 = 0
     var taken = 0
     while taken < stream.count || !isAtEnd {
@@ -156,7 +157,7 @@ final class Inflation {
       taken += used
       read += used
       if room == 0 && state.pointee.avail_out == 0 {
-        throw .malformed("the section inflates to more than the \(byteCount) bytes declared")
+        throw .malformed("the section inflates to more than the expected \(byteCount) bytes")
       }
       if room > 0 {
         let made = room - Int(state.pointee.avail_out)
@@ -171,7 +172,7 @@ final class Inflation {
       case Z_OK: continue
       case Z_STREAM_END: isAtEnd = true
       case Z_BUF_ERROR:
-        // No more can be done with what has arrived.
+        // zlib needs more input.
         if taken == stream.count { return }
       case Z_MEM_ERROR: throw .outOfMemory(byteCount: 1 << 16)
       default: throw .malformed("the section is not a deflate stream")
@@ -179,9 +180,10 @@ final class Inflation {
     }
   }
 
-  /// - Throws: `malformed` if the stream has not ended, or inflated to less than it must.
+  /// Checks that the stream has ended and has the expected size.
+  /// - Throws: `malformed` otherwise.
   func finish() throws(QMError) {
-    guard isAtEnd else { throw .malformed("the deflate stream of the section is cut off") }
+    guard isAtEnd else { throw .malformed("the deflate stream of the section is truncated") }
     guard written == byteCount else { throw wrongLength(read) }
   }
 

@@ -1,14 +1,15 @@
-/// SHA-256 (FIPS 180-4).
+/// SHA-256 (FIPS 180-4), computed over bytes that arrive part by part.
 public struct Digest: Sendable {
   private var state: [UInt32] = [
     0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a,
     0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19,
   ]
   private var schedule = [UInt32](repeating: 0, count: 64)
-  /// Bytes of a block that is not full yet.
+  /// The bytes of the last, incomplete block.
   private var rest: [UInt8] = []
   private var byteCount: UInt64 = 0
 
+  /// A digest of no bytes.
   public init() {}
 
   /// The 32 bytes of the digest of `bytes`.
@@ -18,6 +19,7 @@ public struct Digest: Sendable {
     return digest.finished()
   }
 
+  /// Adds `bytes` to the digest.
   public mutating func update(_ bytes: UnsafeRawBufferPointer) {
     byteCount &+= UInt64(bytes.count)
     var position = 0
@@ -35,7 +37,7 @@ public struct Digest: Sendable {
     rest.append(contentsOf: bytes[position...])
   }
 
-  /// The digest of all bytes so far.
+  /// The 32 bytes of the digest of all bytes so far.
   public func finished() -> [UInt8] {
     var last = self
     let bitCount = byteCount &* 8

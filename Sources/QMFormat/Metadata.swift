@@ -1,29 +1,35 @@
 import QMOperations
 
 extension Program {
-  /// What a file says about its program and the interpreter does not need.
+  /// Information about a program that running it does not need.
   public struct Metadata: Sendable, Hashable {
-    /// A text under a key. The order of entries is kept; keys may repeat.
+    /// A key and a text. The order of entries is kept; keys may repeat.
     public struct Entry: Sendable, Hashable {
+      /// The key.
       public var key: String
+      /// The text.
       public var value: String
 
+      /// A key and a text.
       public init(_ key: String, _ value: String) {
         self.key = key
         self.value = value
       }
     }
 
-    /// A figure by which an output was compared with the float network. Raw values are written in
-    /// files.
+    /// A measure of the difference between an output and that of the float network. Raw values are
+    /// written in files.
     public enum Measure: UInt8, Hashable, Sendable, CaseIterable {
-      /// Signal to quantization noise in dB; infinite where nothing differs.
+      /// Signal-to-quantization-noise ratio in dB; infinite if nothing differs.
       case signalToNoise = 0
+      /// Largest absolute difference of two elements.
       case largestDifference = 1
+      /// Cosine similarity of all elements as one vector.
       case cosine = 2
-      /// Fraction of rows whose largest element stands at the same index.
+      /// Fraction of rows whose largest element has the same index in both.
       case topOneAgreement = 3
 
+      /// The name of the measure, for people.
       public var name: String {
         switch self {
         case .signalToNoise: "SQNR in dB"
@@ -34,14 +40,18 @@ extension Program {
       }
     }
 
+    /// A measured difference between an output and that of the float network.
     public struct Measurement: Sendable, Hashable {
       /// Index into the program's outputs.
       public var output: Int
+      /// What was measured.
       public var measure: Measure
-      /// Not NaN.
+      /// The result, in the unit of the measure; not NaN.
       public var value: Float
+      /// Number of samples that were measured.
       public var sampleCount: Int
 
+      /// A measurement of one output.
       public init(output: Int, _ measure: Measure, _ value: Float, sampleCount: Int) {
         self.output = output
         self.measure = measure
@@ -50,35 +60,40 @@ extension Program {
       }
     }
 
-    /// How a node runs.
+    /// How a node runs, and why.
     public struct Note: Sendable, Hashable {
+      /// How the node runs.
       public var mode: ExecutionMode
-      /// Why, in a few words.
+      /// Why it runs so, in a few words.
       public var reason: String
 
+      /// A note on one node.
       public init(_ mode: ExecutionMode, reason: String = "") {
         self.mode = mode
         self.reason = reason
       }
     }
 
-    /// Name and version of the tool that made the program.
+    /// Name and version of the tool that wrote the program.
     public var producer: String
-    /// File name of the network that the program was made from, without its folder.
+    /// Name of the file that the program was converted from, without its folder.
     public var sourceName: String
-    /// SHA-256 of that file, 32 bytes; empty where there is none.
+    /// SHA-256 of that file (32 bytes), or empty.
     public var sourceDigest: [UInt8]
-    /// The options of the conversion, in the order in which a recipe lists them.
+    /// The options of the conversion, in the order of the recipe.
     public var recipe: [Entry]
+    /// Measured differences from the float network.
     public var measurements: [Measurement]
-    /// Keys of inputs and outputs in the file names of samples; one each, or none at all.
+    /// The key of each input in file names of samples, in order, or empty.
     public var inputKeys: [String]
+    /// The key of each output in file names of samples, in order, or empty.
     public var outputKeys: [String]
-    /// One per node, or none at all.
+    /// One note per node, in order, or empty.
     public var notes: [Note]
-    /// Anything else: labels, preprocessing, licence.
+    /// Anything else, such as labels, preprocessing or a licence.
     public var entries: [Entry]
 
+    /// Metadata from its parts; all are empty by default.
     public init(
       producer: String = "", sourceName: String = "", sourceDigest: [UInt8] = [],
       recipe: [Entry] = [], measurements: [Measurement] = [], inputKeys: [String] = [],

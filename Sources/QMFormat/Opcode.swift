@@ -1,13 +1,13 @@
 import QMOperations
 import QMTensor
 
-/// The number of an operation in a file. Raw values never change and are never used again.
+/// The number of an operation in files. Raw values never change and are never reused.
 package enum Opcode: UInt8, CaseIterable {
-  // Products, from 1.
+  // Convolutions, matrix products and recurrent layers, from 1.
   case convolution = 1
   case matrixMultiply = 2
   case recurrent = 3
-  /// A convolution whose input has gaps.
+  /// A convolution over an input with gaps between its elements.
   case transposedConvolution = 8
   // Element-wise, from 16.
   case unary = 16
@@ -18,7 +18,7 @@ package enum Opcode: UInt8, CaseIterable {
   case logic = 21
   case isNaNOrInf = 22
   case select = 23
-  // Over windows and axes, from 32.
+  // Operations over windows and axes, from 32.
   case pooling = 32
   case reduction = 33
   case softmax = 34
@@ -29,7 +29,7 @@ package enum Opcode: UInt8, CaseIterable {
   case cumulativeSum = 39
   case resize = 40
   case groupNormalization = 41
-  // Moving elements, from 64.
+  // Data movement, from 64.
   case identity = 64
   case reshape = 65
   case flatten = 66
@@ -56,13 +56,14 @@ package enum Opcode: UInt8, CaseIterable {
   case depthToSpace = 87
   case spaceToDepth = 88
   case `if` = 89
-  // Between real numbers and codes, from 96.
+  // Conversion between float32 and codes, from 96.
   case quantize = 96
   case dynamicQuantize = 97
   case dequantize = 98
 }
 
 extension Operation {
+  /// The number of the operation in files.
   package var opcode: Opcode {
     switch self {
     case .convolution(let operation):
@@ -119,8 +120,8 @@ extension Operation {
     }
   }
 
-  /// The operation with a number, each of whose attributes a visitor sets.
-  /// - Throws: what the visitor throws.
+  /// The operation of this number, with the attributes that `visitor` sets.
+  /// - Throws: the error of the visitor.
   package init<V: AttributeVisitor>(_ opcode: Opcode, visitedBy visitor: inout V) throws(QMError) {
     func visited<Body: OperationProtocol>(
       _ operation: (Body) -> Operation, _ placeholder: Body

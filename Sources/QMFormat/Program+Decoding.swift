@@ -2,15 +2,17 @@ import QMOperations
 import QMTensor
 
 extension Program {
-  /// Reads and validates a `.qm` file: every checksum, every section, every rule.
-  /// - Throws: `malformed` with the place; `unsupported` for a later version of the format;
-  ///   `outOfMemory`.
+  /// Decodes a `.qm` file that is in memory, and checks every checksum and every rule of the
+  /// format.
+  /// - Throws: `malformed` with the location as context; `unsupported` for a later version of the
+  ///   format; `outOfMemory`.
   public init(decoding bytes: Buffer, limits: DecodingLimits = .standard) throws(QMError) {
     try self.init(QMFile(bytes, limits: limits), limits: limits)
   }
 
-  /// - Parameter threads: inflate the sections; the caller alone where nil.
-  /// - Throws: also `cannotOpen`. The path is in the error's context.
+  /// Reads and validates a `.qm` file.
+  /// - Parameter threads: inflate the sections in parallel; with nil, the calling thread does.
+  /// - Throws: as ``init(decoding:limits:)``; `cannotOpen`; with the path as context.
   public init(
     contentsOf path: String, limits: DecodingLimits = .standard, threads: ThreadPool? = nil
   ) throws(QMError) {
@@ -22,21 +24,23 @@ extension Program {
     }
   }
 
-  /// The whole of a file that was opened for listing.
+  /// Decodes and validates the whole of a file that was opened for listing.
+  /// - Throws: as ``init(decoding:limits:)``.
   public init(_ file: QMFile, limits: DecodingLimits = .standard) throws(QMError) {
     try self.init(withoutValidating: file)
     try validate(limits: limits)
   }
 
+  /// Decodes the constants of a file. The caller must ``validate(limits:)`` the program.
   package init(withoutValidating file: QMFile, threads: ThreadPool? = nil) throws(QMError) {
-    let outline = file.outline
-    var tensors = [Tensor?](repeating: nil, count: outline.constants.count)
+    let listing = file.listing
+    var tensors = [Tensor?](repeating: nil, count: listing.constants.count)
     for section in file.container.sections where !section.kind.isKnown {
       try file.container.check(section)
     }
     typealias Part = [(constant: Int, tensor: Tensor)]
     let sections = file.data
-    // The largest first, so that no thread is left alone with it.
+    // The largest first, so that it does not run alone at the end.
     let order = sections.indices.sorted {
       (sections[$1].inflatedByteCount, $0) < (sections[$0].inflatedByteCount, $1)
     }
@@ -47,26 +51,27 @@ extension Program {
       let scratch =
         if let known = idle.withLock({ $0.popLast() }) { known } else { try Container.Scratch() }
       defer { idle.withLock { $0.append(scratch) } }
-      return try outline.tensors(
-        outline.dataSections[index], sections[index], file.container, with: scratch)
+      return try listing.tensors(
+        listing.dataSections[index], sections[index], file.container, with: scratch)
     }
     for part in parts {
       for (constant, tensor) in part { tensors[constant] = tensor }
     }
     var constants: [Constant] = []
-    for (tensor, type) in zip(tensors, outline.constants) {
+    for (tensor, type) in zip(tensors, listing.constants) {
       guard let tensor else { throw .malformed("constant \(constants.count) has no data") }
       constants.append(Constant(tensor, type.quantization))
     }
     self.init(
-      values: outline.values, constants: constants,
-      nodes: outline.nodes, inputs: outline.inputs, outputs: outline.outputs,
-      metadata: outline.metadata)
+      values: listing.values, constants: constants,
+      nodes: listing.nodes, inputs: listing.inputs, outputs: listing.outputs,
+      metadata: listing.metadata)
   }
 }
 
 extension DecodingLimits {
-  /// - Throws: `malformed` if tensors of these sizes are more than a file of the size may hold.
+  /// Checks the total memory of the constants against the limits for a file of this size.
+  /// - Throws: `malformed` if the constants take too much.
   func check(tensorByteCount: [Int], fileByteCount: Int) throws(QMError) {
     let byFile = fileByteCount.multipliedReportingOverflow(by: expansion)
     let allowed = min(
@@ -75,8 +80,8 @@ extension DecodingLimits {
     for byteCount in tensorByteCount {
       guard byteCount <= allowed - total else {
         throw .malformed(
-          "the tensors of a file of \(fileByteCount) bytes take more than \(allowed) bytes; set "
-            + "higher limits if the file is to be trusted")
+          "the constants take more than \(allowed) bytes, the limit for a file of "
+            + "\(fileByteCount) bytes; raise the limits if you trust the file")
       }
       total += byteCount
     }

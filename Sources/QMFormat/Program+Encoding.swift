@@ -2,11 +2,12 @@ import QMOperations
 import QMTensor
 
 extension Program {
-  /// The bytes of a `.qm` file. The same program gives the same content digest everywhere, and the
-  /// same bytes with the same zlib.
-  /// - Parameter threads: they compress what lies apart; the bytes are the same on any number.
-  /// - Throws: what ``validate(limits:)`` throws; `unsupported` if a reader with the standard
-  ///   limits would refuse the file for its size; `outOfMemory`.
+  /// The bytes of a `.qm` file. Equal programs give the same content digest on every machine, and
+  /// the same bytes with the same version of zlib.
+  /// - Parameter threads: compress the sections in parallel; their number does not affect the
+  ///   bytes.
+  /// - Throws: as ``validate(limits:)``; `unsupported` if a reader with the standard limits would
+  ///   refuse the file for its size; `outOfMemory`.
   public func encoded(
     threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) -> [UInt8] {
@@ -14,13 +15,14 @@ extension Program {
     return try encodedWithoutValidation(threads: threads)
   }
 
-  /// The numbering must be right; types and names may be anything.
+  /// As ``encoded(threads:)``, without validation: tests write malformed files with it.
+  /// - Precondition: the values are numbered as ``Program`` states.
   package func encodedWithoutValidation(
     threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) -> [UInt8] {
     var sections: [(kind: Container.Kind, bytes: [UInt8])] = []
     let groups = dataGroups()
-    var dataSections: [Outline.DataSection] = []
+    var dataSections: [ProgramListing.DataSection] = []
     let layouts = try threads.map(groups.count) { (index) in
       let first = constants[groups[index][0]]
       var elements: [UInt8] = []
@@ -31,7 +33,7 @@ extension Program {
         for: elements, first.tensor.elementType, width: first.quantization.width)
     }
     for (group, best) in zip(groups, layouts) {
-      dataSections.append(Outline.DataSection(layout: best.layout, constants: group))
+      dataSections.append(ProgramListing.DataSection(layout: best.layout, constants: group))
       sections.append((.data, best.bytes))
     }
     var ancillary: [(kind: Container.Kind, bytes: [UInt8])] = []
@@ -41,8 +43,8 @@ extension Program {
     let limits = DecodingLimits.standard
     for (_, bytes) in payload where bytes.count > limits.payloadByteCount {
       throw .unsupported(
-        "structure, names and metadata may have \(limits.payloadByteCount) bytes each, found "
-          + "\(bytes.count)")
+        "the structure, names or metadata take \(bytes.count) bytes, the limit for each is "
+          + "\(limits.payloadByteCount)")
     }
     let file = try Container.file(of: payload + sections, threads: threads)
     do {
@@ -54,43 +56,46 @@ extension Program {
     return file
   }
 
-  /// Constants of at most this many elements share sections: a row of the table and a Huffman code
-  /// of their own would cost more than they gain.
+  /// Constants of at most this many elements share sections: a table row and a Huffman code for
+  /// each would cost more than they save.
   private static let smallElementCount = 1024
-  /// Elements after which a shared section is full, so that a reader of one small constant need
-  /// not inflate many.
+  /// Maximum number of elements of a shared section, so that a reader of one small constant need
+  /// not inflate many others.
   private static let sharedElementCount = 1 << 16
 
-  /// The constants of each data section, in the order of their first.
+  /// The constants of each data section; sections are in the order of their first constants.
   private func dataGroups() -> [[Int]] {
-    struct Likeness: Hashable {
+    /// Small constants share a section if these are equal.
+    struct SharingKey: Hashable {
       let elementType: ElementType
       let width: BitWidth?
     }
     var groups: [[Int]] = []
-    var shared: [Likeness: (group: Int, elementCount: Int)] = [:]
+    var shared: [SharingKey: (group: Int, elementCount: Int)] = [:]
     for (index, constant) in constants.enumerated() {
-      let likeness = Likeness(
+      let key = SharingKey(
         elementType: constant.tensor.elementType, width: constant.quantization.width)
       let count = constant.tensor.elementCount
       guard count <= Program.smallElementCount else {
         groups.append([index])
         continue
       }
-      if let open = shared[likeness], open.elementCount + count <= Program.sharedElementCount {
+      if let open = shared[key], open.elementCount + count <= Program.sharedElementCount {
         groups[open.group].append(index)
-        shared[likeness]?.elementCount += count
+        shared[key]?.elementCount += count
       } else {
-        shared[likeness] = (groups.count, count)
+        shared[key] = (groups.count, count)
         groups.append([index])
       }
     }
     return groups
   }
 
-  private func encodedStructure(_ dataSections: [Outline.DataSection]) throws(QMError) -> [UInt8] {
+  private func encodedStructure(_ dataSections: [ProgramListing.DataSection]) throws(QMError)
+    -> [UInt8]
+  {
     var writer = ByteWriter()
-    let axisNames = freeAxisNames()
+    let axisNames = dynamicAxisNames()
     let axisNumbers = Dictionary(uniqueKeysWithValues: zip(axisNames, 1...))
     writer.varint(axisNames.count)
     for name in axisNames { writer.string(name) }
@@ -147,8 +152,8 @@ extension Program {
     return writer.bytes
   }
 
-  /// Each once, in the order in which they first occur.
-  private func freeAxisNames() -> [String] {
+  /// The names of all dynamic axes without duplicates, in the order in which they first occur.
+  private func dynamicAxisNames() -> [String] {
     var names: [String] = []
     var known: Set<String> = [""]
     for value in values {
@@ -159,7 +164,7 @@ extension Program {
     return names
   }
 
-  /// nil where nothing has a name.
+  /// The content of the section of names; nil if nothing has a name.
   private func encodedNames() -> [UInt8]? {
     let names = values.dropFirst(inputs.count).map(\.name) + nodes.map(\.name)
     guard names.contains(where: { !$0.isEmpty }) else { return nil }
@@ -170,7 +175,7 @@ extension Program {
 }
 
 extension Quantization {
-  /// Of codes of weights.
+  /// The width of weight codes; nil for other quantizations.
   var width: BitWidth? {
     if case .weights(let bits, _) = self { bits } else { nil }
   }

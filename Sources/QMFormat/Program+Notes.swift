@@ -2,7 +2,7 @@ import QMOperations
 import QMTensor
 
 extension Program {
-  /// How a node runs, and why: read off the types of its operands.
+  /// How a node runs, and why; both follow from the types of its operands.
   public func note(of node: Node) -> Metadata.Note {
     Program.note(of: node, among: values)
   }
@@ -15,12 +15,11 @@ extension Program {
     case .recurrent: return recurrentNote(inputs)
     case .table: return .init(.table, reason: "256 entries")
     case .quantize:
-      return .init(.float, reason: "rounds float32 to codes, with a fixed scale and zero point")
+      return .init(.float, reason: "quantizes float32 with a fixed scale and zero point")
     case .dynamicQuantize:
-      return .init(
-        .float, reason: "rounds float32 to codes, with a scale and zero point of the run")
-    case .dequantize: return .init(.float, reason: "turns codes into float32")
-    // The facts of every other operation tell it all.
+      return .init(.float, reason: "quantizes float32 dynamically")
+    case .dequantize: return .init(.float, reason: "dequantizes codes to float32")
+    // For all other operations, the properties below determine the note.
     default: break
     }
     let body = node.operation.body
@@ -34,7 +33,7 @@ extension Program {
       return .init(.integer, reason: "reads codes, writes \(stored(outputs.first))")
     }
     if !input.elementType.isFloatingPoint {
-      return .init(.move, reason: "arithmetic of shapes, in \(input.elementType)")
+      return .init(.move, reason: "shape arithmetic in \(input.elementType)")
     }
     return .init(.float, reason: "its input is \(input.elementType)")
   }
@@ -53,7 +52,8 @@ extension Program {
     switch input.quantization {
     case .fixed: return .init(.integer, reason: "\(kind), \(input.elementType) input")
     case .dynamic:
-      return .init(.integer, reason: "\(kind), \(input.elementType) input on grids of each run")
+      return .init(
+        .integer, reason: "\(kind), \(input.elementType) input quantized dynamically")
     case .none, .weights: return .init(.float, reason: "\(kind), \(input.elementType) input")
     }
   }
@@ -70,7 +70,7 @@ extension Program {
     return .init(
       .integer,
       reason:
-        "\(width)-bit weights \(granularity.shortDescription), int8 input and state on grids of each step"
+        "\(width)-bit weights \(granularity.shortDescription), int8 input and state quantized in each step"
     )
   }
 
@@ -82,7 +82,7 @@ extension Program {
   }
 }
 
-extension Outline {
+extension ProgramListing {
   /// How a node runs, and why.
   public func note(of node: Program.Node) -> Program.Metadata.Note {
     Program.note(of: node, among: values)

@@ -2,14 +2,15 @@ import QMOperations
 import QMTensor
 
 extension Program {
-  /// Proves what a reader of the program relies on: every number in range, every value defined
-  /// once and before it is read, names unique, every type what the type rules say, grids usable,
-  /// codes within their width, integer accumulators within 32 bits.
+  /// Proves everything that code which runs the program relies on: numbers are in range; every
+  /// value is defined once and before it is read; names are unique; types agree with the type rules
+  /// of the operations; scales and zero points are valid; codes fit their width; integer
+  /// accumulators stay within 32 bits.
   ///
-  /// What depends on the data of a run is left to the run: indices of a gather, computed extents,
-  /// and extents that are declared where the type rules leave them free.
-  /// - Throws: `malformed` with the node or value; `unsupported` where an operation is consistent and
-  ///   this version does not compute it.
+  /// What depends on the data of a run is checked in the run: the indices of a gather, computed
+  /// extents, and declared extents of axes that the type rules leave dynamic.
+  /// - Throws: `malformed` with the node or value as context; `unsupported` if this version does
+  ///   not compute a valid operation.
   public func validate(limits: DecodingLimits = .standard) throws(QMError) {
     try validateNumbering(limits)
     for (index, value) in values.enumerated() {
@@ -22,7 +23,8 @@ extension Program {
       case .none, .fixed: break
       case .dynamic, .weights:
         throw .malformed(
-          "input '\(values[index].name.abbreviated)' is quantized as only inner values can be")
+          "input '\(values[index].name.abbreviated)' has dynamic or weights quantization, expected "
+            + "none or fixed")
       }
     }
     for (index, constant) in constants.enumerated() {
@@ -49,7 +51,7 @@ extension Program {
     else {
       throw .malformed(
         "\(nodes.count) nodes, \(values.count) values, \(inputs.count) inputs and "
-          + "\(outputs.count) outputs are more than a program may have")
+          + "\(outputs.count) outputs exceed the limits")
     }
     var next = inputs.count + constants.count
     guard inputs.elementsEqual(0..<inputs.count), next <= values.count else {
@@ -57,10 +59,12 @@ extension Program {
     }
     for (index, value) in values.enumerated() {
       let constant = index - inputs.count
-      guard value.constant == (constants.indices.contains(constant) ? constant : nil) else {
+      let expected = constants.indices.contains(constant) ? constant : nil
+      guard value.constant == expected else {
+        func name(_ constant: Int?) -> String { constant.map { "constant \($0)" } ?? "no constant" }
         throw .malformed(
-          "value \(index) is constant \(value.constant.map(String.init) ?? "none") by its own word "
-            + "and another by its number")
+          "value \(index) claims to be \(name(value.constant)); by its position it is "
+            + name(expected))
       }
     }
     for node in nodes {
@@ -68,26 +72,28 @@ extension Program {
         guard node.inputs.count <= limits.operandCount, node.outputs.count <= limits.operandCount
         else {
           throw .malformed(
-            "\(node.inputs.count) inputs and \(node.outputs.count) outputs, too many")
+            "\(node.inputs.count) inputs and \(node.outputs.count) outputs, the limit for each is "
+              + "\(limits.operandCount)")
         }
         for case .some(let input) in node.inputs where !(0..<next).contains(input) {
-          throw .malformed("value \(input) is read before it is defined; \(next) values are")
+          throw .malformed("reads value \(input), but only values below \(next) are defined here")
         }
         guard node.outputs.elementsEqual(next..<next + node.outputs.count),
           !node.outputs.isEmpty
         else {
-          throw .malformed("the outputs are values \(node.outputs), expected \(next) and following")
+          throw .malformed(
+            "the outputs are values \(node.outputs), expected one or more from \(next) on")
         }
         next += node.outputs.count
       }
     }
     guard next == values.count else {
-      throw .malformed("\(values.count) values, of which \(next) are defined")
+      throw .malformed("only \(next) of \(values.count) values are defined")
     }
     guard !outputs.isEmpty else { throw .malformed("the program has no outputs") }
     for output in outputs where !values.indices.contains(output.value) {
       throw .malformed(
-        "output '\(output.name.abbreviated)' is value \(output.value), which is none")
+        "output '\(output.name.abbreviated)' is value \(output.value) of \(values.count)")
     }
   }
 
@@ -97,7 +103,7 @@ extension Program {
     ] {
       guard !names.contains("") else { throw .malformed("one of the \(what) has no name") }
       guard Set(names).count == names.count else {
-        throw .malformed("two \(what) have one name")
+        throw .malformed("two \(what) have the same name")
       }
     }
     for name in values.lazy.map(\.name) where name.utf8.count > limits.stringByteCount {
@@ -111,19 +117,21 @@ extension Program {
 
   private func validateMetadata(_ limits: DecodingLimits) throws(QMError) {
     guard [0, 32].contains(metadata.sourceDigest.count) else {
-      throw .malformed("a SHA-256 has 32 bytes, found \(metadata.sourceDigest.count)")
+      throw .malformed(
+        "the source digest has \(metadata.sourceDigest.count) bytes, expected 32 or none")
     }
     for measurement in metadata.measurements {
       guard outputs.indices.contains(measurement.output), !measurement.value.isNaN,
         measurement.sampleCount >= 0
       else {
         throw .malformed(
-          "a measurement of output \(measurement.output) is of no output or no number")
+          "a measurement names output \(measurement.output) of \(outputs.count), or its value or "
+            + "number of samples is invalid")
       }
     }
     for (what, found, expected) in [
-      ("keys of inputs", metadata.inputKeys.count, inputs.count),
-      ("keys of outputs", metadata.outputKeys.count, outputs.count),
+      ("input keys", metadata.inputKeys.count, inputs.count),
+      ("output keys", metadata.outputKeys.count, outputs.count),
       ("notes on nodes", metadata.notes.count, nodes.count),
     ] where found != 0 && found != expected {
       throw .malformed("\(found) \(what), expected \(expected) or none")
@@ -139,25 +147,28 @@ extension Program {
 
   // MARK: Types
 
-  /// Products of so many extents and element sizes stay far from overflow.
+  /// Small enough that sizes in bytes stay far from overflow.
   private static let largestElementCount = 1 << 48
 
   private static func validate(_ type: ValueType, _ limits: DecodingLimits) throws(QMError) {
     guard type.shape.rank <= limits.rank else {
-      throw .malformed("\(type.shape.rank) axes, at most \(limits.rank) are accepted")
+      throw .malformed("\(type.shape.rank) axes, the limit is \(limits.rank)")
     }
-    // Extents of 0 must not hide others from the product.
+    // Extents of 0 count as 1, so that they do not hide other extents.
     let extents = type.shape.axes.compactMap(\.extent)
     guard extents.allSatisfy({ (0...largestElementCount).contains($0) }),
       let count = Shape.elementCount(of: extents.map { max($0, 1) }), count <= largestElementCount
-    else { throw .malformed("extents \(type.shape) are too many elements") }
+    else {
+      throw .malformed("shape \(type.shape) has more than \(largestElementCount) elements")
+    }
     switch type.quantization {
     case .none: break
     case .fixed(let scale, let zeroPoint):
       try QuantizationParameters(type.elementType, scale: scale, zeroPoint: zeroPoint).check()
     case .dynamic(let axes):
       guard type.elementType == .int8, (0...type.shape.rank).contains(axes) else {
-        throw .malformed("\(type.elementType)\(type.shape) cannot have grids along \(axes) axes")
+        throw .malformed(
+          "\(type.elementType)\(type.shape) cannot be quantized dynamically over \(axes) axes")
       }
     case .weights(_, let granularity):
       let axis: Int
@@ -166,7 +177,7 @@ extension Program {
       case .perChannel(let channels): axis = channels
       case .perGroup(let groups, let size):
         axis = groups
-        guard size > 0 else { throw .malformed("groups of \(size) elements") }
+        guard size > 0 else { throw .malformed("a group size of \(size), expected at least 1") }
       }
       guard type.elementType == .int8, axis == 0 || (0..<type.shape.rank).contains(axis) else {
         throw .malformed("\(type.elementType)\(type.shape) cannot have scales along axis \(axis)")
@@ -180,10 +191,10 @@ extension Program {
 
   private func validate(_ node: Node) throws(QMError) {
     try node.operation.body.checkAttributes()
-    // Before the type rule makes as many types.
+    // Checked first, because the type rule allocates as many types as there are parts.
     if case .split(let split) = node.operation, case .equal(let parts) = split.sizes {
       guard parts == node.outputs.count else {
-        throw .malformed("\(parts) parts, \(node.outputs.count) outputs")
+        throw .malformed("\(node.outputs.count) outputs, expected \(parts)")
       }
     }
     let operands = node.inputs.map { $0.map(operand) }
@@ -194,8 +205,8 @@ extension Program {
     for (output, derived) in zip(node.outputs, derived) {
       guard values[output].type.isConsistent(with: derived) else {
         throw .malformed(
-          "output '\(displayName(ofValue: output))' is declared as \(values[output].type), the "
-            + "operation gives \(derived)")
+          "output '\(displayName(ofValue: output))' is declared as \(values[output].type), expected "
+            + "\(derived)")
       }
     }
     for sum in node.operation.body.accumulators.products {
@@ -207,8 +218,9 @@ extension Program {
     }
   }
 
-  /// The scales of weights are positive and normal, and so are their products with the scale of an
-  /// input on fixed quantization parameters. Numbers are positions of operands.
+  /// Checks that weight scales are positive normal numbers, and also their products with the scale
+  /// of an input with fixed quantization. `codes`, `scales` and `input` are positions in
+  /// `operands`.
   private func validateScales(
     _ operands: [Operand?], codes: Int, scales: Int, input: Int?
   ) throws(QMError) {
@@ -218,13 +230,13 @@ extension Program {
       inputScale = scale
     }
     guard let tensor = operands.at(scales)?.constant, tensor.elementType == .float32 else {
-      throw .malformed("the scales of weights must be a float32 constant")
+      throw .malformed("the weight scales must be a float32 constant")
     }
     for scale: Float in tensor.elements() {
       guard scale > 0, scale.isNormal, (scale * inputScale).isNormal else {
         throw .malformed(
-          "a scale of weights must be positive and normal, and its product with the input's "
-            + "\(inputScale) too, found \(scale)")
+          "weight scale \(scale) and its product with the input scale \(inputScale) must be "
+            + "positive normal numbers")
       }
     }
   }
@@ -233,33 +245,33 @@ extension Program {
 extension Program.Constant {
   fileprivate func validate(typeOfValue: ValueType) throws(QMError) {
     guard typeOfValue == type else {
-      throw .malformed("the value is \(typeOfValue), its elements are \(type)")
+      throw .malformed("the value is declared as \(typeOfValue), its constant is \(type)")
     }
     switch quantization {
     case .none, .fixed: break
-    case .dynamic: throw .malformed("a constant has no scale of the run")
+    case .dynamic: throw .malformed("a constant cannot have dynamic quantization")
     case .weights(let bits, _):
       let allowed = bits.allCodes
       guard bits < .eight else { break }
       let half = UInt8(1) << (bits.bits - 1)
       let isWithin = tensor.withElements(as: Int8.self) { codes in
-        // A bit that no code from 0 on has.
+        // Codes within the width, shifted to start at 0, have no bit above the width.
         codes.reduce(0) { $0 | (UInt8(bitPattern: $1) &+ half) } < 2 * half
       }
       guard isWithin else {
-        throw .malformed("a code is beyond \(bits.bits) bits, \(allowed)")
+        throw .malformed("a code is outside \(allowed), the range of \(bits.bits) bits")
       }
     }
-    // Swift may read a Bool only where the byte is 0 or 1.
+    // Reading any other byte as a Swift Bool is undefined.
     if tensor.elementType == .bool, tensor.bytes.contains(where: { $0 > 1 }) {
-      throw .malformed("a truth value is neither 0 nor 1")
+      throw .malformed("a bool element is neither 0 nor 1")
     }
   }
 }
 
 extension ValueType {
-  /// Whether a value that a type rule says to be `derived` may be declared as this. Where the rule
-  /// leaves an axis free, the declaration may know more; the run checks it.
+  /// Whether this type may be declared for a value whose type rule gives `derived`. The declaration
+  /// may fix an axis that the rule leaves dynamic; the run checks it.
   fileprivate func isConsistent(with derived: ValueType) -> Bool {
     elementType == derived.elementType && quantization == derived.quantization
       && shape.rank == derived.shape.rank

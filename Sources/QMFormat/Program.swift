@@ -1,21 +1,23 @@
 import QMOperations
 import QMTensor
 
-/// A network in the form that is written to a `.qm` file and run: flat and numbered.
+/// A network as it is written to a `.qm` file and run: a flat list of nodes over numbered values.
 ///
-/// Values are numbered in one fixed order: the inputs, the constants, then the outputs of the
-/// nodes in the order of the nodes. So `inputs` is `0..<inputs.count`, constant `k` is value
+/// Values are numbered in a fixed order: the inputs, the constants, then the outputs of the nodes
+/// in the order of the nodes. So `inputs` is `0..<inputs.count`, constant `k` is value
 /// `inputs.count + k`, and a node reads only values with smaller numbers than its outputs.
-/// ``validate(limits:)`` proves this and everything else that a reader relies on.
+/// ``validate(limits:)`` proves this and everything else that running a program relies on.
 public struct Program: Sendable, Equatable {
+  /// An input, a constant or the output of a node.
   public struct Value: Sendable, Hashable {
-    /// Of a constant: the type of its tensor with the constant's quantization.
+    /// The type; for a constant, that of its tensor with the constant's quantization.
     public var type: ValueType
-    /// The user's name; empty where there is none. Inputs have one, no two the same.
+    /// The user's name, or empty. Inputs have names, all different.
     public var name: String
-    /// Number of the constant whose elements the value has.
+    /// Index of the constant that the value is; nil for inputs and outputs of nodes.
     public var constant: Int?
 
+    /// A value from its parts.
     public init(_ type: ValueType, name: String = "", constant: Int? = nil) {
       self.type = type
       self.name = name
@@ -23,28 +25,37 @@ public struct Program: Sendable, Equatable {
     }
   }
 
+  /// A tensor that is known before a run, such as weights.
   public struct Constant: Sendable {
+    /// The stored elements.
     public var tensor: Tensor
+    /// How the stored elements map to numbers.
     public var quantization: Quantization
 
+    /// A constant; without `quantization`, the stored elements are the numbers.
     public init(_ tensor: Tensor, _ quantization: Quantization = .none) {
       self.tensor = tensor
       self.quantization = quantization
     }
 
+    /// Element type, shape and quantization.
     public var type: ValueType {
       ValueType(tensor.elementType, Shape(tensor.shape), quantization)
     }
   }
 
+  /// One operation with its operands.
   public struct Node: Sendable, Hashable {
+    /// The operation with its attributes.
     public var operation: Operation
-    /// The user's name; empty where there is none. Not necessarily unique.
+    /// The user's name, or empty; not necessarily unique.
     public var name: String
-    /// Numbers of values; nil where an optional input is absent.
+    /// Indices of the values that the node reads; nil for an absent optional input.
     public var inputs: [Int?]
+    /// Indices of the values that the node computes.
     public var outputs: [Int]
 
+    /// A node from its parts.
     public init(_ operation: Operation, name: String = "", inputs: [Int?], outputs: [Int]) {
       self.operation = operation
       self.name = name
@@ -52,28 +63,38 @@ public struct Program: Sendable, Equatable {
       self.outputs = outputs
     }
 
-    /// Where an error arose, in the user's words.
+    /// The node as the context of an error.
     public var context: QMError.Context { .node(name: name, operation: operation.name) }
   }
 
-  /// A value that leaves the program, under the name that the user knows.
+  /// A value that the program returns, under a name.
   public struct Output: Sendable, Hashable {
+    /// The user's name; all outputs have different names.
     public var name: String
+    /// Index of the value.
     public var value: Int
 
+    /// An output from its parts.
     public init(name: String, value: Int) {
       self.name = name
       self.value = value
     }
   }
 
+  /// All values: the inputs, the constants, then the outputs of the nodes.
   public var values: [Value]
+  /// The constants.
   public var constants: [Constant]
+  /// The nodes, in the order in which they run.
   public var nodes: [Node]
+  /// Indices of the values that are inputs: `0..<inputs.count`.
   public var inputs: [Int]
+  /// The outputs, at least one.
   public var outputs: [Output]
+  /// Information that running the program does not need.
   public var metadata: Metadata
 
+  /// A program from its parts, which are not validated here (``validate(limits:)``).
   public init(
     values: [Value], constants: [Constant], nodes: [Node], inputs: [Int], outputs: [Output],
     metadata: Metadata = Metadata()
@@ -96,7 +117,7 @@ public struct Program: Sendable, Equatable {
 }
 
 extension Program.Constant: Equatable {
-  /// Tensors are compared byte by byte.
+  /// Whether the quantizations and all bytes of the tensors are equal.
   public static func == (left: Self, right: Self) -> Bool {
     left.quantization == right.quantization && left.tensor.isIdentical(to: right.tensor)
   }

@@ -1,7 +1,7 @@
 import QMOperations
 import QMTensor
 
-// Types of values, and layouts of their elements, as a structure holds them.
+// How the structure section encodes the types of values and the layouts of data sections.
 
 extension ByteWriter {
   mutating func type(_ type: ValueType, _ axisNumbers: [String: Int]) {
@@ -63,7 +63,8 @@ extension ByteReader {
         axes.append(.fixed(number >> 1))
       } else {
         guard number >> 1 < axisNames.count else {
-          throw malformed("the name of a free axis is number \(number >> 1), too many")
+          throw malformed(
+            "a dynamic axis has name \(number >> 1) of \(axisNames.count - 1)")
         }
         axes.append(.free(axisNames[number >> 1]))
       }
@@ -84,7 +85,7 @@ extension ByteReader {
   private mutating func width() throws(QMError) -> BitWidth {
     let bits = try byte()
     guard let width = BitWidth(Int(bits)) else {
-      throw malformed("codes have 2 to 8 bits, found \(bits)")
+      throw malformed("codes of \(bits) bits, expected 2 to 8")
     }
     return width
   }
@@ -106,7 +107,8 @@ extension ByteReader {
       let radix = Int(try byte())
       let minimum = try signed()
       guard DataLayout.radixes.contains(radix), minimum >= -128, minimum + radix - 1 <= 127 else {
-        throw malformed("digits of radix \(radix) from \(minimum) on are no int8 codes")
+        throw malformed(
+          "digits of radix \(radix) from \(minimum) on: expected radix 2 to 16 and int8 codes")
       }
       return .digits(radix: radix, minimum: minimum)
     case 3: return .planes

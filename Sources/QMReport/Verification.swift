@@ -3,22 +3,23 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// A program compared with what is known to be right.
+/// Compares the outputs of a program with correct ones.
 ///
-/// Truth, in this order: the outputs that lie beside the samples, a reference network. With neither
-/// there is a self-test: every kernel set gives the same bits as the reference loops.
+/// Correct are the expected outputs that come with the samples or, without these, the outputs of a
+/// reference network. With neither, a self-test checks that every kernel set gives the same bits as
+/// the reference loops.
 public struct Verification {
-  /// What a verification is doing.
+  /// A phase of a verification, with the number of steps done and in total.
   public enum Phase: Hashable, Sendable {
     /// Running samples and comparing outputs.
     case comparing(done: Int, of: Int)
     /// Comparing kernel sets with the reference loops.
     case runningReferenceLoops(done: Int, of: Int)
-    /// Comparing values within the network.
+    /// Comparing inner values of the network.
     case comparingValues(done: Int, of: Int)
   }
 
-  /// What was found. Whether it is good enough is for the caller to say: `passed` is true.
+  /// The results. `passed` is always true: the caller decides whether they are good enough.
   public private(set) var report: VerificationReport
 
   private let program: Program
@@ -27,21 +28,22 @@ public struct Verification {
   private let model: Model
   private let inputs: Inputs
 
-  /// Memory that a run on seeded inputs may take, in bytes: nobody has said what shapes to expect.
+  /// Maximum memory of a run on seeded inputs, in bytes; a limit is needed because their shapes are
+  /// guesses.
   private static let seededByteLimit = 1 << 29
-  /// Samples of a self-test, at most; the reference loops are slow.
+  /// Maximum number of samples of a self-test; the reference loops are slow.
   private static let selfTestCount = 3
-  /// Samples of a comparison value by value, at most.
+  /// Maximum number of samples for the comparison of inner values.
   private static let perValueCount = 8
 
-  /// Prepares the program.
+  /// Prepares a program.
   /// - Parameters:
-  ///   - file: where the program is from.
-  ///   - samples: nil to run inputs that are made of a seed.
+  ///   - file: the file of the program, for the report and for errors.
+  ///   - samples: the samples to run; nil runs inputs made from a seed.
   ///   - reference: a network with the same inputs and outputs.
-  ///   - options: of all runs.
-  /// - Throws: `outOfTolerance` if the reference has other inputs or outputs; what the program
-  ///   throws where it cannot be run.
+  ///   - options: options of all runs.
+  /// - Throws: `outOfTolerance` if the reference has other inputs or outputs; the error of
+  ///   preparing the program.
   public init(
     _ program: Program, of file: FileSize, samples: (any SampleSource)?, reference: Program?,
     options: Model.Options = Model.Options()
@@ -66,11 +68,12 @@ public struct Verification {
     }
   }
 
-  /// Runs every sample, or a few seeded inputs.
-  /// - Parameter perValue: whether values within the network are compared too, where there is a
-  ///   reference.
-  /// - Throws: `outOfTolerance` if an output has another shape than the truth, or kernel sets give
-  ///   different bits; what a run throws; with the sample as context.
+  /// Runs all samples, or a few seeded inputs.
+  /// - Parameters:
+  ///   - perValue: whether to compare inner values of the network too, if there is a reference.
+  ///   - progress: called after each step.
+  /// - Throws: `outOfTolerance` if an output has another shape than the correct one, or if kernel
+  ///   sets give different bits; the error of a run; with the sample as context.
   public mutating func run(
     perValue: Bool = false, progress: (Phase) -> Void = { _ in }
   ) throws(QMError) {
@@ -93,7 +96,7 @@ public struct Verification {
       func list(_ names: [String]) -> String { names.map(\.abbreviated).joined(separator: ", ") }
       throw QMError(
         .outOfTolerance,
-        "the reference has the \(kind) \(list(pair.1)); the file has \(list(pair.0))",
+        "the file has the \(kind) \(list(pair.0)), expected \(list(pair.1)) as in the reference",
         context: [.file(file)])
     }
   }
@@ -127,7 +130,7 @@ public struct Verification {
     report.outputs = model.outputs.compactMap { output in
       comparisons[output.name].map { OutputReport(output.name, $0) }
     }
-    // Seeded inputs are not what the ranges were made for.
+    // Only for samples: the ranges were not made for seeded inputs.
     if inputs.areSamples, saturation.total.elementCount > 0 {
       report.saturation = saturation.total.share
       report.saturated = saturation.shares.prefix(3).filter { $0.saturatedCount > 0 }
@@ -143,10 +146,10 @@ public struct Verification {
       guard let other = found[name] else { continue }
       guard tensor.shape == other.shape else {
         throw QMError(
-          .outOfTolerance, "shape \(other.shape) is not that of the truth, \(tensor.shape)",
+          .outOfTolerance, "found shape \(other.shape), expected \(tensor.shape)",
           context: [.file(report.file), .value(name)])
       }
-      // NumPy files may hold the truth in another float type.
+      // Expected outputs in NumPy files may have another float type.
       let truth = try tensor.converted(to: other.elementType)
       try comparisons[name, default: Comparison()].add(reference: truth, measured: other)
     }
@@ -188,13 +191,13 @@ public struct Verification {
   }
 }
 
-/// Given samples, or seeded inputs where there are none.
+/// The inputs to run: samples or, without samples, seeded inputs.
 private enum Inputs {
   case samples(any SampleSource)
   case seeded(SeededInputs)
   case none
 
-  /// Runs that are made of a seed.
+  /// Number of runs on seeded inputs.
   private static let seedCount = 4
 
   init(_ samples: (any SampleSource)?, _ model: Model) throws(QMError) {

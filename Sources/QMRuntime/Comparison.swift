@@ -8,7 +8,7 @@ import QMTensor
   import Darwin
 #endif
 
-/// How far the tensors of one value are from those that are right, summed over any number of samples.
+/// Measures how far computed tensors are from reference tensors, over any number of samples.
 ///
 /// ```swift
 /// var comparison = Comparison()
@@ -16,11 +16,11 @@ import QMTensor
 /// print(comparison.signalToNoise, "dB")
 /// ```
 public struct Comparison: Sendable, Hashable {
-  /// Elements of all samples together.
+  /// Number of elements in all samples together.
   public private(set) var elementCount = 0
-  /// Samples that were added.
+  /// Number of samples that were added.
   public private(set) var sampleCount = 0
-  /// Largest magnitude of a difference; infinite where one side alone is NaN.
+  /// Largest absolute difference of two elements; infinite if only one of them is NaN.
   public private(set) var largestDifference: Double = 0
   private var signal = 0.0
   private var noise = 0.0
@@ -30,11 +30,11 @@ public struct Comparison: Sendable, Hashable {
   private var agreeingRowCount = 0
   private var rowLength = 0
 
-  /// Of no samples.
+  /// A comparison of no samples yet.
   public init() {}
 
-  /// Signal to quantization noise in dB, `10·log10(Σ r² / Σ (r − m)²)`; infinite where nothing
-  /// differs.
+  /// Signal-to-quantization-noise ratio in dB, `10·log10(Σ r² / Σ (r − m)²)` with reference
+  /// elements r and measured elements m; infinite if nothing differs.
   public var signalToNoise: Double {
     guard noise > 0 else { return .infinity }
     guard signal > 0 else { return -.infinity }
@@ -44,30 +44,29 @@ public struct Comparison: Sendable, Hashable {
   /// A ratio of powers in dB.
   public static func decibels(_ ratio: Double) -> Double { 10 * log10(ratio) }
 
-  /// The ratio of powers that a number of dB stands for.
+  /// Converts dB to a ratio of powers.
   public static func ratio(ofDecibels decibels: Double) -> Double { pow(10, decibels / 10) }
 
-  /// Cosine of the angle between the two; 1 where both are zero.
+  /// Cosine similarity of all elements, each side as one vector; 1 if both are zero.
   public var cosine: Double {
     guard signal > 0, measuredPower > 0 else { return signal == measuredPower ? 1 : 0 }
     return product / (signal * measuredPower).squareRoot()
   }
 
-  /// Share of the rows, along the last axis, whose largest element is at the same place; nil where
-  /// rows have fewer than two elements.
+  /// Fraction of the rows, along the last axis, whose largest element has the same index on both
+  /// sides; nil if rows have fewer than two elements.
   public var topOneAgreement: Double? {
     rowLength > 1 && rowCount > 0 ? Double(agreeingRowCount) / Double(rowCount) : nil
   }
 
-  /// Adds one sample. Elements of other types than float32 are compared as the numbers that they
-  /// are.
+  /// Adds one sample. Elements of other types than float32 are converted to float32.
   /// - Throws: `invalidInput` if shapes or element types differ.
   public mutating func add(reference: Tensor, measured: Tensor) throws(QMError) {
     guard reference.shape == measured.shape, reference.elementType == measured.elementType else {
       throw .invalidInput("found \(measured), expected \(reference)")
     }
     guard reference.elementType == .float32 else {
-      try addCodes(reference: reference, measured: measured)
+      try addConverted(reference: reference, measured: measured)
       return
     }
     let (reference, measured, shape) = (
@@ -76,7 +75,7 @@ public struct Comparison: Sendable, Hashable {
     add(reference, measured, rowLength: shape.last ?? 1)
   }
 
-  private mutating func addCodes(reference: Tensor, measured: Tensor) throws(QMError) {
+  private mutating func addConverted(reference: Tensor, measured: Tensor) throws(QMError) {
     let left = try reference.converted(to: .float32)
     let right = try measured.converted(to: .float32)
     add(left.elements(), right.elements(), rowLength: reference.shape.last ?? 1)
@@ -84,9 +83,9 @@ public struct Comparison: Sendable, Hashable {
 
   /// Adds one sample.
   /// - Parameters:
-  ///   - reference: the elements that are right.
-  ///   - measured: as many elements.
-  ///   - length: elements of a row, whose largest ``topOneAgreement`` compares.
+  ///   - reference: the correct elements.
+  ///   - measured: the computed elements, as many.
+  ///   - length: the number of elements in a row, for ``topOneAgreement``.
   public mutating func add(_ reference: [Float], _ measured: [Float], rowLength length: Int) {
     sampleCount += 1
     elementCount += reference.count
@@ -118,6 +117,7 @@ public struct Comparison: Sendable, Hashable {
     }
   }
 
+  /// Index of the largest element; the first if several are equal.
   private static func largest(_ row: ArraySlice<Float>) -> Int {
     var best = row.startIndex
     for index in row.indices where row[index] > row[best] { best = index }

@@ -1,15 +1,15 @@
 import QMFormat
 import QMTensor
 
-/// The constants of a program while it is loaded, and who still reads them.
+/// The constants of a program while it is loaded, with the number of nodes that still need each.
 struct ConstantStore {
-  /// Elements by value; zeros of those that are released.
+  /// The tensor of each value; for released values, zeros.
   private(set) var tensors: [Int: Tensor] = [:]
-  /// Values that nobody reads any more.
+  /// Values that no node needs any more; their memory is freed.
   private(set) var released: Set<Int> = []
-  /// Of each value.
+  /// For each value, the number of nodes and outputs that still need it.
   private var readerCounts: [Int]
-  /// The elements of all released values.
+  /// The zeros that all released values share.
   private var zeros: Buffer?
 
   init(_ program: Program) {
@@ -23,14 +23,15 @@ struct ConstantStore {
     }
   }
 
-  /// Whether all but one of those that read a value need it no more.
+  /// Whether only one node or output still needs the value.
   func hasOneReader(_ value: Int) -> Bool { readerCounts[value] == 1 }
 
   /// Adds a value that has been computed from constants.
   mutating func add(_ tensor: Tensor, as value: Int) { tensors[value] = tensor }
 
-  /// Takes note that one of a value's readers needs it no more, and gives up its elements with the
-  /// last.
+  /// Records that one reader of a value no longer needs it. After the last reader, the elements are
+  /// freed.
+  /// - Throws: `outOfMemory`.
   mutating func release(_ value: Int) throws(QMError) {
     readerCounts[value] -= 1
     guard readerCounts[value] == 0, let tensor = tensors[value] else { return }

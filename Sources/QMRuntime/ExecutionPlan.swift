@@ -2,56 +2,58 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// A program made ready for inputs of certain extents: every type concrete, every kernel chosen,
-/// every value at its place in one arena.
+/// A program prepared for inputs of certain shapes: all types are concrete, a kernel is chosen for
+/// each step, and each value has an address in one arena.
 ///
-/// Not shared between threads: a run writes the arena.
+/// Not shared between threads: a run writes to the arena.
 final class ExecutionPlan {
+  /// One kernel call.
   struct Step {
     let node: Int
     let kernel: Kernel
     let operands: OperandTable.Places
-    /// Values that the step computes, and those that are other views of the same bytes.
+    /// The values that the step computes, and the aliases of them.
     var values: [Int]
   }
 
   let steps: [Step]
-  /// Values that are known before the first step: the program's inputs, what extents and switch
-  /// inputs decide, and other views of their bytes.
+  /// Values that are known before the first step: the program's inputs, values that depend only on
+  /// shapes and switch inputs, and the aliases of them.
   let givenValues: [Int]
-  /// What the switch inputs hold in the runs of this plan.
+  /// The bytes of the switch inputs in the runs of this plan (``Model/switchInputs``).
   let switches: [UInt8]
-  /// Concrete types of the values; nil of those that no run needs.
+  /// The concrete type of each value; nil for values that no output needs.
   let types: [ValueType?]
   private var memory: ValueMemory
   private let operands: OperandTable
-  /// For each output of the program the value whose bytes it is.
+  /// For each output of the program, the value whose bytes it has.
   private let outputValues: [Int]
-  /// Rearranged constants that this plan made itself, kept alive.
+  /// Constants that were packed for this plan only; kept alive here.
   private let packed: [PackedWeights]
 
+  /// Memory for values and scratch, in bytes.
   var byteCount: Int { memory.byteCount }
 
   /// - Parameters:
-  ///   - extents: of each program input.
-  ///   - switches: what the model's switch inputs hold, in their order.
-  ///   - keepsAll: whether every value is to be seen; otherwise one that only the next node reads
-  ///     may never exist.
-  /// - Throws: `invalidInput` or `malformed` if the extents do not fit the program;
-  ///   `unsupported` if an intermediate's extents depend on data; `outOfMemory`.
+  ///   - shapes: the shape of each program input.
+  ///   - switches: the bytes of the model's switch inputs, in their order.
+  ///   - keepsAll: whether every value must exist, for an observer. Otherwise a step may compute
+  ///     two nodes at once and skip the value between them.
+  /// - Throws: `invalidInput` or `malformed` if the shapes do not fit the program; `unsupported` if
+  ///   the shape of an intermediate value depends on data; `outOfMemory`.
   init(
-    _ model: Model, extents: [[Int]], switches: [UInt8], threadCount: Int, keepsAll: Bool
+    _ model: Model, shapes: [[Int]], switches: [UInt8], threadCount: Int, keepsAll: Bool
   ) throws(QMError) {
-    let resolution = try Resolution(model, extents: extents, switches: switches)
+    let resolution = try Resolution(model, shapes: shapes, switches: switches)
     let planned = try PlannedSteps(model, resolution, joining: !keepsAll)
     let memory = try ValueMemory(model, resolution, planned.steps, threadCount: threadCount)
     let outputValues = model.program.outputs.map { memory.origins[$0.value] }
     let operands = try OperandTable(model.program, planned.steps, memory, outputs: outputValues)
-    let shown = ExecutionPlan.shownValues(model, planned.steps, memory)
-    steps = zip(planned.steps, zip(operands.places, shown.byStep)).map { step, rest in
+    let observed = ExecutionPlan.observedValues(model, planned.steps, memory)
+    steps = zip(planned.steps, zip(operands.places, observed.byStep)).map { step, rest in
       Step(node: step.node, kernel: step.kernel, operands: rest.0, values: rest.1)
     }
-    givenValues = shown.given
+    givenValues = observed.given
     self.switches = switches
     types = resolution.types
     packed = planned.packed
@@ -60,8 +62,8 @@ final class ExecutionPlan {
     self.outputValues = outputValues
   }
 
-  /// When an observer of the run sees each value.
-  private static func shownValues(
+  /// The values that an observer sees before the first step, and after each step.
+  private static func observedValues(
     _ model: Model, _ steps: [PlannedSteps.Step], _ memory: ValueMemory
   ) -> (given: [Int], byStep: [[Int]]) {
     var given: [Int] = []
@@ -77,23 +79,24 @@ final class ExecutionPlan {
     return (given, byStep)
   }
 
-  /// Lets the steps read the program's inputs at these addresses.
+  /// Sets the addresses at which the steps read the program's inputs.
   func bind(_ addresses: [UnsafeMutableRawPointer]) { operands.bindInputs(addresses) }
 
-  /// Memory of its own for each output that a step computes, which the steps of the next run write
-  /// instead of the arena, until ``unbindOutputs()``.
+  /// Allocates a buffer for each output that a step computes. Until ``unbindOutputs()``, the steps
+  /// write outputs there instead of the arena.
+  /// - Returns: nil for outputs that are inputs, constants, or the same value as an earlier output.
   /// - Throws: `outOfMemory`.
   func bindOutputs() throws(QMError) -> [Buffer?] {
     var buffers: [Buffer?] = []
     for (output, value) in outputValues.enumerated() {
       guard !operands.outputPlaces[output].isEmpty, let type = types[value],
-        let extents = type.shape.extents
+        let shape = type.shape.extents
       else {
         buffers.append(nil)
         continue
       }
       let buffer = try Buffer.uninitialized(
-        byteCount: Tensor.byteCount(of: type.elementType, extents))
+        byteCount: Tensor.byteCount(of: type.elementType, shape))
       operands.bindOutput(output, buffer.base)
       memory.substitute(buffer.base, for: value)
       buffers.append(buffer)
@@ -101,7 +104,7 @@ final class ExecutionPlan {
     return buffers
   }
 
-  /// Lets the steps write outputs to the arena again.
+  /// Makes the steps write outputs to the arena again.
   func unbindOutputs() {
     memory.returnToArena()
     for (output, value) in outputValues.enumerated() {
@@ -117,10 +120,11 @@ final class ExecutionPlan {
         scratch: memory.scratch.base, threads: threads))
   }
 
-  /// The bytes of a value: of a step's output from that step on, until its last reader has run.
+  /// A view of a value; nil if no output needs it. The view of a step's result is valid from this
+  /// step until the last step that reads it.
   /// - Parameter inputs: addresses of the program's inputs.
   func view(of value: Int, inputs: [UnsafeMutableRawPointer]) -> TensorView? {
-    guard let type = types[value], let extents = type.shape.extents else { return nil }
+    guard let type = types[value], let shape = type.shape.extents else { return nil }
     let origin = memory.origins[value]
     let base: UnsafeMutableRawPointer? =
       if case .input(let position) = memory.sources[origin] {
@@ -128,20 +132,21 @@ final class ExecutionPlan {
       } else {
         memory.address(of: origin)
       }
-    return base.map { TensorView(type.elementType, extents, type.quantization, base: $0) }
+    return base.map { TensorView(type.elementType, shape, type.quantization, base: $0) }
   }
 
-  /// Whether no step and no input gives the value its bytes.
+  /// Whether the value is a constant or an alias of one.
   func isConstant(_ value: Int) -> Bool {
     if case .constant = memory.sources[memory.origins[value]] { true } else { false }
   }
 }
 
 extension Shape {
-  /// - Throws: `invalidInput` if a value of these extents contradicts what is declared.
-  func requireAdmitting(_ extents: [Int]) throws(QMError) {
-    guard admits(extents) else {
-      throw .invalidInput("its output has extents \(extents), declared are \(self)")
+  /// Checks the shape of a node's output against this declared shape.
+  /// - Throws: `invalidInput` if it does not fit.
+  func requireAdmitting(_ shape: [Int]) throws(QMError) {
+    guard admits(shape) else {
+      throw .invalidInput("its output has shape \(shape), declared is \(self)")
     }
   }
 }

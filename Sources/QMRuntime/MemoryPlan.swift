@@ -1,13 +1,18 @@
 import QMTensor
 
-/// Places in one arena for values that live from one step to another.
+/// Assigns memory in one arena to values by their lifetimes; values that are not needed at the same
+/// time may share bytes.
 package struct MemoryPlan {
+  /// One value.
   package struct Request {
-    /// Step that writes the value, and the last step that reads it.
+    /// The step that writes the value.
     package let firstStep: Int
+    /// The last step that reads the value.
     package let lastStep: Int
+    /// Size of the value, in bytes.
     package let byteCount: Int
 
+    /// A request for one value.
     package init(firstStep: Int, lastStep: Int, byteCount: Int) {
       self.firstStep = firstStep
       self.lastStep = lastStep
@@ -15,12 +20,13 @@ package struct MemoryPlan {
     }
   }
 
-  /// Offset of each request, in their order; aligned to ``Buffer/alignment``.
+  /// Offset of each request in the arena, in bytes; a multiple of ``Buffer/alignment``.
   package let offsets: [Int]
-  /// Size of the arena.
+  /// Size of the arena, in bytes.
   package let byteCount: Int
 
-  /// Largest first, each at the lowest offset where it overlaps no value that lives with it.
+  /// Plans the arena: largest requests first, each at the lowest offset where it overlaps no value
+  /// that is needed at the same time.
   /// - Throws: `outOfMemory` if the sizes overflow.
   package init(_ requests: [Request]) throws(QMError) {
     var offsets = [Int](repeating: 0, count: requests.count)
@@ -31,7 +37,7 @@ package struct MemoryPlan {
     }
     for index in order {
       let request = requests[index]
-      // Sorted by offset, so that the first gap that is wide enough is the lowest.
+      // Sorted by offset, so that the first gap that is large enough is the lowest.
       let neighbours =
         placed.filter {
           requests[$0].firstStep <= request.lastStep && request.firstStep <= requests[$0].lastStep

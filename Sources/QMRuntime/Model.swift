@@ -2,7 +2,7 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// A network ready to run: a program, with its weights rearranged for this machine.
+/// A network that is ready to run: a program whose weights are packed for this machine.
 ///
 /// ```swift
 /// let model = try Model(contentsOf: "out.qm")
@@ -11,27 +11,27 @@ import QMTensor
 /// let scores = outputs["y"]!.elements(as: Float.self)
 /// ```
 ///
-/// A model is immutable and safe to share; several runs may go on at once. One model serves inputs
-/// of all shapes that its types admit: memory is planned once for each. The results are the same
-/// bits on every machine, with every number of threads.
+/// A model is immutable and safe to share between threads, which may run it at the same time. It
+/// accepts inputs of every shape that its types admit, and plans memory once per shape. The results
+/// are the same bits on every machine and with any number of threads.
 ///
-/// Where a run must neither copy nor allocate, or is watched, use a ``Session``.
+/// To run without copies and allocations, or to observe a run, use a ``Session``.
 public final class Model: Sendable {
-  /// A value that goes into a model or comes out of it.
+  /// An input or output of a model.
   public struct Port: Sendable, Hashable {
     /// Its name in the network.
     public let name: String
-    /// Element type and shape; an axis may be dynamic.
+    /// Element type, shape and quantization; axes may be dynamic.
     public let type: ValueType
   }
 
-  /// What a caller must know of a network to run it.
+  /// What a caller must know about a network to run it.
   public struct Signature: Sendable, Hashable {
-    /// In the order of the network.
+    /// The inputs, in the order of the network.
     public let inputs: [Port]
-    /// In the order of the network.
+    /// The outputs, in the order of the network.
     public let outputs: [Port]
-    /// What the file says beside the network: who made it and how, what it measured, labels.
+    /// Other information in the file, such as its producer, recipe, measurements and labels.
     public let metadata: Program.Metadata
 
     init(_ program: Program) {
@@ -43,21 +43,21 @@ public final class Model: Sendable {
     }
   }
 
-  /// How a model runs. No choice changes a bit of the results.
+  /// How a model runs. No option changes the results.
   public struct Options: Sendable {
-    /// Threads of one run. With 1 a run stays on the thread that calls it.
+    /// Number of threads per run. With 1, a run stays on the calling thread.
     public var threadCount: Int
-    /// The kernels; every choice gives the same bits.
+    /// The set of kernels to run on; every set gives the same bits.
     public var kernels: KernelSet
-    /// How many sets of input extents keep their memory plan.
+    /// Number of plans that a session keeps, one per set of input shapes.
     public var cachedPlanCount: Int
-    /// Memory that the values of one run may take together, in bytes; a run on inputs that need
-    /// more throws `outOfMemory` before it allocates.
+    /// Maximum memory for values and scratch of one run, in bytes. A run that needs more throws
+    /// `outOfMemory` before it allocates.
     public var runByteLimit: Int
-    /// What weights may take while the model is open.
+    /// How much memory weights may take while the model is open.
     public var memory: Memory
 
-    /// Options that fit an app: one thread, the fastest kernels.
+    /// Options that suit an app by default: one thread, the fastest kernels.
     public init(
       threadCount: Int = 1, kernels: KernelSet = .best, cachedPlanCount: Int = 4,
       runByteLimit: Int = .max, memory: Memory = .standard
@@ -70,24 +70,25 @@ public final class Model: Sendable {
     }
   }
 
-  /// What weights may take while a model is open; the results are the same.
+  /// How much memory weights may take while a model is open; it does not affect the results.
   public typealias Memory = WeightMemory
 
-  /// Inputs, outputs, and what the file says beside them.
+  /// Inputs, outputs and metadata.
   public let signature: Signature
   /// How the model runs.
   public let options: Options
 
-  /// In the order of the network.
+  /// The inputs, in the order of the network.
   public var inputs: [Port] { signature.inputs }
-  /// In the order of the network.
+  /// The outputs, in the order of the network.
   public var outputs: [Port] { signature.outputs }
 
   /// The network without its constants, which are in ``loaded``.
   let program: Program
-  /// The constants, rearranged for this machine.
+  /// The constants, packed for this machine.
   let loaded: LoadedWeights
-  /// Positions of the inputs that choose branches: what they hold is known before a run is planned.
+  /// Positions of the switch inputs: those that determine which branch of an If runs. A plan is
+  /// made for their content.
   let switchInputs: [Int]
   private let idleSessions = Locked<[Session]>([])
 
@@ -104,8 +105,8 @@ public final class Model: Sendable {
       threads: threads)
   }
 
-  /// Prepares a program.
-  /// - Throws: `malformed` if the program contradicts itself; `outOfMemory`.
+  /// Validates and prepares a program.
+  /// - Throws: `malformed` or `unsupported` as `Program.validate(limits:)`; `outOfMemory`.
   public convenience init(_ program: Program, options: Options = Options()) throws(QMError) {
     try program.validate()
     try self.init(
@@ -113,12 +114,13 @@ public final class Model: Sendable {
       threads: ThreadPool(threadCount: max(1, options.threadCount)))
   }
 
-  /// - Parameter isOnlyOwner: whether nobody else has the program's constants.
+  /// - Parameter isOnlyOwner: whether nobody else has the program's constants, so that they may be
+  ///   freed.
   private init(
     validated program: consuming Program, isOnlyOwner: Bool, options: Options, threads: ThreadPool
   ) throws(QMError) {
     var program = program
-    // A caller may have set what the initializer does not allow.
+    // Repeats the checks of the initializer: a caller may have set the properties afterwards.
     self.options = Options(
       threadCount: options.threadCount, kernels: options.kernels,
       cachedPlanCount: options.cachedPlanCount, runByteLimit: options.runByteLimit,
@@ -127,17 +129,17 @@ public final class Model: Sendable {
     switchInputs = program.switchInputs
     var loader = ModelLoader(
       program, isOnlyOwner: isOnlyOwner, options: self.options, threads: threads)
-    // From here on the loader alone has the constants, and frees each as soon as it is packed.
+    // Now only the loader has the constants, and frees each as soon as it is packed.
     program.constants = []
     self.program = program
     loaded = try loader.load()
   }
 
-  /// Memory that the model takes for weights, rearranged or as given, in bytes.
+  /// Memory that the weights take, packed or not, in bytes.
   public var weightByteCount: Int { loaded.byteCount }
 
-  /// Outputs that depend on no input, by name. For a file of weights without a network: all its
-  /// arrays, dequantized to float32.
+  /// Outputs that depend on no input, by name. For a checkpoint, which holds weights without a
+  /// network: all its arrays, dequantized to float32.
   public var weights: [String: Tensor] {
     var weights: [String: Tensor] = [:]
     for output in program.outputs {
@@ -147,10 +149,11 @@ public final class Model: Sendable {
   }
 
   /// Runs the model.
-  /// - Parameter inputs: one tensor per input name, of the input's element type, with extents that
+  /// - Parameter inputs: one tensor per input name, with the input's element type and a shape that
   ///   its type admits.
   /// - Returns: one tensor per output name.
-  /// - Throws: `invalidInput` if a tensor is missing, unknown or does not fit; `outOfMemory`.
+  /// - Throws: `invalidInput` if a tensor is missing or unknown, or does not fit; `unsupported` if
+  ///   the shape of an intermediate value depends on data; `outOfMemory`.
   public func run(_ inputs: [String: Tensor]) throws(QMError) -> [String: Tensor] {
     let session = idleSessions.withLock { $0.popLast() } ?? Session(self)
     defer { idleSessions.withLock { $0.append(session) } }

@@ -2,23 +2,24 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// What a model knows of its constants before any run.
+/// The constants of a model, ready for runs.
 struct LoadedWeights: Sendable {
-  /// Elements of the values that are known before a run; zeros of those that are released.
+  /// The tensor of each value that is known before a run; for released values, zeros.
   let constants: [Int: Tensor]
-  /// Values whose elements are gone, since they are among ``packed``.
+  /// Values whose elements are freed, because all nodes that read them have them in ``packed``.
   let released: Set<Int>
-  /// Rearranged constants, by node.
+  /// The packed constants of each node.
   let packed: [Int: PackedWeights]
-  /// Nodes that pack their constants in each run, since they would take more memory packed.
+  /// Nodes that pack their constants in each run, because these would take more memory packed.
   let packedInRuns: Set<Int>
-  /// Nodes that each run computes from constants, which take less memory than their results.
+  /// Nodes of constants that are computed in each run, because the results take more memory than
+  /// the constants.
   let recomputed: Set<Int>
-  /// Memory for results of constants, in bytes; beyond it they are computed in each run. A file of
-  /// few bytes may ask for results of any size.
+  /// Maximum memory for results of nodes whose inputs are constants, in bytes; further such nodes
+  /// are computed in each run. Without a limit, a small file could demand results of any size.
   let evaluatedByteLimit: Int
 
-  /// Memory that the weights take, packed or as given, in bytes.
+  /// Memory that the weights take, packed or not, in bytes.
   var byteCount: Int {
     var byteCounts: [ObjectIdentifier: Int] = [:]
     for buffer in constants.values.map(\.buffer) + packed.values.map(\.buffer) {
@@ -28,11 +29,11 @@ struct LoadedWeights: Sendable {
   }
 }
 
-/// Makes the constants of a program ready for runs: nodes of constants are computed, weights are
-/// packed for this machine.
+/// Prepares the constants of a program for runs: computes the nodes whose inputs are constants, and
+/// packs weights for this machine.
 ///
-/// Nodes are taken in their order and packed in batches, and what nobody reads any more is released
-/// behind each: so at no time is there much more in memory than the weights themselves.
+/// The nodes are processed in order and packed in batches. After each batch, constants that no node
+/// needs any more are freed, so that memory never holds much more than the weights themselves.
 struct ModelLoader {
   private let nodes: [Program.Node]
   private let types: [ValueType]
@@ -45,12 +46,12 @@ struct ModelLoader {
   private var constants: ConstantStore
   private var packed: [Int: PackedWeights] = [:]
   private var packedInRuns: Set<Int> = []
-  /// What became of constants that several nodes read, by value.
+  /// For each constant that several nodes read, its different packed forms.
   private var shared: [Int: [PackedWeights]] = [:]
 
   /// - Parameters:
-  ///   - program: a valid one.
-  ///   - isOnlyOwner: whether nobody else has the program's constants.
+  ///   - program: a validated program.
+  ///   - isOnlyOwner: whether nobody else has the program's constants, so that they may be freed.
   init(_ program: Program, isOnlyOwner: Bool, options: Model.Options, threads: ThreadPool) {
     nodes = program.nodes
     types = program.values.map(\.type)
@@ -65,7 +66,8 @@ struct ModelLoader {
     folder = ConstantFolder(for: .memory, byteLimit: evaluatedByteLimit)
   }
 
-  /// - Throws: what the operations of constant nodes throw; `outOfMemory`.
+  /// Prepares all constants.
+  /// - Throws: the errors of nodes whose inputs are constants; `outOfMemory`.
   mutating func load() throws(QMError) -> LoadedWeights {
     let batchCount = threads.threadCount == 1 ? 1 : 4 * threads.threadCount
     var batch: [PackingTask] = []
@@ -83,8 +85,8 @@ struct ModelLoader {
       evaluatedByteLimit: evaluatedByteLimit)
   }
 
-  /// Computes a node whose inputs are constants.
-  /// - Returns: what is left to do for any other node.
+  /// Computes the node if its inputs are constants.
+  /// - Returns: otherwise, the task of packing its constants.
   private mutating func foldOrDefer(_ index: Int) throws(QMError) -> PackingTask? {
     let node = nodes[index]
     return try within(node.context) { () throws(QMError) in
@@ -101,14 +103,14 @@ struct ModelLoader {
       input.map { input in
         var type = types[input]
         let constant = constants.tensors[input]
-        // Axes that are declared dynamic are known by now.
+        // An axis may be declared dynamic although the constant is known by now.
         if let constant { type.shape = Shape(constant.shape) }
         return Operand(type, constant: constant)
       }
     }
   }
 
-  /// The results of a node; nil where a run computes them.
+  /// The results of a node whose inputs are constants; nil if a run must compute it.
   private mutating func fold(
     _ index: Int, _ operands: [Operand?]
   ) throws(QMError) -> [Tensor]? {
@@ -122,7 +124,7 @@ struct ModelLoader {
     return results
   }
 
-  /// How the constants of a node are to be packed.
+  /// Decides how the constants of a node are packed.
   private func packingTask(_ index: Int, _ operands: [Operand?]) -> PackingTask {
     let node = nodes[index]
     var task = PackingTask(
@@ -136,8 +138,8 @@ struct ModelLoader {
     return task
   }
 
-  /// Packs the constants of several nodes at a time.
-  /// - Returns: for each task what was packed; nil of nodes that read their constants as given.
+  /// Packs the constants of several nodes in parallel.
+  /// - Returns: the packed weights of each task; nil for nodes that read their constants unpacked.
   private func pack(_ tasks: [PackingTask]) throws(QMError) -> [PackedWeights?] {
     try threads.map(tasks.count) { [nodes, options] (number) throws(QMError) in
       let task = tasks[number]
@@ -148,7 +150,8 @@ struct ModelLoader {
     }
   }
 
-  /// Keeps what a node's constants were packed into, and releases these.
+  /// Keeps the packed weights of a node and releases the constants. Weights that would take too
+  /// much memory are dropped, and packed in each run instead.
   private mutating func keep(
     _ weights: PackedWeights, of task: PackingTask
   ) throws(QMError) {
@@ -161,7 +164,7 @@ struct ModelLoader {
     for input in inputs { try constants.release(input) }
   }
 
-  /// `weights`, or others with the same bytes that the same value gave before.
+  /// `weights`, or identical weights that another node already packed from the same value.
   private mutating func unique(_ weights: PackedWeights, of value: Int) -> PackedWeights {
     guard !constants.hasOneReader(value) || shared[value] != nil else { return weights }
     if let same = shared[value]?.first(where: { $0.isIdentical(to: weights) }) { return same }
@@ -178,15 +181,15 @@ private struct PackingTask: Sendable {
   let positions: [Int]
   var packing: Packing
 
-  /// Bytes of the constants.
+  /// Size of the constants before packing, in bytes.
   private var givenByteCount: Int {
     positions.reduce(0) { $0 + (operands[$1]?.constant?.byteCount ?? 0) }
   }
 
-  /// Whether each run may pack the constants anew: they are few, and are packed soon.
+  /// Whether the constants may be packed in each run: they are small enough to pack quickly.
   var mayStayAsGiven: Bool { packing.memory == .compact && givenByteCount < 1 << 16 }
 
-  /// Whether much of what they are packed into would be padding.
+  /// Whether to keep the constants unpacked, because the packed form would be mostly padding.
   func staysAsGiven(besides packed: Buffer) -> Bool {
     mayStayAsGiven && 4 * packed.count > 5 * givenByteCount
   }

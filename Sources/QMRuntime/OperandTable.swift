@@ -1,28 +1,28 @@
 import QMFormat
 import QMTensor
 
-/// The addresses of what steps read and write: one place for each operand, in the order of the
-/// steps.
+/// The addresses that the steps read and write: one entry per operand, in the order of the steps.
+/// A place is the index of an entry.
 final class OperandTable {
-  /// Places of the operands of one step.
+  /// The places of one step's operands.
   struct Places {
     let inputs: Range<Int>
     let outputs: Range<Int>
   }
 
-  /// Of each step.
+  /// The places of each step.
   let places: [Places]
-  /// nil of operands that a node does not have, and of the program's inputs until they are bound.
+  /// nil for absent operands, and for the program's inputs until they are bound.
   private let addresses: UnsafeMutableBufferPointer<UnsafeMutableRawPointer?>
-  /// Places of each program input.
+  /// The places of each program input.
   private let inputPlaces: [[Int]]
-  /// Places of each program output that a step computes; empty of the others, and of those that
-  /// are the bytes of an earlier one.
+  /// The places of each program output that a step computes; empty for other outputs, and for an
+  /// output that is the same value as an earlier one.
   let outputPlaces: [[Int]]
 
-  /// - Parameter outputs: for each program output the value whose bytes it is.
-  /// - Throws: `internalFault` if an operand has no memory. Kernels rely on this: that a node has
-  ///   the operands which its kernel reads, the type rule of its operation has proved before.
+  /// - Parameter outputs: for each program output, the value whose bytes it has.
+  /// - Throws: `internalFault` if an operand has no memory. Kernels rely on this check, and on the
+  ///   type rules, which prove before that a node has all operands that its kernel reads.
   init(
     _ program: Program, _ steps: [PlannedSteps.Step], _ memory: ValueMemory, outputs: [Int]
   ) throws(QMError) {
@@ -42,7 +42,7 @@ final class OperandTable {
 
   deinit { addresses.deallocate() }
 
-  /// The table as it grows.
+  /// The table while it is built.
   private struct Layout {
     var addresses: [UnsafeMutableRawPointer?] = []
     var inputPlaces: [[Int]]
@@ -55,7 +55,8 @@ final class OperandTable {
       self.outputs = outputs
     }
 
-    /// - Returns: the places of these operands.
+    /// Appends entries for the operands of a step.
+    /// - Returns: their places.
     mutating func append(_ values: [Int?], _ memory: ValueMemory) throws(QMError) -> Range<Int> {
       let start = addresses.count
       for value in values {
@@ -68,7 +69,7 @@ final class OperandTable {
       return start..<addresses.count
     }
 
-    /// What to write at the next place.
+    /// The address to append for a value; nil for an input of the program.
     private mutating func address(
       of value: Int, _ memory: ValueMemory
     ) throws(QMError) -> UnsafeMutableRawPointer? {
@@ -88,19 +89,19 @@ final class OperandTable {
     }
   }
 
-  /// The addresses at some places; valid as long as the table.
+  /// The addresses at some places; valid while the table lives.
   subscript(places: Range<Int>) -> UnsafeBufferPointer<UnsafeMutableRawPointer?> {
     UnsafeBufferPointer(rebasing: addresses[places])
   }
 
-  /// Lets the steps read the program's inputs at these addresses.
+  /// Sets the addresses of the program's inputs.
   func bindInputs(_ inputs: [UnsafeMutableRawPointer]) {
     for (places, address) in zip(inputPlaces, inputs) {
       for place in places { addresses[place] = address }
     }
   }
 
-  /// Lets the steps write an output of the program at an address, and read it there.
+  /// Sets the address at which the steps write, and read, an output of the program.
   func bindOutput(_ output: Int, _ address: UnsafeMutableRawPointer?) {
     for place in outputPlaces[output] { addresses[place] = address }
   }

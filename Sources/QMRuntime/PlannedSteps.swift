@@ -4,7 +4,7 @@ import QMTensor
 
 /// The steps of a run in their order, each with its kernel.
 struct PlannedSteps {
-  /// A node, or one and the Transpose behind it.
+  /// A node, or a node together with the Transpose that follows it.
   struct Step {
     let node: Int
     /// The node whose outputs the kernel writes.
@@ -13,11 +13,11 @@ struct PlannedSteps {
   }
 
   private(set) var steps: [Step] = []
-  /// Constants that are packed for these kernels alone.
+  /// Constants that are packed for these steps only.
   private(set) var packed: [PackedWeights] = []
 
-  /// - Parameter joining: whether a node and the Transpose that alone reads it may be one step.
-  /// - Throws: what the operations throw; `outOfMemory`.
+  /// - Parameter joining: whether a node and a Transpose that is its only reader may be one step.
+  /// - Throws: the errors of the operations; `outOfMemory`.
   init(_ model: Model, _ resolution: Resolution, joining: Bool) throws(QMError) {
     let nodes = resolution.nodesToRun()
     let transposes = joining ? resolution.transposesAlone(nodes) : [:]
@@ -31,7 +31,7 @@ struct PlannedSteps {
     }
   }
 
-  /// - Parameter transpose: a node that the step may compute too.
+  /// - Parameter transpose: a Transpose that the step may include.
   private mutating func step(
     _ model: Model, _ resolution: Resolution, node index: Int, transpose: Int?
   ) throws(QMError) -> Step {
@@ -52,12 +52,13 @@ struct PlannedSteps {
       kernels: model.kernels)
     let readsReleased = node.inputs.contains { $0.map(model.loaded.released.contains) ?? false }
     guard prepared.isFast || !readsReleased else {
-      throw .internalFault("its weights are packed for a kernel that it does not have")
+      throw .internalFault("its weights are packed, but no kernel reads them packed")
     }
     return Step(node: index, lastNode: index, kernel: prepared.kernel)
   }
 
-  /// The packed constants of a node: the model's, or this plan's where they are known only now.
+  /// The packed constants of a node: those of the model, or, if they are known only in this plan,
+  /// packed here.
   private mutating func weights(
     of node: Int, _ model: Model, _ operands: [Operand?]
   ) throws(QMError) -> PackedWeights? {

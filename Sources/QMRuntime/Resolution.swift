@@ -2,11 +2,11 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// What the values of a program are once the extents of its inputs are known: the type of each,
-/// which are known before the run, and which nodes are left to run.
+/// The values of a program for inputs of given shapes: the type of each, those that are known
+/// before the run, and the nodes that remain to run.
 ///
-/// It goes from the outputs backwards, so that a branch that no condition chooses is never looked
-/// at: its extents may not even fit.
+/// Resolution proceeds from the outputs backwards, so that it never visits a branch that a known
+/// condition rules out: the shapes in there may be invalid.
 struct Resolution {
   /// Where the bytes of a value come from.
   enum Source {
@@ -17,22 +17,23 @@ struct Resolution {
     case alias(Int)
   }
 
-  /// nil of values that no output needs.
+  /// The concrete type of each value; nil for values that no output needs.
   private(set) var types: [ValueType?]
+  /// The source of each value; nil for values that no output needs.
   private(set) var sources: [Source?]
   private let model: Model
-  /// Of each value the node that computes it.
+  /// For each value, the node that computes it.
   private var producers: [Int?]
   private var folder: ConstantFolder
 
   private var program: Program { model.program }
 
   /// - Parameters:
-  ///   - extents: of each program input.
-  ///   - switches: what the model's switch inputs hold, in their order.
-  /// - Throws: `invalidInput` or `malformed` if the extents do not fit the program;
-  ///   `unsupported` if an intermediate's extents depend on data; `outOfMemory`.
-  init(_ model: Model, extents: [[Int]], switches: [UInt8]) throws(QMError) {
+  ///   - shapes: the shape of each program input.
+  ///   - switches: the bytes of the model's switch inputs, in their order.
+  /// - Throws: `invalidInput` or `malformed` if the shapes do not fit the program; `unsupported` if
+  ///   the shape of an intermediate value depends on data; `outOfMemory`.
+  init(_ model: Model, shapes: [[Int]], switches: [UInt8]) throws(QMError) {
     self.model = model
     let program = model.program
     folder = ConstantFolder(
@@ -43,13 +44,13 @@ struct Resolution {
     for (position, value) in program.inputs.enumerated() {
       let declared = program.values[value].type
       types[value] = ValueType(
-        declared.elementType, Shape(extents[position]), declared.quantization)
+        declared.elementType, Shape(shapes[position]), declared.quantization)
       sources[value] = .input(position)
     }
     var bytes = switches[...]
     for position in model.switchInputs {
       let value = program.inputs[position]
-      let tensor = try Tensor(zeros: program.values[value].type.elementType, extents[position])
+      let tensor = try Tensor(zeros: program.values[value].type.elementType, shapes[position])
       UnsafeMutableRawBufferPointer(start: tensor.buffer.base, count: tensor.byteCount)
         .copyBytes(from: bytes.prefix(tensor.byteCount))
       bytes = bytes.dropFirst(tensor.byteCount)
@@ -66,7 +67,7 @@ struct Resolution {
     for output in program.outputs { try resolve(output.value) }
   }
 
-  /// The nodes whose results a run has to compute, in their order.
+  /// The nodes that a run must compute, in their order.
   func nodesToRun() -> [Int] {
     var isNeeded = [Bool](repeating: false, count: program.nodes.count)
     var pending = program.outputs.map(\.value)
@@ -82,14 +83,13 @@ struct Resolution {
     return isNeeded.indices.filter { isNeeded[$0] }
   }
 
-  /// Of those among `nodes` that have one output, which nothing but a Transpose reads: that
-  /// Transpose.
+  /// For each of `nodes` that has one output whose only reader is a Transpose: that Transpose.
   func transposesAlone(_ nodes: [Int]) -> [Int: Int] {
     var readers: [Int: [Int]] = [:]
     for node in nodes {
       for case let input? in program.nodes[node].inputs { readers[input, default: []].append(node) }
     }
-    // Other views of a value's bytes are readers that are no node, and so are outputs.
+    // Aliases of a value and outputs of the program need the value, too.
     var isShared = Set(program.outputs.map(\.value))
     for case .alias(let origin)? in sources { isShared.insert(origin) }
     var transposes: [Int: Int] = [:]
@@ -103,7 +103,7 @@ struct Resolution {
     return transposes
   }
 
-  /// What the operation of a node is told of its inputs, which are resolved.
+  /// The operands of a node whose inputs are resolved.
   func operands(of node: Int) throws(QMError) -> [Operand?] {
     var operands: [Operand?] = []
     for input in program.nodes[node].inputs {
@@ -123,7 +123,8 @@ struct Resolution {
     if case .constant(let tensor) = sources[value] { tensor } else { nil }
   }
 
-  /// Files hold chains of very many nodes: the way through them is kept here, not on the stack.
+  /// Resolves a value and everything that it depends on. Not recursive: a file may contain a chain
+  /// of nodes that is too long for the call stack.
   private mutating func resolve(_ value: Int) throws(QMError) {
     guard sources[value] == nil, let producer = producers[value] else { return }
     var pending = [producer]
@@ -143,7 +144,8 @@ struct Resolution {
     }
   }
 
-  /// The values that must be resolved before a node is, as far as that is known already.
+  /// The values that must be resolved next in order to resolve a node: of an If, first the
+  /// condition and then, if it is known, only the chosen side.
   private func neededInputs(of node: Program.Node) -> [Int] {
     guard case .if = node.operation, let condition = node.inputs[0] else {
       return node.inputs.compactMap { $0 }
@@ -153,7 +155,7 @@ struct Resolution {
     return node.inputs.compactMap { $0 }
   }
 
-  /// The value that an If with a known condition is.
+  /// The input that an If with a known condition returns; nil for other nodes.
   private func chosenSide(of node: Program.Node) -> Int? {
     guard case .if = node.operation, let condition = node.inputs[0].flatMap(constant),
       condition.elementCount == 1
@@ -161,6 +163,7 @@ struct Resolution {
     return node.inputs[condition.elements(as: Bool.self)[0] ? 1 : 2]
   }
 
+  /// Determines types and sources of a node's outputs; its needed inputs are resolved.
   private mutating func type(_ node: Program.Node, at index: Int) throws(QMError) {
     if let side = chosenSide(of: node), let type = types[side] {
       let output = node.outputs[0]
@@ -169,8 +172,8 @@ struct Resolution {
       return
     }
     let operands = try operands(of: index)
-    // What extents alone decide is computed here, once, and not in a run. A product whose weights
-    // are packed runs as a step: their elements are gone.
+    // Results that depend only on shapes and constants are computed here once, and not in each run.
+    // A node whose weights are packed must run as a step, because their elements are freed.
     if model.loaded.packed[index] == nil, !model.loaded.recomputed.contains(index),
       let results = try folder.results(of: node.operation, operands, kernels: model.kernels)
     {
@@ -186,8 +189,8 @@ struct Resolution {
       let right = operands[2]?.type.shape, left != right
     {
       throw .unsupported(
-        "the run computes its condition, and the sides have extents \(left) and \(right); "
-          + "expected equal ones")
+        "its condition is computed in the run, so both sides must have the same shape; found "
+          + "\(left) and \(right)")
     }
     for (output, type) in zip(
       node.outputs, try node.operation.body.outputTypes(for: operands))
@@ -200,13 +203,14 @@ struct Resolution {
     }
   }
 
+  /// Sets the type of a node's output after checking its shape and size.
   private mutating func declare(_ output: Int, _ type: ValueType) throws(QMError) {
-    guard let extents = type.shape.extents else {
-      throw .unsupported("the extents \(type.shape) of its output depend on data")
+    guard let shape = type.shape.extents else {
+      throw .unsupported("the shape \(type.shape) of its output depends on data")
     }
-    try program.values[output].type.shape.requireAdmitting(extents)
-    // Kernels compute with the extents before memory is asked for.
-    let byteCount = try Tensor.byteCount(of: type.elementType, extents)
+    try program.values[output].type.shape.requireAdmitting(shape)
+    // Checked here, because kernels compute with the extents before memory is allocated.
+    let byteCount = try Tensor.byteCount(of: type.elementType, shape)
     guard byteCount <= min(model.options.runByteLimit, Buffer.physicalByteCount) else {
       throw .outOfMemory(byteCount: byteCount)
     }

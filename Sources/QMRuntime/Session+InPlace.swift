@@ -1,43 +1,44 @@
 import QMOperations
 import QMTensor
 
-/// Runs on memory of the session's own, which the caller writes and reads where it lies: once
-/// ``prepare(_:)`` has been called, nothing is copied, and on one thread nothing allocated.
+/// Runs in the session's own memory, which the caller writes and reads directly: after
+/// ``prepare(_:)`` a run copies nothing and, on one thread, allocates nothing.
 ///
 ///     try session.prepare([[1, 64]])
 ///     session.withInput(0) { bytes in … }
 ///     try session.runInPlace()
 ///     session.withOutput(0) { bytes in … }
 extension Session {
-  /// What a run in place works on.
+  /// The memory of runs in place.
   struct Preparation {
     let inputs: [Tensor]
     let addresses: [UnsafeMutableRawPointer]
-    /// nil where the plan waits for what the switch inputs will hold.
+    /// nil while the plan must wait for the content of the switch inputs.
     var planned: Planned?
   }
 
+  /// A plan with its outputs in the arena.
   struct Planned {
     let plan: ExecutionPlan
     let outputs: [UnsafeRawBufferPointer]
     let outputShapes: [[Int]]
   }
 
-  /// Makes memory for inputs of these extents, zeros at first.
-  /// - Parameter extents: of each input, in the order of ``Model/inputs``.
+  /// Allocates memory for inputs of these shapes, filled with zeros.
+  /// - Parameter shapes: the shape of each input, in the order of ``Model/inputs``.
   /// - Throws: `invalidInput` if they do not fit the model; `outOfMemory`.
-  public func prepare(_ extents: [[Int]]) throws(QMError) {
-    guard extents.count == model.inputs.count else {
+  public func prepare(_ shapes: [[Int]]) throws(QMError) {
+    guard shapes.count == model.inputs.count else {
       throw .invalidInput(
-        "found extents of \(extents.count) inputs, expected \(model.inputs.count)")
+        "found \(shapes.count) shapes, expected one per input: \(model.inputs.count)")
     }
     var named: [String: Tensor] = [:]
-    for (port, extents) in zip(model.inputs, extents) {
+    for (port, shape) in zip(model.inputs, shapes) {
       named[port.name] = try within(.value(port.name)) { () throws(QMError) in
-        guard port.type.shape.admits(extents) else {
-          throw .invalidInput("found extents \(extents), expected \(port.type.shape)")
+        guard port.type.shape.admits(shape) else {
+          throw .invalidInput("found shape \(shape), expected \(port.type.shape)")
         }
-        return try Tensor(zeros: port.type.elementType, extents)
+        return try Tensor(zeros: port.type.elementType, shape)
       }
     }
     let inputs = try ordered(named)
@@ -46,7 +47,7 @@ extension Session {
     if model.switchInputs.isEmpty {
       preparation.planned = try planned(for: preparation)
     } else {
-      // Zeros may choose a branch that the extents do not fit.
+      // An error is no reason to fail here: zeros may choose a branch that the shapes do not fit.
       preparation.planned = try? planned(for: preparation)
     }
     self.preparation = preparation
@@ -68,7 +69,11 @@ extension Session {
     return Planned(plan: plan, outputs: outputs, outputShapes: outputShapes)
   }
 
-  /// Lends the memory of an input, in the order of ``Model/inputs``. A session must be prepared.
+  /// Calls `body` with the memory of an input, to be filled.
+  /// - Parameters:
+  ///   - index: the index of the input in ``Model/inputs``.
+  ///   - body: receives the bytes, which are valid during the call only.
+  /// - Precondition: the session is prepared.
   public func withInput<R, E: Error>(
     _ index: Int, _ body: (UnsafeMutableRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
@@ -77,17 +82,18 @@ extension Session {
       UnsafeMutableRawBufferPointer(start: prepared.addresses[index], count: input.byteCount))
   }
 
-  /// Runs on what the inputs' memory holds. A session must be prepared.
-  /// - Throws: `invalidInput` where data contradicts the shapes.
+  /// Runs on the content of the inputs' memory.
+  /// - Precondition: the session is prepared.
+  /// - Throws: `invalidInput` if data contradicts the shapes, such as an index out of range.
   public func runInPlace() throws(QMError) {
     let preparation = prepared
-    for input in preparation.inputs { try Session.checkTruthValues(input) }
+    for input in preparation.inputs { try Session.checkBools(input) }
     let plan = try currentPlan(of: preparation)
     plan.bind(preparation.addresses)
     try execute(plan)
   }
 
-  /// The plan for what the switch inputs hold now.
+  /// The plan for the current content of the switch inputs.
   private func currentPlan(of preparation: Preparation) throws(QMError) -> ExecutionPlan {
     if let planned = preparation.planned, isCurrent(planned.plan, preparation) {
       return planned.plan
@@ -98,6 +104,7 @@ extension Session {
     return planned.plan
   }
 
+  /// Whether the plan was made for the current content of the switch inputs.
   private func isCurrent(_ plan: ExecutionPlan, _ preparation: Preparation) -> Bool {
     var place = 0
     for position in model.switchInputs {
@@ -109,9 +116,12 @@ extension Session {
     return true
   }
 
-  /// Lends the memory of an output, in the order of ``Model/outputs``, until the next run.
-  /// A session must be prepared. Empty before the first run of a model whose inputs choose a branch:
-  /// that is no trap, since the file decides it and not the caller.
+  /// Calls `body` with the bytes of an output of the last run. They are empty before the first run
+  /// of a model whose inputs choose a branch. (Not a trap: the file decides this, not the caller.)
+  /// - Parameters:
+  ///   - index: the index of the output in ``Model/outputs``.
+  ///   - body: receives the bytes, which are valid during the call only.
+  /// - Precondition: the session is prepared.
   public func withOutput<R, E: Error>(
     _ index: Int, _ body: (UnsafeRawBufferPointer) throws(E) -> R
   ) throws(E) -> R {
@@ -119,8 +129,9 @@ extension Session {
     return try body(outputs.map { $0[index] } ?? UnsafeRawBufferPointer(start: nil, count: 0))
   }
 
-  /// Shape of each output, in the order of ``Model/outputs``; empty before the first run of a model
-  /// whose inputs choose a branch. A session must be prepared.
+  /// The shape of each output, in the order of ``Model/outputs``; empty before the first run of a
+  /// model whose inputs choose a branch.
+  /// - Precondition: the session is prepared.
   public var outputExtents: [[Int]] { prepared.planned?.outputShapes ?? [] }
 
   private var prepared: Preparation {

@@ -2,11 +2,12 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// One run at a time of a ``Model``: its memory, its threads, and a plan for each set of input shapes.
+/// Runs a ``Model``, one run at a time. A session holds memory, threads, and a plan for each set of
+/// input shapes.
 ///
-/// ``Model/run(_:)`` borrows a session for each call, which is enough for most apps. A session of
-/// one's own runs in memory that it lends to the caller, so that nothing is copied and, on one
-/// thread, nothing allocated:
+/// ``Model/run(_:)`` borrows a session for each call, which suffices for most apps. An app that
+/// makes its own session can write inputs and read outputs directly in the session's memory: then a
+/// run copies nothing and, on one thread, allocates nothing:
 ///
 /// ```swift
 /// let session = Session(model)
@@ -16,23 +17,23 @@ import QMTensor
 /// session.withOutput(0) { bytes in use(bytes) }
 /// ```
 ///
-/// A session belongs to one task at a time: it may move between threads, and must not be shared.
-/// The model may be: make a session for each task.
+/// Only one task may use a session at a time: it may move between threads, but must not be shared.
+/// The model may be shared: make a session for each task.
 public final class Session: @unchecked Sendable {
   /// Receives a value's index in the program and its elements.
   public typealias Observer = (_ value: Int, _ view: ValueView) throws(QMError) -> Void
 
-  /// Receives the node and the kernel of a step that begins; nil when the last has ended.
+  /// Receives the node and the kernel of each step when it begins, and nil when the last has ended.
   public typealias Timer = (_ step: (node: Int, kernel: String)?) -> Void
 
-  /// Who takes part in a run, between its steps.
+  /// What is called between the steps of a run.
   private enum Attendant {
     case none
     case observer(Observer)
     case intercept(Intercept)
     case timer(Timer)
 
-    /// Whether every value must exist, also one that only the next node reads.
+    /// Whether every value must exist (``ExecutionPlan``, `keepsAll`).
     var needsValues: Bool {
       switch self {
       case .none, .timer: false
@@ -41,37 +42,39 @@ public final class Session: @unchecked Sendable {
     }
   }
 
-  /// What a plan is made for.
+  /// What a plan depends on.
   private struct PlanKey: Equatable {
-    let extents: [[Int]]
+    let shapes: [[Int]]
     let switches: [UInt8]
     let keepsAll: Bool
   }
 
-  /// What the session runs.
+  /// The model that the session runs.
   public let model: Model
   let threads: ThreadPool
-  /// The most recently used last.
+  /// Cached plans; the most recently used is the last.
   private var plans: [(key: PlanKey, plan: ExecutionPlan)] = []
-  /// What ``prepare(_:)`` left.
+  /// Set by ``prepare(_:)``.
   var preparation: Preparation?
 
-  /// A session without memory: it comes with the first run, or with ``prepare(_:)``.
+  /// A session of a model. It allocates memory in the first run or in ``prepare(_:)``.
   public init(_ model: Model) {
     self.model = model
     threads = ThreadPool(threadCount: model.options.threadCount)
   }
 
-  /// Memory that values and scratch take for the input shapes of the last run, in bytes.
+  /// Memory for values and scratch at the input shapes of the last run, in bytes.
   public var arenaByteCount: Int { plans.last?.plan.byteCount ?? 0 }
 
-  /// Runs the model once. See ``Model/run(_:)``.
+  /// Runs the model once.
+  /// - Throws: as ``Model/run(_:)``.
   public func run(_ inputs: [String: Tensor]) throws(QMError) -> [String: Tensor] {
     try run(inputs, .none)
   }
 
-  /// Runs the model once and shows every value to `observer`: inputs first, then each node's
-  /// outputs as they are computed.
+  /// Runs the model once and calls `observer` with every value: first the inputs, then the outputs
+  /// of each node as they are computed.
+  /// - Throws: as ``Model/run(_:)``; the error of `observer`.
   public func run(
     _ inputs: [String: Tensor], observing observer: Observer
   ) throws(QMError) -> [String: Tensor] {
@@ -80,14 +83,16 @@ public final class Session: @unchecked Sendable {
     }
   }
 
-  /// Runs the model once with some values rewritten.
+  /// Runs the model once and rewrites some values.
+  /// - Throws: as ``Model/run(_:)``; the error of the intercept.
   public func run(
     _ inputs: [String: Tensor], intercepting intercept: Intercept
   ) throws(QMError) -> [String: Tensor] {
     try run(inputs, .intercept(intercept))
   }
 
-  /// Runs the model once and tells `timer` of each step.
+  /// Runs the model once and calls `timer` at the beginning of each step.
+  /// - Throws: as ``Model/run(_:)``.
   public func run(
     _ inputs: [String: Tensor], timing timer: Timer
   ) throws(QMError) -> [String: Tensor] {
@@ -143,8 +148,9 @@ public final class Session: @unchecked Sendable {
 
   /// Runs the steps of a plan whose inputs are bound.
   /// - Parameters:
-  ///   - timer: told of each step.
-  ///   - visit: called with each value as it is computed; first with those that are given.
+  ///   - timer: called at the beginning of each step.
+  ///   - visit: called with each value once it is computed; first with those that are known before
+  ///     the run.
   func execute(
     _ plan: ExecutionPlan, timer: Timer? = nil,
     visit: ((_ value: Int) throws(QMError) -> Void)? = nil
@@ -166,7 +172,8 @@ public final class Session: @unchecked Sendable {
     timer?(nil)
   }
 
-  /// - Parameter buffers: memory of their own of the outputs that steps compute.
+  /// The outputs as tensors. Those that are inputs or constants are copied.
+  /// - Parameter buffers: from ``ExecutionPlan/bindOutputs()``.
   private func outputs(
     of plan: ExecutionPlan, in buffers: [Buffer?], inputs addresses: [UnsafeMutableRawPointer]
   ) throws(QMError) -> [String: Tensor] {
@@ -191,23 +198,24 @@ public final class Session: @unchecked Sendable {
     }
   }
 
-  /// - Throws: `invalidInput` if a bool is neither 0 nor 1: a Swift Bool of another pattern is
-  ///   undefined.
-  static func checkTruthValues(_ tensor: Tensor) throws(QMError) {
+  /// Checks that the bytes of a bool tensor are 0 or 1: another Swift Bool is undefined.
+  /// - Throws: `invalidInput` otherwise.
+  static func checkBools(_ tensor: Tensor) throws(QMError) {
     guard tensor.elementType != .bool || tensor.bytes.allSatisfy({ $0 <= 1 }) else {
-      throw .invalidInput("a truth value is neither 0 nor 1")
+      throw .invalidInput("a bool element is neither 0 nor 1")
     }
   }
 
-  /// The inputs in the program's order.
+  /// Checks the inputs and puts them into the program's order.
+  /// - Throws: `invalidInput` if a tensor is missing or unknown, or does not fit.
   func ordered(_ inputs: [String: Tensor]) throws(QMError) -> [Tensor] {
     var tensors: [Tensor] = []
-    /// Extents of named free axes, and the input that each comes from.
+    /// The extent of each named dynamic axis, and the input that it comes from.
     var named: [String: (extent: Int, input: String)] = [:]
     for port in model.inputs {
       guard let tensor = inputs[port.name] else {
         throw QMError.invalidInput(
-          "missing; given are \(Session.list(inputs.keys.sorted()))"
+          "missing; found \(Session.list(inputs.keys.sorted()))"
         ).within(.value(port.name))
       }
       guard tensor.elementType == port.type.elementType else {
@@ -217,11 +225,11 @@ public final class Session: @unchecked Sendable {
       }
       guard port.type.shape.admits(tensor.shape) else {
         throw QMError.invalidInput(
-          "found extents \(tensor.shape), expected \(port.type.shape)"
+          "found shape \(tensor.shape), expected \(port.type.shape)"
         ).within(.value(port.name))
       }
       guard tensor.elementCount > 0 else {
-        throw QMError.invalidInput("extents \(tensor.shape) hold no element")
+        throw QMError.invalidInput("shape \(tensor.shape) has no elements")
           .within(.value(port.name))
       }
       for case (.free(let name), let extent) in zip(port.type.shape.axes, tensor.shape)
@@ -235,7 +243,7 @@ public final class Session: @unchecked Sendable {
         }
         named[name] = known
       }
-      try within(.value(port.name)) { () throws(QMError) in try Session.checkTruthValues(tensor) }
+      try within(.value(port.name)) { () throws(QMError) in try Session.checkBools(tensor) }
       tensors.append(tensor)
     }
     if inputs.count > model.inputs.count {
@@ -252,11 +260,11 @@ public final class Session: @unchecked Sendable {
     names.map { "'\($0.abbreviated)'" }.joined(separator: ", ")
   }
 
-  /// - Parameter keepsAll: whether every value is to be seen.
+  /// A cached or new plan; the parameters are those of ``ExecutionPlan``.
   func plan(
-    for extents: [[Int]], switches: [UInt8], keepsAll: Bool = false
+    for shapes: [[Int]], switches: [UInt8], keepsAll: Bool = false
   ) throws(QMError) -> ExecutionPlan {
-    let key = PlanKey(extents: extents, switches: switches, keepsAll: keepsAll)
+    let key = PlanKey(shapes: shapes, switches: switches, keepsAll: keepsAll)
     if let index = plans.firstIndex(where: { $0.key == key }) {
       if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
       return plans[plans.count - 1].plan
@@ -264,7 +272,7 @@ public final class Session: @unchecked Sendable {
     // Kernels compute tables when they are made.
     let plan = try withStandardFloatEnvironment { () throws(QMError) in
       try ExecutionPlan(
-        model, extents: extents, switches: switches, threadCount: threads.threadCount,
+        model, shapes: shapes, switches: switches, threadCount: threads.threadCount,
         keepsAll: keepsAll)
     }
     if plans.count == model.options.cachedPlanCount { plans.removeFirst() }

@@ -3,12 +3,12 @@ import QMOperations
 import QMTensor
 
 extension Program {
-  /// Elements that an input may have to choose branches: a rate, a flag, a few counts.
+  /// Maximum number of elements of a switch input: a sampling rate, a flag, a few counts.
   private static let largestSwitch = 16
 
-  /// Positions of the small integer and bool inputs that the condition of an If is computed
-  /// from, where it is computed from nothing else but such inputs, constants and extents. A run is
-  /// planned for what they hold, so that only the chosen branch is.
+  /// Positions of the switch inputs: small integer and bool inputs from which the condition of an
+  /// If is computed, if it depends on nothing but such inputs, constants and shapes. A run is
+  /// planned for their content, so that only the chosen branch is planned.
   package var switchInputs: [Int] {
     let conditions = nodes.compactMap { node -> Int? in
       if case .if = node.operation { node.inputs[0] } else { nil }
@@ -19,7 +19,7 @@ extension Program {
     var producers = [Int?](repeating: nil, count: values.count)
     for (index, node) in nodes.enumerated() {
       let isKnown =
-        node.readsExtentsOnly || node.inputs.allSatisfy { $0.map { isDecided[$0] } ?? true }
+        node.readsShapeOnly || node.inputs.allSatisfy { $0.map { isDecided[$0] } ?? true }
       for output in node.outputs {
         isDecided[output] = isKnown
         producers[output] = index
@@ -29,7 +29,7 @@ extension Program {
     var pending = conditions.filter { isDecided[$0] }
     while let value = pending.popLast() {
       guard seen.insert(value).inserted, let producer = producers[value],
-        !nodes[producer].readsExtentsOnly
+        !nodes[producer].readsShapeOnly
       else { continue }
       pending += nodes[producer].inputs.compactMap { $0 }
     }
@@ -45,7 +45,8 @@ extension Program {
 }
 
 extension Program.Node {
-  fileprivate var readsExtentsOnly: Bool {
+  /// Whether the node reads the shape of its input, but not its elements.
+  fileprivate var readsShapeOnly: Bool {
     if case .shape = operation { true } else { false }
   }
 }

@@ -2,7 +2,7 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// Where the bytes of each value lie: those that steps compute share one arena.
+/// The memory of each value of a run. All values that steps compute share one arena.
 struct ValueMemory {
   /// Where the bytes of a value come from.
   enum Source {
@@ -13,20 +13,22 @@ struct ValueMemory {
     case alias(Int)
   }
 
-  /// nil of values that no run needs.
+  /// The source of each value; nil for values that no output needs.
   let sources: [Source?]
-  /// For each value the one whose bytes it shares, itself mostly.
+  /// For each value, the value whose bytes it has; the value itself unless it is an alias.
   let origins: [Int]
-  /// Of values that a step computes: offset in the arena.
+  /// The offset in the arena of each value that a step computes.
   private let offsets: [Int?]
   private let arena: Buffer
-  /// What kernels work in, beside values.
+  /// Temporary memory of the kernels.
   let scratch: Buffer
-  /// Memory that values have for a while instead of their place in the arena.
+  /// Addresses that replace those in the arena, by value.
   private var substitutes: [Int: UnsafeMutableRawPointer] = [:]
 
+  /// Memory for values and scratch, in bytes.
   var byteCount: Int { arena.count + scratch.count }
 
+  /// Plans and allocates the memory.
   /// - Throws: `outOfMemory`, also for more than the model's options allow.
   init(
     _ model: Model, _ resolution: Resolution, _ steps: [PlannedSteps.Step], threadCount: Int
@@ -47,7 +49,7 @@ struct ValueMemory {
       throw QMError(
         .outOfMemory,
         "a run on these inputs takes \(plan.byteCount) bytes for values and \(scratchByteCount) "
-          + "beside them, the limit is \(limit)")
+          + "bytes of scratch, the limit is \(limit)")
     }
     arena = try Buffer.pages(byteCount: plan.byteCount)
     scratch = try Buffer.pages(byteCount: scratchByteCount)
@@ -71,15 +73,15 @@ struct ValueMemory {
 
   private static func origins(_ sources: [Source?]) -> [Int] {
     var origins = Array(sources.indices)
-    // An alias is of a value with a smaller number.
+    // An alias refers to a value with a smaller number.
     for (value, source) in sources.enumerated() {
       if case .alias(let other) = source { origins[value] = origins[other] }
     }
     return origins
   }
 
-  /// For each value the last step that reads it or an alias of it; the number of steps where the
-  /// caller does, and -1 where nobody does.
+  /// For each value, the last step that reads it or an alias of it; the number of steps if it is an
+  /// output, and −1 if nothing reads it.
   private static func lastReaders(
     _ program: Program, _ steps: [PlannedSteps.Step], _ origins: [Int]
   ) -> [Int] {
@@ -93,32 +95,32 @@ struct ValueMemory {
     return lastReaders
   }
 
-  /// The memory that each value needs which a step computes.
+  /// The memory request of each value that a step computes.
   private static func requests(
     _ sources: [Source?], types: [ValueType?], lastReaders: [Int]
   ) throws(QMError) -> [(value: Int, request: MemoryPlan.Request)] {
     var requests: [(value: Int, request: MemoryPlan.Request)] = []
     for (value, source) in sources.enumerated() {
       guard case .step(let step) = source, let type = types[value],
-        let extents = type.shape.extents
+        let shape = type.shape.extents
       else { continue }
       let request = MemoryPlan.Request(
         firstStep: step, lastStep: max(step, lastReaders[value]),
-        byteCount: try Tensor.byteCount(of: type.elementType, extents))
+        byteCount: try Tensor.byteCount(of: type.elementType, shape))
       requests.append((value, request))
     }
     return requests
   }
 
-  /// Lets the bytes of a value that a step computes lie elsewhere, until
-  /// ``returnToArena()``.
+  /// Replaces the address of a value that a step computes, until ``returnToArena()``.
   mutating func substitute(_ address: UnsafeMutableRawPointer, for value: Int) {
     substitutes[value] = address
   }
 
+  /// Undoes all calls of ``substitute(_:for:)``.
   mutating func returnToArena() { substitutes = [:] }
 
-  /// Address of a value that shares no other's bytes; nil of the program's inputs.
+  /// The address of a value that is not an alias; nil for the program's inputs.
   func address(of value: Int) -> UnsafeMutableRawPointer? {
     switch sources[value] {
     case .constant(let tensor): tensor.buffer.base + tensor.byteOffset

@@ -1,12 +1,13 @@
 import QMOperations
 import QMTensor
 
-/// A value of a run, to look at. Its bytes are valid during the call that shows it.
+/// A read-only view of a value of a run. Its bytes are valid only during the observer's call.
 public struct ValueView {
+  /// Type of one element.
   public let elementType: ElementType
-  /// The extent of each axis.
+  /// The extent of each axis, outermost first.
   public let shape: [Int]
-  /// How codes stand for real numbers.
+  /// How the elements map to numbers.
   public let quantization: Quantization
   /// The elements in row-major order.
   public let bytes: UnsafeRawBufferPointer
@@ -18,7 +19,8 @@ public struct ValueView {
     bytes = UnsafeRawBufferPointer(start: view.base, count: view.byteCount)
   }
 
-  /// The elements in row-major order. `Element` must be the type that ``elementType`` names.
+  /// The elements in row-major order.
+  /// - Precondition: ``elementType`` is that of `Element`.
   public func elements<Element: TensorElement>(
     as: Element.Type = Element.self
   ) -> UnsafeBufferPointer<Element> {

@@ -2,16 +2,16 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// The forms that weights take in memory, by node.
+/// Decides for each node in which form its weights are in memory.
 struct WeightForms {
-  /// Convolutions whose weights are transformed for fewer multiplications: they take eight bytes
-  /// for each code.
+  /// Convolutions whose weights are Winograd-transformed, which saves multiplications but takes
+  /// eight bytes per code.
   let transformed: Set<Int>
-  /// Nodes that make float32 numbers of codes for products alone, in each run anew: the results
-  /// would take four bytes for each code.
+  /// Dequantize nodes that only convolutions and matrix products read as weights. They run again in
+  /// each run, because their float32 results would take four bytes per code.
   let recomputed: Set<Int>
 
-  /// - Parameter constants: elements by value.
+  /// - Parameter constants: the tensor of each value that is a constant.
   init(
     _ program: Program, _ constants: [Int: Tensor], memory: WeightMemory, kernels: KernelSet
   ) {
@@ -25,18 +25,18 @@ struct WeightForms {
     }
   }
 
-  /// What transformed weights may take beyond one byte for each code, whatever the network. Small
-  /// networks of convolutions have large activations, beside which it does not show.
+  /// Memory that transformed weights may always take beyond one byte per code. In small
+  /// convolutional networks the activations are much larger than that.
   private static let leastByteCount = 1 << 20
 
   private struct Candidate {
     let node: Int
     let byteCount: Int
-    /// Multiplications that are saved in a run, about.
+    /// Approximate number of multiplications that a run saves.
     let gain: Double
   }
 
-  /// The nodes that save the most for each byte, as many as fit.
+  /// The nodes that save the most per byte, as many as fit into the limit.
   private static func transformed(
     _ program: Program, _ constants: [Int: Tensor], kernels: KernelSet
   ) -> Set<Int> {
@@ -66,64 +66,67 @@ struct WeightForms {
     return transformed
   }
 
-  /// The nodes that make float32 numbers of codes for products alone.
+  /// The Dequantize nodes of weights that only convolutions and matrix products read.
   private static func recomputed(_ program: Program) -> Set<Int> {
-    var makers: [Int: Int] = [:]
+    /// The node of each dequantized value that qualifies.
+    var nodes: [Int: Int] = [:]
     for (index, node) in program.nodes.enumerated() {
       guard case .dequantize = node.operation, let codes = node.inputs[0],
         program.values[codes].constant != nil,
         case .weights = program.values[codes].type.quantization
       else { continue }
-      makers[node.outputs[0]] = index
+      nodes[node.outputs[0]] = index
     }
     for node in program.nodes {
       for (position, input) in node.inputs.enumerated() {
-        guard let input, makers[input] != nil else { continue }
+        guard let input, nodes[input] != nil else { continue }
         switch node.operation {
         case .convolution where position == ProductOperand.weights: continue
         case .matrixMultiply where position == ProductOperand.weights: continue
-        default: makers[input] = nil
+        default: nodes[input] = nil
         }
       }
     }
-    for output in program.outputs { makers[output.value] = nil }
-    return Set(makers.values)
+    for output in program.outputs { nodes[output.value] = nil }
+    return Set(nodes.values)
   }
 
-  // In multiplications of codes of 8 bits, measured with AVX2.
+  // Costs in units of one multiplication of 8-bit codes, measured with AVX2.
 
-  /// What a tile of 4 × 4 positions costs for each pair of channels.
+  /// Cost of a tile of 4 × 4 positions per pair of an input and an output channel.
   private static let tileCost = 36.0
-  /// What it costs to transform a tile of a channel, in or out.
+  /// Cost of transforming one tile of one channel, input or output.
   private static let transformCost = 700.0
-  /// What a multiplication costs where weights have fewer bits.
-  private static let narrowCost = 0.7
+  /// Cost of one multiplication with weights of fewer than 8 bits.
+  private static let fewBitsCost = 0.7
 
+  /// The cost that the transform saves in a run.
   /// - Parameters:
   ///   - weights: `[O, 3, 3, C]`.
   ///   - output: `[n, h, w, O]`.
   private static func gain(_ weights: ValueType, output: Shape) -> Double {
-    guard let extents = weights.shape.extents, output.rank == 4,
+    guard let shape = weights.shape.extents, output.rank == 4,
       case .weights(let width, _) = weights.quantization
     else { return 0 }
-    let (columns, channels) = (Double(extents[0]), Double(extents[3]))
+    let (columns, channels) = (Double(shape[0]), Double(shape[3]))
     let pairs = columns * channels
     var (positions, tiles): (Double, Double)
     if let height = output[1].extent, let width = output[2].extent {
       positions = Double(height) * Double(width)
       tiles = Double((height + 3) / 4) * Double((width + 3) / 4)
     } else {
-      // Most networks have twice the channels where they have half the extents.
+      // Assumes that the number of positions falls as the number of channels grows: most networks
+      // double the channels where they halve height and width.
       positions = 1e9 / pairs
       tiles = positions / 16
     }
-    let direct = 9 * positions * pairs * (width < .eight ? narrowCost : 1)
+    let direct = 9 * positions * pairs * (width < .eight ? fewBitsCost : 1)
     return direct - tiles * (tileCost * pairs + transformCost * (channels + columns))
   }
 }
 
 extension Program {
-  /// Weights that are codes.
+  /// Number of weights that are codes.
   var codeCount: Int {
     constants.reduce(0) { count, constant in
       guard case .weights = constant.quantization else { return count }

@@ -166,7 +166,7 @@ struct FailureTests {
     try FileManager.default.copyItem(
       atPath: samples + "/0001.y.npy", toPath: samples + "/0000.y.npy")
     expectRefusal(
-      try Tool.qverify(file, samples), by: .qverify, status: 1, naming: "that the file says")
+      try Tool.qverify(file, samples), by: .qverify, status: 1, naming: "that the file states")
   }
 
   @Test func aBadSampleIsNamed() throws {

@@ -47,12 +47,12 @@ struct ProgramEncodingTests {
     let file = try QMFile(buffer(smallNetwork().encoded()))
     let data = file.data.reduce(0) { $0 + $1.storedByteCount }
     #expect(file.storedByteCounts.reduce(0, +) == data)
-    #expect(file.outline.constants.count == 6)
-    #expect(file.outline.metadata.inputKeys == ["image"])
+    #expect(file.listing.constants.count == 6)
+    #expect(file.listing.metadata.inputKeys == ["image"])
   }
 
   @Test func `Small constants of one kind share a section`() throws {
     let file = try QMFile(buffer(smallNetwork().encoded()))
-    #expect(file.outline.dataSections.map(\.constants) == [[0], [1], [2, 4, 5], [3]])
+    #expect(file.listing.dataSections.map(\.constants) == [[0], [1], [2, 4, 5], [3]])
   }
 }

@@ -1,28 +1,28 @@
 import QMTensor
 
-/// How many items a classifier gets right.
+/// The accuracy of a classifier.
 public struct Accuracy: Sendable, Hashable {
-  /// Items that have a label.
+  /// Number of items with a label.
   public private(set) var itemCount = 0
-  /// Items whose highest score is at their label.
+  /// Number of items whose highest score is at their label.
   public private(set) var rightCount = 0
 
-  /// Of no items.
+  /// An accuracy of no items yet.
   public init() {}
 
-  /// Share of the items that are right, 0 to 1; 0 where there are none.
+  /// Fraction of the items that are classified correctly, 0 to 1; 0 if there are none.
   public var share: Double { itemCount == 0 ? 0 : Double(rightCount) / Double(itemCount) }
 
   /// Adds one sample.
   /// - Parameters:
-  ///   - scores: one row per item, along the last axis.
-  ///   - labels: the right class of each item.
-  /// - Throws: `invalidInput` if there are not as many rows as labels.
+  ///   - scores: `[…, classes]`, one row per item.
+  ///   - labels: the correct class of each item.
+  /// - Throws: `invalidInput` if the numbers of rows and labels differ.
   public mutating func add(_ scores: Tensor, labels: [Int]) throws(QMError) {
     let length = scores.shape.last ?? 0
     guard length > 0, scores.elementCount == length * labels.count else {
       throw .invalidInput(
-        "\(labels.count) labels do not fit scores of shape \(scores.shape), a row for each")
+        "\(labels.count) labels do not fit scores of shape \(scores.shape); give one label per row")
     }
     let numbers = try scores.converted(to: .float32).elements(as: Float.self)
     for (row, label) in labels.enumerated() {

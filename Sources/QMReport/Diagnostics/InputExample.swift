@@ -2,53 +2,54 @@ import QMFormat
 import QMRuntime
 import QMTensor
 
-/// What a sample of an input looks like: its shape, and, of a few integers, which may choose what
-/// a network does, their values. A converted file remembers one of each input.
+/// A valid shape of an input and, if the input is a few integers, valid values: such integers may
+/// control what a network does. A converted file records one example for each input.
 public struct InputExample: Hashable, Sendable {
-  /// Extents of the sample, outermost axis first.
-  public let extents: [Int]
-  /// The elements in row-major order; nil where they do not matter.
+  /// The extent of each axis of the sample, outermost first.
+  public let shape: [Int]
+  /// The elements in row-major order; nil if only the shape matters.
   public private(set) var integers: [Int64]?
 
-  /// Integers whose values are remembered, at most.
+  /// Maximum number of integers whose values are recorded.
   private static let largestCount = 16
 
-  /// A sample whose elements do not matter.
-  public init(extents: [Int]) { self.extents = extents }
+  /// An example of which only the shape matters.
+  public init(shape: [Int]) { self.shape = shape }
 
-  /// What is worth remembering of a sample.
+  /// The example that a sample gives.
   /// - Throws: `outOfMemory`.
   public init(_ tensor: Tensor) throws(QMError) {
-    extents = tensor.shape
+    shape = tensor.shape
     guard tensor.elementType.isInteger, tensor.elementCount <= InputExample.largestCount else {
       return
     }
     integers = try tensor.converted(to: .int64).elements(as: Int64.self)
   }
 
-  /// `1x16000`, or `1 = 16000` with values.
+  /// The shape, `1x16000`, and the values if there are any: `1 = 16000`.
   private var text: String {
-    let extents = extents.map(String.init).joined(separator: "x")
+    let extents = shape.map(String.init).joined(separator: "x")
     guard let integers else { return extents }
     return extents + " = " + integers.map(String.init).joined(separator: " ")
   }
 
-  /// The note in a file.
+  /// The entry that records the example in the metadata of a file.
   public func entry(for input: String) -> Program.Metadata.Entry {
     .init(InputExample.key(input), text)
   }
 
   private static func key(_ input: String) -> String { "sample \(input)" }
 
-  /// What the file remembers of an input; nil where it remembers nothing that fits.
+  /// The example that a file records for an input; nil if there is none or it does not fit the
+  /// input.
   public init?(of port: Model.Port, in metadata: Program.Metadata) {
     let key = InputExample.key(port.name)
     guard let text = metadata.entries.first(where: { $0.key == key })?.value else { return nil }
     let parts = text.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
     let words = parts[0].split { $0 == "x" || $0 == " " }
-    extents = words.compactMap { Int($0) }
-    guard extents.count == words.count, port.type.shape.admits(extents),
-      let count = Shape.elementCount(of: extents)
+    shape = words.compactMap { Int($0) }
+    guard shape.count == words.count, port.type.shape.admits(shape),
+      let count = Shape.elementCount(of: shape)
     else { return nil }
     if parts.count == 2 {
       let numbers = parts[1].split(separator: " ").compactMap { Int64($0) }
@@ -57,9 +58,9 @@ public struct InputExample: Hashable, Sendable {
     }
   }
 
-  /// nil where the elements do not matter.
+  /// The recorded values as a tensor; nil if only the shape matters.
   func tensor(_ type: ElementType) throws(QMError) -> Tensor? {
     guard let integers, type.isInteger else { return nil }
-    return try Tensor(extents, integers).converted(to: type)
+    return try Tensor(shape, integers).converted(to: type)
   }
 }

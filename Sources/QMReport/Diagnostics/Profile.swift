@@ -3,20 +3,21 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Where the time of a run goes: per node and kernel, over any number of runs.
+/// Measures the time of each node, over any number of runs.
 public struct Profile {
-  /// What is known of one node.
+  /// The results for one node.
   public struct Entry: Sendable {
     /// Name of the node.
     public let node: String
     /// Name of the operation: `Convolution`.
     public let operation: String
+    /// How the node runs.
     public let mode: ExecutionMode
-    /// Name of the kernel that ran it.
+    /// Name of the kernel that ran the node.
     public let kernel: String
-    /// All runs together.
+    /// Time in all runs together.
     public let seconds: Double
-    /// Of one run; 0 for what is no product.
+    /// Number of multiply-adds of one run; 0 for nodes without.
     public let multiplyAdds: Int
   }
 
@@ -24,14 +25,15 @@ public struct Profile {
   /// Multiply-adds of each node, counted in the first run.
   private var work: [Int: Int] = [:]
   private var times: [Int: (kernel: String, duration: Duration)] = [:]
-  /// Runs that were timed.
+  /// Number of timed runs.
   public private(set) var runCount = 0
 
-  /// - Parameter program: that the sessions run.
+  /// A profile of a program, without runs yet.
   public init(_ program: Program) { self.program = program }
 
   /// Times one run.
-  /// - Throws: what the run throws.
+  /// - Parameter session: a session of the program's model.
+  /// - Throws: the error of the run.
   public mutating func run(_ session: Session, _ inputs: [String: Tensor]) throws(QMError) {
     if runCount == 0 { work = try Work.multiplyAddsByNode(of: program, session, inputs) }
     let clock = ContinuousClock()
@@ -51,7 +53,7 @@ public struct Profile {
     runCount += 1
   }
 
-  /// In the order of the program.
+  /// The results of all nodes, in the order of the program.
   public var entries: [Entry] {
     times.sorted { $0.key < $1.key }.map { node, time in
       Entry(

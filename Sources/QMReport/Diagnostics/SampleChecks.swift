@@ -2,22 +2,22 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Looks at samples before time is spent on them: what is allowed, and still probably a mistake.
+/// Looks for probable mistakes in samples that are valid, before a conversion uses them.
 ///
-/// Only float32 inputs are looked at. Memory grows by a few numbers a sample.
+/// Only float32 inputs are checked. Memory grows by a few numbers per sample.
 public struct SampleChecks: Sendable {
-  /// What looks wrong, with one sample or with all of them.
+  /// A probable mistake in one sample or in all of them.
   public struct Remark: Hashable, Sendable {
-    /// Name of the sample; nil where it is about all of them.
+    /// Name of the sample; nil if the remark is about all samples.
     public let sample: String?
-    /// Name of the input; nil where it is about all of them.
+    /// Name of the input; nil if the remark is about all inputs.
     public let input: String?
     /// What looks wrong, and what to do.
     public let text: String
   }
 
-  /// What is kept of one input of one sample.
-  private struct Figures {
+  /// Statistics of one input of one sample.
+  private struct Statistics {
     let sample: String
     let least: Float
     let greatest: Float
@@ -30,24 +30,24 @@ public struct SampleChecks: Sendable {
 
   private let graph: Graph
   private var sampleCount = 0
-  private var figures: [String: [Figures]] = [:]
+  private var statistics: [String: [Statistics]] = [:]
 
-  /// Samples from which on ranges and statistics mean something.
+  /// Smallest number of samples from which ranges are representative.
   static let enoughSamples = 8
-  /// A sample whose largest magnitude is so many times the middle one of all is an outlier.
+  /// A sample is an outlier if its largest magnitude is this many times the median of all samples.
   static let outlierFactor: Float = 8
-  /// Root mean square of the first layer's sums from which on its input is no normalised one.
-  /// Networks sum up normalised input to about 1.
+  /// Largest root mean square of the first layer's sums at which its input passes as normalised.
+  /// With normalised input it is about 1.
   static let largestNormalSum = 40.0
 
-  /// - Parameter graph: the network that the samples are for.
+  /// Checks of samples for a network.
   public init(_ graph: Graph) { self.graph = graph }
 
-  /// Takes in one sample.
+  /// Checks one sample.
   public mutating func examine(_ inputs: [String: Tensor], sample: String) {
     sampleCount += 1
     for (name, tensor) in inputs where tensor.elementType == .float32 && tensor.elementCount > 0 {
-      figures[name, default: []].append(
+      statistics[name, default: []].append(
         tensor.withElements(as: Float.self) { elements in
           var (least, greatest, squares) = (elements[0], elements[0], 0.0)
           for element in elements {
@@ -55,14 +55,14 @@ public struct SampleChecks: Sendable {
             greatest = max(greatest, element)
             squares += Double(element) * Double(element)
           }
-          return Figures(
+          return Statistics(
             sample: sample, least: least, greatest: greatest,
             meanSquare: squares / Double(elements.count), elementCount: elements.count)
         })
     }
   }
 
-  /// What there is to say, by input and sample.
+  /// The remarks on all samples so far, by input and sample.
   public var remarks: [Remark] {
     var remarks: [Remark] = []
     if sampleCount < SampleChecks.enoughSamples {
@@ -70,67 +70,69 @@ public struct SampleChecks: Sendable {
         Remark(
           sample: nil, input: nil,
           text:
-            "\(sampleCount) \(sampleCount == 1 ? "sample is" : "samples are") few: ranges learnt "
-            + "from fewer than \(SampleChecks.enoughSamples) seldom hold for others"))
+            "\(sampleCount) \(sampleCount == 1 ? "sample is" : "samples are") few: ranges from "
+            + "fewer than \(SampleChecks.enoughSamples) are seldom representative; give more"))
     }
     for input in graph.inputs {
       let name = graph[input].name
-      guard let figures = figures[name] else { continue }
-      remarks += constants(figures, name) + outliers(figures, name)
-      if let remark = bytes(figures, input) { remarks.append(remark) }
+      guard let statistics = statistics[name] else { continue }
+      remarks += constants(statistics, name) + outliers(statistics, name)
+      if let remark = bytes(statistics, input) { remarks.append(remark) }
     }
     return remarks
   }
 
-  private func constants(_ figures: [Figures], _ input: String) -> [Remark] {
-    let constant = figures.filter(\.isConstant)
-    guard 2 * constant.count > figures.count, figures.count > 1 else {
+  private func constants(_ statistics: [Statistics], _ input: String) -> [Remark] {
+    let constant = statistics.filter(\.isConstant)
+    guard 2 * constant.count > statistics.count, statistics.count > 1 else {
       return constant.map {
-        Remark(sample: $0.sample, input: input, text: "every element is \($0.least)")
+        Remark(
+          sample: $0.sample, input: input,
+          text: "all elements are \($0.least); remove the sample if that is a mistake")
       }
     }
     return [
       Remark(
         sample: nil, input: input,
-        text: "constant in \(constant.count) of \(figures.count) samples, such as "
-          + "'\(constant[0].sample.abbreviated)': nothing can be learnt of it")
+        text: "constant in \(constant.count) of \(statistics.count) samples, such as "
+          + "'\(constant[0].sample.abbreviated)': its range cannot be measured")
     ]
   }
 
-  private func outliers(_ figures: [Figures], _ input: String) -> [Remark] {
-    guard figures.count >= SampleChecks.enoughSamples else { return [] }
-    let middle = figures.map(\.magnitude).sorted()[figures.count / 2]
-    guard middle > 0 else { return [] }
-    return figures.filter { $0.magnitude > SampleChecks.outlierFactor * middle }.map {
+  private func outliers(_ statistics: [Statistics], _ input: String) -> [Remark] {
+    guard statistics.count >= SampleChecks.enoughSamples else { return [] }
+    let median = statistics.map(\.magnitude).sorted()[statistics.count / 2]
+    guard median > 0 else { return [] }
+    return statistics.filter { $0.magnitude > SampleChecks.outlierFactor * median }.map {
       Remark(
         sample: $0.sample, input: input,
-        text: "holds \($0.least)…\($0.greatest), where half of the samples stay within "
-          + "±\(middle)")
+        text: "has values \($0.least)…\($0.greatest), but half of the samples stay within "
+          + "±\(median); remove the sample if that is a mistake")
     }
   }
 
   // MARK: Bytes for normalised input
 
-  private func bytes(_ figures: [Figures], _ input: Graph.ValueID) -> Remark? {
-    let least = figures.reduce(Float.infinity) { min($0, $1.least) }
-    let greatest = figures.reduce(-Float.infinity) { max($0, $1.greatest) }
+  private func bytes(_ statistics: [Statistics], _ input: Graph.ValueID) -> Remark? {
+    let least = statistics.reduce(Float.infinity) { min($0, $1.least) }
+    let greatest = statistics.reduce(-Float.infinity) { max($0, $1.greatest) }
     guard least >= 0, greatest > 64, greatest <= 255, let gain = firstGain(input) else {
       return nil
     }
-    let squares = figures.reduce(0) { $0 + $1.meanSquare } / Double(figures.count)
+    let squares = statistics.reduce(0) { $0 + $1.meanSquare } / Double(statistics.count)
     guard squares.squareRoot() * gain > SampleChecks.largestNormalSum else { return nil }
     return Remark(
       sample: nil, input: graph[input].name,
-      text: "values \(least)…\(greatest) look like bytes of an image, and the first layer expects "
-        + "normalised input; divide by 255, or as the network was trained")
+      text: "values \(least)…\(greatest) look like bytes of an image, but the first layer expects "
+        + "normalised input; divide by 255, or scale as in training")
   }
 
-  /// By how much the first layer makes the root mean square of its input larger, what stands before
-  /// it included; nil where the first layer is none with weights.
+  /// The factor by which the first layer, with the operations before it, increases the root mean
+  /// square of its input; nil if the first layer has no weights.
   private func firstGain(_ input: Graph.ValueID) -> Double? {
     var value = input
     var gain = 1.0
-    // As far as a network may prepare its input.
+    // At most this many operations prepare the input.
     for _ in 0..<8 {
       guard let node = graph.nodes.first(where: { $0.inputs.contains(value) }) else { return nil }
       switch node.operation {
@@ -143,7 +145,7 @@ public struct SampleChecks: Sendable {
         switch binary.function {
         case .multiply: gain *= size
         case .divide where node.input(0) == value && size > 0: gain /= size
-        // A mean that is taken off is preparation that knows what comes.
+        // A network that subtracts a large mean expects input that is not normalised.
         case .subtract, .add: if size > 16 { return nil }
         default: return nil
         }

@@ -3,18 +3,18 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// How often int8 activations with fixed ranges met an end of their range: there a number may have
-/// been clipped.
+/// Counts how many elements of int8 activations with fixed ranges reached an end of their range,
+/// where they may have been clipped.
 public struct Saturation {
-  /// How often it happened in one value, or in all.
+  /// The counts of one value, or of all values together.
   public struct Share: Sendable, Hashable {
-    /// Name of the value; empty for all together.
+    /// Name of the value; empty for all values together.
     public let name: String
-    /// Elements that met an end of their range.
+    /// Number of elements that reached an end of their range.
     public let saturatedCount: Int
-    /// Elements that were seen.
+    /// Number of elements observed.
     public let elementCount: Int
-    /// Of the elements, 0 to 1.
+    /// Fraction of the elements that reached an end of their range, 0 to 1.
     public var share: Double {
       elementCount == 0 ? 0 : Double(saturatedCount) / Double(elementCount)
     }
@@ -23,12 +23,12 @@ public struct Saturation {
   private let program: Program
   private var counts: [Int: (saturated: Int, elements: Int)] = [:]
 
-  /// - Parameter program: whose values are observed.
+  /// Counts for the values of a program.
   public init(_ program: Program) { self.program = program }
 
-  /// Takes in a value as it is computed; values that are not int8 with a fixed range are passed over.
+  /// Counts one computed value. Values that are not int8 with fixed quantization are ignored.
   /// - Parameters:
-  ///   - value: its number in the program.
+  ///   - value: its index in the program.
   ///   - view: its elements.
   public mutating func observe(_ value: Int, _ view: ValueView) {
     guard view.elementType == .int8, case .fixed(_, let zeroPoint) = view.quantization else {
@@ -36,7 +36,7 @@ public struct Saturation {
     }
     let codes = view.elements(as: Int8.self)
     var saturated = 0
-    // An end of the range that stands for the number 0 is where a rectifier puts half its results.
+    // An end of the range that encodes 0 does not count: relu clips half of its results to it.
     let (low, high): (Int8, Int8) = (-128, 127)
     let (countsLow, countsHigh) = (zeroPoint != Int32(low), zeroPoint != Int32(high))
     for code in codes where (code == low && countsLow) || (code == high && countsHigh) {
@@ -46,7 +46,7 @@ public struct Saturation {
     counts[value, default: (0, 0)].elements += codes.count
   }
 
-  /// One entry per value, the most saturated first.
+  /// One entry per value, the largest fraction first.
   public var shares: [Share] {
     counts.sorted { $0.key < $1.key }
       .map { value, count in
@@ -57,7 +57,7 @@ public struct Saturation {
       .sorted { $0.share > $1.share }
   }
 
-  /// Over all values together.
+  /// All values together.
   public var total: Share {
     Share(
       name: "", saturatedCount: counts.values.reduce(0) { $0 + $1.saturated },

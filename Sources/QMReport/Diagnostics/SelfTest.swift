@@ -3,19 +3,20 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Whether every way to compute a program gives the same bits.
+/// Checks that a program gives the same bits on every kernel set.
 public struct SelfTest {
   private let sessions: [(kernels: KernelSet, session: Session)]
-  /// Ways that were compared, the reference loops first.
+  /// The kernel sets that are compared, the reference loops first.
   public var kernelSets: [KernelSet] { sessions.map(\.kernels) }
-  /// Samples on which all ways gave the same bits.
+  /// Number of samples on which all kernel sets gave the same bits.
   public private(set) var inputCount = 0
 
-  /// Prepares the program for each way to compute it.
+  /// Prepares the program for each kernel set.
   /// - Parameters:
-  ///   - kernelSets: compared with the reference loops.
-  ///   - runByteLimit: memory that the values of a run may take, in bytes.
-  /// - Throws: what preparing the program throws.
+  ///   - kernelSets: the kernel sets to compare with the reference loops.
+  ///   - threadCount: number of threads per run; the reference loops run on one.
+  ///   - runByteLimit: maximum memory of one run, in bytes.
+  /// - Throws: the error of preparing the program.
   public init(
     _ program: Program, kernelSets: [KernelSet] = KernelSet.available, threadCount: Int = 1,
     runByteLimit: Int = .max
@@ -30,8 +31,8 @@ public struct SelfTest {
     self.sessions = sessions
   }
 
-  /// Runs one sample every way.
-  /// - Throws: `outOfTolerance` with the first output that differs in a bit; what a run throws.
+  /// Runs one sample on every kernel set.
+  /// - Throws: `outOfTolerance` with the first output that differs in a bit; the error of a run.
   public mutating func check(_ inputs: [String: Tensor]) throws(QMError) {
     let expected = try sessions[0].session.run(inputs)
     for (kernels, session) in sessions.dropFirst() {
@@ -40,7 +41,7 @@ public struct SelfTest {
         guard let other = found[name], other.isIdentical(to: tensor) else {
           throw QMError(
             .outOfTolerance,
-            "the kernels '\(kernels.rawValue)' and the reference loops give different bits",
+            "kernel set '\(kernels.rawValue)' gives other bits than the reference loops",
             context: [.value(name)])
         }
       }

@@ -3,29 +3,30 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Compares two programs value by value, by the names that both have, to show where an error
-/// arises. Codes are compared as the numbers that they stand for.
+/// Compares the values of two programs that have the same name, to show where an error arises.
+/// Codes are dequantized before the comparison.
 public struct ValueComparison {
   /// One value that both programs have.
   public struct Entry: Sendable {
-    /// Its name in both.
+    /// Its name in both programs.
     public let name: String
-    /// Operation that computes the value in the measured program; empty for an input.
+    /// Name of the operation that computes the value in the measured program; empty for an input.
     public let operation: String
-    /// Over all samples.
+    /// The comparison over all samples.
     public let comparison: Comparison
   }
 
   private let reference: Session
   private let measured: Session
   private let program: Program
-  /// In the measured program: number of each value that both have.
+  /// The name of each value that both programs have, by its index in the measured program.
   private let names: [Int: String]
-  private let referenceNumbers: [String: Int]
+  /// The index of each value in the reference program, by its name.
+  private let referenceIndices: [String: Int]
   private var comparisons: [Int: Comparison] = [:]
 
   /// Prepares two programs with inputs of the same names.
-  /// - Throws: what preparing them throws.
+  /// - Throws: the error of preparing a program.
   public init(
     _ measured: Program, against reference: Program, options: Model.Options = Model.Options()
   ) throws(QMError) {
@@ -33,40 +34,40 @@ public struct ValueComparison {
     self.measured = Session(try Model(measured, options: options))
     self.reference = Session(try Model(reference, options: options))
     let known = ValueComparison.computed(reference)
-    let numbers = Dictionary(
+    let indices = Dictionary(
       known.map { (reference.values[$0].name, $0) }, uniquingKeysWith: { first, _ in first })
     var names: [Int: String] = [:]
     for value in ValueComparison.computed(measured) {
       let name = measured.values[value].name
-      if numbers[name] != nil { names[value] = name }
+      if indices[name] != nil { names[value] = name }
     }
     self.names = names
-    referenceNumbers = numbers
+    referenceIndices = indices
   }
 
-  /// Inputs and results that have a name.
+  /// The inputs and the outputs of nodes that have a name.
   private static func computed(_ program: Program) -> [Int] {
     (program.inputs + program.nodes.flatMap(\.outputs)).filter { !program.values[$0].name.isEmpty }
   }
 
   /// Runs both programs on one sample.
-  /// - Throws: what the runs throw.
+  /// - Throws: the error of a run.
   public mutating func add(_ inputs: [String: Tensor]) throws(QMError) {
-    let wanted = Set(names.values.compactMap { referenceNumbers[$0] })
+    let wanted = Set(names.values.compactMap { referenceIndices[$0] })
     var expected: [Int: (shape: [Int], numbers: [Float])] = [:]
     _ = try reference.run(
       inputs,
       observing: { (value, view) throws(QMError) in
-        guard wanted.contains(value), let numbers = view.realNumbers else { return }
+        guard wanted.contains(value), let numbers = view.dequantized else { return }
         expected[value] = (view.shape, numbers)
       })
     var comparisons = comparisons
     _ = try measured.run(
       inputs,
       observing: { (value, view) throws(QMError) in
-        guard let name = names[value], let number = referenceNumbers[name],
-          let (shape, numbers) = expected[number], shape == view.shape,
-          let found = view.realNumbers
+        guard let name = names[value], let index = referenceIndices[name],
+          let (shape, numbers) = expected[index], shape == view.shape,
+          let found = view.dequantized
         else { return }
         comparisons[value, default: Comparison()]
           .add(numbers, found, rowLength: shape.last ?? 1)
@@ -89,9 +90,8 @@ public struct ValueComparison {
 }
 
 extension ValueView {
-  /// The elements in float32: floats as they are, codes with a fixed scale dequantized; nil for
-  /// anything else.
-  var realNumbers: [Float]? {
+  /// The elements in float32; codes with fixed quantization are dequantized. nil for other types.
+  var dequantized: [Float]? {
     switch (elementType, quantization) {
     case (.float32, .none): Array(elements(as: Float.self))
     case (.int8, .fixed(let scale, let zeroPoint)):

@@ -2,49 +2,49 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// What a file holds of its network's weights.
+/// Number and size of the weights in a file.
 ///
-/// Weights are the constants that a product reads as its weights and the tables that a Gather
-/// looks up.
+/// Weights are the constants that convolutions, matrix products and recurrent layers read as their
+/// weights, and the tables that Gather reads.
 public struct WeightSummary: Sendable, Hashable {
-  /// Elements of all weights.
+  /// Number of elements of all weights.
   public private(set) var weightCount = 0
-  /// Elements of the weights that are codes.
+  /// Number of elements of the weights that are codes.
   public private(set) var quantizedWeightCount = 0
-  /// Bits of all weights, as wide as their codes or elements.
+  /// Total number of bits of all weights, by the width of their codes or elements.
   public private(set) var codeBitCount = 0
-  /// Bytes of the file that the weights take, without their scales.
+  /// Size of the weights in the file, in bytes, without their scales.
   public private(set) var storedByteCount = 0
 
-  /// Share of the weights that are codes, 0 to 1; 1 where there are no weights.
+  /// Fraction of the weights that are codes, 0 to 1; 1 if there are no weights.
   public var quantizedShare: Double {
     weightCount == 0 ? 1 : Double(quantizedWeightCount) / Double(weightCount)
   }
-  /// Bits of one weight, as wide as its code or element is.
+  /// Average number of bits per weight, by the width of its code or element.
   public var codeBitsPerWeight: Double {
     weightCount == 0 ? 0 : Double(codeBitCount) / Double(weightCount)
   }
-  /// Bits of the file for one weight, without scales.
+  /// Average number of bits per weight in the file, without scales.
   public var storedBitsPerWeight: Double {
     weightCount == 0 ? 0 : Double(8 * storedByteCount) / Double(weightCount)
   }
 
   /// Counts the weights of an opened file.
   public init(_ file: QMFile) {
-    let outline = file.outline
+    let listing = file.listing
     let stored = file.storedByteCounts
-    let dequantized = WeightSummary.dequantizedConstants(outline)
+    let dequantized = WeightSummary.dequantizedConstants(listing)
     var seen: Set<Int> = []
-    for node in outline.nodes {
-      let operands = node.inputs.map { $0.map { Operand(outline.values[$0].type) } }
+    for node in listing.nodes {
+      let operands = node.inputs.map { $0.map { Operand(listing.values[$0].type) } }
       let body = node.operation.body
       let tables = body.weightOperands(of: operands).filter { $0.use == .table }
       for position in body.accumulators.products.map(\.weights) + tables.map(\.position) {
         guard position < node.inputs.count, let value = node.inputs[position],
-          let constant = outline.values[value].constant ?? dequantized[value],
+          let constant = listing.values[value].constant ?? dequantized[value],
           seen.insert(constant).inserted
         else { continue }
-        add(outline.constants[constant], storedByteCount: stored[constant])
+        add(listing.constants[constant], storedByteCount: stored[constant])
       }
     }
   }
@@ -55,7 +55,7 @@ public struct WeightSummary: Sendable, Hashable {
     switch type.quantization {
     case .weights(let bits, _): width = bits.bits
     case .none, .fixed, .dynamic:
-      // Tables of integers are indices and extents, not weights.
+      // Tables of integers hold indices and shapes, not weights.
       guard type.elementType.isFloatingPoint || type.quantization != .none else { return }
       width = 8 * type.elementType.byteCount
     }
@@ -65,14 +65,14 @@ public struct WeightSummary: Sendable, Hashable {
     self.storedByteCount += storedByteCount
   }
 
-  /// By the value that a Dequantize in front of a float product makes: the constant behind it.
-  private static func dequantizedConstants(_ outline: Outline) -> [Int: Int] {
+  /// For each output of a Dequantize, the constant that it dequantizes.
+  private static func dequantizedConstants(_ listing: ProgramListing) -> [Int: Int] {
     var constants: [Int: Int] = [:]
-    for node in outline.nodes {
+    for node in listing.nodes {
       guard case .dequantize = node.operation, let codes = node.inputs.first ?? nil,
         let output = node.outputs.first
       else { continue }
-      constants[output] = outline.values[codes].constant
+      constants[output] = listing.values[codes].constant
     }
     return constants
   }

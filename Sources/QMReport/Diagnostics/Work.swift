@@ -3,21 +3,21 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Multiply-adds of a program's products, for the shapes of one run.
+/// The number of multiply-adds of a program, for the input shapes of one run.
 public struct Work: Sendable, Hashable {
-  /// Of all products.
+  /// Multiply-adds of all nodes.
   public private(set) var multiplyAdds = 0
-  /// Those on integer operands.
+  /// Multiply-adds on integers.
   public private(set) var integerMultiplyAdds = 0
 
-  /// Share of the multiply-adds on integers, 0 to 1; 1 where there is no product.
+  /// Fraction of the multiply-adds on integers, 0 to 1; 1 if there are none.
   public var integerShare: Double {
     multiplyAdds == 0 ? 1 : Double(integerMultiplyAdds) / Double(multiplyAdds)
   }
 
-  /// Counts one run of a program.
-  /// - Parameter session: of the program's model.
-  /// - Throws: what the run throws.
+  /// Counts the multiply-adds of one run.
+  /// - Parameter session: a session of the program's model.
+  /// - Throws: the error of the run.
   public init(
     of program: Program, _ session: Session, _ inputs: [String: Tensor]
   ) throws(QMError) {
@@ -27,7 +27,7 @@ public struct Work: Sendable, Hashable {
     }
   }
 
-  /// Multiply-adds of one run, of each node that is a product.
+  /// The multiply-adds of one run, by node; nodes without multiply-adds are absent.
   static func multiplyAddsByNode(
     of program: Program, _ session: Session, _ inputs: [String: Tensor]
   ) throws(QMError) -> [Int: Int] {

@@ -1,10 +1,10 @@
-/// What `qconvert` made of a network.
+/// The results of `qconvert` on a network.
 public struct ConversionReport: Report {
-  /// A value that stays float32 where others have fixed ranges, and why.
+  /// A value that stays float32 although the conversion fixes ranges, and why.
   public struct FloatValue: Codable, Hashable, Sendable {
     /// Name of the value.
     public let value: String
-    /// Why, as a phrase: `no sample computes it`.
+    /// The reason, as a phrase: `no sample computes it`.
     public let reason: String
 
     /// A value and its reason.
@@ -18,26 +18,27 @@ public struct ConversionReport: Report {
   public let source: FileSize
   /// The file that was written.
   public let output: FileSize
-  /// Bytes of the source over bytes of the output.
+  /// Size of the source divided by the size of the output.
   public let ratio: Double
-  /// Bits of a weight that were asked for; 32 for a float program.
+  /// Requested number of bits per weight; 32 for a float program.
   public let bits: Int
-  /// How activations feed the products: `int8`, `dynamic` or `float`.
+  /// How activations are quantized for convolutions and matrix products: `int8`, `dynamic` or
+  /// `float`.
   public let activations: String
-  /// How fixed ranges were found: `minmax`; nil where there are none.
+  /// The range estimator of fixed ranges: `minmax`; nil without fixed ranges.
   public let ranges: String?
-  /// Samples that were given.
+  /// Number of samples.
   public let samples: Int
-  /// Empty where nothing was measured.
+  /// How close each output is to the float network; empty if nothing was measured.
   public let outputs: [OutputReport]
   /// Values that stay float32.
   public let kept: [FloatValue]
-  /// How every node runs; nil where that was not asked for.
+  /// How each node runs; nil if not requested.
   public let nodes: [NodeReport]?
   /// Time of the whole conversion.
   public let seconds: Double
 
-  /// A report with all its figures; the ratio follows from the files.
+  /// A report from its parts; the ratio is computed from the file sizes.
   public init(
     source: FileSize, output: FileSize, bits: Int, activations: String, ranges: String?,
     samples: Int, outputs: [OutputReport], kept: [FloatValue], nodes: [NodeReport]?,
@@ -57,22 +58,22 @@ public struct ConversionReport: Report {
   }
 }
 
-/// What `qconvert` made of arrays without a network.
+/// The results of `qconvert` on a checkpoint: arrays without a network.
 public struct CheckpointReport: Report {
   /// The file of the arrays.
   public let source: FileSize
   /// The file that was written.
   public let output: FileSize
-  /// Bytes of the source over bytes of the output.
+  /// Size of the source divided by the size of the output.
   public let ratio: Double
-  /// Bits of a weight that were asked for; 32 where arrays stay float32.
+  /// Requested number of bits per weight; 32 if arrays stay float32.
   public let bits: Int
-  /// In the order of the source.
+  /// The arrays, in the order of the source.
   public let arrays: [ArrayReport]
   /// Time of the whole conversion.
   public let seconds: Double
 
-  /// A report with all its figures; the ratio follows from the files.
+  /// A report from its parts; the ratio is computed from the file sizes.
   public init(
     source: FileSize, output: FileSize, bits: Int, arrays: [ArrayReport], seconds: Double
   ) {
@@ -85,22 +86,22 @@ public struct CheckpointReport: Report {
   }
 }
 
-/// One array of a file of weights.
+/// One array of a checkpoint.
 public struct ArrayReport: Codable, Hashable, Sendable {
   /// Its name in the file.
   public let name: String
-  /// Extents, outermost axis first.
+  /// The extent of each axis, outermost first.
   public let shape: [Int]
   /// How the elements are stored: `4-bit per channel`, `float32`.
   public let form: String
-  /// The bytes that it takes in the file, scales included.
+  /// Size in the file, in bytes, including scales.
   public let bytes: Int
-  /// Signal to quantization noise in dB; nil where the elements are the numbers given.
+  /// Signal-to-quantization-noise ratio in dB; nil if the array is stored exactly.
   public let signalToNoiseDecibels: Double?
-  /// Largest magnitude of a difference; nil where the elements are the numbers given.
+  /// Largest absolute difference of two elements; nil if the array is stored exactly.
   public let largestDifference: Double?
 
-  /// A report with all its figures.
+  /// A report from its parts.
   public init(
     name: String, shape: [Int], form: String, bytes: Int, signalToNoiseDecibels: Double?,
     largestDifference: Double?

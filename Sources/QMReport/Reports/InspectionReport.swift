@@ -2,7 +2,7 @@ import QMFormat
 import QMOperations
 import QMTensor
 
-/// What a `.qm` file holds.
+/// The content of a `.qm` file.
 public struct InspectionReport: Report {
   /// An input or output of the network.
   public struct Port: Codable, Hashable, Sendable {
@@ -10,7 +10,7 @@ public struct InspectionReport: Report {
     public let name: String
     /// Element type: `float32`.
     public let type: String
-    /// An axis is a number, or the name of a dynamic one.
+    /// The extent or, for a dynamic axis, the name of each axis, outermost first.
     public let shape: [String]
 
     init(_ name: String, _ type: ValueType) {
@@ -26,17 +26,17 @@ public struct InspectionReport: Report {
     public let name: String
     /// Element type: `int8`.
     public let type: String
-    /// Bits of one code or element.
+    /// Number of bits of one code or element.
     public let bits: Int
-    /// Extents, outermost axis first.
+    /// The extent of each axis, outermost first.
     public let shape: [Int]
-    /// What shares a scale; nil where the elements are the numbers.
+    /// Which elements share a scale: `per channel`; nil without scales.
     public let granularity: String?
-    /// Bytes in the file.
+    /// Size in the file, in bytes.
     public let storedBytes: Int
-    /// Bytes in memory.
+    /// Size in memory, in bytes.
     public let inflatedBytes: Int
-    /// How the codes lie in the file: `4-bit codes`.
+    /// How the elements are arranged in the file: `4-bit codes`.
     public let layout: String
 
     enum CodingKeys: String, CodingKey {
@@ -46,63 +46,63 @@ public struct InspectionReport: Report {
     }
   }
 
-  /// A note of the file.
+  /// An entry of the file's metadata.
   public struct Entry: Codable, Hashable, Sendable {
-    /// What the note is about.
+    /// The key.
     public let key: String
-    /// What it says.
+    /// The text.
     public let value: String
   }
 
-  /// A figure that was measured when the file was made.
+  /// A measure of the difference from the float network, taken when the file was made.
   public struct Measurement: Codable, Hashable, Sendable {
     /// Name of the output.
     public let output: String
     /// What was measured, with its unit: `SQNR in dB`.
     public let measure: String
-    /// In that unit.
+    /// The result, in that unit.
     public let value: Double
-    /// Samples that it was measured on.
+    /// Number of samples that were measured.
     public let samples: Int
   }
 
   /// Path of the file.
   public let file: String
-  /// Its size in bytes.
+  /// Size of the file, in bytes.
   public let bytes: Int
-  /// Digest of the content, in hexadecimal.
+  /// Content digest of the file, in hexadecimal.
   public let digest: String
   /// Name and version of the tool that wrote the file.
   public let producer: String
-  /// Name of the network that it was made of, or empty.
+  /// Name of the file that was converted, or empty.
   public let source: String
-  /// SHA-256 of that network's file, in hexadecimal, or empty.
+  /// SHA-256 of that file, in hexadecimal, or empty.
   public let sourceDigest: String
-  /// What the conversion was asked for.
+  /// The options of the conversion.
   public let recipe: [Entry]
-  /// Notes beside it.
+  /// The other entries of the metadata.
   public let entries: [Entry]
   /// How close the outputs were to the float network when the file was made.
   public let measurements: [Measurement]
-  /// In the order of the network.
+  /// The inputs, in the order of the network.
   public let inputs: [Port]
-  /// In the order of the network.
+  /// The outputs, in the order of the network.
   public let outputs: [Port]
-  /// In the order of the file.
+  /// The constants, in the order of the file.
   public let constants: [Constant]
-  /// In the order in which they run.
+  /// The nodes, in the order in which they run.
   public let nodes: [NodeReport]
-  /// Elements of all weights.
+  /// Number of elements of all weights.
   public let weights: Int
-  /// As wide as their codes or elements are.
+  /// Average number of bits per weight, by the width of its code or element.
   public let bitsPerWeightInCodes: Double
-  /// As many as the file spends.
+  /// Average number of bits per weight in the file, after compression.
   public let bitsPerWeightInFile: Double
-  /// Of all weights, 0 to 1.
+  /// Fraction of the weights that are codes, 0 to 1.
   public let quantizedWeightShare: Double
-  /// Of one run; nil where no shapes were found that run.
+  /// Number of multiply-adds of one run; nil if no input shapes were found that run.
   public let multiplyAdds: Int?
-  /// Of the multiply-adds, 0 to 1.
+  /// Fraction of the multiply-adds on integers, 0 to 1; nil if none were counted.
   public let integerMultiplyAddShare: Double?
 
   enum CodingKeys: String, CodingKey {
@@ -116,13 +116,14 @@ public struct InspectionReport: Report {
     case integerMultiplyAddShare = "integer_multiply_add_share"
   }
 
-  /// Lists what an opened file holds.
+  /// Lists the content of an opened file.
   /// - Parameters:
-  ///   - path: of the file, as the user gave it.
-  ///   - work: of one run; nil where no shapes were found that run.
+  ///   - path: the path of the file, as the user gave it.
+  ///   - opened: the file.
+  ///   - work: the work of one run; nil if no input shapes were found that run.
   public init(path: String, _ opened: QMFile, work: Work?) {
-    let (outline, container) = (opened.outline, opened.container)
-    let metadata = outline.metadata
+    let (listing, container) = (opened.listing, opened.container)
+    let metadata = listing.metadata
     file = path
     bytes = container.byteCount
     digest = container.digest.hexadecimal
@@ -133,13 +134,13 @@ public struct InspectionReport: Report {
     entries = metadata.entries.map { Entry(key: $0.key, value: $0.value) }
     measurements = metadata.measurements.map {
       Measurement(
-        output: outline.outputs[$0.output].name, measure: $0.measure.name,
+        output: listing.outputs[$0.output].name, measure: $0.measure.name,
         value: Double($0.value), samples: $0.sampleCount)
     }
-    inputs = outline.inputs.map { Port(outline.values[$0].name, outline.values[$0].type) }
-    outputs = outline.outputs.map { Port($0.name, outline.values[$0.value].type) }
+    inputs = listing.inputs.map { Port(listing.values[$0].name, listing.values[$0].type) }
+    outputs = listing.outputs.map { Port($0.name, listing.values[$0.value].type) }
     constants = Constant.all(of: opened)
-    nodes = outline.nodes.map { NodeReport($0, outline.note(of: $0)) }
+    nodes = listing.nodes.map { NodeReport($0, listing.note(of: $0)) }
     let summary = WeightSummary(opened)
     weights = summary.weightCount
     bitsPerWeightInCodes = summary.codeBitsPerWeight
@@ -152,17 +153,17 @@ public struct InspectionReport: Report {
 
 extension InspectionReport.Constant {
   fileprivate static func all(of opened: QMFile) -> [InspectionReport.Constant] {
-    let outline = opened.outline
-    var names = [String](repeating: "", count: outline.constants.count)
-    for value in outline.values {
+    let listing = opened.listing
+    var names = [String](repeating: "", count: listing.constants.count)
+    for value in listing.values {
       if let constant = value.constant { names[constant] = value.name }
     }
-    var layouts = [String](repeating: "", count: outline.constants.count)
-    for section in outline.dataSections {
+    var layouts = [String](repeating: "", count: listing.constants.count)
+    for section in listing.dataSections {
       for constant in section.constants { layouts[constant] = section.layout.name }
     }
     let stored = opened.storedByteCounts
-    return outline.constants.enumerated().map { index, type in
+    return listing.constants.enumerated().map { index, type in
       var bits = 8 * type.elementType.byteCount
       var granularity: String?
       if case .weights(let width, let kind) = type.quantization {

@@ -1,22 +1,22 @@
 import QMRuntime
 
-/// How close one output is to what is right.
+/// How close one output is to the correct one.
 public struct OutputReport: Codable, Hashable, Sendable {
   /// Name of the output.
   public let name: String
-  /// Signal to quantization noise in dB; infinite where nothing differs.
+  /// Signal-to-quantization-noise ratio in dB; infinite if nothing differs.
   public let signalToNoiseDecibels: Double
-  /// Largest magnitude of a difference.
+  /// Largest absolute difference of two elements.
   public let largestDifference: Double
-  /// Cosine of the angle between the two.
+  /// Cosine similarity of the two, each as one vector.
   public let cosine: Double
-  /// Share of the rows whose largest element is at the same place, 0 to 1; nil where rows have fewer
-  /// than two elements.
+  /// Fraction of the rows whose largest element has the same index in both, 0 to 1; nil if rows
+  /// have fewer than two elements.
   public let topOneAgreement: Double?
-  /// Samples that were compared.
+  /// Number of samples that were compared.
   public let samples: Int
 
-  /// The figures of a comparison.
+  /// The report of a comparison.
   public init(_ name: String, _ comparison: Comparison) {
     self.name = name
     signalToNoiseDecibels = comparison.signalToNoise

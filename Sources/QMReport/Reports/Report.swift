@@ -1,17 +1,17 @@
 import Foundation
 import QMTensor
 
-/// What a tool found, as one value: the command line prints it as text or as JSON, and whoever calls
-/// the library takes it as it is.
+/// The results of a tool as a value. The command line prints it as text or JSON; a caller of the
+/// library uses the value.
 ///
-/// Keys of the JSON are part of the interface of the tools (`--json`): they are added to, and not
-/// changed. Numbers that JSON has not are the strings `Infinity`, `-Infinity` and `NaN`; what was not
-/// found out is left out.
+/// The JSON keys are part of the interface of the tools (`--json`): new keys may be added, existing
+/// ones do not change. Numbers that JSON cannot express are the strings `Infinity`, `-Infinity` and
+/// `NaN`. Properties that are nil are left out.
 public protocol Report: Codable, Hashable, Sendable {}
 
 extension Report {
-  /// The report as one JSON object over several lines, its keys sorted.
-  /// - Throws: `internalFault` if a string of the report is none that JSON can hold.
+  /// The report as one JSON object over several lines, with sorted keys.
+  /// - Throws: `internalFault` if JSON cannot express the report.
   public func json() throws(QMError) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
@@ -24,8 +24,8 @@ extension Report {
     }
   }
 
-  /// The report that ``json()`` wrote.
-  /// - Throws: `malformed` if the text is not the JSON of such a report.
+  /// Reads a report that ``json()`` wrote.
+  /// - Throws: `malformed` if the text is not the JSON of this type of report.
   public init(json: String) throws(QMError) {
     let decoder = JSONDecoder()
     decoder.nonConformingFloatDecodingStrategy = .convertFromString(
@@ -42,12 +42,12 @@ extension Array: Report where Element: Report {}
 
 /// A file that was read or written.
 public struct FileSize: Codable, Hashable, Sendable {
-  /// As the user gave it.
+  /// The path as the user gave it.
   public let path: String
   /// Size in bytes.
   public let bytes: Int
 
-  /// A file of this path and size in bytes.
+  /// A file, with its size in bytes.
   public init(path: String, bytes: Int) {
     self.path = path
     self.bytes = bytes
@@ -55,7 +55,7 @@ public struct FileSize: Codable, Hashable, Sendable {
 }
 
 extension Sequence<UInt8> {
-  /// Two lower-case hexadecimal digits a byte, as reports show digests.
+  /// Two lower-case hexadecimal digits per byte, as reports show digests.
   public var hexadecimal: String {
     reduce(into: "") { text, byte in
       text += (byte < 16 ? "0" : "") + String(byte, radix: 16)

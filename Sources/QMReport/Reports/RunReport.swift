@@ -1,27 +1,27 @@
-/// What `qrun` did.
+/// The results of `qrun`.
 ///
-/// In JSON the figures of a benchmark stand beside the others and not in an object of their own.
+/// In JSON the numbers of the benchmark are keys of the report itself, not of a nested object.
 public struct RunReport: Report {
   /// Time and memory of a network.
   public struct Benchmark: Codable, Hashable, Sendable {
-    /// Runs that were timed.
+    /// Number of timed runs.
     public let runs: Int
-    /// Of one run.
+    /// Median time of one run.
     public let medianMilliseconds: Double
-    /// Of one run.
+    /// Shortest time of one run.
     public let minimumMilliseconds: Double
-    /// Reading, checking and preparing the network.
+    /// Time to read, check and prepare the network.
     public let loadMilliseconds: Double
-    /// Most memory that the process ever held, in bytes.
+    /// Peak memory of the process, in bytes.
     public let peakBytes: Int
-    /// Values and scratch of one run, in bytes.
+    /// Memory for values and scratch of one run, in bytes.
     public let arenaBytes: Int
-    /// Weights, rearranged or as given, in bytes.
+    /// Memory of the weights, packed or not, in bytes.
     public let weightBytes: Int
-    /// Most bytes that tensors, files, weights and arenas took together.
+    /// Peak memory of tensors, files, weights and arenas together, in bytes.
     public let bufferPeakBytes: Int
 
-    /// A benchmark with all its figures.
+    /// A benchmark from its parts.
     public init(
       runs: Int, medianMilliseconds: Double, minimumMilliseconds: Double,
       loadMilliseconds: Double, peakBytes: Int, arenaBytes: Int, weightBytes: Int,
@@ -49,7 +49,7 @@ public struct RunReport: Report {
     }
   }
 
-  /// Where the time of a run goes.
+  /// The time that one node takes.
   public struct ProfileEntry: Codable, Hashable, Sendable {
     /// Name of the node.
     public let node: String
@@ -57,13 +57,14 @@ public struct RunReport: Report {
     public let operation: String
     /// Name of its ``ExecutionMode``: `integer`, `table`, `move` or `float`.
     public let mode: String
-    /// Name of the kernel that ran it.
+    /// Name of the kernel that ran the node.
     public let kernel: String
-    /// Of one run.
+    /// Time in one run.
     public let milliseconds: Double
-    /// 10⁹ operations a second, two for each multiply-add; of products only.
+    /// 10⁹ operations per second, counting two per multiply-add; nil for nodes without
+    /// multiply-adds.
     public let gigaoperations: Double?
-    /// Of the time of all nodes, 0 to 1.
+    /// Fraction of the time of all nodes, 0 to 1.
     public let share: Double
 
     enum CodingKeys: String, CodingKey {
@@ -75,26 +76,26 @@ public struct RunReport: Report {
 
   /// Path of the network.
   public let model: String
-  /// Threads of one run.
+  /// Number of threads per run.
   public let threads: Int
   /// Name of the kernel set.
   public let kernels: String
-  /// Samples that were run; nil where none were.
+  /// Number of samples that were run; nil if none were.
   public var samples: Int?
-  /// Folder of the results; nil where none were written.
+  /// Folder of the results; nil if none were written.
   public var output: String?
-  /// SHA-256 over the bytes of all outputs, in hexadecimal.
+  /// SHA-256 over the bytes of all outputs, in hexadecimal; nil if not requested.
   public var digest: String?
-  /// Share of the items whose highest score is at their label, 0 to 1.
+  /// Fraction of the items whose highest score is at their label, 0 to 1; nil without labels.
   public var accuracy: Double?
-  /// Items with a label.
+  /// Number of items with a label; nil without labels.
   public var items: Int?
-  /// Nil where nothing was timed.
+  /// Time and memory; nil if not requested.
   public var benchmark: Benchmark?
-  /// Node by node, in the order of the network; nil where that was not asked for.
+  /// The time of each node, in the order of the network; nil if not requested.
   public var profile: [ProfileEntry]?
 
-  /// A report of nothing that was run yet.
+  /// A report without results yet.
   public init(model: String, threads: Int, kernels: String) {
     self.model = model
     self.threads = threads
@@ -121,7 +122,7 @@ public struct RunReport: Report {
     benchmark = hasBenchmark ? try Benchmark(from: decoder) : nil
   }
 
-  /// Writes the figures of the benchmark beside the others.
+  /// Writes the numbers of the benchmark as keys of the report itself.
   public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(model, forKey: .model)
@@ -138,7 +139,7 @@ public struct RunReport: Report {
 }
 
 extension RunReport.ProfileEntry {
-  /// All nodes that a profile saw, in the order of the network.
+  /// An entry for each node of a profile, in the order of the network.
   public static func all(of profile: Profile) -> [RunReport.ProfileEntry] {
     let entries = profile.entries
     let total = entries.reduce(0) { $0 + $1.seconds }
@@ -154,18 +155,18 @@ extension RunReport.ProfileEntry {
   }
 }
 
-/// What `qrun` wrote of a file of weights.
+/// The results of `qrun` on a checkpoint, whose arrays it writes to an archive.
 public struct UnpackReport: Report {
-  /// Path of the file of weights.
+  /// Path of the checkpoint.
   public let model: String
   /// Path of the archive that was written.
   public let output: String
-  /// Arrays that were written.
+  /// Number of arrays written.
   public let arrays: Int
-  /// Of all arrays together, without the archive's headers.
+  /// Size of all arrays together, in bytes, without the archive's headers.
   public let bytes: Int
 
-  /// A report with all its figures.
+  /// A report from its parts.
   public init(model: String, output: String, arrays: Int, bytes: Int) {
     self.model = model
     self.output = output

@@ -1,39 +1,39 @@
-/// What `qverify` found of a network.
+/// The results of `qverify` on a network.
 public struct VerificationReport: Report {
-  /// What outputs were compared with.
+  /// The source of the correct outputs.
   public enum Truth: String, Codable, Sendable {
-    /// The expected outputs of the samples.
+    /// The expected outputs that come with the samples.
     case besideSamples = "outputs beside the samples"
     /// A reference network on the same inputs.
     case reference
-    /// Nothing was known.
+    /// There were no correct outputs to compare with.
     case none
   }
 
-  /// A value, and the share of its elements that met an end of their range, 0 to 1.
+  /// A value whose elements reached an end of their range.
   public struct SaturatedValue: Codable, Hashable, Sendable {
     /// Name of the value.
     public let name: String
-    /// Of its elements, 0 to 1.
+    /// Fraction of its elements that reached an end of their range, 0 to 1.
     public let share: Double
 
-    /// A value and its share.
+    /// A value and its fraction.
     public init(name: String, share: Double) {
       self.name = name
       self.share = share
     }
   }
 
-  /// How close a value within the network is to that of the reference.
+  /// How close an inner value of the network is to that of the reference.
   public struct Value: Codable, Hashable, Sendable {
     /// Name of the value in both networks.
     public let name: String
     /// Name of the operation that computes it; empty for an input.
     public let operation: String
-    /// Signal to quantization noise in dB.
+    /// Signal-to-quantization-noise ratio in dB.
     public let signalToNoiseDecibels: Double
 
-    /// A value with all its figures.
+    /// A value from its parts.
     public init(name: String, operation: String, signalToNoiseDecibels: Double) {
       self.name = name
       self.operation = operation
@@ -48,35 +48,35 @@ public struct VerificationReport: Report {
 
   /// Path of the file.
   public let file: String
-  /// Its size in bytes.
+  /// Size of the file, in bytes.
   public let bytes: Int
   /// Number of nodes.
   public let nodes: Int
-  /// Number of tensors in the file.
+  /// Number of constants in the file.
   public let constants: Int
-  /// Inputs that were run: samples, or seeded ones.
+  /// Number of inputs that were run: samples or seeded inputs.
   public var samples = 0
   /// What ``outputs`` were compared with.
   public var truth = Truth.none
-  /// Empty where there was nothing to compare with.
+  /// How close each output is; empty if there was nothing to compare with.
   public var outputs: [OutputReport] = []
-  /// Share of the activations with fixed ranges that met an end of their range, 0 to 1; nil where
-  /// there are none, or no samples.
+  /// Fraction of the elements of activations with fixed ranges that reached an end of their range,
+  /// 0 to 1; nil without such activations or without samples.
   public var saturation: Double?
-  /// The values that met it most often.
+  /// The values with the largest fractions.
   public var saturated: [SaturatedValue] = []
-  /// Kernel sets that gave the same bits; nil where that was not tested.
+  /// Kernel sets that gave the same bits; nil if not tested.
   public var identicalKernels: [String]?
-  /// Inputs that the kernel sets were compared on; nil where that was not tested.
+  /// Number of inputs that the kernel sets were compared on; nil if not tested.
   public var selfTestSamples: Int?
-  /// Why nothing was run; nil where something was.
+  /// Why nothing was run; nil if something was.
   public var notRun: String?
-  /// Value by value; nil where that was not asked for.
+  /// How close each inner value is; nil if not requested.
   public var values: [Value]?
-  /// Whether the file is as good as it says, or as was asked for.
+  /// Whether the file is as good as its metadata states, or as requested.
   public var passed = true
 
-  /// A report of nothing that was compared yet.
+  /// A report without results yet.
   public init(file: String, bytes: Int, nodes: Int, constants: Int) {
     self.file = file
     self.bytes = bytes
@@ -93,18 +93,18 @@ public struct VerificationReport: Report {
   }
 }
 
-/// What `qverify` found of a file of weights.
+/// The results of `qverify` on a checkpoint.
 public struct CheckpointVerificationReport: Report {
   /// Path of the file.
   public let file: String
-  /// Its size in bytes.
+  /// Size of the file, in bytes.
   public let bytes: Int
-  /// Each array against the one it was made of.
+  /// How close each array is to the array that it was converted from.
   public let arrays: [OutputReport]
-  /// Whether every array is as good as the file says, or as was asked for.
+  /// Whether every array is as good as the file's metadata states, or as requested.
   public let passed: Bool
 
-  /// A report with all its figures.
+  /// A report from its parts.
   public init(file: String, bytes: Int, arrays: [OutputReport], passed: Bool) {
     self.file = file
     self.bytes = bytes

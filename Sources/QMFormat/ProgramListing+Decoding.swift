@@ -1,18 +1,19 @@
 import QMOperations
 import QMTensor
 
-extension Outline {
+extension ProgramListing {
+  /// Decodes the structure, names and metadata, and checks the sizes of the data sections.
   init(decoding container: Container, limits: DecodingLimits) throws(QMError) {
     func only(_ kind: Container.Kind) throws(QMError) -> Container.Section? {
       let sections = container.sections.filter { $0.kind == kind }
       guard sections.count <= 1 else {
-        throw .malformed("\(sections.count) sections of kind \(kind.rawValue), 1 expected")
+        throw .malformed("\(sections.count) sections of kind \(kind.rawValue), expected 1")
       }
       if let section = sections.first, section.inflatedByteCount > limits.payloadByteCount {
         throw QMError(
           .malformed,
-          "a section of \(section.inflatedByteCount) bytes, at most \(limits.payloadByteCount) "
-            + "are accepted", context: [.offset(section.offset)])
+          "the section inflates to \(section.inflatedByteCount) bytes, the limit is "
+            + "\(limits.payloadByteCount)", context: [.offset(section.offset)])
       }
       return sections.first
     }
@@ -29,7 +30,7 @@ extension Outline {
       }
     }
     guard let structure = try only(.program) else {
-      throw .malformed("the section with the structure is missing")
+      throw .malformed("the file has no section with the structure")
     }
     try read(structure, "structure") { (reader) throws(QMError) in
       try decodeStructure(&reader, limits)
@@ -45,12 +46,13 @@ extension Outline {
     try checkData(container, limits)
   }
 
-  /// The constants that a data section holds, before anything of it is inflated.
+  /// Checks number and sizes of the data sections against the constants, before anything is
+  /// inflated.
   private func checkData(_ container: Container, _ limits: DecodingLimits) throws(QMError) {
     let sections = container.sections.filter { $0.kind == .data }
     guard sections.count == dataSections.count else {
       throw .malformed(
-        "\(sections.count) sections of data, the structure says \(dataSections.count)")
+        "\(sections.count) data sections, expected \(dataSections.count) by the structure")
     }
     var byteCounts: [Int] = []
     for (index, type) in constants.enumerated() {
@@ -65,13 +67,13 @@ extension Outline {
       guard section.inflatedByteCount == expected else {
         throw QMError(
           .malformed,
-          "a section of data inflates to \(section.inflatedByteCount) bytes, its constants need "
-            + "\(expected)", context: [.offset(section.offset)])
+          "the data section inflates to \(section.inflatedByteCount) bytes, expected \(expected) "
+            + "for its constants", context: [.offset(section.offset)])
       }
     }
   }
 
-  /// The tensors of one data section, which share memory.
+  /// Decodes the tensors of one data section; they share a buffer.
   func tensors(
     _ data: DataSection, _ section: Container.Section, _ container: Container,
     with scratch: Container.Scratch
@@ -101,7 +103,7 @@ extension Outline {
     return result
   }
 
-  /// Does not overflow once ``checkData(_:_:)`` has passed.
+  /// Cannot overflow after ``checkData(_:_:)``.
   private func byteCount(ofConstant constant: Int) -> Int {
     shape(ofConstant: constant).reduce(constants[constant].elementType.byteCount, *)
   }
@@ -116,7 +118,7 @@ extension Outline {
       axisNames.append(try reader.string())
     }
     guard Set(axisNames).count == axisNames.count else {
-      throw reader.malformed("two free axes have one name, or one has none")
+      throw reader.malformed("a name of a dynamic axis is empty or occurs twice")
     }
 
     for index in 0..<(try reader.count(of: "inputs", limit: limits.operandCount)) {
@@ -130,7 +132,7 @@ extension Outline {
     for index in 0..<constantCount {
       let type = try reader.type(axisNames, limits)
       guard type.shape.extents != nil else {
-        throw reader.malformed("constant \(index) has a free axis")
+        throw reader.malformed("constant \(index) has a dynamic axis")
       }
       constants.append(type)
       values.append(Program.Value(type, constant: index))
@@ -142,7 +144,7 @@ extension Outline {
       let name = try reader.string()
       let value = try reader.varint()
       guard values.indices.contains(value) else {
-        throw reader.malformed("output is value \(value), there are \(values.count)")
+        throw reader.malformed("an output is value \(value) of \(values.count)")
       }
       outputs.append(Program.Output(name: name, value: value))
     }
@@ -150,7 +152,7 @@ extension Outline {
 
   private mutating func decodeDataSections(_ reader: inout ByteReader) throws(QMError) {
     var isPlaced = [Bool](repeating: false, count: constants.count)
-    for _ in 0..<(try reader.count(of: "sections of data", limit: constants.count, byteCount: 3)) {
+    for _ in 0..<(try reader.count(of: "data sections", limit: constants.count, byteCount: 3)) {
       let layout = try reader.layout()
       let count = try reader.count(of: "constants", limit: constants.count)
       var members: [Int] = []
@@ -158,27 +160,31 @@ extension Outline {
       for _ in 0..<count {
         let gap = try reader.varint()
         guard gap < constants.count - next else {
-          throw reader.malformed("constant \(next) + \(gap), there are \(constants.count)")
+          throw reader.malformed(
+            "a data section names constant \(next) + \(gap) of \(constants.count)")
         }
         let constant = next + gap
         guard !isPlaced[constant] else {
-          throw reader.malformed("constant \(constant) lies in two sections")
+          throw reader.malformed("constant \(constant) is in two data sections")
         }
         isPlaced[constant] = true
         members.append(constant)
         next = constant + 1
       }
-      guard let first = members.first else { throw reader.malformed("a section of no constants") }
+      guard let first = members.first else {
+        throw reader.malformed("a data section has no constants")
+      }
       let elementType = constants[first].elementType
       guard layout.admits(elementType),
         members.allSatisfy({ constants[$0].elementType == elementType })
       else {
-        throw reader.malformed("the element types of a section differ, or do not fit its layout")
+        throw reader.malformed(
+          "the element types of a data section differ or do not fit its layout")
       }
       dataSections.append(DataSection(layout: layout, constants: members))
     }
     guard let missing = isPlaced.firstIndex(of: false) else { return }
-    throw reader.malformed("constant \(missing) lies in no section")
+    throw reader.malformed("constant \(missing) is in no data section")
   }
 
   private mutating func decodeNodes(
@@ -200,14 +206,17 @@ extension Outline {
         case 0: operands.append(nil)
         case 1:
           guard nextConstant < inputs.count + constants.count else {
-            throw reader.malformed("node \(index) reads one constant more than there are")
+            throw reader.malformed(
+              "node \(index) reads the next constant after the last of \(constants.count)")
           }
           operands.append(nextConstant)
           nextConstant += 1
         default:
           let distance = reference - 1
           guard distance <= nextValue else {
-            throw reader.malformed("node \(index) reads \(distance) values back of \(nextValue)")
+            throw reader.malformed(
+              "node \(index) reads the value \(distance) before its outputs, which begin at value "
+                + "\(nextValue)")
           }
           operands.append(nextValue - distance)
         }
