@@ -10,7 +10,7 @@ import QMTensor
 /// over all windows, is E · products · Eᵀ. GPTQ works on these matrices.
 ///
 /// The sums do not depend on the number of threads, nor on the order of samples or their division
-/// into parts. The windows of one sample are taken ``windowCount`` at a time, in their order; their
+/// into parts. The windows of one sample are taken 512 at a time, in their order; their
 /// products are added in float32, with one rounding per step; the result is rounded to units of
 /// 2⁻⁴⁰ and added to 128-bit integers. Elements beyond ±2²⁶ are clipped to it, NaN counts as 0;
 /// ``clippedCount`` counts both.
