@@ -92,7 +92,7 @@ let package = Package(
       name: "QMONNXTests",
       dependencies: ["QMONNX", "QMGraph", "QMRuntime", "QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMQuantizationTests", dependencies: ["QMQuantization", "QMTestSupport"]),
-    .testTarget(name: "QMReportTests", dependencies: ["QMReport", "QMTestSupport"]),
+    .testTarget(name: "QMReportTests", dependencies: ["QMReport", "QMGraph", "QMTestSupport"]),
     .testTarget(
       name: "SystemTests",
       dependencies: ["QMQuantization", "QMONNX", "QMNumPy", "QMTestSupport"]),

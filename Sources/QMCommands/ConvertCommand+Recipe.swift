@@ -84,7 +84,7 @@ extension ConvertCommand {
     }
     if recipe.granularity == .perTensor { remedies.append(.useScalesPerChannel) }
     throw tooLow(
-      worst.signalToNoiseDecibels, of: worst.name, required: required, remedies: remedies)
+      worst.signalToNoiseDecibels, of: worst.worstName, required: required, remedies: remedies)
   }
 
   /// The error for a value whose SQNR is lower than required, both in dB.

@@ -205,6 +205,7 @@ public struct ConvertCommand: ParsableCommand {
       activations: (recipe.activations ?? .dynamic).rawValue,
       ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
       samples: conversion.sampleCount, outputs: reports,
+      isJudgedOnFittedSamples: conversion.isJudgedOnFittedSamples,
       kept: conversion.floatValues.map { .init(value: $0.value, reason: $0.reason) },
       nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
     show(report, console)
@@ -328,6 +329,9 @@ public struct ConvertCommand: ParsableCommand {
     if report.outputs.isEmpty {
       console.line("accuracy was not measured: give --samples, or use qverify --reference")
     } else {
+      if report.isJudgedOnFittedSamples {
+        console.line("measured on the samples that ranges were fitted to: there are fewer than 8")
+      }
       console.table(of: report.outputs)
     }
     console.line("written to \(report.output.path)")

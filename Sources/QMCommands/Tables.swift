@@ -6,14 +6,29 @@ extension Console {
   /// Prints a table with one row per output.
   func table(of reports: [OutputReport]) {
     table(
-      ["output", "SQNR", "largest difference", "cosine", "top-1 agrees", "samples"],
-      reports.map { report in
+      ["output", "SQNR", "deviation", "largest difference", "cosine", "agrees", "samples"],
+      reports.flatMap { report in
         [
-          report.name.abbreviated, Units.decibels(report.signalToNoiseDecibels),
-          Units.significant(report.largestDifference), Units.fixed(report.cosine, 6),
-          report.topOneAgreement.map { Units.percent($0) } ?? "–", "\(report.samples)",
+          [
+            report.name.abbreviated, Units.decibels(report.signalToNoiseDecibels),
+            Units.decibels(report.deviationDecibels), Units.significant(report.largestDifference),
+            Units.fixed(report.cosine, 6),
+            (report.agreement ?? report.topOneAgreement).map { Units.percent($0) } ?? "–",
+            "\(report.samples)",
+          ]
         ]
-      }, trailing: [1, 2, 3, 4, 5])
+          + report.parts.map { part in
+            [
+              "  " + part.name.abbreviated, Units.decibels(part.signalToNoiseDecibels),
+              Units.decibels(part.deviationDecibels), "", "", "", "",
+            ]
+          }
+      }, trailing: [1, 2, 3, 4, 5, 6])
+    for report in reports where report.misplaced > 0 {
+      line(
+        "\(report.name.abbreviated): \(Units.count(report.misplaced, "element")) infinite or NaN "
+          + "on one side only")
+    }
   }
 
   /// Prints a table of how each node runs, and the number of nodes in each execution mode.

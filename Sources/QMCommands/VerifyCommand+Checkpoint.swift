@@ -32,11 +32,12 @@ extension VerifyCommand {
             .outOfTolerance,
             "found \(measured), expected \(given) as in \(samples ?? "the archive")")
         }
-        var comparison = Comparison()
+        var comparison = OutputComparison()
         try comparison.add(reference: truth, measured: measured)
         reports.append(OutputReport(port.name, comparison))
         let isIdentical = truth.isIdentical(to: measured)
-        if failure == nil, let problem = problem(with: comparison, isIdentical, port.name, program)
+        if failure == nil,
+          let problem = problem(with: comparison.whole, isIdentical, port.name, program)
         {
           failure = QMError(
             .outOfTolerance, problem, context: [.file(file), .value(port.name)])

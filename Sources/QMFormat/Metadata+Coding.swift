@@ -12,6 +12,7 @@ extension Program.Metadata {
     writer.varint(measurements.count)
     for measurement in measurements {
       writer.varint(measurement.output)
+      writer.part(measurement.part)
       writer.code(measurement.measure)
       writer.float(measurement.value)
       writer.varint(measurement.sampleCount)
@@ -35,10 +36,11 @@ extension Program.Metadata {
     sourceName = try reader.string()
     sourceDigest = Array(try reader.take(reader.count(of: "bytes of a digest", limit: 32)))
     recipe = try reader.entries(limits)
-    for _ in 0..<(try reader.count(of: "measurements", limit: limits.valueCount, byteCount: 7)) {
+    for _ in 0..<(try reader.count(of: "measurements", limit: limits.valueCount, byteCount: 8)) {
       measurements.append(
         Measurement(
-          output: try reader.varint(), try reader.code("measure", as: Measure.self),
+          output: try reader.varint(), part: try reader.part(limits),
+          try reader.code("measure", as: Measure.self),
           try reader.float(), sampleCount: try reader.varint()))
     }
     for _ in 0..<(try reader.count(of: "keys", limit: limits.operandCount)) {
@@ -57,6 +59,19 @@ extension Program.Metadata {
 }
 
 extension ByteWriter {
+  fileprivate mutating func part(_ part: Program.Metadata.Part?) {
+    flag(part != nil)
+    guard let part else { return }
+    string(part.value)
+    varint(part.ranges.count)
+    guard !part.ranges.isEmpty else { return }
+    signed(part.axis)
+    for range in part.ranges {
+      varint(range.lowerBound)
+      varint(range.count)
+    }
+  }
+
   fileprivate mutating func entries(_ entries: [Program.Metadata.Entry]) {
     varint(entries.count)
     for entry in entries {
@@ -67,6 +82,23 @@ extension ByteWriter {
 }
 
 extension ByteReader {
+  fileprivate mutating func part(
+    _ limits: DecodingLimits
+  ) throws(QMError) -> Program.Metadata.Part? {
+    guard try flag() else { return nil }
+    var part = Program.Metadata.Part(value: try string())
+    let count = try count(of: "ranges of a part", limit: limits.operandCount, byteCount: 2)
+    guard count > 0 else { return part }
+    part.axis = try signed()
+    for _ in 0..<count {
+      let (first, length) = (try varint(), try varint())
+      let (end, overflow) = first.addingReportingOverflow(length)
+      guard !overflow else { throw .malformed("a range of \(length) from \(first) on") }
+      part.ranges.append(first..<end)
+    }
+    return part
+  }
+
   fileprivate mutating func entries(_ limits: DecodingLimits) throws(QMError)
     -> [Program.Metadata.Entry]
   {

@@ -20,7 +20,8 @@ extension Program {
     /// A measure of the difference between an output and that of the float network. Raw values are
     /// written in files.
     public enum Measure: UInt8, Hashable, Sendable, CaseIterable {
-      /// Signal-to-quantization-noise ratio in dB; infinite if nothing differs.
+      /// Median over the samples of the signal-to-quantization-noise ratio in dB; infinite if nothing
+      /// differs.
       case signalToNoise = 0
       /// Largest absolute difference of two elements.
       case largestDifference = 1
@@ -28,6 +29,10 @@ extension Program {
       case cosine = 2
       /// Fraction of rows whose largest element has the same index in both.
       case topOneAgreement = 3
+      /// Median absolute deviation of the samples' signal-to-quantization-noise ratios, in dB.
+      case deviation = 4
+      /// Fraction of elements that are equal in both.
+      case agreement = 5
 
       /// The name of the measure, for people.
       public var name: String {
@@ -36,7 +41,28 @@ extension Program {
         case .largestDifference: "largest difference"
         case .cosine: "cosine"
         case .topOneAgreement: "top-1 agreement"
+        case .deviation: "deviation of SQNR in dB"
+        case .agreement: "agreement"
         }
+      }
+    }
+
+    /// A part of an output that is measured by itself: some of its elements, or an inner value from
+    /// which the output is chosen.
+    public struct Part: Sendable, Hashable {
+      /// Name of the inner value; empty for the output itself.
+      public var value: String
+      /// The axis along which the part is cut, counted from the end: −1 is the last. 0 if ``ranges``
+      /// is empty.
+      public var axis: Int
+      /// The indices along the axis; empty for all elements.
+      public var ranges: [Range<Int>]
+
+      /// A part of an output or of an inner value.
+      public init(value: String = "", axis: Int = 0, ranges: [Range<Int>] = []) {
+        self.value = value
+        self.axis = axis
+        self.ranges = ranges
       }
     }
 
@@ -44,6 +70,8 @@ extension Program {
     public struct Measurement: Sendable, Hashable {
       /// Index into the program's outputs.
       public var output: Int
+      /// The part of the output; nil for the whole output.
+      public var part: Part?
       /// What was measured.
       public var measure: Measure
       /// The result, in the unit of the measure; not NaN.
@@ -51,9 +79,12 @@ extension Program {
       /// Number of samples that were measured.
       public var sampleCount: Int
 
-      /// A measurement of one output.
-      public init(output: Int, _ measure: Measure, _ value: Float, sampleCount: Int) {
+      /// A measurement of one output, or of a part of it.
+      public init(
+        output: Int, part: Part? = nil, _ measure: Measure, _ value: Float, sampleCount: Int
+      ) {
         self.output = output
+        self.part = part
         self.measure = measure
         self.value = value
         self.sampleCount = sampleCount

@@ -122,11 +122,11 @@ extension Program {
     }
     for measurement in metadata.measurements {
       guard outputs.indices.contains(measurement.output), !measurement.value.isNaN,
-        measurement.sampleCount >= 0
+        measurement.sampleCount >= 0, measurement.part.map({ $0.axis <= 0 }) ?? true
       else {
         throw .malformed(
-          "a measurement names output \(measurement.output) of \(outputs.count), or its value or "
-            + "number of samples is invalid")
+          "a measurement names output \(measurement.output) of \(outputs.count), or its value, "
+            + "part or number of samples is invalid")
       }
     }
     for (what, found, expected) in [

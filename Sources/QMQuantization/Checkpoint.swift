@@ -222,3 +222,22 @@ public struct Checkpoint: Sendable {
     return best?.axis
   }
 }
+
+extension Comparison {
+  /// The measurements as a file stores them.
+  fileprivate func measurements(output: Int) -> [Program.Metadata.Measurement] {
+    var measurements: [Program.Metadata.Measurement] = [
+      .init(
+        output: output, .signalToNoise, Float(signalToNoise), sampleCount: sampleCount),
+      .init(
+        output: output, .largestDifference, Float(largestDifference), sampleCount: sampleCount),
+      .init(output: output, .cosine, Float(cosine), sampleCount: sampleCount),
+    ]
+    if let topOneAgreement {
+      measurements.append(
+        .init(
+          output: output, .topOneAgreement, Float(topOneAgreement), sampleCount: sampleCount))
+    }
+    return measurements
+  }
+}

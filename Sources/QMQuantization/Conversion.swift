@@ -1,6 +1,7 @@
 import QMFormat
 import QMGraph
 import QMOperations
+import QMReport
 import QMRuntime
 import QMTensor
 
@@ -15,9 +16,12 @@ public struct Conversion: Sendable {
   /// The program for the file.
   public internal(set) var program: Program
   /// The program compared with the float graph, by output name; empty without samples.
-  public let comparisons: [String: Comparison]
+  public let comparisons: [String: OutputComparison]
   /// Number of samples on which the float graph was observed.
   public let sampleCount: Int
+  /// Whether the samples behind ``comparisons`` are also those that ranges were fitted to: there were
+  /// too few to tell them apart.
+  public let isJudgedOnFittedSamples: Bool
 
   /// The values that stay float32 although integer operations could read them as codes, each with
   /// the reason.
@@ -69,8 +73,8 @@ public struct Conversion: Sendable {
 
   init(
     graph: Graph, plan: Plan, simulation: Graph, program: Program,
-    comparisons: [String: Comparison], sampleCount: Int,
-    floatReasons: [Graph.ValueID: FloatReason]
+    comparisons: [String: OutputComparison], sampleCount: Int,
+    isJudgedOnFittedSamples: Bool, floatReasons: [Graph.ValueID: FloatReason]
   ) {
     self.graph = graph
     self.plan = plan
@@ -78,25 +82,7 @@ public struct Conversion: Sendable {
     self.program = program
     self.comparisons = comparisons
     self.sampleCount = sampleCount
+    self.isJudgedOnFittedSamples = isJudgedOnFittedSamples
     self.floatReasons = floatReasons
-  }
-}
-
-extension Comparison {
-  /// The measurements as a file stores them.
-  func measurements(output: Int) -> [Program.Metadata.Measurement] {
-    var measurements: [Program.Metadata.Measurement] = [
-      .init(
-        output: output, .signalToNoise, Float(signalToNoise), sampleCount: sampleCount),
-      .init(
-        output: output, .largestDifference, Float(largestDifference), sampleCount: sampleCount),
-      .init(output: output, .cosine, Float(cosine), sampleCount: sampleCount),
-    ]
-    if let topOneAgreement {
-      measurements.append(
-        .init(
-          output: output, .topOneAgreement, Float(topOneAgreement), sampleCount: sampleCount))
-    }
-    return measurements
   }
 }

@@ -26,8 +26,6 @@ struct ConversionState {
   /// Inputs that are quantized dynamically, whatever the samples show.
   var dynamic: Set<Graph.ValueID> = []
   var statistics = Statistics()
-  /// The program of ``plan`` with its measurements; nil if it was not measured.
-  var measured: ReferenceRuns.Candidate?
 
   /// - Throws: `usage` if a pattern of the recipe matches no node.
   init(_ graph: Graph, _ recipe: Recipe, reference: ReferenceRuns?) throws(QMError) {

@@ -82,7 +82,8 @@ public struct Converter: Sendable {
     progress(.simplifying)
     let graph = try DefaultPasses.run(on: source)
     try observations.require(of: graph)
-    let reference = try ReferenceRuns(graph, observations, options: options)
+    let reference = try ReferenceRuns(
+      graph, observations, options: options, memoryBudget: memoryBudget)
     return try convert(graph, reference, metadata, progress)
   }
 
@@ -102,7 +103,7 @@ public struct Converter: Sendable {
     progress(.simplifying)
     let graph = try DefaultPasses.run(on: source)
     let reference = try ReferenceRuns(
-      graph, over: samples, options: options, memoryBudget: memoryBudget)
+      graph, withoutKeptOf: samples, options: options, memoryBudget: memoryBudget)
     var writer = try StatisticsFile.Writer(path: path, network: StatisticsFile.network(of: graph))
     let statistics = try reference.statistics(
       of: graph.allObservations,
@@ -140,18 +141,11 @@ public struct Converter: Sendable {
   ) throws(QMError) -> Conversion {
     let simulation = try state.graph.inserting(state.plan)
     var program = try simulation.lowered().flattened(metadata: metadata).program
-    var comparisons: [String: Comparison] = [:]
+    var comparisons: [String: OutputComparison] = [:]
     if let reference = state.reference {
-      var measured = state.measured
-      measured?.program.metadata = program.metadata
-      if let measured, measured.program == program {
-        comparisons = measured.comparisons
-      } else {
-        var candidates = [ReferenceRuns.Candidate(program: program)]
-        try reference.measure(
-          &candidates, onSamples: state.recipe.thresholds.measuredSamples, progress: progress)
-        comparisons = candidates[0].comparisons
-      }
+      var candidates = [ReferenceRuns.Candidate(program: program)]
+      try reference.measure(&candidates, at: reference.roles.judge, progress: progress)
+      comparisons = candidates[0].comparisons
       program.metadata.entries.append(.init("samples", "\(reference.sampleCount)"))
       let example = reference.kept.inputs(of: 0)
       for input in state.graph.inputs {
@@ -167,6 +161,7 @@ public struct Converter: Sendable {
     var conversion = Conversion(
       graph: state.graph, plan: state.plan, simulation: simulation, program: program,
       comparisons: comparisons, sampleCount: state.reference?.sampleCount ?? 0,
+      isJudgedOnFittedSamples: state.reference?.roles.areAllOne ?? false,
       floatReasons: state.floatReasons)
     conversion.program.metadata.entries += conversion.floatValues.map {
       .init("float32 \($0.value)", $0.reason)

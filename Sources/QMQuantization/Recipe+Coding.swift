@@ -169,7 +169,6 @@ extension Recipe.Thresholds: Codable {
     case sensitivitySamples = "sensitivity_samples"
     case toleratedDecibels = "tolerated_db"
     case toleratedByProductsDecibels = "tolerated_by_products_db"
-    case measuredSamples = "measured_samples"
     case leastDecibels = "min_sqnr_db"
   }
 
@@ -194,7 +193,6 @@ extension Recipe.Thresholds: Codable {
     try read(.sensitivitySamples, &sensitivitySamples)
     try read(.toleratedDecibels, &toleratedDecibels)
     try read(.toleratedByProductsDecibels, &toleratedByProductsDecibels)
-    try read(.measuredSamples, &measuredSamples)
     if let given = try values.decodeIfPresent(Double.self, forKey: .leastDecibels) {
       leastDecibels = given
     }
@@ -205,7 +203,6 @@ extension Recipe.Thresholds: Codable {
     try values.encode(sensitivitySamples, forKey: .sensitivitySamples)
     try values.encode(toleratedDecibels, forKey: .toleratedDecibels)
     try values.encode(toleratedByProductsDecibels, forKey: .toleratedByProductsDecibels)
-    try values.encode(measuredSamples, forKey: .measuredSamples)
     try values.encodeIfPresent(leastDecibels, forKey: .leastDecibels)
   }
 }

@@ -84,8 +84,6 @@ public struct Recipe: Hashable, Sendable {
     /// The same for an activation that a product reads and that cannot be int16. With a lower SQNR
     /// the product runs in float32.
     public var toleratedByProductsDecibels = 20.0
-    /// Largest number of samples on which the result is measured.
-    public var measuredSamples = 24
     /// Least SQNR in dB of every output; 0 accepts everything. nil for
     /// ``leastDecibelsOfNetwork`` if a network is converted, no limit for arrays.
     public var leastDecibels: Double?

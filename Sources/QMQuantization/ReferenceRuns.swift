@@ -1,64 +1,114 @@
 import QMFormat
 import QMGraph
 import QMOperations
+import QMReport
 import QMRuntime
 import QMTensor
 
 /// Runs of the float network for a conversion: statistics over all samples, and comparisons with
 /// candidate programs over the kept samples.
 package final class ReferenceRuns {
-  /// The samples on which candidates are run.
+  /// Whole samples that can be run again.
   package let kept: KeptSamples
+  /// What each kept sample is for.
+  let roles: SampleRoles
+  /// Number of all samples.
   let sampleCount: Int
   private let flattened: FlattenedGraph
   private let runs: SampleRuns
-  private let source: any StatisticsSource
-  private let outputs: ReferenceOutputs
+  private let calibrator: Calibrator
+  /// Statistics of samples that were seen before.
+  private let observations: Observations?
+  /// The parts of outputs that are judged by themselves.
+  let judgedParts: JudgedParts
+  private let judgedRun: JudgedRun
+  private let known = ReferenceResults()
 
-  /// Takes statistics from runs over the samples.
+  /// Statistics come from runs over the samples.
   /// - Parameter samples: at least one.
-  package init(
+  package convenience init(
     _ graph: Graph, over samples: any SampleSource, options: Model.Options, memoryBudget: Int
   ) throws(QMError) {
-    flattened = graph.flattened()
     let threads = ThreadPool(threadCount: options.threadCount)
-    kept = try KeptSamples(of: samples, threads: threads)
-    sampleCount = samples.count
-    runs = try SampleRuns(flattened.program, over: samples, options: options)
-    let outputs = ReferenceOutputs(of: kept)
-    self.outputs = outputs
-    source = Calibrator(
-      graph, numbers: flattened.numbers, over: samples, runs, kernels: options.kernels,
-      memoryBudget: memoryBudget, keep: { outputs.keep($0, $1) })
+    let kept = try KeptSamples(of: samples, threads: threads)
+    let roles = SampleRoles(kept: kept.count, of: samples.count)
+    let reserved = Set(kept.samples[roles.reserved].compactMap(\.index))
+    let fitting = SampleSubset(
+      of: samples, (0..<samples.count).filter { !reserved.contains($0) })
+    try self.init(
+      graph, kept, sampleCount: samples.count, over: fitting, nil, options, memoryBudget)
   }
 
-  /// Takes statistics from files.
-  init(
-    _ graph: Graph, _ observations: Observations, options: Model.Options
+  /// Statistics come from files, and from runs over those of their kept samples that are not reserved
+  /// for choices and the final figures.
+  convenience init(
+    _ graph: Graph, _ observations: Observations, options: Model.Options, memoryBudget: Int
   ) throws(QMError) {
-    flattened = graph.flattened()
-    kept = observations.kept
-    sampleCount = observations.sampleCount
-    runs = try SampleRuns(flattened.program, over: kept, options: options)
-    outputs = ReferenceOutputs(of: kept)
-    source = observations
+    let kept = observations.kept
+    let roles = SampleRoles(kept: kept.count, of: observations.sampleCount)
+    let fitting = LoadedSamples(
+      observations.keptSamples(without: kept.samples(at: roles.reserved)))
+    try self.init(
+      graph, kept, sampleCount: observations.sampleCount, over: fitting, observations, options,
+      memoryBudget)
   }
 
-  /// The statistics over all samples.
+  /// Statistics of all samples but the kept ones, for a file of statistics.
+  convenience init(
+    _ graph: Graph, withoutKeptOf samples: any SampleSource, options: Model.Options,
+    memoryBudget: Int
+  ) throws(QMError) {
+    let threads = ThreadPool(threadCount: options.threadCount)
+    let kept = try KeptSamples(of: samples, threads: threads)
+    let indices = Set(kept.samples.compactMap(\.index))
+    let others = SampleSubset(of: samples, (0..<samples.count).filter { !indices.contains($0) })
+    try self.init(
+      graph, kept, sampleCount: samples.count, over: others, nil, options, memoryBudget)
+  }
+
+  private init(
+    _ graph: Graph, _ kept: KeptSamples, sampleCount: Int, over fitting: any SampleSource,
+    _ observations: Observations?, _ options: Model.Options, _ memoryBudget: Int
+  ) throws(QMError) {
+    self.kept = kept
+    self.sampleCount = sampleCount
+    self.observations = observations
+    roles = SampleRoles(kept: kept.count, of: sampleCount)
+    flattened = graph.flattened()
+    runs = try SampleRuns(flattened.program, over: kept, options: options)
+    // Of the samples that choose, so that no figure of the judging ones goes into the parts.
+    judgedParts = try JudgedParts(
+      of: flattened.program, runs.model, on: kept.samples[roles.choose].map(\.inputs))
+    judgedRun = JudgedRun(flattened.program, judgedParts)
+    calibrator = Calibrator(
+      graph, numbers: flattened.numbers, over: fitting, runs, kernels: options.kernels,
+      memoryBudget: memoryBudget)
+  }
+
+  /// The statistics over the samples that fit.
   /// - Parameter take: receives the second moments, one place at a time in ascending order.
   package func statistics(
     of observations: Set<Observation>,
     take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void = { _, _ in },
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Statistics {
-    try source.statistics(of: observations, take: take) { (done, total) in
-      progress(.calibrating(done: done, of: total))
-    }
+    var statistics = self.observations?.statistics(of: observations) ?? Statistics()
+    statistics.merge(
+      try calibrator.statistics(
+        of: observations,
+        take: { (place, live) throws(QMError) in
+          var moments = live
+          if let stored = try self.observations?.secondMoments(of: place) {
+            moments.merge(stored)
+          }
+          try take(place, moments)
+        },
+        progress: { progress(.calibrating(done: $0, of: $1)) }))
+    return statistics
   }
 
   func sensitivity(_ state: ConversionState) throws(QMError) -> SensitivityAnalysis {
-    try SensitivityAnalysis(
-      state, numbers: flattened.numbers, runs, over: kept, outputs: outputs)
+    try SensitivityAnalysis(state, numbers: flattened.numbers, runs, self)
   }
 
   // MARK: Over the kept samples
@@ -78,9 +128,10 @@ package final class ReferenceRuns {
     }
     let parts = (0..<runs.workerCount).map { _ in Part() }
     try runs.forEach(
-      kept.count,
-      run: { [wanted] (index, session, worker) throws(QMError) in
-        try within(.sample(kept.name(of: index))) { () throws(QMError) in
+      roles.fit.count,
+      run: { [wanted] (step, session, worker) throws(QMError) in
+        let index = roles.fit.lowerBound + step
+        return try within(.sample(kept.name(of: index))) { () throws(QMError) in
           try session.run(
             kept.inputs(of: index),
             observing: { (number, view) throws(QMError) in
@@ -94,7 +145,7 @@ package final class ReferenceRuns {
                 .add(elements, rounding: rounding)
             })
         }
-      }, take: { (index, outputs) in self.outputs.keep(outputs, ofKept: index) })
+      }, take: { (_, _) in })
     var means = parts[0].means
     for part in parts.dropFirst() {
       for (value, theirs) in part.means {
@@ -109,7 +160,7 @@ package final class ReferenceRuns {
   /// A program for the file, with its comparison with the float network by output name.
   struct Candidate {
     var program: Program
-    var comparisons: [String: Comparison] = [:]
+    var comparisons: [String: OutputComparison] = [:]
 
     init(program: Program) { self.program = program }
 
@@ -118,80 +169,74 @@ package final class ReferenceRuns {
   }
 
   /// Compares programs with the float network on the same kept samples.
-  /// - Parameter count: largest number of samples.
+  /// - Parameter places: of the samples among the kept ones.
   func measure(
-    _ candidates: inout [Candidate], onSamples count: Int, progress: (Conversion.Phase) -> Void
+    _ candidates: inout [Candidate], at places: Range<Int>, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    let count = min(count, kept.count)
     var sessions: [[Session]] = []
     for candidate in candidates { sessions.append(try runs.sessions(of: candidate.program)) }
+    let judgedRuns = candidates.map { JudgedRun($0.program, judgedParts) }
     var comparisons = candidates.map(\.comparisons)
     try runs.forEach(
-      count,
-      run: { (index, session, worker) throws(QMError) in
-        try within(.sample(kept.name(of: index))) { () throws(QMError) in
-          let inputs = kept.inputs(of: index)
-          let expected = if let known = outputs[index] { known } else { try session.run(inputs) }
-          var found: [[String: Tensor]] = []
-          for sessions in sessions { found.append(try sessions[worker].run(inputs)) }
+      places.count,
+      run: { (step, session, worker) throws(QMError) in
+        let place = places.lowerBound + step
+        return try within(.sample(kept.name(of: place))) { () throws(QMError) in
+          let expected = try outputs(place, session)
+          var found: [JudgedRun.Results] = []
+          for (run, sessions) in zip(judgedRuns, sessions) {
+            found.append(try run(sessions[worker], kept.inputs(of: place)))
+          }
           return (expected: expected, found: found)
         }
       },
-      take: { (index, result) throws(QMError) in
-        outputs.keep(result.expected, ofKept: index)
-        try within(.sample(kept.name(of: index))) { () throws(QMError) in
+      take: { (step, result) throws(QMError) in
+        let place = places.lowerBound + step
+        try within(.sample(kept.name(of: place))) { () throws(QMError) in
           for (candidate, found) in result.found.enumerated() {
-            for (name, tensor) in result.expected {
-              guard let other = found[name] else { continue }
-              try comparisons[candidate][name, default: Comparison()]
-                .add(reference: tensor, measured: other)
+            for name in result.expected.outputs.keys {
+              try comparisons[candidate][
+                name, default: judgedParts.comparison(of: name)
+              ].add(name, reference: result.expected, measured: found)
             }
           }
         }
-        progress(.measuring(done: index + 1, of: count))
+        progress(.measuring(done: step + 1, of: places.count))
       })
     for index in candidates.indices { candidates[index].comparisons = comparisons[index] }
   }
+
+  /// What the float network gives for a kept sample.
+  func outputs(_ place: Int, _ session: Session) throws(QMError) -> JudgedRun.Results {
+    if let known = known[place] { return known }
+    let results = try judgedRun(session, kept.inputs(of: place))
+    known.keep(results, of: place)
+    return results
+  }
 }
 
-/// Outputs of the float network for kept samples, stored while they fit into ``byteLimit``.
-final class ReferenceOutputs: Sendable {
-  /// Bytes that all stored outputs may take together.
+/// Results of the float network for kept samples, stored while they fit into ``byteLimit``.
+private final class ReferenceResults: Sendable {
+  /// Bytes that all stored results may take together.
   private static let byteLimit = 20 << 20
 
   private struct Known {
-    var outputs: [Int: [String: Tensor]] = [:]
+    var results: [Int: JudgedRun.Results] = [:]
     var byteCount = 0
   }
 
-  /// Position among the kept samples, by index in their source.
-  private let places: [Int: Int]
   private let known = Locked(Known())
 
-  init(of kept: KeptSamples) {
-    var places: [Int: Int] = [:]
-    for (place, sample) in kept.samples.enumerated() {
-      if let index = sample.index { places[index] = place }
-    }
-    self.places = places
-  }
+  /// The results for a kept sample, if they are stored.
+  subscript(place: Int) -> JudgedRun.Results? { known.withLock { $0.results[place] } }
 
-  /// The outputs of a kept sample, if they are stored.
-  subscript(place: Int) -> [String: Tensor]? { known.withLock { $0.outputs[place] } }
-
-  /// Stores the outputs of a sample if the sample is kept.
-  /// - Parameter index: index in the source from which the kept samples were loaded.
-  func keep(_ index: Int, _ outputs: [String: Tensor]) {
-    if let place = places[index] { keep(outputs, ofKept: place) }
-  }
-
-  func keep(_ outputs: [String: Tensor], ofKept place: Int) {
-    let byteCount = outputs.values.reduce(0) { $0 + $1.byteCount }
+  func keep(_ results: JudgedRun.Results, of place: Int) {
+    let byteCount = results.byteCount
     known.withLock { known in
-      guard known.outputs[place] == nil,
-        known.byteCount + byteCount <= ReferenceOutputs.byteLimit
+      guard known.results[place] == nil,
+        known.byteCount + byteCount <= ReferenceResults.byteLimit
       else { return }
-      known.outputs[place] = outputs
+      known.results[place] = results
       known.byteCount += byteCount
     }
   }

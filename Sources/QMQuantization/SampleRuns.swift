@@ -18,6 +18,9 @@ final class SampleRuns {
 
   var workerCount: Int { sessions.count }
 
+  /// The program, ready to run.
+  var model: Model { sessions[0].model }
+
   /// - Parameters:
   ///   - samples: the first one is loaded to find how much memory a run takes.
   ///   - options: its number of threads is divided among the concurrent runs.

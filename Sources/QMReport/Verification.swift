@@ -106,22 +106,27 @@ public struct Verification {
     let float = try reference.map { (program) throws(QMError) in
       Session(try Model(program, options: options))
     }
+    let parts = JudgedParts(of: program, reference: reference)
+    let judgedRun = JudgedRun(program, parts)
+    let referenceRun = reference.map { JudgedRun($0, parts) }
     var saturation = Saturation(program)
-    var comparisons: [String: Comparison] = [:]
+    var comparisons: [String: OutputComparison] = [:]
     var truths: Set<VerificationReport.Truth> = []
     for index in 0..<inputs.count {
       try within(.sample(inputs.name(of: index))) { () throws(QMError) in
         let tensors = try inputs.inputs(of: index)
-        let found = try session.run(
-          tensors, observing: { (value, view) throws(QMError) in saturation.observe(value, view) })
-        var expected = try inputs.expectedOutputs(of: index)
-        if !expected.isEmpty {
-          truths.insert(.besideSamples)
-        } else if let float {
-          truths.insert(.reference)
-          expected = try float.run(tensors)
+        let found = try judgedRun(session, tensors) { (value, view) in
+          saturation.observe(value, view)
         }
-        try add(found, expected, to: &comparisons)
+        var expected = JudgedRun.Results(
+          outputs: try inputs.expectedOutputs(of: index), innerValues: [:])
+        if !expected.outputs.isEmpty {
+          truths.insert(.besideSamples)
+        } else if let float, let referenceRun {
+          truths.insert(.reference)
+          expected = try referenceRun(float, tensors)
+        }
+        try add(found, expected, parts, to: &comparisons)
       }
       progress(.comparing(done: index + 1, of: inputs.count))
     }
@@ -139,11 +144,11 @@ public struct Verification {
   }
 
   private func add(
-    _ found: [String: Tensor], _ expected: [String: Tensor],
-    to comparisons: inout [String: Comparison]
+    _ found: JudgedRun.Results, _ expected: JudgedRun.Results, _ parts: JudgedParts,
+    to comparisons: inout [String: OutputComparison]
   ) throws(QMError) {
-    for (name, tensor) in expected {
-      guard let other = found[name] else { continue }
+    for (name, tensor) in expected.outputs {
+      guard let other = found.outputs[name] else { continue }
       guard tensor.shape == other.shape else {
         throw QMError(
           .outOfTolerance, "found shape \(other.shape), expected \(tensor.shape)",
@@ -151,7 +156,10 @@ public struct Verification {
       }
       // Expected outputs in NumPy files may have another float type.
       let truth = try tensor.converted(to: other.elementType)
-      try comparisons[name, default: Comparison()].add(reference: truth, measured: other)
+      try comparisons[name, default: parts.comparison(of: name)].add(
+        name,
+        reference: .init(outputs: [name: truth], innerValues: expected.innerValues),
+        measured: found)
     }
   }
 

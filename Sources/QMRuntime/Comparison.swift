@@ -29,6 +29,15 @@ public struct Comparison: Sendable, Hashable {
   private var rowCount = 0
   private var agreeingRowCount = 0
   private var rowLength = 0
+  /// Number of elements that are infinite or NaN on one side only, or in different ways.
+  public private(set) var misplacedCount = 0
+  private var samples: [SamplePower] = []
+
+  /// Powers of one sample, summed over its elements.
+  private struct SamplePower: Hashable {
+    var signal = 0.0
+    var noise = 0.0
+  }
 
   /// A comparison of no samples yet.
   public init() {}
@@ -39,6 +48,34 @@ public struct Comparison: Sendable, Hashable {
     guard noise > 0 else { return .infinity }
     guard signal > 0 else { return -.infinity }
     return Comparison.decibels(signal / noise)
+  }
+
+  /// SQNR of each sample in dB, each by the power of its own signal; infinite if nothing differs.
+  /// The signal of a sample counts as at least a hundredth of the average: almost silent samples
+  /// would otherwise decide.
+  private var sampleRatios: [Double] {
+    let average = samples.reduce(0) { $0 + $1.signal } / Double(max(samples.count, 1))
+    return samples.map { sample in
+      guard sample.noise > 0 else { return .infinity }
+      return Comparison.decibels(max(sample.signal, 0.01 * average) / sample.noise)
+    }
+  }
+
+  /// The median over the samples of their SQNR in dB; infinite if nothing differs.
+  public var medianSignalToNoise: Double {
+    samples.isEmpty ? .infinity : Comparison.median(sampleRatios)
+  }
+
+  /// The median absolute deviation of the samples' SQNR from ``medianSignalToNoise``, in dB.
+  public var deviation: Double {
+    let median = medianSignalToNoise
+    guard median.isFinite else { return 0 }
+    return Comparison.median(sampleRatios.map { abs($0 - median) })
+  }
+
+  /// The lower of the two middle numbers where their count is even.
+  private static func median(_ numbers: [Double]) -> Double {
+    numbers.sorted()[(numbers.count - 1) / 2]
   }
 
   /// A ratio of powers in dB.
@@ -90,6 +127,8 @@ public struct Comparison: Sendable, Hashable {
     sampleCount += 1
     elementCount += reference.count
     rowLength = max(rowLength, length)
+    var power = SamplePower()
+    defer { samples.append(power) }
     for (r, m) in zip(reference, measured) {
       let (r, m) = (Double(r), Double(m))
       if r == m || (r.isNaN && m.isNaN) {
@@ -97,12 +136,22 @@ public struct Comparison: Sendable, Hashable {
           signal += r * r
           product += r * r
           measuredPower += r * r
+          power.signal += r * r
         }
         continue
       }
       let difference = abs(r - m)
-      largestDifference = difference.isNaN ? .infinity : max(largestDifference, difference)
-      noise += difference.isNaN ? .infinity : difference * difference
+      guard difference.isFinite else {
+        misplacedCount += 1
+        largestDifference = .infinity
+        noise = .infinity
+        power.noise = .infinity
+        continue
+      }
+      largestDifference = max(largestDifference, difference)
+      noise += difference * difference
+      power.noise += difference * difference
+      power.signal += r * r
       signal += r * r
       product += r * m
       measuredPower += m * m

@@ -160,14 +160,17 @@ struct ContainerTests {
     }
   }
 
-  @Test func `A file of a later version is unsupported`() throws {
+  @Test func `A file of another version is unsupported`() throws {
     var bytes = try smallNetwork().encoded()
-    bytes[8] = 1
+    bytes[8] = 2
     #expect(try outcome(Container.reseal(bytes)) == .accepted)
-    bytes[10] = 1
+    bytes[10] = 2
     #expect(try outcome(Container.reseal(bytes)) == .refused(.unsupported))
     bytes[8] = 0
     bytes[10] = 0
+    #expect(try outcome(Container.reseal(bytes)) == .refused(.unsupported))
+    bytes[8] = 1
+    bytes[10] = 1
     bytes[20] = 1
     #expect(try outcome(Container.reseal(bytes)) == .refused(.malformed))
   }

@@ -19,7 +19,6 @@ import Testing
     recipe.thresholds.sensitivitySamples = 7
     recipe.thresholds.toleratedDecibels = 31.5
     recipe.thresholds.toleratedByProductsDecibels = 12
-    recipe.thresholds.measuredSamples = 9
     recipe.thresholds.leastDecibels = 18
     return recipe
   }
@@ -49,7 +48,7 @@ import Testing
     (#"{"bits": "4"}"#, "'bits'"),
     (#"{"ranges": "best"}"#, "ranges 'best'"),
     (#"{"thresholds": {"tolerated": 3}}"#, "unknown key 'tolerated'"),
-    (#"{"thresholds": {"measured_samples": 0}}"#, "measured_samples is 0"),
+    (#"{"thresholds": {"sensitivity_samples": 0}}"#, "sensitivity_samples is 0"),
     (#"{"keep_float": ["("]}"#, "'(' is not a regular expression"),
     (#"{"bits_for": [{"nodes": "a", "bits": 1}]}"#, "bits 1"),
     ("[]", "not a recipe"), ("{", "not a recipe"), ("", "not a recipe"),

@@ -14,7 +14,7 @@ import Testing
   }
 
   private func output(_ name: String, _ measured: [Float]) throws -> OutputReport {
-    var comparison = Comparison()
+    var comparison = OutputComparison()
     try comparison.add(
       reference: Tensor([1, 2], [1, 2] as [Float]), measured: Tensor([1, measured.count], measured))
     return OutputReport(name, comparison)

@@ -3,48 +3,24 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// A source of statistics of the operands of a float graph: runs over samples, or files.
-protocol StatisticsSource {
-  /// Number of samples behind the statistics.
-  var sampleCount: Int { get }
-
-  /// The statistics over all samples.
-  /// - Parameters:
-  ///   - take: receives the second moments, one place at a time in ascending order. They are not
-  ///     part of the result, because those of all places may not fit into memory together.
-  ///   - progress: called with the number of finished runs.
-  func statistics(
-    of observations: Set<Observation>,
-    take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void,
-    progress: (_ done: Int, _ total: Int) -> Void
-  ) throws(QMError) -> Statistics
-}
-
 /// Runs a float graph over samples and collects statistics. Memory does not grow with the number of
 /// samples.
-struct Calibrator: StatisticsSource {
+struct Calibrator {
   private let graph: Graph
   private let numbers: [Graph.ValueID: Int]
   private let samples: any SampleSource
   private let runs: SampleRuns
   private let kernels: KernelSet
   private let memoryBudget: Int
-  /// Called with the outputs of each sample, in their order.
-  private let keep: (_ index: Int, _ outputs: [String: Tensor]) -> Void
-
-  var sampleCount: Int { samples.count }
 
   /// - Parameters:
   ///   - runs: runs of the graph's program.
   ///   - numbers: number of each of the graph's values in that program.
   ///   - memoryBudget: bytes that second moments may take at a time; if they need more, the samples
   ///     are run several times.
-  ///   - keep: called with the outputs of each sample, in their order.
   init(
     _ graph: Graph, numbers: [Graph.ValueID: Int], over samples: any SampleSource,
-    _ runs: SampleRuns,
-    kernels: KernelSet, memoryBudget: Int,
-    keep: @escaping (_ index: Int, _ outputs: [String: Tensor]) -> Void = { _, _ in }
+    _ runs: SampleRuns, kernels: KernelSet, memoryBudget: Int
   ) {
     self.graph = graph
     self.numbers = numbers
@@ -52,9 +28,13 @@ struct Calibrator: StatisticsSource {
     self.runs = runs
     self.kernels = kernels
     self.memoryBudget = memoryBudget
-    self.keep = keep
   }
 
+  /// The statistics over all samples.
+  /// - Parameters:
+  ///   - take: receives the second moments, one place at a time in ascending order. They are not
+  ///     part of the result, because those of all places may not fit into memory together.
+  ///   - progress: called with the number of finished runs.
   func statistics(
     of observations: Set<Observation>,
     take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void,
@@ -78,8 +58,7 @@ struct Calibrator: StatisticsSource {
               })
           }
         },
-        take: { (index, outputs) in
-          if number == 0 { keep(index, outputs) }
+        take: { (index, _) in
           progress(number * samples.count + index + 1, rounds.count * samples.count)
         })
       for part in run.parts { statistics.merge(part.statistics) }

@@ -64,9 +64,11 @@ package struct KeptSamples: SampleSource {
   package func name(of index: Int) -> String { samples[index].name }
   package func inputs(of index: Int) -> [String: Tensor] { samples[index].inputs }
 
-  /// Adds a sample if its digest is below ``cut``, and drops the samples that exceed a limit.
+  /// Adds a sample if its digest is below ``cut`` and no other has the same contents, and drops the
+  /// samples that exceed a limit.
   mutating func offer(_ sample: Sample) {
     if let cut, !sample.digest.lexicographicallyPrecedes(cut) { return }
+    guard !samples.contains(where: { $0.digest == sample.digest }) else { return }
     let place =
       samples.firstIndex { sample.digest.lexicographicallyPrecedes($0.digest) } ?? samples.count
     samples.insert(sample, at: place)
@@ -79,6 +81,11 @@ package struct KeptSamples: SampleSource {
       samples.removeSubrange(number...)
       return
     }
+  }
+
+  /// The kept samples at some places.
+  func samples(at places: Range<Int>) -> KeptSamples {
+    KeptSamples(Array(samples[places]), cut: nil)
   }
 
   /// Selects the kept samples of both parts together.
@@ -99,4 +106,15 @@ package struct KeptSamples: SampleSource {
     }
     return digest.finished()
   }
+}
+
+/// Samples in memory.
+struct LoadedSamples: SampleSource {
+  private let samples: [KeptSamples.Sample]
+
+  init(_ samples: [KeptSamples.Sample]) { self.samples = samples }
+
+  var count: Int { samples.count }
+  func name(of index: Int) -> String { samples[index].name }
+  func inputs(of index: Int) -> [String: Tensor] { samples[index].inputs }
 }

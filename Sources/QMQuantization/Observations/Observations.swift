@@ -69,30 +69,28 @@ public struct Observations: Sendable {
   }
 }
 
-extension Observations: StatisticsSource {
-  func statistics(
-    of observations: Set<Observation>,
-    take: (_ place: OperandPlace, _ moments: SecondMoments) throws(QMError) -> Void,
-    progress: (_ done: Int, _ total: Int) -> Void
-  ) throws(QMError) -> Statistics {
+extension Observations {
+  /// The statistics that the files hold: those of all samples but the files' kept ones.
+  func statistics(of observations: Set<Observation>) -> Statistics {
     var statistics = Statistics()
-    for observation in observations where observation.kind != .secondMoments {
-      let place = observation.place
-      for file in files {
-        if observation.kind == .means {
-          guard let means = file.statistics.means[place] else { continue }
-          if statistics.means[place]?.merge(means) == nil { statistics.means[place] = means }
-        } else {
-          guard let seen = file.statistics.values[place] else { continue }
-          if statistics.values[place]?.merge(seen) == nil { statistics.values[place] = seen }
+    for file in files {
+      var part = Statistics()
+      for observation in observations {
+        let place = observation.place
+        switch observation.kind {
+        case .range, .histogram: part.values[place] = file.statistics.values[place]
+        case .means: part.means[place] = file.statistics.means[place]
+        case .secondMoments: break
         }
       }
-    }
-    let places = observations.filter { $0.kind == .secondMoments }.map(\.place).sorted()
-    for (number, place) in places.enumerated() {
-      if let moments = try secondMoments(of: place) { try take(place, moments) }
-      progress(number + 1, places.count)
+      statistics.merge(part)
     }
     return statistics
+  }
+
+  /// The kept samples of the files without some of the samples that all files together keep.
+  func keptSamples(without reserved: KeptSamples) -> [KeptSamples.Sample] {
+    var digests = Set(reserved.samples.map(\.digest))
+    return files.flatMap(\.kept.samples).filter { digests.remove($0.digest) == nil }
   }
 }

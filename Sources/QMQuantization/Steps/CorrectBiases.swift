@@ -51,10 +51,10 @@ struct CorrectBiasesOfActivations: ConversionStep {
       candidates.append(.init(program: program))
     }
     try reference.measure(
-      &candidates, onSamples: state.recipe.thresholds.measuredSamples, progress: progress)
-    let isBetter = candidates[1].worstSignalToNoise > candidates[0].worstSignalToNoise
-    if isBetter { state.plan = corrected }
-    state.measured = candidates[isBetter ? 1 : 0]
+      &candidates, at: reference.roles.choose, progress: progress)
+    if candidates[1].worstSignalToNoise > candidates[0].worstSignalToNoise {
+      state.plan = corrected
+    }
   }
 }
 

@@ -37,6 +37,10 @@ struct SensitivityAnalysis {
 
   private let runs: SampleRuns
   private let probabilities: Set<String>
+  /// Outputs that are chosen from other numbers: these are compared in their place.
+  private var chosen: Set<String> = []
+  /// Names of those numbers, by number of the value in the program.
+  private var frontNumbers: [Int: String] = [:]
   /// The rounding of each value with fixed parameters, by number in the program.
   private var rounded: [Int: (by: FakeQuantize, group: Int)] = [:]
   /// Groups in the order in which they are computed.
@@ -51,11 +55,11 @@ struct SensitivityAnalysis {
 
   /// - Parameters:
   ///   - numbers: number of each of the graph's values in the program of `runs`.
-  ///   - samples: the first ``Recipe/Thresholds/sensitivitySamples`` of them are used.
-  ///   - outputs: outputs of the float network that are already known.
+  ///   - reference: the float network; of the samples that choose, the first
+  ///     ``Recipe/Thresholds/sensitivitySamples`` are used.
   init(
     _ state: ConversionState, numbers: [Graph.ValueID: Int], _ runs: SampleRuns,
-    over samples: KeptSamples, outputs known: ReferenceOutputs
+    _ reference: ReferenceRuns
   ) throws(QMError) {
     let (graph, plan) = (state.graph, state.plan)
     self.runs = runs
@@ -70,15 +74,24 @@ struct SensitivityAnalysis {
       rounded[number] = (FakeQuantize(parameters), group)
       if seen.insert(group).inserted { groups.append(group) }
     }
-    let count = min(samples.count, state.recipe.thresholds.sensitivitySamples)
+    for (value, number) in numbers
+    where reference.judgedParts.innerValues.contains(graph[value].name) {
+      frontNumbers[number] = graph[value].name
+    }
+    chosen = Set(
+      reference.judgedParts.parts.filter { $0.value.contains { !$0.value.isEmpty } }.keys)
+    let places = reference.roles.choose.prefix(state.recipe.thresholds.sensitivitySamples)
     var (inputs, references) = (inputs, references)
     try runs.forEach(
-      count,
-      run: { [self] (index, session, _) throws(QMError) in
-        try within(.sample(samples.name(of: index))) { () throws(QMError) in
-          let sample = samples.inputs(of: index)
-          let outputs = if let known = known[index] { known } else { try session.run(sample) }
-          return (sample, try numbersToCompare(outputs))
+      places.count,
+      run: { [self] (step, session, _) throws(QMError) in
+        let place = places.lowerBound + step
+        return try within(.sample(reference.kept.name(of: place))) { () throws(QMError) in
+          let outputs = try reference.outputs(place, session)
+          return (
+            reference.kept.inputs(of: place),
+            try numbersToCompare(outputs.outputs, outputs.innerValues)
+          )
         }
       },
       take: { (_, taken) in
@@ -173,14 +186,22 @@ struct SensitivityAnalysis {
   private func noise(
     rounding groups: Set<Int>, ofSample index: Int, _ session: Session
   ) throws(QMError) -> [String: Double] {
-    let rounding = Intercept(
-      of: Set(rounded.filter { groups.contains($0.value.group) }.keys)
-    ) { [rounded] (number, view) throws(QMError) in
-      guard view.elementType == .float32 else { return }
-      rounded[number]?.by.apply(to: view.elements(as: Float.self))
+    let affected = rounded.filter { groups.contains($0.value.group) }
+    var innerValues: [String: [Float]] = [:]
+    let results = try withoutActuallyEscaping(
+      { (number: Int, view: TensorView) throws(QMError) -> Void in
+        guard view.elementType == .float32 else { return }
+        affected[number]?.by.apply(to: view.elements(as: Float.self))
+        if let name = frontNumbers[number] {
+          innerValues[name] = Array(view.elements(as: Float.self))
+        }
+      }
+    ) { (body) throws(QMError) in
+      try session.run(
+        inputs[index],
+        intercepting: Intercept(of: Set(affected.keys).union(frontNumbers.keys), body))
     }
-    let outputs = try numbersToCompare(
-      try session.run(inputs[index], intercepting: rounding))
+    let outputs = try numbersToCompare(results, innerValues)
     var noise: [String: Double] = [:]
     for (name, expected) in references[index] {
       guard let found = outputs[name], found.count == expected.count else {
@@ -198,12 +219,14 @@ struct SensitivityAnalysis {
     return noise
   }
 
-  /// The elements of each float output; the log odds if they are probabilities.
+  /// The elements of each float output; the log odds if they are probabilities. In place of outputs
+  /// that are chosen, the numbers that they are chosen from.
   private func numbersToCompare(
-    _ outputs: [String: Tensor]
+    _ outputs: [String: Tensor], _ innerValues: [String: [Float]]
   ) throws(QMError) -> [String: [Float]] {
-    var numbers: [String: [Float]] = [:]
-    for (name, tensor) in outputs where tensor.elementType == .float32 {
+    var numbers = innerValues
+    for (name, tensor) in outputs
+    where tensor.elementType == .float32 && !chosen.contains(name) {
       let elements: [Float] = tensor.elements()
       numbers[name] =
         probabilities.contains(name) ? try SensitivityAnalysis.logOdds(elements) : elements

@@ -31,6 +31,8 @@ public struct ConversionReport: Report {
   public let samples: Int
   /// How close each output is to the float network; empty if nothing was measured.
   public let outputs: [OutputReport]
+  /// Whether ranges were fitted to the samples behind ``outputs``, because there are too few.
+  public let isJudgedOnFittedSamples: Bool
   /// Values that stay float32.
   public let kept: [FloatValue]
   /// How each node runs; nil if not requested.
@@ -41,7 +43,8 @@ public struct ConversionReport: Report {
   /// A report from its parts; the ratio is computed from the file sizes.
   public init(
     source: FileSize, output: FileSize, bits: Int, activations: String, ranges: String?,
-    samples: Int, outputs: [OutputReport], kept: [FloatValue], nodes: [NodeReport]?,
+    samples: Int, outputs: [OutputReport], isJudgedOnFittedSamples: Bool = false,
+    kept: [FloatValue], nodes: [NodeReport]?,
     seconds: Double
   ) {
     self.source = source
@@ -52,9 +55,15 @@ public struct ConversionReport: Report {
     self.ranges = ranges
     self.samples = samples
     self.outputs = outputs
+    self.isJudgedOnFittedSamples = isJudgedOnFittedSamples
     self.kept = kept
     self.nodes = nodes
     self.seconds = seconds
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case source, output, ratio, bits, activations, ranges, samples, outputs, kept, nodes, seconds
+    case isJudgedOnFittedSamples = "judged_on_fitted_samples"
   }
 }
 

@@ -134,7 +134,8 @@ public struct InspectionReport: Report {
     entries = metadata.entries.map { Entry(key: $0.key, value: $0.value) }
     measurements = metadata.measurements.map {
       Measurement(
-        output: listing.outputs[$0.output].name, measure: $0.measure.name,
+        output: $0.part?.description(of: listing.outputs[$0.output].name)
+          ?? listing.outputs[$0.output].name, measure: $0.measure.name,
         value: Double($0.value), samples: $0.sampleCount)
     }
     inputs = listing.inputs.map { Port(listing.values[$0].name, listing.values[$0].type) }

@@ -1,34 +1,78 @@
+import QMFormat
 import QMRuntime
 
 /// How close one output is to the correct one.
 public struct OutputReport: Codable, Hashable, Sendable {
+  /// A part of the output that was judged by itself.
+  public struct Part: Codable, Hashable, Sendable {
+    /// Which elements these are, such as `y[…, 0..<4, :]`, or the name of the inner value from which
+    /// the output is chosen.
+    public let name: String
+    /// Signal-to-quantization-noise ratio in dB, the median over the samples; infinite if nothing
+    /// differs.
+    public let signalToNoiseDecibels: Double
+    /// Median absolute deviation of the samples from that, in dB.
+    public let deviationDecibels: Double
+
+    enum CodingKeys: String, CodingKey {
+      case name
+      case signalToNoiseDecibels = "sqnr_db"
+      case deviationDecibels = "deviation_db"
+    }
+  }
+
   /// Name of the output.
   public let name: String
-  /// Signal-to-quantization-noise ratio in dB; infinite if nothing differs.
+  /// Signal-to-quantization-noise ratio in dB: of each sample by the power of its own signal, the
+  /// median over the samples, of the worst part. Infinite if nothing differs.
   public let signalToNoiseDecibels: Double
+  /// Median absolute deviation of the samples from that, in dB.
+  public let deviationDecibels: Double
+  /// The parts that were judged by themselves; empty if the output is one part.
+  public let parts: [Part]
+  /// Number of elements that are infinite or NaN on one side only.
+  public let misplaced: Int
   /// Largest absolute difference of two elements.
   public let largestDifference: Double
   /// Cosine similarity of the two, each as one vector.
   public let cosine: Double
-  /// Fraction of the rows whose largest element has the same index in both, 0 to 1; nil if rows
-  /// have fewer than two elements.
+  /// Fraction of the elements that are equal, 0 to 1; nil unless the output is chosen from others.
+  public let agreement: Double?
+  /// Fraction of the rows whose largest element has the same index in both, 0 to 1; nil unless rows
+  /// are scores of classes.
   public let topOneAgreement: Double?
   /// Number of samples that were compared.
   public let samples: Int
 
   /// The report of a comparison.
-  public init(_ name: String, _ comparison: Comparison) {
+  public init(_ name: String, _ comparison: OutputComparison) {
     self.name = name
-    signalToNoiseDecibels = comparison.signalToNoise
-    largestDifference = comparison.largestDifference
-    cosine = comparison.cosine
+    let worst = comparison.worst.comparison
+    signalToNoiseDecibels = worst.medianSignalToNoise
+    deviationDecibels = worst.deviation
+    parts = comparison.parts.filter { $0.comparison.sampleCount > 0 }.map {
+      Part(
+        name: $0.part.description(of: name),
+        signalToNoiseDecibels: $0.comparison.medianSignalToNoise,
+        deviationDecibels: $0.comparison.deviation)
+    }
+    misplaced = comparison.whole.misplacedCount
+    largestDifference = comparison.whole.largestDifference
+    cosine = comparison.whole.cosine
+    agreement = comparison.agreement
     topOneAgreement = comparison.topOneAgreement
     samples = comparison.sampleCount
   }
 
+  /// The part that was judged worst, or the output.
+  public var worstName: String {
+    parts.min { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }?.name ?? name
+  }
+
   enum CodingKeys: String, CodingKey {
-    case name, cosine, samples
+    case name, parts, misplaced, cosine, agreement, samples
     case signalToNoiseDecibels = "sqnr_db"
+    case deviationDecibels = "deviation_db"
     case largestDifference = "largest_difference"
     case topOneAgreement = "top1_agreement"
   }

@@ -1,0 +1,152 @@
+import QMFormat
+import QMGraph
+import QMOperations
+import QMReport
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+/// One number over a whole output hides small elements beside large ones.
+@Suite struct JudgedPartsTests {
+  private typealias Part = Program.Metadata.Part
+
+  private func parts(_ graph: Graph, _ samples: [[String: Tensor]]) throws -> JudgedParts {
+    let program = graph.flattened().program
+    return try JudgedParts(of: program, Model(program), on: samples)
+  }
+
+  /// Concat of `[1, 4, 6]` and `[1, 3, 6]` along axis 1, then what `moves` adds.
+  private func concatenation(
+    _ moves: (inout Graph, Graph.ValueID) throws -> Graph.ValueID
+  ) throws -> JudgedParts {
+    var graph = Graph()
+    let boxes = try graph.addInput(name: "boxes", ValueType(.float32, [1, 4, 6]))
+    let scores = try graph.addInput(name: "scores", ValueType(.float32, [1, 3, 6]))
+    let joined = try graph.append(
+      .concatenate(Concatenate(axis: 1)), name: "joined", [boxes, scores])[0]
+    try graph.addOutput(name: "y", moves(&graph, joined))
+    return try parts(
+      graph,
+      [
+        [
+          "boxes": Tensor([1, 4, 6], [Float](repeating: 300, count: 24)),
+          "scores": Tensor([1, 3, 6], [Float](repeating: 0.5, count: 18)),
+        ]
+      ])
+  }
+
+  @Test func theOperandsOfAConcatAreParts() throws {
+    let found = try concatenation { $1 }
+    #expect(
+      found.parts == ["y": [Part(axis: -2, ranges: [0..<4]), Part(axis: -2, ranges: [4..<7])]])
+  }
+
+  @Test func theyAreFollowedThroughTransposeAndReshape() throws {
+    let found = try concatenation { graph, joined in
+      let turned = try graph.append(
+        .transpose(Transpose(permutation: [0, 2, 1])), name: "turned", [joined])[0]
+      return try graph.append(
+        .reshape(Reshape()), name: "flat",
+        [turned, graph.addConstant(name: "s", Tensor([2], [Int64(6), 7]))])[0]
+    }
+    #expect(
+      found.parts == ["y": [Part(axis: -1, ranges: [0..<4]), Part(axis: -1, ranges: [4..<7])]])
+  }
+
+  @Test func aReshapeThatMixesThemLeavesOnePart() throws {
+    let found = try concatenation { graph, joined in
+      try graph.append(
+        .reshape(Reshape()), name: "mixed",
+        [joined, graph.addConstant(name: "s", Tensor([2], [Int64(21), 2]))])[0]
+    }
+    // 24 elements of one operand are 12 rows of two.
+    #expect(
+      found.parts == ["y": [Part(axis: -2, ranges: [0..<12]), Part(axis: -2, ranges: [12..<21])]])
+  }
+
+  @Test func elementsOfUnlikeMagnitudeAreGroups() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [2, 5]))
+    try graph.addOutput(
+      name: "y", graph.append(.unary(Unary(.negate)), name: "y", [x])[0])
+    let found = try parts(
+      graph, [["x": Tensor([2, 5], [300, 0.5, 250, 0.2, 0, 310, 0.4, 260, 0.1, 0] as [Float])]])
+    #expect(
+      found.parts == [
+        "y": [
+          Part(axis: -1, ranges: [0..<1, 2..<3]), Part(axis: -1, ranges: [1..<2, 3..<4]),
+        ]
+      ])
+  }
+
+  @Test func probabilitiesAreOnePart() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [1, 4]))
+    try graph.addOutput(
+      name: "y", graph.append(.softmax(Softmax(.softmax, axis: 1)), name: "y", [x])[0])
+    #expect(try parts(graph, [["x": Tensor([1, 4], [9, -9, 0, 1] as [Float])]]).parts.isEmpty)
+  }
+
+  @Test func aChoiceIsJudgedByTheNumbersInFrontOfIt() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [1, 4]))
+    let scores = try graph.append(
+      .unary(Unary(.tanh)), name: "scores", [x], outputNames: ["scores"])[0]
+    let best = try graph.append(
+      .argMinMax(ArgMinMax(.maximum, axis: 1, keepsAxis: true)),
+      name: "best", [scores])[0]
+    try graph.addOutput(name: "y", best)
+    let found = try parts(graph, [["x": Tensor([1, 4], [1, 2, 3, 4] as [Float])]])
+    #expect(found.parts == ["y": [Part(value: "scores")]])
+    #expect(found.innerValues == ["scores"])
+  }
+
+  // MARK: Comparison
+
+  @Test func theWorstPartIsTheFigure() throws {
+    var comparison = OutputComparison([
+      Part(axis: -1, ranges: [0..<1]), Part(axis: -1, ranges: [1..<3]),
+    ])
+    for sample in 1...3 {
+      let size = Float(sample)
+      try comparison.add(
+        reference: Tensor([1, 3], [300, 0.5 * size, 0.5 * size]),
+        measured: Tensor([1, 3], [300.3, 0.55 * size, 0.5 * size]))
+    }
+    #expect(comparison.whole.medianSignalToNoise > 59)
+    // 2 · 0.25 / 0.0025 of every sample, whatever its size.
+    #expect(abs(comparison.signalToNoise - 23.01) < 0.01)
+    #expect(comparison.worst.part == Part(axis: -1, ranges: [1..<3]))
+    #expect(comparison.worst.comparison.deviation < 0.01)
+    #expect(comparison.measurements(output: 0).count { $0.measure == .signalToNoise } == 2)
+  }
+
+  @Test func aLoudSampleIsOneOfMany() throws {
+    var comparison = Comparison()
+    for (size, error) in [(1, 0.1), (1, 0.1), (1, 0.1), (1000, 0.1)] as [(Float, Float)] {
+      try comparison.add(
+        reference: Tensor([2], [size, size]), measured: Tensor([2], [size + error, size]))
+    }
+    #expect(comparison.signalToNoise > 70)
+    // The quiet ones count as a hundredth of the average at least: 5,000 instead of 2.
+    #expect(comparison.medianSignalToNoise < 58)
+  }
+
+  @Test func infinitiesInOtherPlacesAreCounted() throws {
+    var comparison = Comparison()
+    try comparison.add(
+      reference: Tensor([4], [-.infinity, 1, .nan, 2] as [Float]),
+      measured: Tensor([4], [-.infinity, -.infinity, 3, 2] as [Float]))
+    #expect(comparison.misplacedCount == 2)
+    #expect(comparison.medianSignalToNoise == -.infinity)
+    #expect(comparison.signalToNoise == -.infinity)
+  }
+
+  @Test func partsHaveNamesThatPeopleRead() {
+    #expect(Part(axis: -2, ranges: [0..<4]).description(of: "y") == "y[…, 0..<4, :]")
+    #expect(Part(axis: -1, ranges: [0..<1, 2..<3]).description(of: "y") == "y[…, 0..<1+2..<3]")
+    #expect(Part(value: "scores").description(of: "y") == "scores")
+    #expect(Part().description(of: "y") == "y")
+  }
+}
