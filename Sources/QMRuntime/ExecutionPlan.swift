@@ -20,13 +20,13 @@ final class ExecutionPlan {
   /// Values that are known before the first step: the program's inputs, values that depend only on
   /// shapes and switch inputs, and the aliases of them.
   let givenValues: [Int]
-  /// The bytes of the switch inputs in the runs of this plan (``Model/switchInputs``).
-  let switches: [UInt8]
+  /// What the plan was made for.
+  let request: Request
   /// The concrete type of each value; nil for values that no output needs.
   let types: [ValueType?]
   private var memory: ValueMemory
   private let operands: OperandTable
-  /// For each output of the program, the value whose bytes it has.
+  /// For each target of the request, the value whose bytes it has.
   private let outputValues: [Int]
   /// Constants that were packed for this plan only; kept alive here.
   private let packed: [PackedWeights]
@@ -34,27 +34,45 @@ final class ExecutionPlan {
   /// Memory for values and scratch, in bytes.
   var byteCount: Int { memory.byteCount }
 
-  /// - Parameters:
-  ///   - shapes: the shape of each program input.
-  ///   - switches: the bytes of the model's switch inputs, in their order.
-  ///   - keepsAll: whether every value must exist, for an observer. Otherwise a step may compute
-  ///     two nodes at once and skip the value between them.
-  /// - Throws: `invalidInput` or `malformed` if the shapes do not fit the program; `unsupported` if
-  ///   the shape of an intermediate value depends on data; `outOfMemory`.
+  /// What a plan is made for.
+  struct Request: Equatable {
+    /// The shape of each program input.
+    var shapes: [[Int]]
+    /// The bytes of the model's switch inputs, in their order (``Model/switchInputs``).
+    var switches: [UInt8]
+    /// Values that were computed before, because shapes or branches depend on their elements.
+    var known: [Int: Tensor] = [:]
+    /// The values to compute, in their order.
+    var targets: [Int]
+    /// Whether every value must exist, for an observer. Otherwise a step may compute two nodes at
+    /// once and skip the value between them.
+    var keepsAll: Bool
+
+    static func == (left: Request, right: Request) -> Bool {
+      left.shapes == right.shapes && left.switches == right.switches
+        && left.targets == right.targets && left.keepsAll == right.keepsAll
+        && left.known.count == right.known.count
+        && left.known.allSatisfy { value, tensor in
+          right.known[value].map { $0.isIdentical(to: tensor) } ?? false
+        }
+    }
+  }
+
+  /// - Parameter resolution: of the request, without deciding values.
+  /// - Throws: the errors of the operations; `outOfMemory`.
   init(
-    _ model: Model, shapes: [[Int]], switches: [UInt8], threadCount: Int, keepsAll: Bool
+    _ model: Model, _ request: Request, _ resolution: Resolution, threadCount: Int
   ) throws(QMError) {
-    let resolution = try Resolution(model, shapes: shapes, switches: switches)
-    let planned = try PlannedSteps(model, resolution, joining: !keepsAll)
+    let planned = try PlannedSteps(model, resolution, joining: !request.keepsAll)
     let memory = try ValueMemory(model, resolution, planned.steps, threadCount: threadCount)
-    let outputValues = model.program.outputs.map { memory.origins[$0.value] }
+    let outputValues = request.targets.map { memory.origins[$0] }
     let operands = try OperandTable(model.program, planned.steps, memory, outputs: outputValues)
     let observed = ExecutionPlan.observedValues(model, planned.steps, memory)
     steps = zip(planned.steps, zip(operands.places, observed.byStep)).map { step, rest in
       Step(node: step.node, kernel: step.kernel, operands: rest.0, values: rest.1)
     }
     givenValues = observed.given
-    self.switches = switches
+    self.request = request
     types = resolution.types
     packed = planned.packed
     self.memory = memory

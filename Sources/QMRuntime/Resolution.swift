@@ -21,6 +21,11 @@ struct Resolution {
   private(set) var types: [ValueType?]
   /// The source of each value; nil for values that no output needs.
   private(set) var sources: [Source?]
+  /// Values on whose elements the shape of another value, or the branch that is computed, depends.
+  /// They must be computed before the rest can be resolved; empty if everything is resolved.
+  private(set) var deciding: [Int] = []
+  /// The values that are to be computed.
+  let targets: [Int]
   private let model: Model
   /// For each value, the node that computes it.
   private var producers: [Int?]
@@ -31,10 +36,14 @@ struct Resolution {
   /// - Parameters:
   ///   - shapes: the shape of each program input.
   ///   - switches: the bytes of the model's switch inputs, in their order.
-  /// - Throws: `invalidInput` or `malformed` if the shapes do not fit the program; `unsupported` if
-  ///   the shape of an intermediate value depends on data; `outOfMemory`.
-  init(_ model: Model, shapes: [[Int]], switches: [UInt8]) throws(QMError) {
+  ///   - known: values that were computed before.
+  ///   - targets: the values that are to be computed.
+  /// - Throws: `invalidInput` or `malformed` if the shapes do not fit the program; `outOfMemory`.
+  init(
+    _ model: Model, shapes: [[Int]], switches: [UInt8], known: [Int: Tensor], targets: [Int]
+  ) throws(QMError) {
     self.model = model
+    self.targets = targets
     let program = model.program
     folder = ConstantFolder(
       for: .memory, byteLimit: min(model.loaded.evaluatedByteLimit, model.options.runByteLimit))
@@ -61,16 +70,21 @@ struct Resolution {
         constant.elementType, Shape(constant.shape), program.values[value].type.quantization)
       sources[value] = .constant(constant)
     }
+    for (value, tensor) in known {
+      types[value] = ValueType(
+        tensor.elementType, Shape(tensor.shape), program.values[value].type.quantization)
+      sources[value] = .constant(tensor)
+    }
     for (index, node) in program.nodes.enumerated() {
       for output in node.outputs { producers[output] = index }
     }
-    for output in program.outputs { try resolve(output.value) }
+    for target in targets { try resolve(target) }
   }
 
   /// The nodes that a run must compute, in their order.
   func nodesToRun() -> [Int] {
     var isNeeded = [Bool](repeating: false, count: program.nodes.count)
-    var pending = program.outputs.map(\.value)
+    var pending = targets
     while let value = pending.popLast() {
       switch sources[value] {
       case .alias(let other): pending.append(other)
@@ -90,7 +104,7 @@ struct Resolution {
       for case let input? in program.nodes[node].inputs { readers[input, default: []].append(node) }
     }
     // Aliases of a value and outputs of the program need the value, too.
-    var isShared = Set(program.outputs.map(\.value))
+    var isShared = Set(targets)
     for case .alias(let origin)? in sources { isShared.insert(origin) }
     var transposes: [Int: Int] = [:]
     for node in nodes where program.nodes[node].outputs.count == 1 {
@@ -128,7 +142,7 @@ struct Resolution {
   private mutating func resolve(_ value: Int) throws(QMError) {
     guard sources[value] == nil, let producer = producers[value] else { return }
     var pending = [producer]
-    while let index = pending.last {
+    while deciding.isEmpty, let index = pending.last {
       let node = program.nodes[index]
       guard node.outputs.contains(where: { sources[$0] == nil }) else {
         pending.removeLast()
@@ -186,15 +200,22 @@ struct Resolution {
       return
     }
     if case .if = node.operation, let left = operands[1]?.type.shape,
-      let right = operands[2]?.type.shape, left != right
+      let right = operands[2]?.type.shape, left != right, let condition = node.inputs[0]
     {
-      throw .unsupported(
-        "its condition is computed in the run, so both sides must have the same shape; found "
-          + "\(left) and \(right)")
+      deciding = [condition]
+      return
     }
-    for (output, type) in zip(
-      node.outputs, try node.operation.body.outputTypes(for: operands))
-    {
+    let outputTypes = try node.operation.body.outputTypes(for: operands)
+    guard outputTypes.allSatisfy({ $0.shape.extents != nil }) else {
+      deciding = node.inputs.compactMap { $0 }.filter { constant($0) == nil }
+      guard !deciding.isEmpty else {
+        throw .unsupported(
+          "the shape of its output does not follow from its inputs, found "
+            + outputTypes.map { "\($0.shape)" }.joined(separator: ", "))
+      }
+      return
+    }
+    for (output, type) in zip(node.outputs, outputTypes) {
       try declare(output, type)
       sources[output] = .node(index)
     }
@@ -206,7 +227,7 @@ struct Resolution {
   /// Sets the type of a node's output after checking its shape and size.
   private mutating func declare(_ output: Int, _ type: ValueType) throws(QMError) {
     guard let shape = type.shape.extents else {
-      throw .unsupported("the shape \(type.shape) of its output depends on data")
+      throw .internalFault("a value of the unknown shape \(type.shape)")
     }
     try program.values[output].type.shape.requireAdmitting(shape)
     // Checked here, because kernels compute with the extents before memory is allocated.

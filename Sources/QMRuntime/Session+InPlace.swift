@@ -44,19 +44,18 @@ extension Session {
     let inputs = try ordered(named)
     let addresses = inputs.map { $0.buffer.base + $0.byteOffset }
     var preparation = Preparation(inputs: inputs, addresses: addresses)
-    if model.switchInputs.isEmpty {
+    do throws(QMError) {
       preparation.planned = try planned(for: preparation)
-    } else {
-      // An error is no reason to fail here: zeros may choose a branch that the shapes do not fit.
-      preparation.planned = try? planned(for: preparation)
+    } catch {
+      // Where data decides, an error is no reason to fail here: zeros may choose a branch that the
+      // shapes do not fit.
+      if model.switchInputs.isEmpty, !isDecidedByData { throw error }
     }
     self.preparation = preparation
   }
 
   private func planned(for preparation: Preparation) throws(QMError) -> Planned {
-    let plan = try plan(
-      for: preparation.inputs.map(\.shape),
-      switches: model.switchInputs.flatMap { Array(preparation.inputs[$0].bytes) })
+    let plan = try plan(for: preparation.inputs)
     var outputs: [UnsafeRawBufferPointer] = []
     var outputShapes: [[Int]] = []
     for output in model.program.outputs {
@@ -106,10 +105,11 @@ extension Session {
 
   /// Whether the plan was made for the current content of the switch inputs.
   private func isCurrent(_ plan: ExecutionPlan, _ preparation: Preparation) -> Bool {
+    guard plan.request.known.isEmpty else { return false }
     var place = 0
     for position in model.switchInputs {
       for byte in preparation.inputs[position].bytes {
-        guard plan.switches[place] == byte else { return false }
+        guard plan.request.switches[place] == byte else { return false }
         place += 1
       }
     }

@@ -42,18 +42,13 @@ public final class Session: @unchecked Sendable {
     }
   }
 
-  /// What a plan depends on.
-  private struct PlanKey: Equatable {
-    let shapes: [[Int]]
-    let switches: [UInt8]
-    let keepsAll: Bool
-  }
-
   /// The model that the session runs.
   public let model: Model
   let threads: ThreadPool
   /// Cached plans; the most recently used is the last.
-  private var plans: [(key: PlanKey, plan: ExecutionPlan)] = []
+  private var plans: [ExecutionPlan] = []
+  /// Requests that depend on data.
+  private var decidingValues: [Deciding] = []
   /// Set by ``prepare(_:)``.
   var preparation: Preparation?
 
@@ -64,7 +59,7 @@ public final class Session: @unchecked Sendable {
   }
 
   /// Memory for values and scratch at the input shapes of the last run, in bytes.
-  public var arenaByteCount: Int { plans.last?.plan.byteCount ?? 0 }
+  public var arenaByteCount: Int { plans.last?.byteCount ?? 0 }
 
   /// Runs the model once.
   /// - Throws: as ``Model/run(_:)``.
@@ -113,10 +108,7 @@ public final class Session: @unchecked Sendable {
           buffer: .copying(tensors[position].bytes))
       }
     }
-    let plan = try plan(
-      for: tensors.map(\.shape),
-      switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) },
-      keepsAll: attendant.needsValues)
+    let plan = try plan(for: tensors, keepsAll: attendant.needsValues)
     let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
     plan.bind(addresses)
     defer { plan.unbindOutputs() }
@@ -260,23 +252,86 @@ public final class Session: @unchecked Sendable {
     names.map { "'\($0.abbreviated)'" }.joined(separator: ", ")
   }
 
-  /// A cached or new plan; the parameters are those of ``ExecutionPlan``.
-  func plan(
-    for shapes: [[Int]], switches: [UInt8], keepsAll: Bool = false
+  /// A plan for inputs in the program's order. Where a shape or a branch depends on the elements of
+  /// values, these are computed first.
+  func plan(for tensors: [Tensor], keepsAll: Bool = false) throws(QMError) -> ExecutionPlan {
+    try plan(
+      ExecutionPlan.Request(
+        shapes: tensors.map(\.shape),
+        switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) },
+        targets: model.program.outputs.map(\.value), keepsAll: keepsAll), tensors)
+  }
+
+  private func plan(
+    _ request: ExecutionPlan.Request, _ tensors: [Tensor]
   ) throws(QMError) -> ExecutionPlan {
-    let key = PlanKey(shapes: shapes, switches: switches, keepsAll: keepsAll)
-    if let index = plans.firstIndex(where: { $0.key == key }) {
-      if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
-      return plans[plans.count - 1].plan
+    var request = request
+    while true {
+      if let index = plans.firstIndex(where: { $0.request == request }) {
+        if index != plans.count - 1 { plans.append(plans.remove(at: index)) }
+        return plans[plans.count - 1]
+      }
+      let deciding: [Int]
+      if let known = decidingValues.first(where: { $0.request == request })?.values {
+        deciding = known
+      } else {
+        // Kernels compute tables when they are made.
+        let planned = try withStandardFloatEnvironment {
+          () throws(QMError) -> Result<ExecutionPlan, Deciding> in
+          let resolution = try Resolution(
+            model, shapes: request.shapes, switches: request.switches, known: request.known,
+            targets: request.targets)
+          guard resolution.deciding.isEmpty else {
+            return .failure(Deciding(request: request, values: resolution.deciding))
+          }
+          return .success(
+            try ExecutionPlan(model, request, resolution, threadCount: threads.threadCount))
+        }
+        switch planned {
+        case .success(let plan):
+          if plans.count >= model.options.cachedPlanCount { plans.removeFirst() }
+          plans.append(plan)
+          return plan
+        case .failure(let undecided):
+          if decidingValues.count >= model.options.cachedPlanCount { decidingValues.removeFirst() }
+          decidingValues.append(undecided)
+          deciding = undecided.values
+        }
+      }
+      var stage = request
+      stage.targets = deciding
+      stage.keepsAll = false
+      for (value, tensor) in zip(deciding, try run(plan(stage, tensors), on: tensors)) {
+        request.known[value] = tensor
+      }
     }
-    // Kernels compute tables when they are made.
-    let plan = try withStandardFloatEnvironment { () throws(QMError) in
-      try ExecutionPlan(
-        model, shapes: shapes, switches: switches, threadCount: threads.threadCount,
-        keepsAll: keepsAll)
+  }
+
+  /// Whether the elements of values decided on the plan of an earlier run.
+  var isDecidedByData: Bool { !decidingValues.isEmpty }
+
+  /// Runs a plan for its targets alone.
+  private func run(_ plan: ExecutionPlan, on tensors: [Tensor]) throws(QMError) -> [Tensor] {
+    let addresses = tensors.map { $0.buffer.base + $0.byteOffset }
+    plan.bind(addresses)
+    try execute(plan)
+    var results: [Tensor] = []
+    for target in plan.request.targets {
+      guard let view = plan.view(of: target, inputs: addresses) else {
+        throw .internalFault("value \(target) was not computed")
+      }
+      results.append(
+        try Tensor(
+          view.elementType, view.shape,
+          buffer: .copying(UnsafeRawBufferPointer(start: view.base, count: view.byteCount))))
     }
-    if plans.count == model.options.cachedPlanCount { plans.removeFirst() }
-    plans.append((key, plan))
-    return plan
+    withExtendedLifetime(tensors) {}
+    return results
+  }
+
+  /// What must be computed before a request can be planned.
+  struct Deciding: Error {
+    let request: ExecutionPlan.Request
+    let values: [Int]
   }
 }

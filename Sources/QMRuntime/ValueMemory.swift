@@ -37,7 +37,8 @@ struct ValueMemory {
     origins = ValueMemory.origins(sources)
     let requests = try ValueMemory.requests(
       sources, types: resolution.types,
-      lastReaders: ValueMemory.lastReaders(model.program, steps, origins))
+      lastReaders: ValueMemory.lastReaders(
+        model.program, steps, origins, targets: resolution.targets))
     let plan = try MemoryPlan(requests.map(\.request))
     var offsets = [Int?](repeating: nil, count: sources.count)
     for (request, offset) in zip(requests, plan.offsets) { offsets[request.value] = offset }
@@ -83,7 +84,7 @@ struct ValueMemory {
   /// For each value, the last step that reads it or an alias of it; the number of steps if it is an
   /// output, and −1 if nothing reads it.
   private static func lastReaders(
-    _ program: Program, _ steps: [PlannedSteps.Step], _ origins: [Int]
+    _ program: Program, _ steps: [PlannedSteps.Step], _ origins: [Int], targets: [Int]
   ) -> [Int] {
     var lastReaders = [Int](repeating: -1, count: origins.count)
     for (number, step) in steps.enumerated() {
@@ -91,7 +92,7 @@ struct ValueMemory {
         lastReaders[origins[input]] = number
       }
     }
-    for output in program.outputs { lastReaders[origins[output.value]] = steps.count }
+    for target in targets { lastReaders[origins[target]] = steps.count }
     return lastReaders
   }
 

@@ -82,9 +82,71 @@ import Testing
       #expect(
         y.elements(as: Float.self) == (start > 0 ? [1, 0, 3, 0] : [1, 2, -3, 4]))
     }
-    let uneven = try Model(chosenByData(3))
-    let error = #expect(throws: QMError.unsupported("")) { try uneven.run(["x": floats(6)]) }
-    #expect(error?.description.contains("[2, 3] and [3, 2]") == true)
+  }
+
+  /// The condition is computed first, then the rest is planned for it.
+  @Test func dataChoosesBetweenUnequalShapes() throws {
+    let model = try Model(chosenByData(3))
+    let session = Session(model)
+    for _ in 0..<2 {
+      for start: Float in [1, -1] {
+        let x = try Tensor([6], [start, -2, 3, -4, 5, -6])
+        let y = try #require(try session.run(["x": x])["y"])
+        #expect(y.shape == (start > 0 ? [2, 3] : [3, 2]))
+        #expect(
+          y.elements(as: Float.self)
+            == (start > 0 ? [1, 0, 3, 0, 5, 0] : [1, 2, -3, 4, -5, 6]))
+      }
+    }
+  }
+
+  /// 2 · x, the indices of its positive elements, and those elements: both shapes depend on data.
+  private func positives() throws -> Program {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let zero = builder.constant(try Tensor([], [Float(0)]))
+    let double = try builder.append(.binary(Binary(.add)), [x, x])
+    let isPositive = try builder.append(.comparison(Compare(.greater)), [double, zero])
+    let found = try builder.append(.nonZero(NonZero()), [isPositive])
+    let columns = try builder.append(.transpose(Transpose(permutation: [1, 0])), [found])
+    let chosen = try builder.append(.gatherND(GatherND(batchAxes: 0)), [double, columns])
+    let y = try builder.append(.unary(Unary(.negate)), [chosen])
+    return builder.program(["y": y, "indices": found])
+  }
+
+  @Test func dataDecidesShapes() throws {
+    let session = Session(try Model(positives()))
+    let cases: [([Float], [Float], [Int64])] = [
+      ([1, -1, 3], [-2, -6], [0, 2]), ([5, 6, 7], [-10, -12, -14], [0, 1, 2]),
+      ([1, -1, 3], [-2, -6], [0, 2]), ([-1, 4], [-8], [1]),
+    ]
+    for (x, y, indices) in cases {
+      let outputs = try session.run(["x": Tensor([x.count], x)])
+      #expect(outputs["y"]?.shape == [y.count])
+      #expect(outputs["y"]?.elements(as: Float.self) == y)
+      #expect(outputs["indices"]?.elements(as: Int64.self) == indices)
+      var seen = 0
+      _ = try session.run(["x": Tensor([x.count], x)], observing: { (_, _) in seen += 1 })
+      #expect(seen >= 4)
+    }
+  }
+
+  @Test func dataDecidesShapesInPlace() throws {
+    let session = Session(try Model(positives()))
+    try session.prepare([[3]])
+    let y = try #require(session.model.outputs.firstIndex { $0.name == "y" })
+    for (x, expected) in [([1, -1, 3], [-2, -6]), ([5, 6, 7], [-10, -12, -14])]
+      as [([Float], [Float])]
+    {
+      session.withInput(0) { bytes in
+        x.withUnsafeBytes { bytes.copyMemory(from: $0) }
+      }
+      try session.runInPlace()
+      #expect(session.outputExtents[y] == [expected.count])
+      session.withOutput(y) { bytes in
+        #expect(Array(bytes.bindMemory(to: Float.self)) == expected)
+      }
+    }
   }
 
   @Test func whatNoOutputNeedsIsNotRun() throws {
