@@ -92,7 +92,7 @@ public struct SampleFolder: SampleSource {
 
   /// Loads the inputs of one sample.
   /// - Throws: as ``NPY/read(path:limits:check:)`` and ``NPZArchive``; `invalidInput` if an array
-  ///   is missing in an archive, has no elements or a shape that does not fit the model, or
+  ///   is missing in an archive, has a shape that does not fit the model, or
   ///   contains numbers that are not finite or that the input's element type cannot hold. The path
   ///   of the file is the context.
   public func inputs(of index: Int) throws(QMError) -> [String: Tensor] {

@@ -215,9 +215,6 @@ extension Convolution {
         "\(groups) groups of weights \(weights) take \(groupChannels * groups) channels, found \(channels) in input \(input)"
       )
     }
-    if let samples = input[0].extent, samples < 1 {
-      throw .malformed("a convolution needs at least one sample, found input \(input)")
-    }
     let window = try window(of: weightShape)
     try checkSpacing()
     var output = input

@@ -85,9 +85,9 @@ extension MatrixMultiply {
         "a matrix product needs operands of rank 2 or more, found \(left) × \(right)")
     }
     for extent in (left.axes + right.axes).compactMap(\.extent) {
-      guard extent >= 1, extent <= Window.largest else {
+      guard extent <= Window.largest else {
         throw .malformed(
-          "a matrix product needs extents within 1...\(Window.largest), found \(left) × \(right)")
+          "a matrix product needs extents of at most \(Window.largest), found \(left) × \(right)")
       }
     }
     let depth = left[left.rank - 1]

@@ -152,8 +152,8 @@ public final class Model: Sendable {
   /// - Parameter inputs: one tensor per input name, with the input's element type and a shape that
   ///   its type admits.
   /// - Returns: one tensor per output name.
-  /// - Throws: `invalidInput` if a tensor is missing or unknown, or does not fit; `unsupported` if
-  ///   the shape of an intermediate value depends on data; `outOfMemory`.
+  /// - Throws: `invalidInput` if a tensor is missing or unknown, or does not fit;
+  ///   `outOfMemory`.
   public func run(_ inputs: [String: Tensor]) throws(QMError) -> [String: Tensor] {
     let session = idleSessions.withLock { $0.popLast() } ?? Session(self)
     defer { idleSessions.withLock { $0.append(session) } }

@@ -220,10 +220,6 @@ public final class Session: @unchecked Sendable {
           "found shape \(tensor.shape), expected \(port.type.shape)"
         ).within(.value(port.name))
       }
-      guard tensor.elementCount > 0 else {
-        throw QMError.invalidInput("shape \(tensor.shape) has no elements")
-          .within(.value(port.name))
-      }
       for case (.free(let name), let extent) in zip(port.type.shape.axes, tensor.shape)
       where !name.isEmpty {
         let known = named[name] ?? (extent, port.name)

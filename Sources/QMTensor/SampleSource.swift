@@ -90,11 +90,8 @@ public struct SampleInput: Hashable, Sendable {
   }
 
   /// Checks the shape of an array against the type of the input.
-  /// - Throws: `invalidInput` if it does not fit, or if the array has no elements.
+  /// - Throws: `invalidInput` if it does not fit.
   public func check(_ shape: [Int]) throws(QMError) {
-    guard !shape.contains(0) else {
-      throw .invalidInput("shape \(shape) has no elements; remove the sample")
-    }
     guard let expected = type?.shape, !expected.admits(shape) else { return }
     throw .invalidInput(
       "shape \(shape) does not fit input '\(name.abbreviated)', which takes \(expected)")

@@ -133,7 +133,7 @@ import Testing
       #expect(found?.elements(as: Float.self) == [1, 2, 3, 4, 5, 6])
 
       try write(folder, ["b.npy": Tensor(zeros: .float32, [2, 4])])
-      try write(folder, ["c.npy": Tensor(zeros: .float32, [0, 3])])
+      try write(folder, ["c.npy": Tensor(zeros: .float32, [0, 4])])
       try write(folder, ["d.npy": Tensor([1, 3], [1, 1e300, 1])])
       try write(folder, ["e.npy": Tensor([1, 3], [1, Float.nan, 1])])
       let samples = try SampleFolder(path: folder, inputs: inputs)

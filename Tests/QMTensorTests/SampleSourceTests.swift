@@ -26,11 +26,13 @@ import Testing
     let tensor = try input.tensor(from: Tensor([1, 2], [3, 4] as [Int64]))
     #expect(tensor.elements(as: Float.self) == [3, 4])
     for bad in [
-      try Tensor([1, 3], [1, 2, 3] as [Float]), try Tensor(zeros: .float32, [0, 2]),
+      try Tensor([1, 3], [1, 2, 3] as [Float]), try Tensor(zeros: .float32, [0, 3]),
       try Tensor([1, 2], [1, .infinity] as [Float]), try Tensor([1, 2], [1, 1e300] as [Double]),
     ] {
       #expect(throws: QMError.invalidInput("")) { try input.tensor(from: bad) }
     }
+    // The cache of a decoder's first step has no elements.
+    #expect(try input.tensor(from: Tensor(zeros: .float32, [0, 2])).shape == [0, 2])
     // Without a type only numbers are checked.
     #expect(
       try SampleInput("x").tensor(from: Tensor([3], [1, 2, 3] as [Int8])).elementType == .int8)

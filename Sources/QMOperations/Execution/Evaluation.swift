@@ -52,6 +52,11 @@ extension Operation {
   }
 }
 
+extension ValueType {
+  /// Whether the shape is known and has no elements.
+  fileprivate var isEmpty: Bool { shape.extents?.contains(0) ?? false }
+}
+
 /// A node with the kernel that runs it on concrete shapes: a fast one, or its reference loops.
 package struct PreparedNode {
   package let kernel: Kernel
@@ -62,7 +67,12 @@ package struct PreparedNode {
     _ operation: Operation, operands: [Operand?], outputs: [ValueType], packed: PackedWeights?,
     kernels: KernelSet
   ) throws(QMError) {
-    if kernels != .reference,
+    guard !outputs.allSatisfy(\.isEmpty) || outputs.isEmpty else {
+      (kernel, isFast) = (Kernel(name: "nothing to compute") { (_) throws(QMError) in }, true)
+      return
+    }
+    // Fast kernels may rely on operands that have elements.
+    if kernels != .reference, !operands.contains(where: { $0?.type.isEmpty ?? false }),
       let fast = try operation.body.kernel(
         for: operands, outputs: outputs, packed: packed, kernels: kernels)
     {

@@ -88,13 +88,16 @@ public struct JudgedParts: Sendable, Hashable {
   /// More groups than this are no groups.
   private static let mostGroups = 4
   private static let extents = 2...4096
+  /// Elements per index from which their magnitude is more than chance.
+  private static let leastElements = 64
 
   /// Groups of indices along the last axis, or along the second, with elements of similar magnitude.
   private static func magnitudes(of outputs: [Tensor]) -> [Program.Metadata.Part]? {
     guard let rank = outputs.first?.shape.count else { return nil }
     for axis in rank >= 3 ? [-1, 1 - rank] : [-1] where rank >= 2 {
       guard let extent = outputs.first.map({ $0.shape[rank + axis] }), extents.contains(extent),
-        outputs.allSatisfy({ $0.shape.count == rank && $0.shape[rank + axis] == extent })
+        outputs.allSatisfy({ $0.shape.count == rank && $0.shape[rank + axis] == extent }),
+        outputs.reduce(0, { $0 + $1.elementCount }) >= leastElements * extent
       else { continue }
       var power = [Double](repeating: 0, count: extent)
       for output in outputs {
