@@ -295,9 +295,9 @@ extension MatrixMultiply {
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights? {
     let right = try required(ProductOperand.weights, of: operands)
-    guard let constant = right.constant, let elements = constant.bytes.baseAddress else {
-      return nil
-    }
+    guard let constant = right.constant, constant.elementCount > 0,
+      let elements = constant.bytes.baseAddress
+    else { return nil }
     let left = try required(ProductOperand.input, of: operands).type
     if let scales = GroupScales(right.type.quantization, shape: constant.shape) {
       return try groupedPanels(left.elementType, right, scales, kernels)?.packed(elements)
