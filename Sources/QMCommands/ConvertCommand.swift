@@ -174,16 +174,14 @@ public struct ConvertCommand: ParsableCommand {
       for line in requested.json.split(separator: "\n") { console.line(String(line)) }
       return try console.finish()
     }
+    if let file = observeOnly ?? output { try requireNoInput(file) }
     if let observeOnly { return try observe(to: observeOnly, requested, console) }
     guard let output else { throw QMError.usage("missing output file") }
     let recipe = requested.resolved(hasSamples: hasSamples)
-    guard !Process.isSameFile(input, output) else {
-      throw QMError.usage("the output is the input; give another name").within(.file(output))
-    }
     // Checks that the file can be written before a long conversion.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
-    guard hasSamples || (leastSignalToNoise ?? 0) <= 0 else {
+    guard hasSamples || (recipe.thresholds.leastDecibels ?? 0) <= 0 else {
       throw QMError.usage("--min-sqnr needs --samples on which to measure the network")
     }
 
@@ -211,6 +209,18 @@ public struct ConvertCommand: ParsableCommand {
     show(report, console)
     try console.json(report)
     try console.finish()
+  }
+
+  /// - Throws: `usage` if the file is one that the command reads.
+  private func requireNoInput(_ file: String) throws(QMError) {
+    var inputs = [input] + [weights, recipeFile, samples].compactMap { $0 } + statistics
+    if let samples, let names = try? Folder.names(in: samples, expected: "") {
+      inputs += names.map { Folder.path(samples, $0) }
+    }
+    guard !inputs.contains(where: { Process.isSameFile($0, file) }) else {
+      throw QMError.usage("the output is an input of the command; give another name")
+        .within(.file(file))
+    }
   }
 
   /// Whether samples, or statistics from samples, are given.

@@ -19,7 +19,14 @@ extension ParsableCommand {
       Console.writeError("\(tool): \(error.line)")
       Foundation.exit(error.code.exitStatus)
     } catch {
-      exit(withError: error)
+      // Help and version are no errors.
+      guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
+      let lines = message(for: error).split(separator: "\n").map {
+        $0.trimmingPrefix("  - ")
+      }
+      Console.writeError(
+        "\(tool): \(lines.joined(separator: " ")); --help lists all options")
+      Foundation.exit(ExitCode.validationFailure.rawValue)
     }
     Foundation.exit(0)
   }

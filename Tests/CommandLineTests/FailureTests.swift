@@ -137,8 +137,16 @@ struct FailureTests {
     try FileManager.default.createSymbolicLink(atPath: link, withDestinationPath: "m.onnx")
     for output in [model, link, folder.url.path + "/./m.onnx"] {
       expectRefusal(
-        try Tool.qconvert(model, output), by: .qconvert, status: 64, naming: "is the input")
+        try Tool.qconvert(model, output), by: .qconvert, status: 64, naming: "is an input")
+      expectRefusal(
+        try Tool.qconvert(model, "--observe-only", output, "--samples", Fixture.calibration),
+        by: .qconvert, status: 64, naming: "is an input")
     }
+    let recipe = folder.path("r.json")
+    try Data("{}".utf8).write(to: URL(fileURLWithPath: recipe))
+    expectRefusal(
+      try Tool.qconvert(model, recipe, "--recipe", recipe), by: .qconvert, status: 64,
+      naming: "is an input")
     #expect(FileManager.default.contentsEqual(atPath: model, andPath: Fixture.model))
   }
 

@@ -64,6 +64,18 @@ import Testing
       whole.samples.reduce(0) { $0 + ($1.inputs["x"]?.byteCount ?? 0) } <= KeptSamples.mostBytes)
   }
 
+  /// Equal samples are kept once, however many there are.
+  @Test func equalSamplesAreOne() throws {
+    let tensors = try tensors(30)
+    let many = tensors + tensors + [tensors[0]]
+    let whole = try kept(many)
+    #expect(same(whole, try kept(tensors)))
+    var merged = try kept(Array(many[..<20]))
+    merged.merge(try kept(Array(many[20...])))
+    #expect(same(merged, whole))
+    #expect(try kept([Tensor](repeating: tensors[3], count: 40)).count == 1)
+  }
+
   @Test func nameTypeAndShapeAreContentsToo() throws {
     let zeros = try Tensor([4], [Float](repeating: 0, count: 4))
     let square = try Tensor([2, 2], [Float](repeating: 0, count: 4))

@@ -90,6 +90,24 @@ import Testing
     }
   }
 
+  @Test func equalSamplesInSeveralPartsGiveTheFileOfTheWhole() throws {
+    try inFolder { folder in
+      let graph = try graph()
+      let distinct = try samples(9)
+      let all = (0..<40).map { distinct[$0 * $0 % 9] }
+      let whole = try converter().convert(graph, samples: TensorSamples(all))
+      let paths = (0..<2).map { folder.appending(path: "\($0).qstats").path }
+      try converter().observe(graph, samples: TensorSamples(Array(all[..<13])), to: paths[0])
+      try converter().observe(graph, samples: TensorSamples(Array(all[13...])), to: paths[1])
+      // The kept samples of both are the same few, which looks like a part given twice.
+      #expect(throws: QMError.invalidInput("")) { try Observations(contentsOf: paths) }
+      let one = folder.appending(path: "one.qstats").path
+      try converter().observe(graph, samples: TensorSamples(all), to: one)
+      let merged = try converter().convert(graph, observations: Observations(contentsOf: [one]))
+      #expect(merged.program == whole.program)
+    }
+  }
+
   @Test func theSameSamplesGiveTheSameBytes() throws {
     try inFolder { folder in
       let (graph, samples) = (try graph(), try samples(30))

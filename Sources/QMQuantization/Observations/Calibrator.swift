@@ -46,7 +46,7 @@ struct Calibrator {
     var statistics = Statistics()
     for (number, round) in rounds.enumerated() {
       let others = observations.filter { number == 0 && $0.kind != .secondMoments }
-      let run = Run(graph, others, round, numbers, runs.workerCount, kernels)
+      let run = try Run(graph, others, round, numbers, runs.workerCount, kernels)
       try runs.forEach(
         samples.count,
         run: { (index, session, worker) throws(QMError) in
@@ -63,7 +63,7 @@ struct Calibrator {
         })
       for part in run.parts { statistics.merge(part.statistics) }
       for accumulator in round {
-        try take(accumulator.place, accumulator.sums.withLock { $0 })
+        if let moments = accumulator.finish() { try take(accumulator.place, moments) }
       }
     }
     return statistics
@@ -76,28 +76,37 @@ struct Calibrator {
   final class Accumulator: Sendable {
     let place: OperandPlace
     let windows: InputWindows
-    let sums: Locked<SecondMoments>
+    /// nil until the round begins.
+    let sums: Locked<SecondMoments?>
     let byteCount: Int
 
     init(_ place: OperandPlace, _ windows: InputWindows) {
       self.place = place
       self.windows = windows
       byteCount = SecondMoments.byteCount(groupCount: windows.groupCount, length: windows.length)
-      sums = Locked(SecondMoments(groupCount: 0, length: 0))
+      sums = Locked(nil)
     }
 
     /// Allocates the sums.
-    func begin() {
-      sums.withLock {
-        $0 = SecondMoments(groupCount: windows.groupCount, length: windows.length)
+    /// - Throws: `outOfMemory`.
+    func begin() throws(QMError) {
+      let zeros = try SecondMoments(groupCount: windows.groupCount, length: windows.length)
+      sums.withLock { $0 = zeros }
+    }
+
+    /// The sums; frees this copy.
+    func finish() -> SecondMoments? {
+      sums.withLock { sums in
+        defer { sums = nil }
+        return sums
       }
     }
 
     func add(_ view: ValueView, kernels: KernelSet) throws(QMError) {
       let clippedCount = try SecondMoments.forEachPart(
         of: view.elements(as: Float.self), view.shape, windows, kernels: kernels
-      ) { part in sums.withLock { $0.add(part) } }
-      sums.withLock { $0.clippedCount += clippedCount }
+      ) { part in sums.withLock { $0?.add(part) } }
+      sums.withLock { $0?.clippedCount += clippedCount }
     }
   }
 
@@ -142,7 +151,7 @@ struct Calibrator {
     init(
       _ graph: Graph, _ observations: Set<Observation>, _ round: [Accumulator],
       _ numbers: [Graph.ValueID: Int], _ workerCount: Int, _ kernels: KernelSet
-    ) {
+    ) throws(QMError) {
       parts = (0..<workerCount).map { _ in Part() }
       self.kernels = kernels
       for observation in observations {
@@ -155,7 +164,7 @@ struct Calibrator {
         guard let number = graph.value(at: accumulator.place).flatMap({ numbers[$0] }) else {
           continue
         }
-        accumulator.begin()
+        try accumulator.begin()
         accumulators[number, default: []].append(accumulator)
       }
     }

@@ -21,7 +21,7 @@ public struct Histogram: Sendable, Hashable {
   ///   empty, and counts below 2⁴⁸.
   init?(counts: [UInt64], exponent: Int?, zeroCount: UInt64) {
     guard counts.count == 2 * Histogram.halfCount,
-      exponent.map({ (-200...200).contains($0) }) ?? counts.allSatisfy({ $0 == 0 }),
+      exponent.map({ Histogram.exponents.contains($0) }) ?? counts.allSatisfy({ $0 == 0 }),
       (counts + [zeroCount]).allSatisfy({ $0 < 1 << 48 })
     else { return nil }
     self.counts = counts
@@ -48,7 +48,7 @@ public struct Histogram: Sendable, Hashable {
   ///   - largestMagnitude: largest magnitude of the finite ones.
   public mutating func add(_ elements: UnsafeBufferPointer<Float>, largestMagnitude: Float) {
     guard largestMagnitude > 0 else {
-      zeroCount += UInt64(elements.count)
+      zeroCount += UInt64(elements.count { $0 == 0 })
       return
     }
     widen(to: Histogram.exponent(holding: largestMagnitude))
@@ -79,6 +79,10 @@ public struct Histogram: Sendable, Hashable {
     if let exponent { other.widen(to: exponent) }
     for index in counts.indices { counts[index] += other.counts[index] }
   }
+
+  /// The width exponents of the magnitudes that float32 has.
+  private static let exponents =
+    exponent(holding: .leastNonzeroMagnitude)...exponent(holding: .greatestFiniteMagnitude)
 
   /// The smallest exponent with which the bins cover ±magnitude.
   static func exponent(holding magnitude: Float) -> Int {

@@ -69,7 +69,10 @@ extension Graph {
   func inputWindows(of node: Node) -> InputWindows? {
     guard let weights = node.input(ProductOperand.weights), let constant = self[weights].constant
     else { return nil }
-    return InputWindows(of: node.operation, weights: constant.shape)
+    guard let windows = InputWindows(of: node.operation, weights: constant.shape),
+      windows.length <= SecondMoments.largestLength
+    else { return nil }
+    return windows
   }
 
   /// All observations that the steps of any recipe can need.

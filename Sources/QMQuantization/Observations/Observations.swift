@@ -33,9 +33,9 @@ public struct Observations: Sendable {
             "the file holds statistics of another network than '\(first.path.abbreviated)'",
             remedies: .observeAgain)
         }
-        if let same = files.first(where: { $0.isOfSameSamples(as: file) }) {
+        if let same = files.first(where: { $0.isPart(of: file) || file.isPart(of: $0) }) {
           throw QMError.invalidInput(
-            "the file holds the same samples as '\(same.path.abbreviated)'; give each part once")
+            "the file shares samples with '\(same.path.abbreviated)'; give each sample once")
         }
         files.append(file)
       }

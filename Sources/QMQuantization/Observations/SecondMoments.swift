@@ -27,25 +27,28 @@ public struct SecondMoments: Hashable, Sendable {
   /// Number of input elements that were NaN or beyond ±2²⁶.
   public internal(set) var clippedCount = 0
   /// `[groupCount, length]`, in units of 2⁻⁴⁰.
-  var sums: [Int128]
+  let sums: WideIntegers
   /// For each group the upper triangles of the diagonal blocks, row by row, in units of 2⁻⁴⁰.
-  var products: [Int128]
+  let products: WideIntegers
 
   /// A window up to this length has one block; a longer one has blocks of ``blockLength``. This
   /// does not depend on the memory budget, so that files can be merged.
   static let mostTogether = 4096
+  /// Products with longer windows have no second moments: hundreds of megabytes would not help them.
+  static let largestLength = 1 << 15
   static let blockLength = 1024
   /// Number of windows whose products are added in float32.
   static let windowCount = 512
   private static let unit = 0x1p-40
   private static let largest: Float = 0x1p26
 
-  init(groupCount: Int, length: Int) {
+  /// - Throws: `outOfMemory`.
+  init(groupCount: Int, length: Int) throws(QMError) {
     self.groupCount = groupCount
     self.length = length
-    sums = [Int128](repeating: 0, count: groupCount * length)
-    products = [Int128](
-      repeating: 0, count: groupCount * SecondMoments.triangleCount(length: length))
+    sums = try WideIntegers(count: groupCount * length)
+    products = try WideIntegers(
+      count: groupCount * SecondMoments.triangleCount(length: length))
   }
 
   /// Ranges of elements of a window: products exist of two elements in the same range. Windows of
@@ -68,7 +71,7 @@ public struct SecondMoments: Hashable, Sendable {
 
   /// Means of the elements, `[groupCount, length]`.
   public var means: [Double] {
-    sums.map { count == 0 ? 0 : Double($0) * SecondMoments.unit / Double(count) }
+    sums.elements.map { count == 0 ? 0 : Double($0) * SecondMoments.unit / Double(count) }
   }
 
   /// Means of the products within a block, a symmetric matrix `[block.count, block.count]`.
@@ -83,7 +86,8 @@ public struct SecondMoments: Hashable, Sendable {
     var matrix = [Double](repeating: 0, count: side * side)
     for row in 0..<side {
       for column in row..<side {
-        let mean = count == 0 ? 0 : Double(products[next]) * SecondMoments.unit / Double(count)
+        let mean =
+          count == 0 ? 0 : Double(products.elements[next]) * SecondMoments.unit / Double(count)
         matrix[row * side + column] = mean
         matrix[column * side + row] = mean
         next += 1
@@ -96,8 +100,8 @@ public struct SecondMoments: Hashable, Sendable {
     guard other.groupCount == groupCount, other.length == length else { return }
     count += other.count
     clippedCount += other.clippedCount
-    for index in sums.indices { sums[index] &+= other.sums[index] }
-    for index in products.indices { products[index] &+= other.products[index] }
+    sums.add(other.sums)
+    products.add(other.products)
   }
 
   /// The float32 sums over at most ``windowCount`` windows of one sample.
@@ -119,7 +123,7 @@ public struct SecondMoments: Hashable, Sendable {
 
   mutating func add(_ part: Part) {
     count += part.windowCount
-    for (index, sum) in part.sums.enumerated() { sums[index] &+= SecondMoments.fixed(sum) }
+    for (index, sum) in part.sums.enumerated() { sums.elements[index] &+= SecondMoments.fixed(sum) }
     for panel in part.panels { add(panel) }
   }
 
@@ -131,17 +135,16 @@ public struct SecondMoments: Hashable, Sendable {
     let (side, firstInBlock) = (blocks[number].count, panel.firstRow - blocks[number].lowerBound)
     let (rows, columns) = (panel.products.shape[1], panel.products.shape[2])
     panel.products.withElements(as: Float.self) { numbers in
-      products.withUnsafeMutableBufferPointer { products in
-        for (index, group) in panel.groups.enumerated() {
-          for row in 0..<rows {
-            let inBlock = firstInBlock + row
-            // Position of the row's diagonal element.
-            let start = group * triangle + before + inBlock * (2 * side - inBlock + 1) / 2
-            let own = (index * rows + row) * columns
-            for column in row..<columns {
-              products[start + column - row] &+=
-                SecondMoments.fixed(Double(numbers[own + column]))
-            }
+      let products = products.elements
+      for (index, group) in panel.groups.enumerated() {
+        for row in 0..<rows {
+          let inBlock = firstInBlock + row
+          // Position of the row's diagonal element.
+          let start = group * triangle + before + inBlock * (2 * side - inBlock + 1) / 2
+          let own = (index * rows + row) * columns
+          for column in row..<columns {
+            products[start + column - row] &+=
+              SecondMoments.fixed(Double(numbers[own + column]))
           }
         }
       }

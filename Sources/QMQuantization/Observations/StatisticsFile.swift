@@ -52,7 +52,6 @@ struct StatisticsFile: Sendable {
   let header: Header
   let kept: KeptSamples
   let statistics: Statistics
-  private let archive: NPZArchive
   private let moments: [OperandPlace: Int]
 
   /// Identifies the network of the statistics: a digest of its structure after the passes and its
@@ -82,10 +81,14 @@ struct StatisticsFile: Sendable {
     return stride(from: 0, to: 64, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
   }
 
-  /// Whether both files seem to be of the same samples: their number and kept samples are equal.
-  func isOfSameSamples(as other: StatisticsFile) -> Bool {
-    header.samples == other.header.samples && header.cut == other.header.cut
-      && header.kept.map(\.digest) == other.header.kept.map(\.digest)
+  /// Whether the samples of this file seem to be among those of another: all kept ones that the other
+  /// would have kept too are there, and they are several.
+  func isPart(of other: StatisticsFile) -> Bool {
+    let theirs = Set(other.kept.samples.map(\.digest))
+    let comparable = kept.samples.map(\.digest).filter { digest in
+      other.kept.cut.map { digest.lexicographicallyPrecedes($0) } ?? true
+    }
+    return comparable.count > 1 && comparable.allSatisfy(theirs.contains)
   }
 }
 
@@ -108,8 +111,8 @@ extension StatisticsFile {
         .init(
           place: .init(place), groups: moments.groupCount, length: moments.length,
           windows: moments.count, clipped: moments.clippedCount))
-      try archive.append("moments.\(number).sums", tensor(of: moments.sums))
-      try archive.append("moments.\(number).products", tensor(of: moments.products))
+      try archive.append("moments.\(number).sums", tensor(of: moments.sums.elements))
+      try archive.append("moments.\(number).products", tensor(of: moments.products.elements))
     }
 
     /// Writes everything else. The file is written completely or not at all.
@@ -170,7 +173,9 @@ extension StatisticsFile {
     }
 
     /// `[count, 2]`: the lower 64 bits of each sum, then its upper 64 bits.
-    private func tensor(of sums: [Int128]) throws(QMError) -> Tensor {
+    private func tensor(
+      of sums: some RandomAccessCollection<Int128>
+    ) throws(QMError) -> Tensor {
       try Tensor([sums.count, 2], as: UInt64.self) { words in
         for (index, sum) in sums.enumerated() {
           words[2 * index] = UInt64(truncatingIfNeeded: sum)
@@ -188,7 +193,7 @@ extension StatisticsFile {
   /// - Throws: `cannotOpen`; `malformed`, also if parts of the file contradict each other;
   ///   `unsupported` for another version.
   init(contentsOf path: String) throws(QMError) {
-    let archive = try NPZArchive(path: path)
+    let archive = try StatisticsFile.archive(path)
     guard archive.contains("header") else {
       throw .malformed(
         "the file holds arrays, expected statistics of a network", remedies: .observeAgain)
@@ -219,7 +224,6 @@ extension StatisticsFile {
     }
     self.path = path
     self.header = header
-    self.archive = archive
     var moments: [OperandPlace: Int] = [:]
     for (number, entry) in header.moments.enumerated() { moments[entry.place.place] = number }
     self.moments = moments
@@ -227,12 +231,19 @@ extension StatisticsFile {
     kept = try StatisticsFile.kept(header, archive)
   }
 
-  /// The second moments of a place; nil if the file has none.
+  /// The archive, without its path in errors: the caller adds it.
+  private static func archive(_ path: String) throws(QMError) -> NPZArchive {
+    try NPZArchive(bytes: Buffer.mapping(path: path))
+  }
+
+  /// The second moments of a place; nil if the file has none. The file is opened again, so that many
+  /// files need not be open together.
   /// - Throws: `malformed`, with the path as context.
   func secondMoments(of place: OperandPlace) throws(QMError) -> SecondMoments? {
     guard let number = moments[place] else { return nil }
     return try within(.file(path)) { () throws(QMError) in
       let entry = header.moments[number]
+      let archive = try StatisticsFile.archive(path)
       let sums = try StatisticsFile.sums("moments.\(number).sums", archive)
       let products = try StatisticsFile.sums("moments.\(number).products", archive)
       guard entry.groups > 0, entry.length > 0, entry.groups <= sums.count,
@@ -262,7 +273,7 @@ extension StatisticsFile {
     return tensor.elements()
   }
 
-  private static func sums(_ name: String, _ archive: NPZArchive) throws(QMError) -> [Int128] {
+  private static func sums(_ name: String, _ archive: NPZArchive) throws(QMError) -> WideIntegers {
     let tensor = try archive.tensor(named: name)
     guard tensor.elementType == .uint64, tensor.shape.count == 2, tensor.shape[1] == 2 else {
       throw QMError.malformed(
@@ -270,12 +281,15 @@ extension StatisticsFile {
       )
       .within(.entry(name))
     }
-    return tensor.withElements(as: UInt64.self) { words in
-      (0..<words.count / 2).map { index in
-        Int128(truncatingIfNeeded: Int64(bitPattern: words[2 * index + 1])) << 64
+    let sums = try WideIntegers(count: tensor.shape[0])
+    tensor.withElements(as: UInt64.self) { words in
+      for index in 0..<sums.count {
+        sums.elements[index] =
+          Int128(truncatingIfNeeded: Int64(bitPattern: words[2 * index + 1])) << 64
           | Int128(words[2 * index])
       }
     }
+    return sums
   }
 
   private static func statistics(
@@ -303,7 +317,7 @@ extension StatisticsFile {
     }
     for (number, entry) in header.means.enumerated() {
       statistics.means[entry.place.place] = ChannelMeans(
-        sums: try sums("means.\(number)", archive), rowCount: entry.rows)
+        sums: try sums("means.\(number)", archive).array, rowCount: entry.rows)
     }
     return statistics
   }
@@ -322,15 +336,21 @@ extension StatisticsFile {
       }
       samples.append(.init(name: entry.name, digest: digest, inputs: inputs))
     }
-    guard !samples.isEmpty else { throw .malformed("the file holds no sample") }
-    return KeptSamples(
+    guard !samples.isEmpty else {
+      throw .malformed("the file holds no sample", remedies: .observeAgain)
+    }
+    let kept = KeptSamples(
       samples, cut: try header.cut.map { (text) throws(QMError) in try bytes(text) })
+    guard kept.count == samples.count else {
+      throw .malformed("the kept samples contradict their limits", remedies: .observeAgain)
+    }
+    return kept
   }
 }
 
 extension SecondMoments {
   /// - Returns: nil unless the numbers of sums and products fit the groups and the length.
-  init?(groupCount: Int, length: Int, sums: [Int128], products: [Int128]) {
+  init?(groupCount: Int, length: Int, sums: WideIntegers, products: WideIntegers) {
     let (count, overflow) = groupCount.multipliedReportingOverflow(by: length)
     let (triangles, wide) = groupCount.multipliedReportingOverflow(
       by: SecondMoments.triangleCount(length: length))
@@ -350,7 +370,8 @@ extension ValueStatistics {
   /// - Returns: nil if the numbers contradict each other.
   fileprivate init?(minimum: Float, maximum: Float, counts: [Int64], bins: [UInt64]) {
     guard counts[..<3].allSatisfy({ StatisticsFile.countRange.contains(Int($0)) }),
-      counts[0] == 0 ? minimum > maximum : minimum <= maximum && (minimum - maximum).isFinite,
+      counts[0] == 0
+        ? minimum > maximum : minimum <= maximum && minimum.isFinite && maximum.isFinite,
       let histogram = Histogram(
         counts: bins, exponent: counts[3] == .min ? nil : Int(counts[3]),
         zeroCount: UInt64(counts[2]))
