@@ -176,7 +176,6 @@ public struct ConvertCommand: ParsableCommand {
     }
     if let observeOnly { return try observe(to: observeOnly, requested, console) }
     guard let output else { throw QMError.usage("missing output file") }
-    let recipe = requested.resolved(hasSamples: hasSamples)
     guard !Process.isSameFile(input, output) else {
       throw QMError.usage("the output is the input; give another name").within(.file(output))
     }
@@ -187,7 +186,8 @@ public struct ConvertCommand: ParsableCommand {
       throw QMError.usage("--min-sqnr needs --samples on which to measure the network")
     }
 
-    let (graph, source) = try readNetwork(recipe, console)
+    let (graph, source) = try readNetwork(requested, console)
+    let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
     let conversion = try convert(graph, recipe, source, console)
     let reports = conversion.outputReports
     try requireQuality(reports, of: recipe)
@@ -225,6 +225,12 @@ public struct ConvertCommand: ParsableCommand {
     let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
     for name in information.misdeclaredOutputs {
       console.note("output '\(name)' is declared with another shape than the network computes")
+    }
+    Network.noteConvertedTypes(information, console)
+    if graph.isQuantized {
+      console.note(
+        "the network is quantized already: its codes are kept, and what it leaves in float32 stays float32"
+      )
     }
     return (graph, source)
   }
