@@ -177,15 +177,15 @@ public struct ConvertCommand: ParsableCommand {
     if let file = observeOnly ?? output { try requireNoInput(file) }
     if let observeOnly { return try observe(to: observeOnly, requested, console) }
     guard let output else { throw QMError.usage("missing output file") }
-    let recipe = requested.resolved(hasSamples: hasSamples)
     // Checks that the file can be written before a long conversion.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
-    guard hasSamples || (recipe.thresholds.leastDecibels ?? 0) <= 0 else {
+    guard hasSamples || (requested.thresholds.leastDecibels ?? 0) <= 0 else {
       throw QMError.usage("--min-sqnr needs --samples on which to measure the network")
     }
 
-    let (graph, source) = try readNetwork(recipe, console)
+    let (graph, source) = try readNetwork(requested, console)
+    let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
     let conversion = try convert(graph, recipe, source, console)
     let reports = conversion.outputReports
     try requireQuality(reports, of: recipe)
@@ -236,6 +236,12 @@ public struct ConvertCommand: ParsableCommand {
     let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
     for name in information.misdeclaredOutputs {
       console.note("output '\(name)' is declared with another shape than the network computes")
+    }
+    Network.noteConvertedTypes(information, console)
+    if graph.isQuantized {
+      console.note(
+        "the network is quantized already: its codes are kept, and what it leaves in float32 stays float32"
+      )
     }
     return (graph, source)
   }

@@ -8,9 +8,11 @@ import QMTensor
 enum Network {
   /// The model in a `.qm` file, or the float model of an `.onnx` file. The model is the only owner
   /// of the weights of a `.qm` file, so that it can free them once they are packed.
-  static func model(path: String, options: Model.Options) throws(QMError) -> Model {
+  static func model(
+    path: String, options: Model.Options, _ console: Console
+  ) throws(QMError) -> Model {
     if try isProgram(path) { return try Model(contentsOf: path, options: options) }
-    let program = try program(path: path)
+    let program = try program(path: path, console: console)
     return try within(.file(path)) { () throws(QMError) in try Model(program, options: options) }
   }
 
@@ -23,14 +25,24 @@ enum Network {
 
   /// The program in a `.qm` file, or the float program of an `.onnx` file after simplification. The
   /// first bytes distinguish the two.
-  /// - Parameter changes: cuts and constant values for an `.onnx` network.
+  /// - Parameters:
+  ///   - changes: cuts and constant values for an `.onnx` network.
+  ///   - console: for remarks on the network.
   static func program(
-    path: String, changes: ONNXChanges = ONNXChanges()
+    path: String, changes: ONNXChanges = ONNXChanges(), console: Console? = nil
   ) throws(QMError) -> Program {
     if try isProgram(path) { return try Program(contentsOf: path) }
-    let graph = try ONNXReader.read(path: path, changes: changes)
+    let (graph, information) = try ONNXReader.readWithInformation(path: path, changes: changes)
+    if let console { noteConvertedTypes(information, console) }
     return try within(.file(path)) { () throws(QMError) in
       try DefaultPasses.run(on: graph).flattened().program
     }
+  }
+
+  /// Remarks that values are computed in another type than the file declares.
+  static func noteConvertedTypes(_ information: ONNXReader.Information, _ console: Console) {
+    guard !information.convertedTypes.isEmpty else { return }
+    let types = information.convertedTypes.map(\.description).joined(separator: " and ")
+    console.note("values of type \(types) are computed in float32")
   }
 }

@@ -80,7 +80,7 @@ public struct RunCommand: ParsableCommand {
     let clock = ContinuousClock()
     let start = clock.now
     console.progress("reading")
-    let network = try Network.model(path: model, options: machine.modelOptions)
+    let network = try Network.model(path: model, options: machine.modelOptions, console)
     let loadSeconds = (clock.now - start).seconds
     if let output, network.inputs.isEmpty {
       return try unpack(network, to: output, console)

@@ -22,19 +22,21 @@ public struct Graph: Sendable {
     public let type: ValueType
     /// The elements; nil unless the value is a constant.
     public let constant: Tensor?
-    /// Codes that dequantize to exactly these elements; nil unless the network's file holds them.
-    public let codes: QuantizedTensor?
+    /// How the network's file stores the elements, if as codes; else nil.
+    public let stored: StoredCodes?
+    /// Codes that dequantize to these elements; nil unless the network's file holds them.
+    public var codes: QuantizedTensor? { stored?.codes }
     /// Whether training may change the constant. No exact pass may rely on a parameter's elements.
     public let isParameter: Bool
 
     init(
-      name: String, type: ValueType, constant: Tensor? = nil, codes: QuantizedTensor? = nil,
+      name: String, type: ValueType, constant: Tensor? = nil, stored: StoredCodes? = nil,
       isParameter: Bool = false
     ) {
       self.name = name
       self.type = type
       self.constant = constant
-      self.codes = codes
+      self.stored = stored
       self.isParameter = isParameter
     }
   }
@@ -105,15 +107,15 @@ public struct Graph: Sendable {
   }
 
   /// Adds a constant. A name that is taken gets a number.
-  /// - Parameter codes: codes that dequantize to exactly these elements, if the file holds them.
+  /// - Parameter stored: how the file stores the elements, if as codes.
   public mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
-    codes: QuantizedTensor? = nil, isParameter: Bool = false
+    stored: StoredCodes? = nil, isParameter: Bool = false
   ) -> ValueID {
     let type = ValueType(tensor.elementType, Shape(tensor.shape), quantization)
     return add(
       Value(
-        name: uniqueName(name), type: type, constant: tensor, codes: codes,
+        name: uniqueName(name), type: type, constant: tensor, stored: stored,
         isParameter: isParameter))
   }
 
@@ -159,10 +161,10 @@ public struct Graph: Sendable {
   }
 
   private mutating func setConstant(
-    of id: ValueID, _ tensor: Tensor, codes: QuantizedTensor?, isParameter: Bool
+    of id: ValueID, _ tensor: Tensor, stored: StoredCodes?, isParameter: Bool
   ) {
     values[id.index] = Value(
-      name: self[id].name, type: self[id].type, constant: tensor, codes: codes,
+      name: self[id].name, type: self[id].type, constant: tensor, stored: stored,
       isParameter: isParameter)
   }
 
@@ -197,7 +199,7 @@ extension Graph {
     guard let constant = self[id].constant, constant.elementType == .float32 else {
       throw .usage("value '\(self[id].name.abbreviated)' is not a float32 constant")
     }
-    setConstant(of: id, constant, codes: self[id].codes, isParameter: true)
+    setConstant(of: id, constant, stored: self[id].stored, isParameter: true)
   }
 
   /// Replaces the elements of a parameter. Codes of the old elements are dropped.
@@ -207,7 +209,7 @@ extension Graph {
       throw .usage(
         "value '\(self[id].name.abbreviated)' is not a parameter of type \(tensor.type)")
     }
-    setConstant(of: id, tensor, codes: nil, isParameter: true)
+    setConstant(of: id, tensor, stored: nil, isParameter: true)
   }
 
   /// The same graph in which every parameter is an ordinary constant.
@@ -215,7 +217,7 @@ extension Graph {
     var graph = self
     for id in parameters {
       guard let constant = self[id].constant else { continue }
-      graph.setConstant(of: id, constant, codes: self[id].codes, isParameter: false)
+      graph.setConstant(of: id, constant, stored: self[id].stored, isParameter: false)
     }
     return graph
   }

@@ -32,16 +32,40 @@ public struct Plan: Sendable {
           coded.formUnion(node.outputs)
         }
       }
-      for sum in node.operation.body.accumulators.products where sum.input != nil {
-        guard let value = node.input(sum.weights), self.weights[value] != nil,
-          let codes = graph[value].codes
+      for operand in node.operation.body.weightOperands(of: graph.operands(of: node)) {
+        guard let value = node.input(operand.position), self.weights[value] != nil,
+          let stored = graph[value].stored
         else { continue }
-        self.weights[value] = codes
+        self.weights[value] = try codes(stored, for: operand, of: node)
         // This bias was corrected for the error of the codes that were just replaced.
         biases[index] = nil
       }
     }
     for value in coded { activations[value] = nil }
+  }
+
+  /// The file's codes in a form that the node can read; nil if there is none, so that the node reads
+  /// the elements in float32.
+  private func codes(
+    _ stored: StoredCodes, for operand: WeightOperand, of node: Graph.Node
+  ) throws(QMError) -> QuantizedTensor? {
+    guard var codes = stored.codes else { return nil }
+    switch node.operation {
+    case .recurrent:
+      switch codes.granularity {
+      case .perTensor, .perChannel(axis: operand.channelAxis): return codes
+      default: return nil
+      }
+    default:
+      // A lookup returns rows with their scales.
+      if operand.use == .table, codes.granularity == .perTensor {
+        let scale = codes.scales.elements(as: Float.self)[0]
+        let count = codes.codes.shape[operand.channelAxis]
+        codes.scales = try Tensor([count], [Float](repeating: scale, count: count))
+        codes.granularity = .perChannel(axis: operand.channelAxis)
+      }
+      return codes
+    }
   }
 
   /// How an activation is quantized.
@@ -71,5 +95,12 @@ public struct Plan: Sendable {
       throw .usage(
         "the plan was made for graph \(self.graph), not for this one, \(graph.identity)")
     }
+  }
+}
+
+extension Graph {
+  /// Whether the network quantizes activations itself.
+  public var isQuantized: Bool {
+    nodes.contains { if case .quantize = $0.operation { true } else { false } }
   }
 }

@@ -22,6 +22,11 @@ final class GraphBuilder {
   /// By name; an error is thrown only when a node reads the initializer.
   private var initializers: [String: Result<Tensor, QMError>] = [:]
   private var usedNames: Set<String> = []
+  /// Integers of fewer than 8 bits, which the graph holds as integers of 8 bits.
+  private var packed: [Value.Place: PackedIntegers] = [:]
+  /// Float types of computed values that are computed in float32.
+  private(set) var convertedTypes: Set<ElementType> = []
+  private var packedInitializers: [String: PackedIntegers] = [:]
   private var finite: Set<Value.Place> = []
 
   var graph: Graph { construction.graph }
@@ -73,6 +78,7 @@ final class GraphBuilder {
         throw .malformed("two initializers are named '\(tensor.name.abbreviated)'")
       }
       initializers[tensor.name] = try elements(of: tensor)
+      packedInitializers[tensor.name] = PackedIntegers(onnx: tensor.dataType)
     }
     return defined
   }
@@ -152,10 +158,11 @@ final class GraphBuilder {
     guard source.inputs.isEmpty, source.sparseInitializerCount == 0 else {
       throw .unsupported("a branch with inputs or sparse initializers cannot be read")
     }
-    let outer = (values, initializers, usedNames)
-    defer { (values, initializers, usedNames) = outer }
+    let outer = (values, initializers, packedInitializers, usedNames)
+    defer { (values, initializers, packedInitializers, usedNames) = outer }
     for tensor in source.initializers {
       initializers[tensor.name] = try elements(of: tensor)
+      packedInitializers[tensor.name] = PackedIntegers(onnx: tensor.dataType)
       values[tensor.name] = nil
     }
     var own: Set<String> = []
@@ -221,19 +228,13 @@ final class GraphBuilder {
       }
       guard let type = output.type else {
         // An intermediate value has no declared type; it gets the type that the graph computes.
-        let computed = construction.type(of: value).elementType
+        let computed = try construction.type(of: construction.integers(value)).elementType
         return try construction.addOutput(
           name: output.name, Value(place: value.place, type: computed))
       }
       let elementType = try ElementType(onnx: type.dataType)
       guard elementType == value.type else {
         throw .malformed("the output is declared \(elementType) and computed as \(value.type)")
-      }
-      guard elementType.isFloatingPoint || construction.type(of: value).elementType == elementType
-      else {
-        throw .unsupported(
-          "the output is codes of a QuantizeLinear, expected dequantized numbers",
-          remedies: .cutBefore)
       }
       try construction.addOutput(name: output.name, value)
     }
@@ -258,6 +259,7 @@ final class GraphBuilder {
     guard let initializer = initializers[name] else { return nil }
     let value = try addGivenConstant(name: name, try initializer.get())
     values[name] = value
+    if let type = packedInitializers[name] { setPacked(type, value) }
     return value
   }
 
@@ -275,7 +277,17 @@ final class GraphBuilder {
     return construction.addGivenConstant(name: name, replacement)
   }
 
-  func define(_ name: String, _ value: Value) { values[name] = value }
+  /// The type of integers of fewer than 8 bits; nil for any other value.
+  func packedType(of value: Value) -> PackedIntegers? { packed[value.place] }
+
+  func setPacked(_ type: PackedIntegers, _ value: Value) { packed[value.place] = type }
+
+  func define(_ name: String, _ value: Value) {
+    values[name] = value
+    if case .graph = value.place, value.type.isFloatingPoint, value.type != .float32 {
+      convertedTypes.insert(value.type)
+    }
+  }
 
   /// Whether a node reads the value or it is an output.
   func isUsed(_ name: String) -> Bool { !name.isEmpty && usedNames.contains(name) }

@@ -270,7 +270,13 @@ struct NodeReader {
   func finish(_ operation: Operation, _ inputs: [Value?], as type: ElementType) throws(QMError) {
     let places = try builder.construction.append(
       operation, name: node.label, inputs, outputNames: node.outputs)
-    try finish(places.map { Value(place: $0, type: type) })
+    let results = places.map { Value(place: $0, type: type) }
+    if case .moved(let sources) = operation.body.elementSource(operandCount: inputs.count),
+      let packed = sources.first.flatMap({ inputs[$0] }).flatMap(builder.packedType)
+    {
+      for result in results { builder.setPacked(packed, result) }
+    }
+    try finish(results)
   }
 
   /// Defines the node's outputs as these values.

@@ -21,6 +21,9 @@ public enum ONNXReader {
     public var defaultedInputs: [String]
     /// Outputs whose declared shape contradicts the shape that the network computes.
     public var misdeclaredOutputs: [String]
+    /// Float types other than float32 that computed values are declared to have. They are computed
+    /// in float32, and converted where they leave the network.
+    public var convertedTypes: [ElementType]
   }
 
   /// Reads the network in the file at `path` as a float32 graph. Weights stay in the mapped file.
@@ -113,7 +116,8 @@ public enum ONNXReader {
     let information = Information(
       producer: model.producer, irVersion: model.irVersion, opset: opset,
       nodeCount: model.graph.nodes.count, defaultedInputs: defaulted,
-      misdeclaredOutputs: misdeclared(model.graph, builder.graph))
+      misdeclaredOutputs: misdeclared(model.graph, builder.graph),
+      convertedTypes: builder.convertedTypes.sorted { $0.rawValue < $1.rawValue })
     return (builder.graph, information)
   }
 

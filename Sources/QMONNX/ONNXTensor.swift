@@ -241,10 +241,16 @@ final class TensorFiles {
 }
 
 /// ONNX's integers of fewer than 8 bits.
-private struct PackedIntegers {
+struct PackedIntegers: Hashable {
   let bits: Int
   let isSigned: Bool
-  var perByte: Int { 8 / bits }
+  fileprivate var perByte: Int { 8 / bits }
+
+  /// The least and the largest integer.
+  var bounds: ClosedRange<Int32> {
+    let half = Int32(1) << Int32(bits - 1)
+    return isSigned ? -half...(half - 1) : 0...(2 * half - 1)
+  }
 
   /// nil for types of 8 bits or more.
   init?(onnx dataType: Int32) {

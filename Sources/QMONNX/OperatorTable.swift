@@ -425,7 +425,7 @@ public enum OperatorTable {
     // Quantize
     ONNXOperator(
       "QuantizeLinear", since: 10, inputs: 2...3, .integer,
-      "integer with one constant scale; 8 or 16 bits"
+      "integer with one constant scale; 2 to 16 bits"
     ) { (node) throws(QMError) in try node.quantizeLinear() },
     ONNXOperator(
       "DequantizeLinear", since: 10, inputs: 2...3, .integer,

@@ -7,6 +7,7 @@ import QMTensor
 /// - Float to integer truncates toward zero and saturates; NaN becomes 0.
 /// - Integer to float rounds once; to float16 and bfloat16 it rounds to float32 first.
 /// - Integer to integer keeps the low bits.
+/// - Codes with fixed quantization are read as the integers that are stored.
 /// - To bool: true if the element is not 0 (NaN is not). From bool: 0 or 1.
 public struct Cast: FloatOperation {
   public static let name = "Cast"
@@ -33,8 +34,10 @@ extension Cast {
 extension Cast {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let input = try required(0, of: operands).type
-    guard input.quantization == .none else {
-      throw .malformed("\(Self.name) takes no codes, found \(input); dequantize them first")
+    switch input.quantization {
+    case .none, .fixed: break
+    case .dynamic, .weights:
+      throw .malformed("\(Self.name) takes codes with fixed quantization only, found \(input)")
     }
     return [ValueType(elementType, input.shape)]
   }

@@ -7,7 +7,9 @@ import QMTensor
 /// - the target, one entry per axis in `axes`: float32 scales (the output has `⌊extent · scale⌋`
 ///   elements, a float32 product) or int64 extents (the scale is `Float(target) / Float(extent)`);
 /// - the region, for the coordinates `region` only: float32 starts, then ends, as fractions of each
-///   axis.
+///   axis;
+/// - scales for the coordinates, float32, one per axis in `axes`, if they are not those that the
+///   extents give (ONNX's `keep_aspect_ratio_policy`).
 ///
 /// With an input extent L, an output extent M and the scale s, output i reads around position p.
 /// Each step is one float32 operation:
@@ -15,8 +17,7 @@ import QMTensor
 /// - halfPixel: `(i + 0.5) / s − 0.5`; halfPixelOfSeveral: the same, but 0 where M is 1;
 /// - halfPixelSymmetric: `L / 2 · (1 − M / (s · L)) + ((i + 0.5) / s − 0.5)`;
 /// - halfPixelWithoutShift: `(i + 0.5) / s`; asymmetric: `i / s`;
-/// - alignedCorners: `i · (L − 1) / (T − 1)` with `T = s · L` for scales, M for extents; 0 where M
-///   is 1;
+/// - alignedCorners: `i · (L − 1) / (M − 1)`; 0 where M is 1;
 /// - region: `start · (L − 1) + i · (end − start) · (L − 1) / (M − 1)`, or the middle
 ///   `0.5 · (start + end) · (L − 1)` where M is 1. Outputs whose p is outside the axis are
 ///   `extrapolation`.
@@ -128,7 +129,7 @@ public struct Resize: ConditionalMovement {
   private var isNearest: Bool { if case .nearest = mode { true } else { false } }
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
-    try expect(2...3, operands)
+    try expect(2...4, operands)
     var type = try movable(0, of: operands)
     try expectAxes(axes, rank: type.shape.rank)
     let target = try required(1, of: operands)
@@ -151,6 +152,16 @@ public struct Resize: ConditionalMovement {
         throw .malformed(
           "\(Self.name) needs a float32 region, a start and an end for each of the axes \(axes), "
             + "found \(region)")
+      }
+    }
+    if let scales = optional(3, of: operands) {
+      guard scales.type.elementType == .float32, scales.type.shape.extents == [axes.count],
+        let numbers = scales.constant?.elements(as: Float.self),
+        numbers.allSatisfy({ $0 > 0 && $0.isFinite }), target.type.elementType == .int64
+      else {
+        throw .malformed(
+          "\(Self.name) needs extents with positive constant scales for the axes \(axes), found "
+            + "\(scales.type)")
       }
     }
     for (position, axis) in axes.enumerated() {
@@ -213,14 +224,6 @@ public struct Resize: ConditionalMovement {
       if case .extent(let extent) = self { .fixed(extent) } else { .free("") }
     }
 
-    /// The extent of the output, before it is rounded down.
-    func length(_ extent: Int) -> Float {
-      switch self {
-      case .scale(let scale): Float(extent) * scale
-      case .extent(let output): Float(output)
-      }
-    }
-
     func scale(_ extent: Int) -> Float {
       switch self {
       case .scale(let scale): scale
@@ -259,37 +262,37 @@ public struct Resize: ConditionalMovement {
   }
 
   private func taps(
-    input: [Int], output: [Int], target: Tensor, region: [Float]?
+    input: [Int], output: [Int], target: Tensor, region: [Float]?, scales: [Float]?
   ) throws(QMError) -> [AxisTaps] {
     var result: [AxisTaps] = []
     for (position, axis) in axes.enumerated() {
-      let scale = try AxisTarget(target, position).scale(input[axis])
+      let own = try AxisTarget(target, position).scale(input[axis])
+      let scale = scales?[position] ?? own
       // An axis that keeps its extent at scale 1 is not resized, whatever positions the coordinates
       // would give.
       if coordinates != .region, scale == 1, input[axis] == output[axis] { continue }
-      var own = AxisTaps(axis: axis, input: input[axis], output: output[axis])
+      var outputs = AxisTaps(axis: axis, input: input[axis], output: output[axis])
       for index in 0..<output[axis] {
         let place = place(
-          index, scale: scale, target: try AxisTarget(target, position).length(input[axis]),
-          input: input[axis], output: output[axis],
+          index, scale: scale, input: input[axis], output: output[axis],
           region: region.map { ($0[position], $0[position + axes.count]) })
         guard place.isFinite, place.magnitude < Float(1 << 30), !antialias || scale > 0x1p-24
         else {
           throw .invalidInput("axis \(axis) would be read at position \(place), which is too large")
         }
         if coordinates == .region, place < 0 || place > Float(input[axis] - 1) {
-          own.append([])
+          outputs.append([])
         } else {
-          own.append(taps(at: place, scale: scale, count: input[axis]))
+          outputs.append(taps(at: place, scale: scale, count: input[axis]))
         }
       }
-      if !own.isIdentity { result.append(own) }
+      if !outputs.isIdentity { result.append(outputs) }
     }
     return result
   }
 
   private func place(
-    _ index: Int, scale: Float, target: Float, input: Int, output: Int,
+    _ index: Int, scale: Float, input: Int, output: Int,
     region: (start: Float, end: Float)?
   ) -> Float {
     let i = Float(index)
@@ -303,7 +306,7 @@ public struct Resize: ConditionalMovement {
       return offset + ((i + 0.5) / scale - 0.5)
     case .halfPixelWithoutShift: return (i + 0.5) / scale
     case .asymmetric: return i / scale
-    case .alignedCorners: return output > 1 ? i * last / (target - 1) : 0
+    case .alignedCorners: return output > 1 ? i * last / Float(output - 1) : 0
     case .region:
       guard let (start, end) = region else { return 0 }
       if output > 1 {
@@ -370,13 +373,20 @@ public struct Resize: ConditionalMovement {
     return Array(region.elements(as: Float.self))
   }
 
+  /// The scales for the coordinates; nil if the target gives them.
+  private func scales(_ inputs: [TensorView?]) -> [Float]? {
+    guard inputs.count > 3, let scales = inputs[3] else { return nil }
+    return Array(scales.elements(as: Float.self))
+  }
+
   public func reference(_ inputs: [TensorView?], _ outputs: [TensorView]) throws(QMError) {
     let (input, target) = (inputs[0]!, inputs[1]!)
     let copy = try Tensor(
       target.elementType, target.shape,
       buffer: Buffer.copying(UnsafeRawBufferPointer(start: target.base, count: target.byteCount)))
     let allTaps = try taps(
-      input: input.shape, output: outputs[0].shape, target: copy, region: region(inputs))
+      input: input.shape, output: outputs[0].shape, target: copy, region: region(inputs),
+      scales: scales(inputs))
     if isNearest, coordinates != .region {
       try forEachIndex(of: outputs[0].shape) { (index) throws(QMError) in
         var place = index
@@ -426,7 +436,11 @@ public struct Resize: ConditionalMovement {
     let inputShape = try input.concreteShape()
     let outputShape = try outputs[0].concreteShape()
     guard !outputShape.contains(0) else { return nil }
-    let taps = try taps(input: inputShape, output: outputShape, target: target, region: nil)
+    let scales = optional(3, of: operands)?.constant.map {
+      Array($0.elements(as: Float.self))
+    }
+    let taps = try taps(
+      input: inputShape, output: outputShape, target: target, region: nil, scales: scales)
     guard !taps.isEmpty else { return try .copyingBytes(of: outputs[0], Self.name, kernels) }
     return isNearest
       ? nearestKernel(taps, inputShape, outputShape, input.elementType.byteCount)

@@ -116,7 +116,7 @@ public struct Converter: Sendable {
     _ graph: Graph, _ reference: ReferenceRuns?, _ metadata: Program.Metadata,
     _ progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> Conversion {
-    let recipe = recipe.resolved(hasSamples: reference != nil)
+    let recipe = recipe.resolved(for: graph, hasSamples: reference != nil)
     if recipe.needsSamples, reference == nil {
       throw .usage(
         "fixed activation ranges need samples", remedies: .giveSamples, .useDynamicActivations)

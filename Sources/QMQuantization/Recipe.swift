@@ -125,10 +125,14 @@ public struct Recipe: Hashable, Sendable {
     self.rangeEstimator = rangeEstimator
   }
 
-  /// The recipe with ``activations`` set, which by default depend on whether there are samples.
-  public func resolved(hasSamples: Bool) -> Recipe {
+  /// The recipe with ``activations`` set, which by default depend on whether there are samples. A
+  /// network that is quantized already keeps its own quantization of activations, and no other is
+  /// added.
+  public func resolved(for graph: Graph? = nil, hasSamples: Bool) -> Recipe {
     var recipe = self
     if case .float32 = weights {
+      recipe.activations = .float
+    } else if graph?.isQuantized == true {
       recipe.activations = .float
     } else if activations == nil {
       recipe.activations = hasSamples ? .int8 : .dynamic

@@ -193,6 +193,20 @@ struct ToolTests {
     #expect(verified.status == 0, "\(verified.errors)")
   }
 
+  @Test func remarksSayWhatIsComputedOtherwise() throws {
+    func path(_ name: String) -> String { "\(Fixture.root.path)/fixtures/onnx/\(name)/model.onnx" }
+    for (name, type) in [("double_network", "float64"), ("half_network", "float16")] {
+      let converted = try Tool.qconvert(path(name), folder.path("out.qm"))
+      #expect(converted.status == 0, "\(converted.errors)")
+      #expect(
+        converted.errors == "qconvert: values of type \(type) are computed in float32\n")
+    }
+    let converted = try Tool.qconvert(path("quantized_uint8"), folder.path("out.qm"))
+    #expect(converted.status == 0, "\(converted.errors)")
+    #expect(converted.errors.contains("the network is quantized already: its codes are kept"))
+    #expect(converted.output.contains("float activations"))
+  }
+
   @Test func explainsEveryNode() throws {
     let converted = try Tool.qconvert(
       Fixture.model, folder.path("out.qm"), "--bits", "4", "--explain")

@@ -8,6 +8,8 @@ enum Fixtures {
 
   static let folder = root.appending(path: "fixtures/onnx")
 
+  static let differences = root.appending(path: "fixtures/differences")
+
   /// Names of the folders in `folder` that hold a model.
   static func cases(in folder: URL) -> [String] {
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []

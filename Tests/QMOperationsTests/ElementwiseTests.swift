@@ -269,7 +269,8 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
       }
     }
     #expect(throws: QMError.malformed("")) { try referenceOutputs(Binary(.add), [number]) }
-    #expect(throws: QMError.malformed("")) { try referenceOutputs(Cast(to: .float32), [codes]) }
+    let dynamic = TestOperand(codes.tensor, .dynamic(axes: 1))
+    #expect(throws: QMError.malformed("")) { try referenceOutputs(Cast(to: .float32), [dynamic]) }
     #expect(throws: QMError.malformed("")) {
       try referenceOutputs(Table(scale: 1, zeroPoint: 0), [codes, bare])
     }
@@ -314,6 +315,14 @@ private let everyElementType: [ElementType] = [.float32, .int8, .uint8, .int16]
       try expectKernelsEqualReference(
         Cast(to: target), [TestOperand(Tensor([8], numbers))], "float32 \(target)")
     }
+  }
+
+  @Test func codesAreTheIntegersThatAreStored() throws {
+    let codes = TestOperand(
+      try Tensor([3], [-128, 0, 127] as [Int8]), .fixed(scale: 0.1, zeroPoint: 3))
+    let result = try referenceOutputs(Cast(to: .int32), [codes])[0]
+    #expect(result.elements(as: Int32.self) == [-128, 0, 127])
+    try expectKernelsEqualReference(Cast(to: .int32), [codes], "codes")
   }
 
   @Test func integersKeepTheirLowBits() throws {

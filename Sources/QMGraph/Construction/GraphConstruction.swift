@@ -10,6 +10,8 @@ import QMTensor
 /// - **Shape arithmetic is evaluated as far as possible.** Integers computed from shapes with
 ///   dynamic axes are ``PartialIntegers``; a Reshape or Expand whose shape they determine gets it
 ///   as a constant.
+/// - **Codes are integers.** An operation that neither moves codes nor dequantizes them reads them
+///   as the integers that the file declares (``integers(_:)``).
 /// - **Float arithmetic is float32.** float16, bfloat16 and float64 values are converted where an
 ///   operation reads them (``inFloat32(_:name:)``), and back at the outputs of the graph.
 public struct GraphConstruction {
@@ -38,8 +40,8 @@ public struct GraphConstruction {
   private struct Constant {
     let name: String
     let tensor: Tensor
-    /// Codes that dequantize to exactly these elements, if the file holds them.
-    var codes: QuantizedTensor?
+    /// How the file stores the elements, if as codes.
+    var stored: StoredCodes?
     /// Set once a node of the graph reads the constant.
     var id: Graph.ValueID?
   }
@@ -55,6 +57,8 @@ public struct GraphConstruction {
   private var folder: ConstantFolder
   /// Results of folded nodes, so that equal nodes share their constants.
   private var folded: [FoldKey: [Value.Place]] = [:]
+  /// Codes that were read as integers, by place of the codes.
+  var knownIntegers: [Value.Place: Value] = [:]
   /// Results of shape arithmetic that are not constant because of dynamic axes.
   private var partials: [Value.Place: PartialIntegers] = [:]
   private let valueByteLimit: Int
@@ -118,14 +122,16 @@ public struct GraphConstruction {
     return Value(place: .constant(constants.count - 1), type: tensor.elementType)
   }
 
-  /// Records the codes with which the file stores a constant.
-  public mutating func attach(_ codes: QuantizedTensor, to value: Value) {
-    if case .constant(let index) = value.place { constants[index].codes = codes }
+  /// Records how the file stores a constant.
+  public mutating func attach(_ stored: StoredCodes, to value: Value) {
+    if case .constant(let index) = value.place { constants[index].stored = stored }
   }
 
-  /// Makes a value an output of the graph, cast to the element type that the file declares.
+  /// Makes a value an output of the graph, cast to the element type that the file declares. Codes
+  /// become integers.
   /// - Throws: `malformed` if another output has the name.
-  public mutating func addOutput(name: String, _ value: Value) throws(QMError) {
+  public mutating func addOutput(name: String, _ given: Value) throws(QMError) {
+    let value = try integers(given)
     var place = value.place
     if type(of: value).elementType != value.type {
       place = try append(
@@ -141,7 +147,7 @@ public struct GraphConstruction {
     case .constant(let index):
       if let id = constants[index].id { return id }
       let id = graph.addConstant(
-        name: constants[index].name, constants[index].tensor, codes: constants[index].codes)
+        name: constants[index].name, constants[index].tensor, stored: constants[index].stored)
       constants[index].id = id
       return id
     }
@@ -152,6 +158,14 @@ public struct GraphConstruction {
   /// Adds a node, or its results as constants if all inputs are constants.
   /// - Throws: the error of the operation's type rule; `unsupported` if a result is too large.
   public mutating func append(
+    _ operation: Operation, name: String, _ given: [Value?], outputNames: [String]
+  ) throws(QMError) -> [Value.Place] {
+    try add(
+      operation, name: name, withIntegers(operation, given), outputNames: outputNames)
+  }
+
+  /// As ``append(_:name:_:outputNames:)``, with codes as they are.
+  mutating func add(
     _ operation: Operation, name: String, _ given: [Value?], outputNames: [String]
   ) throws(QMError) -> [Value.Place] {
     let inputs = try withKnownShape(operation, given, name: name)
@@ -185,6 +199,10 @@ public struct GraphConstruction {
     return Value(place: places[0], type: value.type)
   }
 
+  private func stored(_ value: Value) -> StoredCodes? {
+    if case .constant(let index) = value.place { constants[index].stored } else { nil }
+  }
+
   /// The results of an operation on constants; nil if an input is not a constant or a result is too
   /// large.
   private mutating func fold(
@@ -194,16 +212,14 @@ public struct GraphConstruction {
     let key = FoldKey(operation: operation, inputs: inputs.map { $0?.place })
     if let known = folded[key] { return known }
     guard let results = try folder.results(of: operation, operands) else { return nil }
+    let stored = try StoredCodes.moved(
+      by: operation, operands.map { $0?.constant }, inputs.map { $0.flatMap(self.stored) })
     var places: [Value.Place] = []
     for (index, tensor) in results.enumerated() {
       let given = index < outputNames.count ? outputNames[index] : name
       let kept = operation.body.keepsName ? inputs.first?.map { self.name(of: $0) } : nil
       let value = addConstant(name: kept ?? given, tensor)
-      if case .transpose(let transpose) = operation, case .constant(let source)? = inputs[0]?.place,
-        let codes = constants[source].codes
-      {
-        attach(try codes.transposed(transpose.permutation), to: value)
-      }
+      if let stored { attach(stored[index], to: value) }
       places.append(value.place)
     }
     folded[key] = places

@@ -26,9 +26,13 @@ extension Lowering {
         case .weights = weights.quantization
       else { return nil }
     }
-    if case .weights(_, .perGroup(let axis, _)) = weights.quantization {
-      let operands = node.operation.body.weightOperands(of: source.operands(of: node))
-      guard operands.first?.groupAxis == axis else { return nil }
+    if case .weights(_, let granularity) = weights.quantization {
+      let operand = node.operation.body.weightOperands(of: source.operands(of: node)).first
+      switch granularity {
+      case .perTensor: break
+      case .perChannel(let axis): guard operand?.channelAxis == axis else { return nil }
+      case .perGroup(let axis, _): guard operand?.groupAxis == axis else { return nil }
+      }
     }
     var inputs = [Graph.ValueID?](repeating: nil, count: ProductOperand.residual + 1)
     inputs[ProductOperand.input] = input.value

@@ -62,7 +62,7 @@ private struct LayoutAssignment {
       let moved = try Operation.transpose(Transpose(permutation: permutation)).evaluate([constant])
       new = rewriter.addConstant(
         name: name, moved[0], source[value].type.quantization,
-        codes: try source[value].codes?.transposed(permutation))
+        stored: try source[value].stored?.transposed(permutation))
       rewriter.record(value, isPermuted: permutation, as: new)
     } else {
       new = try rewriter.append(

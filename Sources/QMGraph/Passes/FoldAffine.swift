@@ -39,7 +39,8 @@ public struct FoldAffine: Pass {
       var inputs = node.inputs.map { input in input.map { rewriter.value($0) } }
       while inputs.count <= ProductOperand.bias { inputs.append(nil) }
       inputs[ProductOperand.weights] = rewriter.addConstant(
-        name: graph[product.weightsID].name, try product.foldedWeights())
+        name: graph[product.weightsID].name, try product.foldedWeights(),
+        stored: try graph[product.weightsID].stored?.scaled(by: product.scale))
       inputs[ProductOperand.bias] = rewriter.addConstant(
         name: product.biasName, try Tensor([product.bias.count], product.bias.map { Float($0) }))
       try rewriter.append(node.operation, name: node.name, inputs, replacing: [output])

@@ -152,7 +152,10 @@ public struct FoldScalars: Pass {
         }
       }
       var inputs: [Graph.ValueID?] = [
-        rewriter.value(source), rewriter.addConstant(name: graph[weightsID].name, scaled),
+        rewriter.value(source),
+        rewriter.addConstant(
+          name: graph[weightsID].name, scaled,
+          stored: try graph[weightsID].stored?.scaled(by: [Double(scale)])),
       ]
       if offset != 0 || node.input(ProductOperand.bias) != nil {
         let name = node.input(ProductOperand.bias).map { graph[$0].name } ?? "\(node.name).bias"

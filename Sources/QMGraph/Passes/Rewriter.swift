@@ -22,7 +22,7 @@ struct Rewriter {
       preconditionFailure("value \(source[old].name) is read before it is rewritten")
     }
     let new = graph.addConstant(
-      name: source[old].name, constant, source[old].type.quantization, codes: source[old].codes,
+      name: source[old].name, constant, source[old].type.quantization, stored: source[old].stored,
       isParameter: source[old].isParameter)
     map[old] = new
     return new
@@ -36,9 +36,9 @@ struct Rewriter {
 
   mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
-    codes: QuantizedTensor? = nil, isParameter: Bool = false
+    stored: StoredCodes? = nil, isParameter: Bool = false
   ) -> Graph.ValueID {
-    graph.addConstant(name: name, tensor, quantization, codes: codes, isParameter: isParameter)
+    graph.addConstant(name: name, tensor, quantization, stored: stored, isParameter: isParameter)
   }
 
   /// Adds a node that reads new values.

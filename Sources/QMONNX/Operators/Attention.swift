@@ -35,6 +35,7 @@ extension NodeReader {
     let scale = try number("scale") ?? (1 / Float(depth).squareRoot())
     scores = try append(
       .unary(Unary(.affine(scale: scale, offset: 0))), [scores], as: type, "scores")
+    let raw = scores
     if let cap = try number("softcap"), cap > 0 {
       scores = try append(
         .unary(Unary(.affine(scale: 1 / cap, offset: 0))), [scores], as: type, "capped")
@@ -58,9 +59,13 @@ extension NodeReader {
       shares = try append(
         .select(Select()), [allowed, shares, addScalar(0, "none")], as: type, "shares")
     }
-    let mode = try integer("qk_matmul_output_mode") ?? 0
-    guard mode != 2 || !node.outputs.indices.contains(3) || !builder.isUsed(node.outputs[3]) else {
-      throw .unsupported("qk_matmul_output_mode 2; expected 0, 1 or 3")
+    let shown: Value
+    switch try integer("qk_matmul_output_mode") ?? 0 {
+    case 0: shown = raw
+    case 1: shown = scores
+    case 2: shown = try biased(scores, mask)
+    case 3: shown = shares
+    case let mode: throw .malformed("qk_matmul_output_mode \(mode); ONNX defines 0 to 3")
     }
     var result = try append(product, [shares, value], as: type, "mixed")
     if !hasHeads {
@@ -70,7 +75,24 @@ extension NodeReader {
       result = try append(
         .reshape(Reshape()), [result, addConstant([0, 0, width], "extents")], as: type, "joined")
     }
-    try finish([result, present.0, present.1, mode == 3 ? shares : scores])
+    try finish([result, present.0, present.1, shown])
+  }
+
+  /// The scores with the mask added; −∞ where the query may not attend to the key.
+  private func biased(
+    _ scores: Value, _ mask: (bias: Value?, allowed: Value?)
+  ) throws(QMError) -> Value {
+    guard node.outputs.indices.contains(3), builder.isUsed(node.outputs[3]) else { return scores }
+    var result = scores
+    if let bias = mask.bias {
+      result = try append(.binary(Binary(.add)), [result, bias], as: scores.type, "withBias")
+    }
+    if let allowed = mask.allowed {
+      result = try append(
+        .select(Select()), [allowed, result, addScalar(-.infinity, "forbidden")], as: scores.type,
+        "withMask")
+    }
+    return result
   }
 
   /// The extent of an axis.
@@ -136,17 +158,19 @@ extension NodeReader {
     var bias: Value?
     var allowed: Value?
     if let given = try optional(3) {
+      // Exporters write the lowest number of the type in place of −∞.
+      let lowest = given.type == .float16 ? Float(-65504) : -.greatestFiniteMagnitude
       let mask = try padded(inFloat32(given), key: key)
       if mask.type == .bool {
         allowed = mask
       } else if let tensor = constant(mask), tensor.elementType == .float32,
-        tensor.elements(as: Float.self).allSatisfy(\.isFinite)
+        tensor.elements(as: Float.self).allSatisfy({ $0.isFinite && $0 > lowest })
       {
         bias = mask
       } else {
-        let least = try addScalar(-.greatestFiniteMagnitude, "least")
+        let least = try addScalar(lowest, "least")
         let finite = try append(
-          .comparison(Compare(.greaterOrEqual)), [mask, least], as: .bool, "allowed")
+          .comparison(Compare(.greater)), [mask, least], as: .bool, "allowed")
         allowed = finite
         bias = try append(
           .select(Select()), [finite, mask, addScalar(0, "zero")], as: mask.type, "bias")

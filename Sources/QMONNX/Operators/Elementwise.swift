@@ -4,7 +4,30 @@ import QMTensor
 extension NodeReader {
   func unary(_ function: UnaryFunction) throws(QMError) {
     let input = try input(0)
-    try finish(.unary(Unary(function)), [input], as: input.type)
+    guard input.type.isInteger else {
+      return try finish(.unary(Unary(function)), [input], as: input.type)
+    }
+    let isSigned = [.int8, .int16, .int32, .int64].contains(input.type)
+    switch function {
+    case .relu where isSigned:
+      if try finishClampedCodes(input, 0, nil) { return }
+      let zero = try addConstant(Tensor(zeros: input.type, []), "zero")
+      try finish(.maximum, input, zero)
+    case .absolute where !isSigned: try finish([input])
+    case .sign where !isSigned:
+      let isPositive = try append(.cast(Cast(to: .bool)), [input], as: .bool, "isPositive")
+      try finish(.cast(Cast(to: input.type)), [isPositive], as: input.type)
+    case .absolute, .sign,
+      .negate where isSigned:
+      guard let wide = widerType(of: input.type) else {
+        return try finish(.unary(Unary(function)), [input], as: input.type)
+      }
+      let widened = try append(.cast(Cast(to: wide)), [input], as: wide, "\(wide)")
+      let result = try append(.unary(Unary(function)), [widened], as: wide, "widened")
+      try finish(.cast(Cast(to: input.type)), [result], as: input.type)
+    default:
+      throw .malformed("ONNX does not define the operator for elements of type \(input.type)")
+    }
   }
 
   /// Gelu, exact or approximated by tanh.
@@ -187,6 +210,16 @@ extension NodeReader {
     if input.type.isFloatingPoint, low.map(isKnown) ?? true, high.map(isKnown) ?? true {
       return try clip(
         input, low.flatMap(constantScalar) ?? -largest, high.flatMap(constantScalar) ?? largest)
+    }
+    func integer(_ bound: Value?) throws(QMError) -> Int32?? {
+      guard let bound else { return .some(nil) }
+      guard let tensor = constant(bound), tensor.elementCount == 1 else { return nil }
+      return try tensor.converted(to: .int32).elements(as: Int32.self)[0]
+    }
+    if let least = try integer(low), let largest = try integer(high),
+      try finishClampedCodes(input, least, largest)
+    {
+      return
     }
     switch (low, high) {
     case (nil, nil): try finish([input])

@@ -278,7 +278,13 @@ extension NodeReader {
       throw .unsupported("a constant in attribute '\(name.abbreviated)'; expected numbers")
     }
     guard let name = node.outputs.first else { throw .malformed("it has no output") }
-    try finish([try builder.addGivenConstant(name: name, tensor)])
+    let value = try builder.addGivenConstant(name: name, tensor)
+    if case .tensor(let source) = node.attributes[0].value,
+      let type = PackedIntegers(onnx: source.dataType)
+    {
+      builder.setPacked(type, value)
+    }
+    try finish([value])
   }
 
   /// Dropout does nothing in inference.

@@ -34,7 +34,8 @@ extension NodeReader {
         kind: kind, order: .channelsFirst, window: kernel, strides: window.strides,
         dilations: window.dilations, padding: window.padding,
         roundsUp: try flag("ceil_mode", default: false)))
-    guard input.type == .int8 || input.type == .uint8 else {
+    let isCodes = builder.construction.type(of: input).quantization != .none
+    guard input.type == .int8 || input.type == .uint8, !(isCodes && kind == .maximum) else {
       return try finish(operation, [input], as: input.type)
     }
     // Integers of 8 bits are exact in float32.

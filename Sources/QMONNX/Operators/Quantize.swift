@@ -4,152 +4,209 @@ import QMTensor
 
 // QuantizeLinear and DequantizeLinear of already quantized models (QDQ).
 
+/// The integers that a QuantizeLinear gives.
+private struct CodeType {
+  let type: ElementType
+  let bounds: ClosedRange<Int32>
+
+  /// - Throws: `unsupported` for types that are not integers of 2 to 16 bits.
+  init(_ type: ElementType, packed: PackedIntegers?) throws(QMError) {
+    self.type = type
+    switch type {
+    case .int8: bounds = packed?.bounds ?? -128...127
+    case .uint8: bounds = packed?.bounds ?? 0...255
+    case .int16: bounds = -32768...32767
+    case .uint16: bounds = 0...65535
+    default: throw .unsupported("codes of type \(type); expected integers of 2 to 16 bits")
+    }
+  }
+
+  /// The type of the codes of a Quantize; unsigned codes are kept half the range lower.
+  var stored: ElementType { type == .int8 || type == .uint8 ? .int8 : .int16 }
+  var shift: Int32 { type == .uint8 ? 128 : type == .uint16 ? 32768 : 0 }
+  /// Whether the integers have fewer bits than the stored codes.
+  var isNarrow: Bool { bounds.count < (stored == .int8 ? 256 : 65536) }
+}
+
 extension NodeReader {
   /// QuantizeLinear. With one constant scale it becomes a Quantize. uint8 codes become int8 codes:
-  /// code and zero point are both 128 lower, which stands for the same float32 number. With several
-  /// or computed scales it becomes float arithmetic.
+  /// code and zero point are both 128 lower, which stands for the same float32 number; in the same
+  /// way uint16 codes become int16 codes. With several or computed scales it becomes integers.
   func quantizeLinear() throws(QMError) {
     let input = try float(0)
     let scale = try float(1)
-    guard let number = constantScalar(scale), shape(scale).rank <= 1,
-      try optional(2).map({ constant($0)?.elementCount == 1 }) ?? true
-    else { return try quantizeByArithmetic(input, scale) }
+    let codes = try codeType()
+    guard let number = constantScalar(scale), shape(scale).rank <= 1 else {
+      return try quantizeToIntegers(input, scale, codes)
+    }
     guard number > 0, number.isFinite else {
       throw .malformed("the scale is \(number); expected a positive number")
     }
-    let (type, zeroPoint) = try zeroPoint()
-    switch type {
-    case .int8 where constant(input) == nil:
-      try finish(
-        .quantize(Quantize(.int8, scale: number, zeroPoint: zeroPoint)), [input], as: .int8)
-    case .uint8 where constant(input) == nil:
-      try finish(
-        .quantize(Quantize(.int8, scale: number, zeroPoint: zeroPoint - 128)), [input], as: .uint8)
-    case .int16 where constant(input) == nil:
-      try finish(
-        .quantize(Quantize(.int16, scale: number, zeroPoint: zeroPoint)), [input], as: .int16)
-    default: try quantizeByArithmetic(input, scale)
+    guard constant(input) == nil, number.isNormal, let zeroPoint = try zeroPointNumber() else {
+      return try quantizeToIntegers(input, scale, codes)
     }
+    var source = input
+    if codes.isNarrow {
+      // The stored type has a wider range than the integers.
+      source = try append(
+        .unary(
+          Unary(
+            .clip(
+              minimum: Float(codes.bounds.lowerBound - zeroPoint) * number,
+              maximum: Float(codes.bounds.upperBound - zeroPoint) * number))),
+        [input], as: input.type, "clamped")
+    }
+    try finish(
+      .quantize(Quantize(codes.stored, scale: number, zeroPoint: zeroPoint - codes.shift)),
+      [source], as: codes.type)
   }
 
-  /// clamp(round(x / scale) + zero point), as plain integers without quantization parameters.
-  private func quantizeByArithmetic(_ input: Value, _ scale: Value) throws(QMError) {
-    let rank = shape(input).rank
-    var type = ElementType.uint8
-    let zeroPoint = try optional(2)
-    if let zeroPoint {
-      type = zeroPoint.type
-    } else if let given = try integer("output_dtype").flatMap(Int32.init(exactly:)), given != 0 {
-      type = try ElementType(onnx: given)
+  /// The type of the zero point, or the attribute output_dtype; uint8 without both.
+  private func codeType() throws(QMError) -> CodeType {
+    if let zeroPoint = try optional(2) {
+      return try CodeType(zeroPoint.type, packed: builder.packedType(of: zeroPoint))
     }
-    let bounds: (Float, Float)
-    switch type {
-    case .int8: bounds = (-128, 127)
-    case .uint8: bounds = (0, 255)
-    case .int16: bounds = (-32768, 32767)
-    case .uint16: bounds = (0, 65535)
-    default: throw .unsupported("codes of type \(type); expected 8 or 16 bits")
+    guard let given = try integer("output_dtype").flatMap(Int32.init(exactly:)), given != 0 else {
+      return try CodeType(.uint8, packed: nil)
     }
-    let axis = rank == 0 ? 0 : try axis(integer("axis") ?? 1, rank: max(rank, 2)) % max(rank, 1)
-    var number = try append(
+    guard let packed = PackedIntegers(onnx: given) else {
+      return try CodeType(ElementType(onnx: given), packed: nil)
+    }
+    return try CodeType(packed.isSigned ? .int8 : .uint8, packed: packed)
+  }
+
+  /// clamp(round(x / scale) + zero point), as integers without quantization parameters.
+  private func quantizeToIntegers(
+    _ input: Value, _ scale: Value, _ codes: CodeType
+  ) throws(QMError) {
+    let axis = try scaleAxis(of: input)
+    let quotient = try append(
       .binary(Binary(.divide)), [input, alongAxis(scale, axis: axis, of: input)], as: input.type,
       "quotient")
-    number = try append(.unary(Unary(.round)), [number], as: input.type, "rounded")
-    if let zeroPoint {
-      let shift = try append(.cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zero")
-      number = try append(
-        .binary(Binary(.add)), [number, alongAxis(shift, axis: axis, of: input)], as: .float32,
-        "shifted")
+    func step(
+      _ function: BinaryFunction, _ left: Value, _ right: Value, _ suffix: String
+    ) throws(QMError) -> Value {
+      try append(.binary(Binary(function)), [left, right], as: .int32, suffix)
     }
-    number = try append(
-      .unary(Unary(.clip(minimum: bounds.0, maximum: bounds.1))), [number], as: .float32, "clamped")
-    try finish(.cast(Cast(to: type)), [number], as: type)
+    func bound(_ number: Int32, _ suffix: String) throws(QMError) -> Value {
+      try addConstant(Tensor([], [number]), suffix)
+    }
+    // Beyond the codes of 16 bits, a number is beyond the bounds of fewer bits whatever the zero
+    // point. Integers of 16 bits need their own zero point for that.
+    let isShort = codes.stored == .int16
+    var zeroPoint: Int32 = 0
+    if isShort, try optional(2) != nil {
+      guard let number = try zeroPointNumber() else {
+        throw .unsupported(
+          "several or computed zero points of \(codes.type); expected one constant")
+      }
+      zeroPoint = number
+    }
+    let rounded = try append(
+      .quantize(Quantize(.int16, scale: 1, zeroPoint: isShort ? zeroPoint - codes.shift : 0)),
+      [quotient], as: .int16, "rounded")
+    var number = try append(.cast(Cast(to: .int32)), [rounded], as: .int32, "integers")
+    if isShort {
+      if codes.shift != 0 { number = try step(.add, number, bound(codes.shift, "shift"), "codes") }
+    } else {
+      if let zeroPoint = try optional(2) {
+        let wide = try append(.cast(Cast(to: .int32)), [zeroPoint], as: .int32, "zero")
+        number = try step(
+          .add, number, alongAxis(wide, axis: axis, of: input), "shifted")
+      }
+      number = try step(.maximum, number, bound(codes.bounds.lowerBound, "least"), "bounded")
+      number = try step(.minimum, number, bound(codes.bounds.upperBound, "largest"), "clamped")
+    }
+    try finish(.cast(Cast(to: codes.type)), [number], as: codes.type)
   }
 
-  /// Element type and value of the zero point: input 2, or uint8 and 0.
-  private func zeroPoint() throws(QMError) -> (ElementType, Int32) {
-    guard let value = try optional(2) else {
-      let type = try integer("output_dtype").flatMap { Int32(exactly: $0) } ?? 0
-      return (type == 0 ? .uint8 : try ElementType(onnx: type), 0)
-    }
-    guard let tensor = constant(value), tensor.elementCount == 1 else {
-      throw .unsupported("the zero point is computed or not a single number; expected one constant")
-    }
+  /// The zero point as a number, 0 if it is absent; nil unless it is one constant of 8 or 16 bits.
+  private func zeroPointNumber() throws(QMError) -> Int32? {
+    guard let value = try optional(2) else { return 0 }
+    guard let tensor = constant(value), tensor.elementCount == 1 else { return nil }
     switch tensor.elementType {
-    case .int8: return (.int8, Int32(tensor.elements(as: Int8.self)[0]))
-    case .uint8: return (.uint8, Int32(tensor.elements(as: UInt8.self)[0]))
-    case .int16: return (.int16, Int32(tensor.elements(as: Int16.self)[0]))
-    case let type: return (type, 0)
+    case .int8: return Int32(tensor.elements(as: Int8.self)[0])
+    case .uint8: return Int32(tensor.elements(as: UInt8.self)[0])
+    case .int16: return Int32(tensor.elements(as: Int16.self)[0])
+    case .uint16: return Int32(tensor.elements(as: UInt16.self)[0])
+    default: return nil
     }
+  }
+
+  /// The axis along which scales differ.
+  private func scaleAxis(of value: Value) throws(QMError) -> Int {
+    let rank = shape(value).rank
+    return rank == 0 ? 0 : try axis(integer("axis") ?? 1, rank: max(rank, 2)) % max(rank, 1)
+  }
+
+  /// Codes of a Quantize between two integers, as codes with the same scale and zero point: clamping
+  /// the numbers that they stand for gives the same codes.
+  /// - Returns: false for values that are not codes.
+  func finishClampedCodes(
+    _ codes: Value, _ low: Int32?, _ high: Int32?
+  ) throws(QMError) -> Bool {
+    let type = builder.construction.type(of: codes)
+    guard case .fixed(let scale, let zeroPoint) = type.quantization else { return false }
+    let zero = try zeroPoint + CodeType(codes.type, packed: nil).shift
+    func number(_ code: Int32?, else largest: Float) -> Float {
+      code.map { Float($0 - zero) * scale } ?? largest
+    }
+    let least = number(low, else: -.greatestFiniteMagnitude)
+    let largest = number(high, else: .greatestFiniteMagnitude)
+    let numbers = try append(.dequantize(Dequantize()), [codes], as: .float32, "numbers")
+    let clamped = try append(
+      .unary(Unary(.clip(minimum: min(least, largest), maximum: largest))), [numbers],
+      as: .float32, "clamped")
+    try finish(
+      .quantize(Quantize(type.elementType, scale: scale, zeroPoint: zeroPoint)), [clamped],
+      as: codes.type)
+    return true
   }
 
   /// DequantizeLinear. Codes of a Quantize become a Dequantize, other integers float arithmetic. A
   /// constant is folded, and keeps its codes.
   func dequantizeLinear() throws(QMError) {
-    let codes = try raw(0)
+    var codes = try raw(0)
     guard codes.type.isInteger else {
       throw .malformed("codes of type \(codes.type), expected integers")
     }
     let scale = try float(1)
+    try requireSameType(codes, optional(2))
     if case .fixed(let given, let zeroPoint) = builder.construction.type(of: codes).quantization {
-      let (type, expected) = try self.zeroPoint()
-      let shifted = type == .uint8 ? expected - 128 : expected
-      guard constantScalar(scale) == given, shifted == zeroPoint, type == codes.type else {
-        throw .unsupported(
-          "scale or zero point differ from those of the QuantizeLinear that computes its input")
+      let shift = try CodeType(codes.type, packed: nil).shift
+      if constantScalar(scale) == given, try zeroPointNumber() == zeroPoint + shift {
+        return try finish(.dequantize(Dequantize()), [codes], as: scale.type)
       }
-      return try finish(.dequantize(Dequantize()), [codes], as: scale.type)
+      codes = try builder.construction.integers(codes)
     }
     // (codes − zero point) · scale, with zero point and scale broadcast along `axis`.
-    let rank = shape(codes).rank
-    let axis = rank == 0 ? 0 : try axis(integer("axis") ?? 1, rank: max(rank, 2)) % max(rank, 1)
+    let axis = try scaleAxis(of: codes)
     var number = try append(.cast(Cast(to: .float32)), [codes], as: .float32, "codes")
     if let zeroPoint = try optional(2) {
-      try requireSameType(codes, zeroPoint)
       let shift = try append(.cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zero")
       number = try append(
         .binary(Binary(.subtract)), [number, alongAxis(shift, axis: axis, of: codes)],
         as: .float32, "shifted")
     }
     let wide = try alongAxis(scale, axis: axis, of: codes)
-    guard let numbers = constant(number), let scales = constant(scale),
-      let weights = try weights(numbers, scales, axis: axis)
-    else { return try finish(.binary(Binary(.multiply)), [number, wide], as: scale.type) }
+    guard let numbers = constant(number), let scales = constant(scale) else {
+      return try finish(.binary(Binary(.multiply)), [number, wide], as: scale.type)
+    }
     let product = try append(
       .binary(Binary(.multiply)), [number, wide], as: scale.type, "dequantized")
-    builder.construction.attach(weights, to: product)
+    builder.construction.attach(
+      try StoredCodes(numbers, scales, axis: axis, blockSize: integer("block_size") ?? 0),
+      to: product)
     try finish([product])
-  }
-
-  /// Codes with zero point 0 and their scales; nil if they do not fit int8 or have scales per
-  /// block.
-  private func weights(
-    _ numbers: Tensor, _ scales: Tensor, axis: Int
-  ) throws(QMError) -> QuantizedTensor? {
-    guard scales.shape.count <= 1, scales.elementType == .float32, numbers.elementCount > 0,
-      scales.elements(as: Float.self).allSatisfy({ $0.isNormal && $0 > 0 })
-    else { return nil }
-    let numbers = numbers.elements(as: Float.self)
-    let range = numbers.reduce(into: (low: Float(0), high: Float(0))) {
-      $0 = (min($0.low, $1), max($0.high, $1))
-    }
-    guard range.low >= -128, range.high <= 127 else { return nil }
-    let codes = try Tensor(self.shapeOfCodes(), numbers.map { Int8($0) })
-    let isOne = scales.elementCount == 1
-    return QuantizedTensor(
-      codes: codes, scales: try scales.reshaped([scales.elementCount]),
-      granularity: isOne ? .perTensor : .perChannel(axis: axis),
-      codeRange: Int32(range.low)...Int32(range.high))
-  }
-
-  private func shapeOfCodes() throws(QMError) -> [Int] {
-    try shape(raw(0)).extents ?? []
   }
 
   /// Scales or zero points in a shape that broadcasts with `value`: one number, one per index of
   /// `axis`, or one per block of indices.
   private func alongAxis(_ parameter: Value, axis: Int, of value: Value) throws(QMError) -> Value {
     let rank = shape(value).rank
+    if try integer("block_size") ?? 0 > 0, shape(parameter).rank == rank {
+      return try alongBlocks(parameter, axis: axis, of: value)
+    }
     switch shape(parameter).rank {
     case 0: return parameter
     case 1 where shape(parameter)[0] == 1 && rank == 0:
@@ -162,7 +219,6 @@ extension NodeReader {
       let added = (0..<rank).filter { $0 != axis }
       return try append(
         .unsqueeze(Unsqueeze(axes: added)), [parameter], as: parameter.type, "along\(axis)")
-    case rank: return try alongBlocks(parameter, axis: axis, of: value)
     default:
       throw .malformed(
         "scales \(shape(parameter)) for \(shape(value)); expected one, one per channel or one per block"
@@ -174,14 +230,16 @@ extension NodeReader {
   private func alongBlocks(
     _ parameter: Value, axis: Int, of value: Value
   ) throws(QMError) -> Value {
-    guard let size = try integer("block_size"), size > 0, var extents = shape(parameter).extents,
-      let count = shape(value)[axis].extent, size <= count,
-      (count + size - 1) / size == extents[axis]
+    guard let given = try integer("block_size"), given > 0, var extents = shape(parameter).extents,
+      let count = shape(value)[axis].extent, count > 0,
+      (count - 1) / given + 1 == extents[axis]
     else {
       throw .unsupported(
         "scales \(shape(parameter)) for \(shape(value)); expected fixed axes and a fitting block_size"
       )
     }
+    // A block may be longer than the axis.
+    let size = min(given, count)
     let column = try append(
       .unsqueeze(Unsqueeze(axes: [axis + 1])), [parameter], as: parameter.type, "block")
     var wide = extents

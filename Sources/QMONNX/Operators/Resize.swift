@@ -101,6 +101,7 @@ extension NodeReader {
       region = try addConstant(Tensor([sorted.count], sorted), "region")
     }
     var resized = target
+    var coordinateScales: Value?
     let policy = try text("keep_aspect_ratio_policy", default: "stretch")
     if let tensor = constant(target) {
       if tensor.elementType == .float32 {
@@ -110,11 +111,19 @@ extension NodeReader {
         resized = try addConstant(Tensor([order.count], order.map { numbers[$0] }), "scales")
       } else {
         var numbers = tensor.elements(as: Int64.self).map { Int($0) }
-        if policy != "stretch" { numbers = try proportional(numbers, places, input, policy) }
-        if coordinates != .region {
+        var common: Float?
+        if policy != "stretch" {
+          let (scale, sizes) = try proportional(numbers, places, input, policy)
+          (common, numbers) = (scale, sizes)
+        }
+        if coordinates != .region, common ?? 1 == 1 {
           order.removeAll { .fixed(numbers[$0]) == shape(input)[places[$0]] }
         }
         resized = try addConstant(order.map { numbers[$0] }, "sizes")
+        if let common {
+          coordinateScales = try addConstant(
+            Tensor([order.count], order.map { _ in common }), "scales")
+        }
       }
     } else {
       guard order == Array(places.indices), policy == "stretch" else {
@@ -124,6 +133,9 @@ extension NodeReader {
       }
     }
     if order.isEmpty { return try finish([input]) }
+    var inputs: [Value?] = [input, resized]
+    if region != nil || coordinateScales != nil { inputs.append(region) }
+    if let coordinateScales { inputs.append(coordinateScales) }
     try finish(
       .resize(
         Resize(
@@ -131,14 +143,14 @@ extension NodeReader {
           antialias: flag("antialias", default: false),
           excludesOutside: flag("exclude_outside", default: false),
           extrapolation: number("extrapolation_value", default: 0))),
-      region.map { [input, resized, $0] } ?? [input, resized], as: input.type)
+      inputs, as: input.type)
   }
 
-  /// Sizes with the same scale for all axes: the least or the largest of the scales that the given
-  /// sizes ask for.
+  /// One scale for all axes, the least or the largest of those that the given sizes ask for, and the
+  /// sizes that it gives.
   private func proportional(
     _ sizes: [Int], _ axes: [Int], _ input: Value, _ policy: String
-  ) throws(QMError) -> [Int] {
+  ) throws(QMError) -> (scale: Float, sizes: [Int]) {
     guard policy == "not_larger" || policy == "not_smaller" else {
       throw .malformed(
         "keep_aspect_ratio_policy '\(policy.abbreviated)'; ONNX defines stretch, not_larger, not_smaller"
@@ -161,7 +173,7 @@ extension NodeReader {
     guard wanted.allSatisfy({ $0 < 0x1p31 }) else {
       throw .malformed("sizes \(sizes.prefix(8)) are too large")
     }
-    return wanted.map { Int($0) }
+    return (ratio, wanted.map { Int($0) })
   }
 
   func depthToSpace() throws(QMError) {

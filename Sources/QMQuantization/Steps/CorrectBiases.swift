@@ -71,7 +71,7 @@ extension ConversionState {
   ) throws(QMError) -> [Int: Tensor] {
     var biases: [Int: Tensor] = [:]
     // Weights that the network's file stores as codes are not rounded again.
-    for product in products where graph[product.weights].codes == nil {
+    for product in products where graph[product.weights].stored == nil {
       let bias = product.node.input(ProductOperand.bias).map { graph[$0].constant }
       guard let means = means(product), let constant = graph[product.weights].constant,
         let rounded = plan.weights[product.weights], bias.map({ $0 != nil }) ?? true

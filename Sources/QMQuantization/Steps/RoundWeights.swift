@@ -2,7 +2,9 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Rounds the weights of products, recurrent layers and tables to the nearest codes.
+/// Rounds the weights of products, recurrent layers and tables to the nearest codes. In a network
+/// that is quantized already, weights that it leaves in float32 stay float32, unless the recipe
+/// gives their node a width.
 struct RoundWeights: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
@@ -14,18 +16,18 @@ struct RoundWeights: ConversionStep {
       let width = state.widths[index] ?? bits
       let rounding = NearestRounding(bits: width, granularity: state.recipe.granularity)
       if let weights = state.recurrentWeights(of: node) {
-        try round(weights, of: node, rounding, in: &state)
+        try round(weights, of: node, at: index, rounding, in: &state)
         // A recurrent layer always quantizes its input dynamically, unless the recipe says float.
         if activations != .float, let input = node.input(RecurrentOperand.input) {
           state.dynamic.insert(input)
         }
       } else if let table = state.embedding(of: node) {
         let rows = NearestRounding(bits: width, granularity: .perChannel(axis: 0))
-        try round([table], of: node, rows, in: &state)
+        try round([table], of: node, at: index, rows, in: &state)
       } else if let weights = state.constantWeights(of: node) {
         let product = NearestRounding(
           bits: width, granularity: granularity(of: weights, in: node, state))
-        try round([weights], of: node, product, in: &state)
+        try round([weights], of: node, at: index, product, in: &state)
         if activations == .dynamic, let input = node.input(ProductOperand.input) {
           state.dynamic.insert(input)
         }
@@ -47,9 +49,14 @@ struct RoundWeights: ConversionStep {
   }
 
   private func round(
-    _ weights: [Graph.ValueID], of node: Graph.Node, _ rounding: NearestRounding,
+    _ weights: [Graph.ValueID], of node: Graph.Node, at index: Int, _ rounding: NearestRounding,
     in state: inout ConversionState
   ) throws(QMError) {
+    if state.graph.isQuantized, state.widths[index] == nil,
+      weights.contains(where: { state.graph[$0].stored == nil })
+    {
+      return
+    }
     for weights in weights where state.plan.weights[weights] == nil {
       guard let constant = state.graph[weights].constant else { continue }
       state.plan.weights[weights] = try within(
