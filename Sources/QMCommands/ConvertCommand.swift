@@ -222,7 +222,7 @@ public struct ConvertCommand: ParsableCommand {
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
     var changes = try NetworkOptions.changes(recipe.network)
-    if let weights { changes.weights = try CheckpointFile.weights(path: weights) }
+    if let weights { changes.weights = try CheckpointFile.weights(path: weights, console) }
     let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
     for name in information.misdeclaredOutputs {
       console.note("output '\(name)' is declared with another shape than the network computes")

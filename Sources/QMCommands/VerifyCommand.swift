@@ -83,7 +83,8 @@ public struct VerifyCommand: ParsableCommand {
       return try Program(opened)
     }
     if program.inputs.isEmpty, let samples {
-      return try compareArrays(program, opened, CheckpointFile.arrays(path: samples), console)
+      return try compareArrays(
+        program, opened, CheckpointFile.arrays(path: samples, console), console)
     }
     let referenceProgram = try reference.map { (path) throws(QMError) in
       try cut(path, like: program)

@@ -110,10 +110,12 @@ struct FailureTests {
     let unmeasured = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--min-sqnr", "30")
     expectRefusal(unmeasured, by: .qconvert, status: 64, naming: "--samples")
     let array = Fixture.root.appendingPathComponent("fixtures/npy/double_quotes.npy").path
-    for option in [["--keep-float", "w"], ["--bits-for", "w=8"], ["--explain"]] {
+    for option in [["--keep-float", "w"], ["--explain"]] {
       let result = try Tool.qconvert.run([array, folder.path("o.qm")] + option)
       expectRefusal(result, by: .qconvert, status: 64, naming: "--per-tensor")
     }
+    let misspelt = try Tool.qconvert(array, folder.path("o.qm"), "--bits-for", "w=8")
+    expectRefusal(misspelt, by: .qconvert, status: 64, naming: "'double_quotes'")
     #expect(try folder.names.isEmpty)
   }
 
