@@ -123,10 +123,3 @@ import Testing
     try expectRefusal(Entry("a.npy", npy("|O", "()", [0x80, 4, 0x4e, 0x2e])), code: .unsupported)
   }
 }
-
-/// An `.npy` file with any text as its type and its shape.
-func npy(_ type: String, _ shape: String, _ data: [UInt8]) -> [UInt8] {
-  let text = "{'descr': '\(type)', 'fortran_order': False, 'shape': \(shape), }\n"
-  return [0x93] + Array("NUMPY".utf8) + [1, 0] + little(text.utf8.count, 2) + Array(text.utf8)
-    + data
-}

@@ -110,3 +110,14 @@ private func checksum(of bytes: [UInt8]) -> UInt32 {
   }
   return ~remainder
 }
+
+/// An `.npy` file with any text as its type and its shape.
+func npy(_ type: String, _ shape: String, _ data: [UInt8]) -> [UInt8] {
+  npy(header: "{'descr': '\(type)', 'fortran_order': False, 'shape': \(shape), }\n", data)
+}
+
+/// An `.npy` file with any text as its header.
+func npy(header: String, _ data: [UInt8]) -> [UInt8] {
+  let text = Array(header.utf8)
+  return [0x93] + Array("NUMPY".utf8) + [1, 0] + little(text.count, 2) + text + data
+}
