@@ -33,7 +33,7 @@ public struct NPYHeader: Hashable, Sendable {
   static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
 
   /// Size of the header, in bytes: how much of a file `init(parsing:)` needs.
-  /// - Parameter prefix: at least the first 12 bytes, or the whole file.
+  /// - Parameter prefix: at least the first 64 bytes, or the whole file.
   /// - Throws: `malformed` or `unsupported`, with the byte offset as context.
   static func byteCount(prefix: UnsafeRawBufferPointer) throws(QMError) -> Int {
     guard prefix.count >= 10 else {
@@ -41,6 +41,9 @@ public struct NPYHeader: Hashable, Sendable {
         prefix.count, "the file ends before the 10 bytes that begin an .npy file")
     }
     guard prefix.prefix(6).elementsEqual(magic) else {
+      if let kind = FileKind(prefix) {
+        throw kind.refusal(expected: "a NumPy array (.npy)").within(.offset(0))
+      }
       throw malformed(0, "not an .npy file: it does not begin with \\x93NUMPY")
     }
     let (major, minor) = (prefix[6], prefix[7])

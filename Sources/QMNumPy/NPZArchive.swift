@@ -33,6 +33,10 @@ public struct NPZArchive: Sendable {
     self.bytes = bytes
     self.path = path
     self.limits = limits
+    let start = try bytes.read(at: 0, count: min(bytes.count, 64))
+    if let kind = start.withBytes({ (bytes) in FileKind(bytes) }), kind != .npz {
+      throw kind.refusal(expected: "an archive of NumPy arrays (.npz)")
+    }
     var names: [String] = []
     var entries: [String: ZIPEntry] = [:]
     for entry in try ZIPEntry.directory(of: bytes, limits) {
