@@ -12,10 +12,24 @@ enum CheckpointFile {
   /// Whether the file is a checkpoint, by its extension or, if that is unknown, its first bytes.
   static func isOne(_ path: String) -> Bool { reader(of: path) != nil }
 
-  /// All arrays, in the order of the file.
-  /// - Throws: the error of the format's reader.
-  static func arrays(path: String) throws(QMError) -> [(name: String, tensor: Tensor)] {
-    try (reader(of: path) ?? NPYArray.self).open(path).arrays()
+  /// All arrays of numbers, in the order of the file; arrays of something else are remarked.
+  /// - Throws: the error of the format's reader; `invalidInput` if no array holds numbers.
+  static func arrays(
+    path: String, _ console: Console
+  ) throws(QMError) -> [(name: String, tensor: Tensor)] {
+    let file = try (reader(of: path) ?? NPYArray.self).open(path)
+    let skipped = file.namesWithoutNumbers
+    guard skipped.count < file.names.count else {
+      throw QMError.invalidInput(
+        "all arrays hold texts or Python objects, expected numbers; save the numbers as arrays"
+      ).within(.file(path))
+    }
+    if !skipped.isEmpty {
+      console.note(
+        "\(path): left out \(Units.count(skipped.count, "array")) of texts or Python objects: "
+          + skipped.listed)
+    }
+    return try file.arrays()
   }
 
   private static func reader(of path: String) -> (any CheckpointReader.Type)? {
@@ -27,10 +41,10 @@ enum CheckpointFile {
   }
 
   /// The arrays by name, for ``ONNXReader``.
-  /// - Throws: as ``arrays(path:)``; `invalidInput` for an array with NaN or infinities.
-  static func weights(path: String) throws(QMError) -> [String: Tensor] {
+  /// - Throws: as ``arrays(path:_:)``; `invalidInput` for an array with NaN or infinities.
+  static func weights(path: String, _ console: Console) throws(QMError) -> [String: Tensor] {
     var weights: [String: Tensor] = [:]
-    for (name, tensor) in try arrays(path: path) {
+    for (name, tensor) in try arrays(path: path, console) {
       if tensor.elementType.isFloatingPoint {
         try within(.file(path)) { () throws(QMError) in
           try within(.value(name)) { () throws(QMError) in try Checkpoint.requireFinite(tensor) }

@@ -12,15 +12,16 @@ extension ConvertCommand {
     let clock = ContinuousClock()
     let start = clock.now
     guard !hasSamples, recipe.activations == nil, recipe.network.isEmpty, weights == nil,
-      recipe.floatNodes.isEmpty, recipe.widths.isEmpty, recipe.groupSize == nil, !explain
+      recipe.floatNodes.isEmpty, !explain
     else {
       throw QMError.usage(
-        "the file holds arrays without a network: use only --bits, --per-tensor and --min-sqnr"
+        "the file holds arrays without a network: use only --bits, --bits-for, --group-size, "
+          + "--per-tensor and --min-sqnr"
       ).within(.file(input))
     }
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
-    let arrays = try CheckpointFile.arrays(path: input)
+    let arrays = try CheckpointFile.arrays(path: input, console)
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
     var digest = Digest()
     digest.update(UnsafeRawBufferPointer(source.bytes))
@@ -28,7 +29,8 @@ extension ConvertCommand {
     metadata.recipe = recipe.entries
     let (checkpoint, bytes) = try within(.file(input)) { () throws(QMError) in
       let checkpoint = try Checkpoint(
-        arrays, weights: recipe.weights, granularity: recipe.granularity, metadata: metadata
+        arrays, weights: recipe.weights, widths: recipe.widths, granularity: recipe.granularity,
+        groupSize: recipe.groupSize, metadata: metadata
       ) { done in console.progress("rounding", done: done, of: arrays.count) }
       let threads = ThreadPool(threadCount: machine.conversionThreads)
       return (checkpoint, try checkpoint.program.encoded(threads: threads))

@@ -37,11 +37,10 @@ public struct ConvertCommand: ParsableCommand {
   @Option(help: "Bits per weight, 2 to 8; 32 keeps the network in float. Default: 8.")
   var bits: Int?
 
-  @Option(help: ArgumentHelp("Folder of samples of the network's inputs.", valueName: "folder"))
+  @Option(
+    help: ArgumentHelp(
+      "Samples of the network's inputs: a folder, or one file.", valueName: "folder|in.npz"))
   var samples: String?
-
-  @Option(help: "Use at most this many samples, spread evenly over all.")
-  var limitSamples: Int?
 
   @Option(
     help: ArgumentHelp(
@@ -126,6 +125,7 @@ public struct ConvertCommand: ParsableCommand {
   var listOperators = false
 
   @OptionGroup var network: NetworkOptions
+  @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
 
@@ -140,11 +140,8 @@ public struct ConvertCommand: ParsableCommand {
     if let leastSignalToNoise, !leastSignalToNoise.isFinite {
       throw ValidationError("--min-sqnr \(leastSignalToNoise): expected a finite number of dB")
     }
-    if let limitSamples, limitSamples < 1 {
-      throw ValidationError("--limit-samples \(limitSamples): expected at least 1")
-    }
-    if limitSamples != nil, samples == nil {
-      throw ValidationError("--limit-samples needs --samples")
+    if sampling.limitSamples != nil || !sampling.maps.isEmpty, samples == nil {
+      throw ValidationError("--limit-samples and --map need --samples")
     }
     if let memoryBudget, !(1...1 << 40).contains(memoryBudget) {
       throw ValidationError("--memory-budget \(memoryBudget): expected 1 to 2^40 megabytes")
@@ -177,6 +174,11 @@ public struct ConvertCommand: ParsableCommand {
     if let file = observeOnly ?? output { try requireNoInput(file) }
     if let observeOnly { return try observe(to: observeOnly, requested, console) }
     guard let output else { throw QMError.usage("missing output file") }
+    guard !output.lowercased().hasSuffix(".onnx") else {
+      throw QMError.usage(
+        "the output is not an .onnx file; give it a name that ends in .qm"
+      ).within(.file(output))
+    }
     // Checks that the file can be written before a long conversion.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
@@ -232,7 +234,7 @@ public struct ConvertCommand: ParsableCommand {
     console.progress("reading")
     let source = try Buffer.mapping(path: input)
     var changes = try NetworkOptions.changes(recipe.network)
-    if let weights { changes.weights = try CheckpointFile.weights(path: weights) }
+    if let weights { changes.weights = try CheckpointFile.weights(path: weights, console) }
     let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
     for name in information.misdeclaredOutputs {
       console.note("output '\(name)' is declared with another shape than the network computes")
@@ -250,7 +252,7 @@ public struct ConvertCommand: ParsableCommand {
     of graph: Graph, _ console: Console
   ) throws(QMError) -> (any SampleSource)? {
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: graph, limit: limitSamples)
+      try Samples.open(path, for: graph, sampling)
     }
     try folder?.examine(for: graph, console)
     return folder

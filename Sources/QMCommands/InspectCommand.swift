@@ -5,15 +5,15 @@ import QMReport
 import QMRuntime
 import QMTensor
 
-/// `qinspect`: shows the content of a `.qm` file.
+/// `qinspect`: shows the content of a `.qm` or `.onnx` file.
 public struct InspectCommand: ParsableCommand {
   /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qinspect",
-    abstract: "Show the content of a .qm file, and how each node runs.",
+    abstract: "Show the content of a .qm file and how each node runs, or that of an .onnx file.",
     version: toolVersion)
 
-  @Argument(help: ArgumentHelp("The file.", valueName: "out.qm"))
+  @Argument(help: ArgumentHelp("The file.", valueName: "out.qm|in.onnx"))
   var file: String
 
   @OptionGroup var console: ConsoleOptions
@@ -24,6 +24,7 @@ public struct InspectCommand: ParsableCommand {
   /// Prints the report.
   public func run() throws {
     let console = Console(tool: "qinspect", self.console)
+    if try Network.isONNX(file) { return try inspectNetwork(console) }
     let opened = try QMFile(path: file)
     let work = try within(.file(file)) { () throws(QMError) -> Work? in
       try InspectCommand.work(Program(opened))

@@ -3,15 +3,8 @@ import QMONNX
 import QMQuantization
 import QMTensor
 
-/// Options that cut a network or give values to its inputs.
-struct NetworkOptions: ParsableArguments {
-  @Option(
-    name: .customLong("output"),
-    help: ArgumentHelp(
-      "Cut the network: make this value an output, instead of its own outputs; may be repeated.",
-      valueName: "name"))
-  var outputs: [String] = []
-
+/// Options that change the inputs of a network.
+struct InputOptions: ParsableArguments {
   @Option(
     name: .customLong("input"),
     help: ArgumentHelp(
@@ -27,13 +20,31 @@ struct NetworkOptions: ParsableArguments {
       valueName: "name=value"))
   var settings: [String] = []
 
-  /// The options as part of a recipe. The file records them, so that `qverify --reference` can cut
-  /// the reference in the same way.
+  /// The options as part of a recipe.
   var network: Recipe.Network {
     var network = Recipe.Network()
     network.inputs = inputs
-    network.outputs = outputs
     network.settings = settings
+    return network
+  }
+}
+
+/// Options that cut a network or give values to its inputs.
+struct NetworkOptions: ParsableArguments {
+  @Option(
+    name: .customLong("output"),
+    help: ArgumentHelp(
+      "Cut the network: make this value an output, instead of its own outputs; may be repeated.",
+      valueName: "name"))
+  var outputs: [String] = []
+
+  @OptionGroup var inputs: InputOptions
+
+  /// The options as part of a recipe. The file records them, so that `qverify --reference` can cut
+  /// the reference in the same way.
+  var network: Recipe.Network {
+    var network = inputs.network
+    network.outputs = outputs
     return network
   }
 

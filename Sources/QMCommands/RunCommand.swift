@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import QMFormat
 import QMNumPy
+import QMONNX
 import QMReport
 import QMRuntime
 import QMTensor
@@ -22,7 +23,7 @@ public struct RunCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The network.", valueName: "model.qm|model.onnx"))
   var model: String
 
-  @Argument(help: ArgumentHelp("Folder of samples.", valueName: "samples"))
+  @Argument(help: ArgumentHelp("Folder of samples, or one file.", valueName: "samples"))
   var samples: String?
 
   @Option(
@@ -46,9 +47,8 @@ public struct RunCommand: ParsableCommand {
   @Flag(help: "Show the time of each node.")
   var profile = false
 
-  @Option(help: "Use at most this many samples, spread evenly over all.")
-  var limitSamples: Int?
-
+  @OptionGroup var inputs: InputOptions
+  @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
 
@@ -59,9 +59,6 @@ public struct RunCommand: ParsableCommand {
   public func validate() throws {
     if let benchmark, !(1...1_000_000).contains(benchmark) {
       throw ValidationError("--benchmark \(benchmark): expected 1 to 1000000 runs")
-    }
-    if let limitSamples, limitSamples < 1 {
-      throw ValidationError("--limit-samples \(limitSamples): expected at least 1")
     }
     let usesOutputs = output != nil || digest || labels != nil
     guard usesOutputs || benchmark != nil || profile else {
@@ -80,7 +77,9 @@ public struct RunCommand: ParsableCommand {
     let clock = ContinuousClock()
     let start = clock.now
     console.progress("reading")
-    let network = try Network.model(path: model, options: machine.modelOptions, console)
+    let changes = try networkChanges()
+    let network = try Network.model(
+      path: model, changes: changes, options: machine.modelOptions, console)
     let loadSeconds = (clock.now - start).seconds
     if let output, network.inputs.isEmpty {
       return try unpack(network, to: output, console)
@@ -92,7 +91,7 @@ public struct RunCommand: ParsableCommand {
     var report = RunReport(
       model: model, threads: machine.threads, kernels: machine.kernels.rawValue)
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: network.signature, limit: limitSamples)
+      try Samples.open(path, for: network.signature, sampling)
     }
     if let folder, output != nil || digest || labels != nil {
       try runSamples(folder, network, &report, console)
@@ -102,11 +101,22 @@ public struct RunCommand: ParsableCommand {
         benchmark, network, firstInputs(folder, network), loadSeconds, console)
     }
     if profile {
-      report.profile = try measure(network, firstInputs(folder, network), console)
+      report.profile = try measure(network, changes, firstInputs(folder, network), console)
     }
     show(report, console)
     try console.json(report)
     try console.finish()
+  }
+
+  /// - Throws: `usage` if a `.qm` file is to be changed.
+  private func networkChanges() throws(QMError) -> ONNXChanges {
+    let network = inputs.network
+    if !network.isEmpty, try Network.isProgram(model) {
+      throw QMError.usage(
+        "--input and --set change an .onnx network, not a .qm file; give them to qconvert"
+      ).within(.file(model))
+    }
+    return try NetworkOptions.changes(network)
   }
 
   private func firstInputs(_ samples: (any SampleSource)?, _ network: Model) throws(QMError)
@@ -137,14 +147,17 @@ public struct RunCommand: ParsableCommand {
       for name in outputs {
         if let tensor = tensors[name] { digest.update(tensor.bytes) }
       }
-      if let results {
-        try Process.uninterrupted { () throws(QMError) in
-          try results.write(tensors, stem: stem)
+      let parts = try (samples as? SampleBatches)?.outputs(tensors, of: index) ?? [(stem, tensors)]
+      for (stem, tensors) in parts {
+        if let results {
+          try Process.uninterrupted { () throws(QMError) in
+            try results.write(tensors, stem: stem)
+          }
         }
-      }
-      if let labels, let first = outputs.first.flatMap({ tensors[$0] }) {
-        try within(.sample(stem)) { () throws(QMError) in
-          try accuracy.add(first, labels: labels.labels(of: stem))
+        if let labels, let first = outputs.first.flatMap({ tensors[$0] }) {
+          try within(.sample(stem)) { () throws(QMError) in
+            try accuracy.add(first, labels: labels.labels(of: stem))
+          }
         }
       }
       console.progress("running", done: index + 1, of: samples.count)
@@ -188,10 +201,10 @@ public struct RunCommand: ParsableCommand {
   }
 
   private func measure(
-    _ network: Model, _ inputs: [String: Tensor], _ console: Console
+    _ network: Model, _ changes: ONNXChanges, _ inputs: [String: Tensor], _ console: Console
   ) throws(QMError) -> [RunReport.ProfileEntry] {
     let session = Session(network)
-    let program = try Network.program(path: model)
+    let program = try Network.program(path: model, changes: changes)
     var warmUp = Profile(program)
     for _ in 0..<3 { try warmUp.run(session, inputs) }
     var profile = Profile(program)

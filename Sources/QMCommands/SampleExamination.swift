@@ -22,11 +22,9 @@ extension SampleSource {
     }
     if let failure {
       guard !others.isEmpty else { throw failure }
-      let listed = others.prefix(8).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
       throw QMError(
         failure.code,
-        failure.message + "; also unusable: \(listed)"
-          + (others.count > 8 ? " and \(others.count - 8) more" : ""),
+        failure.message + "; also unusable: \(others.listed)",
         remedies: failure.remedies, context: failure.context)
     }
     let remarks = checks.remarks

@@ -70,16 +70,12 @@ extension VerifyCommand {
   {
     if arrays.count == 1, names.count == 1 { return [names[0]: arrays[0].tensor] }
     let given = Dictionary(arrays.map { ($0.name, $0.tensor) }) { first, _ in first }
-    func list(_ names: [String]) -> String {
-      names.prefix(8).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
-        + (names.count > 8 ? " and \(names.count - 8) more" : "")
-    }
     let missing = names.filter { given[$0] == nil }
     let unknown = Set(given.keys).subtracting(names).sorted()
     guard missing.isEmpty, unknown.isEmpty else {
       let parts = [
-        missing.isEmpty ? nil : "only the file has \(list(missing))",
-        unknown.isEmpty ? nil : "only \(samples ?? "the archive") has \(list(unknown))",
+        missing.isEmpty ? nil : "only the file has \(missing.listed)",
+        unknown.isEmpty ? nil : "only \(samples ?? "the archive") has \(unknown.listed)",
       ]
       throw QMError(
         .outOfTolerance, parts.compactMap(\.self).joined(separator: "; "), context: [.file(file)])

@@ -45,9 +45,7 @@ public struct VerifyCommand: ParsableCommand {
       "Fail if the signal-to-noise ratio of an output is lower.", valueName: "dB"))
   var tolerance: Double?
 
-  @Option(help: "Use at most this many samples, spread evenly over all.")
-  var limitSamples: Int?
-
+  @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
 
@@ -58,9 +56,6 @@ public struct VerifyCommand: ParsableCommand {
   public func validate() throws {
     if let tolerance, !tolerance.isFinite {
       throw ValidationError("--tolerance \(tolerance): expected a finite number of dB")
-    }
-    if let limitSamples, limitSamples < 1 {
-      throw ValidationError("--limit-samples \(limitSamples): expected at least 1")
     }
     if perValue, reference == nil { throw ValidationError("--per-value needs --reference") }
   }
@@ -83,13 +78,14 @@ public struct VerifyCommand: ParsableCommand {
       return try Program(opened)
     }
     if program.inputs.isEmpty, let samples {
-      return try compareArrays(program, opened, CheckpointFile.arrays(path: samples), console)
+      return try compareArrays(
+        program, opened, CheckpointFile.arrays(path: samples, console), console)
     }
     let referenceProgram = try reference.map { (path) throws(QMError) in
       try cut(path, like: program)
     }
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: program, limit: limitSamples)
+      try Samples.open(path, for: program, sampling)
     }
     var verification = try Verification(
       program, of: FileSize(path: file, bytes: opened.container.byteCount), samples: folder,

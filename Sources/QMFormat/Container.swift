@@ -186,6 +186,7 @@ public struct Container: Sendable {
 
   private static func wrongMagic(_ bytes: UnsafeRawBufferPointer) -> QMError {
     let isDamaged = bytes.count >= 2 && bytes[0] == magic[0] && bytes[1] == magic[1]
+    if !isDamaged, let kind = FileKind(bytes) { return kind.refusal(expected: "a .qm file") }
     let message =
       isDamaged
       ? "the first bytes are damaged, as by a transfer as text or a truncation; copy the file "

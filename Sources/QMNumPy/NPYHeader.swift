@@ -33,7 +33,7 @@ public struct NPYHeader: Hashable, Sendable {
   static let magic: [UInt8] = [0x93] + Array("NUMPY".utf8)
 
   /// Size of the header, in bytes: how much of a file `init(parsing:)` needs.
-  /// - Parameter prefix: at least the first 12 bytes, or the whole file.
+  /// - Parameter prefix: at least the first 64 bytes, or the whole file.
   /// - Throws: `malformed` or `unsupported`, with the byte offset as context.
   static func byteCount(prefix: UnsafeRawBufferPointer) throws(QMError) -> Int {
     guard prefix.count >= 10 else {
@@ -41,6 +41,9 @@ public struct NPYHeader: Hashable, Sendable {
         prefix.count, "the file ends before the 10 bytes that begin an .npy file")
     }
     guard prefix.prefix(6).elementsEqual(magic) else {
+      if let kind = FileKind(prefix) {
+        throw kind.refusal(expected: "a NumPy array (.npy)").within(.offset(0))
+      }
       throw malformed(0, "not an .npy file: it does not begin with \\x93NUMPY")
     }
     let (major, minor) = (prefix[6], prefix[7])
@@ -113,6 +116,24 @@ public struct NPYHeader: Hashable, Sendable {
     guard Shape.elementCount(of: extents) != nil else {
       throw malformed(start, "\(elementType)\(shape) has too many elements")
     }
+  }
+
+  /// Whether the array at the start of `bytes` holds texts or Python objects, which no network reads.
+  /// - Parameter bytes: the first bytes of an `.npy` file; false if they do not show it.
+  static func holdsTextsOrObjects(_ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard let end = try? byteCount(prefix: bytes) else { return false }
+    let start = bytes[6] == 1 ? 10 : 12
+    guard start < bytes.count else { return false }
+    let text = UnsafeRawBufferPointer(rebasing: bytes[start..<min(end, bytes.count)])
+    var tokens = Tokenizer(text, at: start)
+    while let token = try? tokens.next().token, token != .end {
+      guard token == .string("descr"), (try? tokens.skip(.punctuation(":"))) == true else {
+        continue
+      }
+      guard case .string(let code) = try? tokens.next().token else { return false }
+      return code.drop { "<>=|".contains($0) }.first.map { "OSaU".contains($0) } ?? false
+    }
+    return false
   }
 
   /// A header of a row-major, little-endian array; ``dataOffset`` is 0 until it is encoded.
@@ -332,7 +353,8 @@ private struct Tokenizer {
 
   mutating func elementType() throws(QMError) -> (ElementType, NPYHeader.ByteOrder) {
     let found = try next()
-    let readable = "bool, integers of 8 to 64 bits and float16, float32, float64 are read"
+    let readable =
+      "bool, integers of 8 to 64 bits, bfloat16 (V2), float16, float32 and float64 are read"
     guard case .string(let text) = found.token else {
       if found.token == .punctuation("[") {
         throw QMError(
@@ -369,6 +391,9 @@ private struct Tokenizer {
     case "f2": type = .float16
     case "f4": type = .float32
     case "f8": type = .float64
+    // NumPy has no bfloat16: the arrays of ml_dtypes, which JAX and MLX use, are saved as two bytes
+    // without a type, with or without a byte order.
+    case "V2": return (.bfloat16, byteOrder)
     case "O":
       throw QMError(
         .unsupported, "Python objects, which are never loaded; \(readable); save numbers instead",

@@ -30,7 +30,7 @@ public enum NPY {
   }
 
   private static func header(of file: OpenFile) throws(QMError) -> NPYHeader {
-    let prefix = try file.bytes(0..<min(file.count, 12))
+    let prefix = try file.bytes(0..<min(file.count, 64))
     let end = try NPYHeader.byteCount(prefix: prefix.bytes)
     let text = try file.bytes(0..<min(file.count, end))
     let header = try NPYHeader(parsing: text.bytes)
@@ -68,6 +68,16 @@ extension Tensor {
 }
 
 extension NPYHeader {
+  /// Whether a file begins as an `.npy` file.
+  /// - Throws: `cannotOpen`, with the path as context.
+  static func begins(path: String) throws(QMError) -> Bool {
+    try within(.file(path)) { () throws(QMError) in
+      let file = try OpenFile(path: path)
+      let start = try file.bytes(0..<min(file.count, magic.count))
+      return withExtendedLifetime(start) { start.bytes.elementsEqual(magic) }
+    }
+  }
+
   /// Checks that the file ends with the last element.
   /// - Throws: `malformed` if it is shorter or longer.
   func checkSize(fileByteCount: Int) throws(QMError) {

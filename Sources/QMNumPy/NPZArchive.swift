@@ -5,7 +5,8 @@ import QMTensor
 /// Opening reads the central directory and checks it: sizes and offsets are within the archive, the
 /// local header of each entry agrees with the directory, no entries overlap, none is encrypted, and
 /// all are stored or deflated. An array is read, and its checksum compared, when it is requested.
-/// Entries whose name does not end in `.npy` are ignored.
+/// An entry whose name does not end in `.npy` is an array too if its content begins as one; others
+/// are ignored.
 public struct NPZArchive: Sendable {
   /// Names of the arrays (without `.npy`) in the order of the central directory.
   public let names: [String]
@@ -32,18 +33,28 @@ public struct NPZArchive: Sendable {
     self.bytes = bytes
     self.path = path
     self.limits = limits
+    let start = try bytes.read(at: 0, count: min(bytes.count, 64))
+    if let kind = start.withBytes({ (bytes) in FileKind(bytes) }), kind != .npz {
+      throw kind.refusal(expected: "an archive of NumPy arrays (.npz)")
+    }
     var names: [String] = []
     var entries: [String: ZIPEntry] = [:]
-    for entry in try ZIPEntry.directory(of: bytes, limits) where entry.name.hasSuffix(".npy") {
-      let name = String(entry.name.dropLast(4))
+    for entry in try ZIPEntry.directory(of: bytes, limits) {
+      let hasEnding = entry.name.hasSuffix(".npy")
+      let magic = NPYHeader.magic
+      guard hasEnding || entry.start(in: bytes, count: magic.count) == magic else { continue }
+      let name = hasEnding ? String(entry.name.dropLast(4)) : entry.name
       guard !name.isEmpty else {
         throw QMError(.malformed, "an array has no name", context: [.offset(entry.offset)])
       }
+      guard entries.updateValue(entry, forKey: name) == nil else {
+        throw .malformed(
+          "two arrays are named '\(name.abbreviated)', one with .npy behind its name; expected one")
+      }
       names.append(name)
-      entries[name] = entry
     }
     guard !names.isEmpty else {
-      throw .malformed("the archive holds no array; expected entries named *.npy")
+      throw .malformed("the archive holds no array; expected entries in NumPy's .npy format")
     }
     self.names = names
     self.entries = entries
@@ -63,10 +74,7 @@ public struct NPZArchive: Sendable {
 
   private func content(named name: String) throws(QMError) -> Tensor {
     guard let entry = entries[name] else {
-      let found = names.prefix(8).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
-      throw .invalidInput(
-        "no array '\(name.abbreviated)'; the archive holds \(found)"
-          + (names.count > 8 ? " and \(names.count - 8) more" : ""))
+      throw .invalidInput("no array '\(name.abbreviated)'; the archive holds \(names.listed)")
     }
     return try within(.entry(name)) { () throws(QMError) -> Tensor in
       try limits.check(arrayByteCount: entry.byteCount)
@@ -77,6 +85,18 @@ public struct NPZArchive: Sendable {
 }
 
 extension NPZArchive: CheckpointReader {
+  /// How much of an entry shows the type of its elements: NumPy writes headers of 128 bytes.
+  private static let headerByteCount = 4096
+
+  /// Names of the arrays of texts or Python objects, in the order of ``names``.
+  public var namesWithoutNumbers: [String] {
+    names.filter { name in
+      guard let start = entries[name]?.start(in: bytes, count: NPZArchive.headerByteCount)
+      else { return false }
+      return start.withUnsafeBytes(NPYHeader.holdsTextsOrObjects)
+    }
+  }
+
   /// `.npz`.
   public static let fileNameEnding = ".npz"
 

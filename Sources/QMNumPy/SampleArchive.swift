@@ -1,8 +1,9 @@
 import QMTensor
 
-/// Samples in one `.npz` archive. It holds one array per input, named after the input or its key
-/// (``sampleKey(for:)``); the first axis of each array counts the samples. The archive may hold
-/// arrays of expected outputs too; all other arrays are ignored.
+/// Samples in one `.npz` archive, or in one `.npy` file for a network of one input. The archive holds
+/// one array per input, named after the input or its key (``sampleKey(for:)``); the first axis of
+/// each array counts the samples. The archive may hold arrays of expected outputs too; all other
+/// arrays are ignored.
 ///
 /// If there is one input and one array, the array may have any name. Sample `i` is item `i` along
 /// the first axis. If the array has as many axes as the model's input, the sample keeps a leading
@@ -13,7 +14,7 @@ import QMTensor
 /// let first = try samples.inputs(of: 0)["x"]!  // shape [1, …]
 /// ```
 public struct SampleArchive: SampleSource {
-  /// Path of the archive.
+  /// Path of the file.
   public let path: String
   /// Number of samples in the archive.
   public let count: Int
@@ -35,15 +36,18 @@ public struct SampleArchive: SampleSource {
     self.path = path
     self.inputs = inputs
     self.outputs = outputs
-    let archive = try NPZArchive(path: path, limits: limits)
+    let archive: any CheckpointReader =
+      try NPYHeader.begins(path: path)
+      ? NPYArray.open(path) : NPZArchive(path: path, limits: limits)
+    let names = Set(archive.names)
     func entry(_ name: String) -> String? {
-      [name, sampleKey(for: name)].first(where: archive.contains)
+      [name, sampleKey(for: name)].first(where: names.contains)
     }
     var arrays: [String: (entry: String, tensor: Tensor)] = [:]
     for input in inputs {
-      let lone = inputs.count == 1 && archive.names.count == 1 ? archive.names[0] : nil
+      let lone = inputs.count == 1 && names.count == 1 ? archive.names[0] : nil
       // If the array is missing, reading it throws an error that lists the arrays there are.
-      let name = entry(input.name) ?? lone ?? input.name
+      let name = entry(input.arrayName) ?? lone ?? input.arrayName
       arrays[input.name] = (name, try archive.tensor(named: name))
     }
     for output in outputs where arrays[output] == nil {

@@ -70,12 +70,13 @@ public struct SampleFolder: SampleSource {
     self.limits = limits
     files = try within(.file(path)) { () throws(QMError) -> [String: Files] in
       let names = try SampleFolder.list(path)
-      let files = try SampleFolder.group(names, inputs.map(\.name), outputs)
+      let files = try SampleFolder.group(names, inputs.map(\.arrayName), outputs)
       guard !files.isEmpty else {
         let expected =
           inputs.count == 1
           ? "<name>.npy"
-          : inputs.map { "<name>.\(sampleKey(for: $0.name)).npy" }.joined(separator: ", ")
+          : inputs.map { "<name>.\(sampleKey(for: $0.arrayName)).npy" }.joined(separator: ", ")
+        if let other = SampleFolder.otherFile(in: path) { throw other }
         throw .invalidInput(
           "no samples among \(names.count) files; expected \(expected) or <name>.npz")
       }
@@ -130,9 +131,9 @@ public struct SampleFolder: SampleSource {
   private func load(_ input: SampleInput, of files: Files, _ archive: NPZArchive?) throws(QMError)
     -> Tensor
   {
-    let key = sampleKey(for: input.name)
+    let key = sampleKey(for: input.arrayName)
     if let archive {
-      let name = [input.name, key].first(where: archive.contains) ?? input.name
+      let name = [input.arrayName, key].first(where: archive.contains) ?? input.arrayName
       let array = try archive.tensor(named: name)
       return try within(.file(filePath(files.archive!))) { () throws(QMError) -> Tensor in
         try within(.entry(name)) { () throws(QMError) in try input.tensor(from: array) }
@@ -150,6 +151,20 @@ public struct SampleFolder: SampleSource {
   }
 
   // MARK: Names
+
+  /// The error for the first file that is of a known format, but not of NumPy's.
+  private static func otherFile(in path: String) -> QMError? {
+    let names = (try? Folder.names(in: path, expected: "")) ?? []
+    for name in names.sorted().prefix(64) {
+      guard let file = try? OpenFile(path: Folder.path(path, name)),
+        let start = try? file.bytes(0..<min(file.count, 64)),
+        let kind = withExtendedLifetime(start, { FileKind(start.bytes) }), kind != .npy,
+        kind != .npz
+      else { continue }
+      return kind.refusal(expected: "samples (.npy or .npz)").within(.file(name))
+    }
+    return nil
+  }
 
   /// Names of all `.npy` and `.npz` files in the folder.
   private static func list(_ path: String) throws(QMError) -> [String] {

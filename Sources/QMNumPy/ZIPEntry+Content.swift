@@ -22,6 +22,31 @@ extension ZIPEntry {
     return content
   }
 
+  /// The first bytes of the inflated entry, at most `count`, without comparing the checksum; none if
+  /// the entry is damaged there, which reading it whole reports.
+  func start(in archive: ArchiveBytes, count: Int) -> [UInt8] {
+    let wanted = min(count, byteCount)
+    // A stream that begins with a table of codes needs a few hundred bytes for it.
+    let stored = min(storedByteCount, method == .stored ? wanted : wanted + 1024)
+    guard let bytes = try? archive.read(at: dataOffset, count: stored) else { return [] }
+    return bytes.withBytes { (bytes) in
+      guard method == .deflated else { return Array(bytes) }
+      return [UInt8](unsafeUninitializedCapacity: wanted) { result, given in
+        var stream = z_stream()
+        guard inflateInit2_(&stream, -15, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK
+        else { return }
+        defer { inflateEnd(&stream) }
+        stream.next_in = UnsafeMutablePointer(
+          mutating: bytes.baseAddress?.assumingMemoryBound(to: UInt8.self))
+        stream.avail_in = UInt32(bytes.count)
+        stream.next_out = result.baseAddress
+        stream.avail_out = UInt32(wanted)
+        _ = inflate(&stream, Z_NO_FLUSH)
+        given = wanted - Int(stream.avail_out)
+      }
+    }
+  }
+
   /// CRC-32 as ZIP uses it.
   static func checksum(of bytes: UnsafeRawBufferPointer) -> UInt32 {
     guard let base = bytes.baseAddress else { return 0 }

@@ -43,6 +43,7 @@ struct NodeReader {
         ? "\(entry.inputs.lowerBound)" : "\(entry.inputs.lowerBound) to \(entry.inputs.upperBound)"
       throw .malformed("\(node.inputs.count) inputs, expected \(expected)")
     }
+    try requireKnownAttributes()
     for attribute in node.attributes {
       if case .reference = attribute.value {
         throw .malformed(
@@ -207,16 +208,6 @@ struct NodeReader {
     guard let attribute = attribute(name) else { return nil }
     guard case .float(let value) = attribute.value else { throw mismatch(attribute, "a float") }
     return value
-  }
-
-  /// - Throws: `malformed` if the node has one of the attributes, which are inputs in this opset;
-  ///   ignoring it would change the result.
-  func requireNoAttributes(_ names: String...) throws(QMError) {
-    for name in names where attribute(name) != nil {
-      throw .malformed(
-        "attribute '\(name)' is an input in opset \(opset); "
-          + "convert the model with onnx.version_converter")
-    }
   }
 
   func numbers(_ name: String) throws(QMError) -> [Float]? {

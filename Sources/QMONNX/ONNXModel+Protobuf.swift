@@ -60,6 +60,9 @@ extension ONNXModel {
   /// The model in `bytes`. The elements of its tensors are not copied.
   /// - Throws: `malformed` or `unsupported`, with the byte offset as context where it is known.
   init(bytes: UnsafeRawBufferPointer, limits: ONNXLimits) throws(QMError) {
+    if let kind = FileKind(bytes), kind != .onnx {
+      throw kind.refusal(expected: "an ONNX network (.onnx)")
+    }
     let skeleton = try WireScan.skeleton(of: bytes, as: .model, limits: limits)
     self = try withUnpacked(
       skeleton, limits: limits,
@@ -178,6 +181,9 @@ extension ONNXAttribute {
 
   private init(_ proto: Onnx__AttributeProto) throws(QMError) {
     name = try string(proto.name)
+    guard !name.isEmpty else {
+      throw .malformed("an attribute has no name; export the model again")
+    }
     guard proto.has_ref_attr_name == 0 else {
       value = .reference(try string(proto.ref_attr_name))
       return

@@ -363,9 +363,10 @@ public enum OperatorTable {
     // Layout
     ONNXOperator("Reshape", inputs: 2...2, .move) { (node) throws(QMError) in try node.reshape() },
     ONNXOperator("Flatten", inputs: 1...1, .move) { (node) throws(QMError) in try node.flatten() },
-    ONNXOperator("Squeeze", inputs: 1...2, .move, "constant axes") { (node) throws(QMError) in
-      try node.squeeze()
-    },
+    ONNXOperator(
+      "Squeeze", inputs: 1...2, .move,
+      "constant axes; dynamic axes stay without them"
+    ) { (node) throws(QMError) in try node.squeeze() },
     ONNXOperator("Unsqueeze", inputs: 1...2, .move, "constant axes") { (node) throws(QMError) in
       try node.unsqueeze()
     },

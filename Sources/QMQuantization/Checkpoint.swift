@@ -29,17 +29,23 @@ public struct Checkpoint: Sendable {
   /// - Parameters:
   ///   - arrays: with names that are all different.
   ///   - weights: how float arrays are stored.
+  ///   - widths: other widths for the arrays whose names match; the last rule that matches holds.
   ///   - granularity: per tensor, or per channel along the first or the last axis, whichever has
   ///     the smaller expected error; the axis in the granularity is not used.
+  ///   - groupSize: if not nil, so many consecutive elements of a channel share a scale, along the
+  ///     last axis if the channels are along the first, and the other way round.
   ///   - metadata: for the file; measurements are added.
   ///   - progress: called after each array.
   /// - Throws: `invalidInput` for an array with NaN, an infinity or a number too large for float32,
-  ///   with its name and index; `malformed` for an array that a file cannot hold.
+  ///   with its name and index; `usage` if no array matches a rule; `malformed` for an array that a
+  ///   file cannot hold.
   public init(
     _ arrays: [(name: String, tensor: Tensor)], weights: Recipe.WeightWidth,
-    granularity: Granularity = .perChannel(axis: 0), metadata: Program.Metadata = .init(),
+    widths: [Recipe.WidthRule] = [], granularity: Granularity = .perChannel(axis: 0),
+    groupSize: Int? = nil, metadata: Program.Metadata = .init(),
     progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) {
+    let ownWidths = try Checkpoint.widths(of: arrays.map(\.name), widths)
     var constants: [Program.Constant] = []
     /// For each array: its first constant, and whether the next constant holds its scales.
     var places: [(constant: Int, hasScales: Bool)] = []
@@ -55,7 +61,10 @@ public struct Checkpoint: Sendable {
         try Checkpoint.requireFinite(tensor)
         var comparison = Comparison()
         if case .codes(let bits) = weights, Checkpoint.becomesCodes(tensor) {
-          let rounded = try Checkpoint.round(tensor, bits, granularity, comparing: &comparison)
+          let rounded = try Checkpoint.round(
+            tensor, ownWidths[name] ?? bits,
+            ScaleArrangement(of: tensor, granularity, groupSize: groupSize),
+            comparing: &comparison)
           places.append((constants.count, true))
           constants.append(rounded.codes)
           constants.append(.init(rounded.scales))
@@ -69,6 +78,22 @@ public struct Checkpoint: Sendable {
     }
     program = Checkpoint.program(arrays.map(\.name), constants, places, comparisons, metadata)
     self.comparisons = comparisons
+  }
+
+  /// The widths of the arrays that match a rule, by name.
+  private static func widths(
+    of names: [String], _ rules: [Recipe.WidthRule]
+  ) throws(QMError) -> [String: BitWidth] {
+    var widths: [String: BitWidth] = [:]
+    for rule in rules {
+      let matching = rule.nodes.matching(names)
+      guard !matching.isEmpty else {
+        throw .usage(
+          "no array matches the pattern '\(rule.nodes.text.abbreviated)'; found \(names.listed)")
+      }
+      for name in matching { widths[name] = rule.width }
+    }
+    return widths
   }
 
   private static func program(
@@ -139,25 +164,21 @@ public struct Checkpoint: Sendable {
   /// The codes and scales of an array. The array and its dequantized codes are added to
   /// `comparison`.
   private static func round(
-    _ tensor: Tensor, _ bits: BitWidth, _ granularity: Granularity,
+    _ tensor: Tensor, _ bits: BitWidth, _ arrangement: ScaleArrangement,
     comparing comparison: inout Comparison
   ) throws(QMError) -> (codes: Program.Constant, scales: Tensor) {
-    let axis = granularity == .perTensor ? nil : channelAxis(of: tensor)
-    // Channels along the last axis are interleaved: their elements lie `channels` apart.
-    let isInterleaved = axis.map { $0 > 0 } ?? false
-    let channels = axis.map { tensor.shape[$0] } ?? 1
-    let depth = tensor.elementCount / channels
-    let rounding = NearestRounding(
-      bits: bits, granularity: axis == nil ? .perTensor : .perChannel(axis: 0))
+    let (rows, isInterleaved) = (arrangement.rows, arrangement.isInterleaved)
+    let depth = tensor.elementCount / rows
+    let rounding = NearestRounding(bits: bits, granularity: arrangement.granularityOfRows)
     let codes = try Tensor(zeros: .int8, tensor.shape)
     let target = codes.buffer.base.assumingMemoryBound(to: Int8.self)
     var scales: [Float] = []
     let step = max(1, blockLength / depth)
-    for first in stride(from: 0, to: channels, by: step) {
-      let count = min(step, channels - first)
+    for first in stride(from: 0, to: rows, by: step) {
+      let count = min(step, rows - first)
       let block =
         isInterleaved
-        ? try columns(first..<first + count, of: tensor, channels)
+        ? try columns(first..<first + count, of: tensor, rows)
         : try Tensor(
           .float32, [count, depth], buffer: tensor.buffer,
           byteOffset: tensor.byteOffset + 4 * first * depth)
@@ -168,35 +189,72 @@ public struct Checkpoint: Sendable {
         quantizations: [.weights(bits: bits, granularity: rounding.granularity), .none])[0]
       comparison.add(block.elements(), measured.elements(), rowLength: 1)
       rounded.codes.withElements(as: Int8.self) { elements in
-        for channel in 0..<count {
+        for row in 0..<count {
           for index in 0..<depth {
             let place =
-              isInterleaved
-              ? index * channels + first + channel : (first + channel) * depth + index
-            target[place] = elements[channel * depth + index]
+              isInterleaved ? index * rows + first + row : (first + row) * depth + index
+            target[place] = elements[row * depth + index]
           }
         }
       }
     }
+    if isInterleaved {
+      let groups = scales.count / rows
+      scales = (0..<scales.count).map { scales[$0 % rows * groups + $0 / rows] }
+    }
+    let shape = try arrangement.granularity.scaleShape(of: Shape(tensor.shape)).extents
     return (
-      .init(
-        codes,
-        .weights(bits: bits, granularity: axis.map { .perChannel(axis: $0) } ?? .perTensor)),
-      try Tensor([scales.count], scales)
+      .init(codes, .weights(bits: bits, granularity: arrangement.granularity)),
+      try Tensor(shape ?? [scales.count], scales)
     )
   }
 
-  /// Channels along the last axis as rows, `[range.count, depth]`.
-  private static func columns(_ range: Range<Int>, of tensor: Tensor, _ channels: Int)
+  /// Columns of an array, seen as a matrix of `width` columns, as rows: `[range.count, depth]`.
+  private static func columns(_ range: Range<Int>, of tensor: Tensor, _ width: Int)
     throws(QMError) -> Tensor
   {
-    let depth = tensor.elementCount / channels
+    let depth = tensor.elementCount / width
     let elements = tensor.withElements(as: Float.self) { elements in
-      range.flatMap { channel in
-        (0..<depth).lazy.map { elements[$0 * channels + channel] }
+      range.flatMap { column in
+        (0..<depth).lazy.map { elements[$0 * width + column] }
       }
     }
     return try Tensor([range.count, depth], elements)
+  }
+}
+
+/// Which elements of an array share a scale: all or some of a row of a matrix that has the elements
+/// of the array in their order, or of a column.
+private struct ScaleArrangement {
+  /// Number of rows, or of columns if ``isInterleaved``.
+  let rows: Int
+  /// Whether elements of a column share a scale, which lie ``rows`` apart.
+  let isInterleaved: Bool
+  /// In terms of the array's axes.
+  let granularity: Granularity
+  /// In terms of the rows.
+  let granularityOfRows: Granularity
+
+  /// - Parameters:
+  ///   - tensor: an array of at least one element.
+  ///   - granularity: per tensor, or else per channel.
+  ///   - groupSize: nil, or elements per scale, at least 1.
+  init(of tensor: Tensor, _ granularity: Granularity, groupSize: Int?) {
+    let shape = tensor.shape
+    let channelAxis = granularity == .perTensor ? nil : ScaleArrangement.channelAxis(of: tensor)
+    let isLast = (channelAxis ?? 0) > 0
+    let groupAxis = isLast ? 0 : shape.count - 1
+    if let groupSize, granularity != .perTensor, shape.count > 1, shape[groupAxis] > groupSize {
+      rows = tensor.elementCount / shape[groupAxis]
+      isInterleaved = isLast
+      self.granularity = .perGroup(axis: groupAxis, size: groupSize)
+      granularityOfRows = .perGroup(axis: 1, size: groupSize)
+      return
+    }
+    rows = channelAxis.map { shape[$0] } ?? 1
+    isInterleaved = isLast
+    self.granularity = channelAxis.map { .perChannel(axis: $0) } ?? .perTensor
+    granularityOfRows = channelAxis == nil ? .perTensor : .perChannel(axis: 0)
   }
 
   /// The first or the last axis, whichever gives the smaller scales: the mean over its channels of
@@ -206,7 +264,8 @@ public struct Checkpoint: Sendable {
     var best: (axis: Int, spread: Double)?
     for axis in [0, tensor.shape.count - 1] {
       let channels = tensor.shape[axis]
-      guard channels > 1, tensor.elementCount / channels >= leastElementsPerScale else { continue }
+      guard channels > 1, tensor.elementCount / channels >= Checkpoint.leastElementsPerScale
+      else { continue }
       let inner = axis == 0 ? tensor.elementCount / channels : 1
       var largest = [Float](repeating: 0, count: channels)
       tensor.withElements(as: Float.self) { elements in

@@ -14,14 +14,19 @@ public struct NodePattern: Hashable, Sendable {
     self.text = text
   }
 
+  /// The names that match.
+  func matching(_ names: [String]) -> [String] {
+    guard let expression = try? Regex(text) else { return [] }
+    return names.filter { $0.firstMatch(of: expression) != nil }
+  }
+
   /// The indices of the nodes that match.
   /// - Throws: `usage` if no node matches, because a misspelt name must be reported.
   func nodes(of graph: Graph) throws(QMError) -> Set<Int> {
     var found: Set<Int> = []
-    guard let expression = try? Regex(text) else { return found }
     for (index, node) in graph.nodes.enumerated() {
       let names = [node.name] + node.outputs.map { graph[$0].name }
-      if names.contains(where: { $0.firstMatch(of: expression) != nil }) { found.insert(index) }
+      if !matching(names).isEmpty { found.insert(index) }
     }
     guard !found.isEmpty else {
       throw .usage(

@@ -225,7 +225,7 @@ public final class Session: @unchecked Sendable {
         let known = named[name] ?? (extent, port.name)
         guard known.extent == extent else {
           throw QMError.invalidInput(
-            "axis '\(name.abbreviated)' has extent \(extent) here and \(known.extent) in "
+            "axis '\(Shape.Axis.free(name).description.abbreviated)' has extent \(extent) here and \(known.extent) in "
               + "'\(known.input.abbreviated)'"
           ).within(.value(port.name))
         }

@@ -17,6 +17,9 @@ public protocol CheckpointReader: Sendable {
   /// Names of the arrays, all different, in the order of the file.
   var names: [String] { get }
 
+  /// Names of the arrays that hold something else than numbers, such as texts; some of ``names``.
+  var namesWithoutNumbers: [String] { get }
+
   /// One array.
   /// - Throws: `invalidInput` if no array has this name; `malformed`, `unsupported`, `outOfMemory`,
   ///   with the path as context.
@@ -24,11 +27,17 @@ public protocol CheckpointReader: Sendable {
 }
 
 extension CheckpointReader {
-  /// All arrays, in the order of the file.
+  /// None.
+  public var namesWithoutNumbers: [String] { [] }
+
+  /// All arrays of numbers, in the order of the file.
   /// - Throws: as ``tensor(named:)``.
   public func arrays() throws(QMError) -> [(name: String, tensor: Tensor)] {
     var arrays: [(name: String, tensor: Tensor)] = []
-    for name in names { arrays.append((name, try tensor(named: name))) }
+    let skipped = Set(namesWithoutNumbers)
+    for name in names where !skipped.contains(name) {
+      arrays.append((name, try tensor(named: name)))
+    }
     return arrays
   }
 }

@@ -182,6 +182,14 @@ extension String {
   }
 }
 
+extension Collection<String> {
+  /// The first names in quotes and the number of the others, for a message.
+  package var listed: String {
+    prefix(8).map { "'\($0.abbreviated)'" }.joined(separator: ", ")
+      + (count > 8 ? " and \(count - 8) more" : "")
+  }
+}
+
 /// Runs `body` and adds `context` to the error that it throws.
 public func within<R>(
   _ context: @autoclosure () -> QMError.Context, _ body: () throws(QMError) -> R

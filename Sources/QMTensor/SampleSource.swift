@@ -75,24 +75,38 @@ public struct SampleSubset: SampleSource {
 public struct SampleInput: Hashable, Sendable {
   /// The input's name in the network.
   public let name: String
-  /// The type that the network takes. Arrays of another shape are refused; arrays of another
-  /// element type are converted (``Tensor/converted(to:)``). With nil, every array is accepted
-  /// unchanged.
+  /// The type that the network takes. Arrays of another shape are refused, but axes of extent 1 may
+  /// be missing in front or stand there in addition; arrays of another element type are converted
+  /// (``Tensor/converted(to:)``). With nil, every array is accepted unchanged.
   public let type: ValueType?
+  /// The name of the input's arrays in samples.
+  public let arrayName: String
 
   /// An input of the network.
   /// - Parameters:
   ///   - name: its name in the network.
   ///   - type: the type that the network takes; nil accepts every array unchanged.
-  public init(_ name: String, _ type: ValueType? = nil) {
+  ///   - arrayName: the name of its arrays in samples; nil if it is `name`.
+  public init(_ name: String, _ type: ValueType? = nil, arrayName: String? = nil) {
     self.name = name
     self.type = type
+    self.arrayName = arrayName ?? name
+  }
+
+  /// The shape that an array of this shape gets, with as many axes as the input; nil if it does not
+  /// fit.
+  private func fitted(_ shape: [Int]) -> [Int]? {
+    guard let expected = type?.shape else { return shape }
+    let missing = expected.rank - shape.count
+    if missing < 0, shape.prefix(-missing).contains(where: { $0 != 1 }) { return nil }
+    let fitted = [Int](repeating: 1, count: max(missing, 0)) + shape.dropFirst(max(-missing, 0))
+    return expected.admits(fitted) ? fitted : nil
   }
 
   /// Checks the shape of an array against the type of the input.
   /// - Throws: `invalidInput` if it does not fit.
   public func check(_ shape: [Int]) throws(QMError) {
-    guard let expected = type?.shape, !expected.admits(shape) else { return }
+    guard let expected = type?.shape, fitted(shape) == nil else { return }
     throw .invalidInput(
       "shape \(shape) does not fit input '\(name.abbreviated)', which takes \(expected)")
   }
@@ -102,7 +116,10 @@ public struct SampleInput: Hashable, Sendable {
   ///   finite or that the input's element type cannot hold.
   public func tensor(from array: Tensor) throws(QMError) -> Tensor {
     try check(array.shape)
-    let tensor = try array.converted(to: type?.elementType ?? array.elementType)
+    let fitting = try Tensor(
+      array.elementType, fitted(array.shape) ?? array.shape, buffer: array.buffer,
+      byteOffset: array.byteOffset)
+    let tensor = try fitting.converted(to: type?.elementType ?? array.elementType)
     guard tensor.elementType == .float32 else { return tensor }
     let found = tensor.withElements(as: Float.self) { elements in
       elements.firstIndex { !$0.isFinite }.map { (place: $0, isNaN: elements[$0].isNaN) }

@@ -25,6 +25,12 @@ public struct Shape: Hashable, Sendable {
       return .free("#" + String(hash, radix: 16))
     }
 
+    /// Whether the name is the hash of a formula, which tells a reader nothing.
+    fileprivate var isHashed: Bool {
+      guard case .free(let name) = self, name.hasPrefix("#") else { return false }
+      return name.dropFirst().allSatisfy { $0.isHexDigit }
+    }
+
     /// The extent, or nil for a dynamic axis.
     public var extent: Int? {
       if case .fixed(let extent) = self { extent } else { nil }
@@ -114,11 +120,11 @@ extension Shape: CustomStringConvertible {
 }
 
 extension Shape.Axis: CustomStringConvertible {
-  /// The extent, or the name of a dynamic axis; `?` if it has no name.
+  /// The extent, or the name of a dynamic axis; `?` if it has no name, or only the hash of a formula.
   public var description: String {
     switch self {
     case .fixed(let extent): "\(extent)"
-    case .free(let name): name.isEmpty ? "?" : name
+    case .free(let name): name.isEmpty || isHashed ? "?" : name
     }
   }
 }

@@ -110,10 +110,12 @@ struct FailureTests {
     let unmeasured = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--min-sqnr", "30")
     expectRefusal(unmeasured, by: .qconvert, status: 64, naming: "--samples")
     let array = Fixture.root.appendingPathComponent("fixtures/npy/double_quotes.npy").path
-    for option in [["--keep-float", "w"], ["--bits-for", "w=8"], ["--explain"]] {
+    for option in [["--keep-float", "w"], ["--explain"]] {
       let result = try Tool.qconvert.run([array, folder.path("o.qm")] + option)
       expectRefusal(result, by: .qconvert, status: 64, naming: "--per-tensor")
     }
+    let misspelt = try Tool.qconvert(array, folder.path("o.qm"), "--bits-for", "w=8")
+    expectRefusal(misspelt, by: .qconvert, status: 64, naming: "'double_quotes'")
     #expect(try folder.names.isEmpty)
   }
 
@@ -129,6 +131,50 @@ struct FailureTests {
     expectRefusal(
       try Tool.qrun(file, Fixture.evaluation, "--output", file), by: .qrun, status: 73,
       naming: "good.qm")
+  }
+
+  /// Files of other formats are named, with what to do.
+  @Test func aKnownFormatInTheWrongPlaceIsNamed() throws {
+    let formats: [(name: String, start: [UInt8], text: String)] = [
+      ("a.png", [0x89] + Array("PNG\r\n".utf8) + [0x1a, 10], "PNG image"),
+      ("a.jpg", [0xff, 0xd8, 0xff, 0xe0], "JPEG image"),
+      ("a.safetensors", [66, 0, 0, 0, 0, 0, 0, 0] + Array("{\"w\":".utf8), "safetensors"),
+      ("a.pkl", [0x80, 2, 0x7d, 0x71], "pickle"),
+      ("a.tflite", [28, 0, 0, 0] + Array("TFL3".utf8), "TensorFlow Lite"),
+      ("a.gguf", Array("GGUF".utf8) + [3, 0, 0, 0], "GGUF"),
+      ("a.h5", [0x89] + Array("HDF\r\n".utf8), "HDF5"),
+    ]
+    for (name, start, text) in formats {
+      let path = folder.path(name)
+      let bytes = start + [UInt8](repeating: 0, count: 100)
+      try Data(bytes).write(to: URL(fileURLWithPath: path))
+      expectRefusal(
+        try Tool.qconvert(path, folder.path("o.qm")), by: .qconvert, status: 65, naming: text)
+      expectRefusal(try Tool.qverify(path), by: .qverify, status: 65, naming: text)
+      expectRefusal(
+        try Tool.qrun(Fixture.model, path, "--digest"), by: .qrun, status: 65, naming: text)
+    }
+    expectRefusal(
+      try Tool.qverify(Fixture.model), by: .qverify, status: 65, naming: "an ONNX network")
+    let file = try converted()
+    expectRefusal(
+      try Tool.qconvert(file, folder.path("o.qm")), by: .qconvert, status: 65, naming: "a .qm file")
+    expectRefusal(
+      try Tool.qrun(file, Fixture.model, "--digest"), by: .qrun, status: 65,
+      naming: "an ONNX network")
+    let images = folder.path("images")
+    try FileManager.default.createDirectory(atPath: images, withIntermediateDirectories: true)
+    try FileManager.default.copyItem(atPath: folder.path("a.png"), toPath: images + "/cat.png")
+    expectRefusal(
+      try Tool.qrun(file, images, "--digest"), by: .qrun, status: 65, naming: "cat.png: found a PNG"
+    )
+  }
+
+  @Test func aNetworkIsNeverOverwrittenByAConversion() throws {
+    let result = try Tool.qconvert(Fixture.model, folder.path("out.ONNX"))
+    #expect(result.status == 64)
+    #expect(result.errors.contains(".qm"))
+    #expect(try folder.names.isEmpty)
   }
 
   @Test func theInputIsNeverTheOutput() throws {

@@ -121,6 +121,45 @@ struct SampleTests {
     #expect(quiet.errors.isEmpty)
   }
 
+  /// One array of all samples, single items for a fixed batch, and other names give the same.
+  @Test func samplesMayComeInOtherForms() throws {
+    let path = try samples(count: 6)
+    let results = folder.path("results")
+    #expect(try Tool.qrun(Fixture.model, path, "--output", results).status == 0)
+    let expected = try (0..<6).map { index in
+      try Data(contentsOf: URL(fileURLWithPath: results + "/n\(index).y.npy"))
+    }
+    var all: [Float] = []
+    for index in 0..<6 {
+      for place in 0..<64 { all.append(Float((place * 7 + index * 5) % 17) / 16) }
+    }
+    let array = folder.path("all.npy")
+    try self.array([6, 64], all).write(to: URL(fileURLWithPath: array))
+    for options in [[], ["--input", "x=4,64"]] {
+      let other = folder.path("other\(options.count)")
+      let ran = try Tool.qrun.run([Fixture.model, array, "--output", other] + options)
+      #expect(ran.status == 0, "\(ran.errors)")
+      for index in 0..<6 {
+        let found = try Data(contentsOf: URL(fileURLWithPath: other + "/000\(index).y.npy"))
+        #expect(found == expected[index], "\(options) \(index)")
+      }
+    }
+    let named = folder.path("named")
+    try FileManager.default.createDirectory(atPath: named, withIntermediateDirectories: true)
+    try self.array([64], Array(all.prefix(64)))
+      .write(to: URL(fileURLWithPath: named + "/a.pixels.npy"))
+    let mapped = try Tool.qrun(
+      Fixture.model, named, "--map", "pixels=x", "--output", folder.path("mapped"))
+    #expect(mapped.status == 0, "\(mapped.errors)")
+    #expect(
+      try Data(contentsOf: URL(fileURLWithPath: folder.path("mapped/a.y.npy"))) == expected[0])
+    for maps in [["pixels=z"], ["pixels"], ["a=x", "b=x"]] {
+      let result = try Tool.qrun.run(
+        [Fixture.model, named, "--digest"] + maps.flatMap { ["--map", $0] })
+      #expect(result.status == 64, "\(maps): \(result.errors)")
+    }
+  }
+
   @Test func protobufSamplesAreRead() throws {
     // TensorProto: extents, float32, raw elements.
     let elements = (0..<64).map { Float($0 % 17) / 16 }

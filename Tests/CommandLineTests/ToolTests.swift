@@ -149,6 +149,41 @@ struct ToolTests {
     #expect(text.output.contains("integer"))
   }
 
+  @Test func inspectsANetwork() throws {
+    let report = try Tool.qinspect(Fixture.model, "--json").json
+    #expect(report["opset"] as? Int == 13)
+    let inputs = try #require(report["inputs"] as? [[String: Any]])
+    #expect(inputs.map { $0["name"] as? String } == ["x"])
+    let operators = try #require(report["operators"] as? [[String: Any]])
+    let products = operators.first { $0["name"] as? String == "Gemm" }
+    #expect(products?["count"] as? Int == 3)
+    #expect(products?["supported"] as? Bool == true)
+    let weights = try #require(report["weights"] as? [[String: Any]])
+    #expect(weights.count == 6)
+    let text = try Tool.qinspect(Fixture.model)
+    #expect(text.output.contains("Gemm"))
+    // Also a network that cannot be read.
+    let other = Fixture.root.appendingPathComponent(
+      "fixtures/onnx/reject/unknown_operator/model.onnx"
+    ).path
+    let unread = try Tool.qinspect(other)
+    #expect(unread.status == 0, "\(unread.errors)")
+    #expect(unread.output.contains("no"))
+  }
+
+  @Test func runsANetworkWithOtherInputs() throws {
+    let cut = try Tool.qrun(
+      Fixture.model, "--input", "x=1,64", "--benchmark", "1", "--json")
+    #expect(cut.status == 0, "\(cut.errors)")
+    let unknown = try Tool.qrun(Fixture.model, "--set", "nothing=1", "--benchmark", "1")
+    #expect(unknown.status == 64)
+    let file = folder.path("out.qm")
+    #expect(try Tool.qconvert(Fixture.model, file).status == 0)
+    let refused = try Tool.qrun(file, "--set", "x=1", "--benchmark", "1")
+    #expect(refused.status == 64)
+    #expect(refused.errors.contains("qconvert"))
+  }
+
   @Test func timesAndProfiles() throws {
     let ran = try Tool.qrun(Fixture.model, "--benchmark", "20", "--profile", "--json")
     #expect(ran.status == 0, "\(ran.errors)")

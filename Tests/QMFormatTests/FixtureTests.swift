@@ -33,7 +33,10 @@ struct FixtureTests {
       _ = try program("reject/\(name)")
       Issue.record("accepted")
     } catch let error as QMError {
-      #expect(error.code == (name.contains("later_reader") || name.contains("earlier") ? .unsupported : .malformed))
+      #expect(
+        error.code
+          == (name.contains("later_reader") || name.contains("earlier") ? .unsupported : .malformed)
+      )
       #expect(error.description.contains(name) && !error.description.contains("\n"))
     }
   }

@@ -70,6 +70,32 @@ func buffer(of path: String) throws -> Buffer {
     }
   }
 
+  /// What NumPy takes without a word: made in memory, so that no such file lies about.
+  @Test func refusesWhatMeansNothingOrTwoThings() throws {
+    let data = [UInt8](repeating: 0, count: 24)
+    for (file, code) in [
+      (npy("<f4", "(2, 3)", data + [0]), QMError.Code.malformed),
+      (npy("<f4", "(0x2, 3)", data), .malformed), (npy("\\x3cf4", "(2, 3)", data), .malformed),
+      (npy("|f4", "(2, 3)", data), .malformed),
+      (
+        npy(
+          header: "{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (2, 3)}\n",
+          data), .malformed
+      ),
+      (
+        npy(header: "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2, 3)}\n", data),
+        .unsupported
+      ),
+    ] {
+      let error = #expect(throws: QMError.self) {
+        try Tensor(npyBytes: Tensor([file.count], file).buffer)
+      }
+      #expect(error?.code == code)
+    }
+    let right = npy("<f4", "(2, 3)", data)
+    #expect(try Tensor(npyBytes: Tensor([right.count], right).buffer).shape == [2, 3])
+  }
+
   @Test func everyCutOfAFileIsRefused() throws {
     let bytes = try NPY.encode(Tensor([3, 5], (0..<15).map(Float.init)))
     for count in 0..<bytes.count {

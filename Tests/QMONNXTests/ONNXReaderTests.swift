@@ -4,6 +4,7 @@ import QMNumPy
 import QMONNX
 import QMRuntime
 import QMTensor
+import QMTestSupport
 import Testing
 
 @Suite struct ONNXReaderTests {
@@ -134,10 +135,90 @@ import Testing
   }
 
   @Test func aWeightKeepsItsNameHoweverItIsStored() throws {
-    for (name, weight) in [("gemm", "W"), ("half_int32_data", "H"), ("gemm_without_bias", "W")] {
+    for (name, weight) in [("gemm", "W"), ("half_weights", "H"), ("gemm_without_bias", "W")] {
       let graph = try ONNXReader.read(
         path: Fixtures.folder.appending(path: "\(name)/model.onnx").path)
       #expect(graph.values.contains { $0.name == weight && $0.constant != nil }, "\(name)")
+    }
+  }
+
+  /// Types of few bits may be written one element, or one byte of codes, per integer.
+  @Test func typedDataOfSmallTypesIsRead() throws {
+    for (type, elements, numbers) in [
+      (10, [0x3c00, 0xc100, 0, 0x7bff], [1, -2.5, 0, 65504]),
+      (16, [0x3f80, 0xc020, 0, 0x4049], [1, -2.5, 0, 3.140625]),
+    ] as [(Int, [Int], [Float])] {
+      var network = ONNXNetwork(opset: 21)
+      network.inputs = [("x", ValueType(.float32, [4]))]
+      network.typedConstants = [("w", type, [4], elements)]
+      network.nodes = [
+        .init("Cast", ["w"], ["f"], [("to", .integer(1))]), .init("Add", ["x", "f"], ["y"]),
+      ]
+      network.outputs = ["y"]
+      let graph = try ONNXReader.read(bytes: network.encoded())
+      let zeros = try Tensor(zeros: .float32, [4])
+      let outputs = try Model(graph.flattened().program).run(["x": zeros])
+      #expect(outputs["y"]?.elements(as: Float.self) == numbers, "type \(type)")
+    }
+    var network = ONNXNetwork(opset: 21)
+    network.inputs = [("x", ValueType(.float32, [4]))]
+    network.constants = [("s", try Tensor([], [Float(0.5)]))]
+    // −8, 7, −1, 2
+    network.typedConstants = [("w", 22, [4], [0x78, 0x2f])]
+    network.nodes = [
+      .init("DequantizeLinear", ["w", "s"], ["f"]), .init("Add", ["x", "f"], ["y"]),
+    ]
+    network.outputs = ["y"]
+    let program = try ONNXReader.read(bytes: network.encoded()).flattened().program
+    let outputs = try Model(program).run(["x": Tensor(zeros: .float32, [4])])
+    #expect(outputs["y"]?.elements(as: Float.self) == [-4, 3.5, -0.5, 1])
+  }
+
+  @Test func aMaximumOfOneValueIsThatValue() throws {
+    var network = ONNXNetwork(opset: 17)
+    network.inputs = [("x", ValueType(.float32, [3]))]
+    network.nodes = [.init("Max", ["x"], ["y"])]
+    network.outputs = ["y"]
+    let graph = try ONNXReader.read(bytes: network.encoded())
+    let x = try Tensor([3], [1, -2, 0.5] as [Float])
+    let outputs = try Model(graph.flattened().program).run(["x": x])
+    #expect(outputs["y"]?.elements(as: Float.self) == [1, -2, 0.5])
+  }
+
+  /// As ONNX's checker: what is ignored might change the result.
+  @Test func attributesThatTheOperatorDoesNotHaveAreRefused() throws {
+    func refusal(
+      _ operation: String, opset: Int, _ name: String, _ value: ONNXNetwork.Attribute
+    ) throws -> QMError? {
+      var network = ONNXNetwork(opset: opset)
+      network.inputs = [("x", ValueType(.float32, [2, 3]))]
+      network.nodes = [.init(operation, ["x"], ["y"], [(name, value)])]
+      network.outputs = ["y"]
+      do { _ = try ONNXReader.read(bytes: network.encoded()) } catch { return error }
+      return nil
+    }
+    let unknown = try refusal("Softmax", opset: 17, "temperature", .number(2))
+    #expect(unknown?.description.contains("'temperature' is unknown; expected axis") == true)
+    let later = try refusal("ReduceMean", opset: 18, "axes", .integers([1]))
+    #expect(later?.description.contains("version_converter") == true)
+    #expect(try refusal("ReduceMean", opset: 17, "axes", .integers([1])) == nil)
+    #expect(try refusal("Softmax", opset: 17, "", .integer(1))?.message.contains("no name") == true)
+    // A tool's own, which the checker lets pass.
+    #expect(try refusal("Softmax", opset: 17, "__note", .integer(1)) == nil)
+  }
+
+  /// Without axes a dynamic axis is kept; that it is 1 in the run is an error there.
+  @Test func squeezeKeepsADynamicAxis() throws {
+    var network = ONNXNetwork(opset: 17)
+    network.inputs = [("x", ValueType(.float32, [.free("n"), 1, 3]))]
+    network.nodes = [.init("Relu", ["x"], ["a"]), .init("Squeeze", ["a"], ["y"])]
+    network.outputs = ["y"]
+    let program = try ONNXReader.read(bytes: network.encoded()).flattened().program
+    let model = try Model(program)
+    let two = try model.run(["x": Tensor([2, 1, 3], [1, 2, 3, 4, 5, 6] as [Float])])
+    #expect(two["y"]?.shape == [2, 3])
+    #expect(throws: QMError.invalidInput("")) {
+      try model.run(["x": Tensor(zeros: .float32, [1, 1, 3])])
     }
   }
 

@@ -16,7 +16,8 @@ import Testing
     #expect(try product([2, 0, 3], [3, 5]).shape == [2, 0, 5])
     #expect(try product([2, 3], [3, 0]).shape == [2, 0])
     // A sum over nothing is 0.
-    #expect(try product([2, 0], [0, 4]).elements(as: Float.self) == [Float](repeating: 0, count: 8))
+    #expect(
+      try product([2, 0], [0, 4]).elements(as: Float.self) == [Float](repeating: 0, count: 8))
   }
 
   @Test func aBatchOfNoSamples() throws {

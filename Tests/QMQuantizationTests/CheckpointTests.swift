@@ -71,6 +71,51 @@ import Testing
     #expect(try #require(checkpoint.comparisons["w"]).signalToNoise > 40)
   }
 
+  /// Groups lie along the axis that the channels do not.
+  @Test(arguments: [0, 1]) func groupsShareAScale(axis: Int) throws {
+    var generator = SeededGenerator(seed: 7)
+    let noise = try generator.tensor([40, 40]).elements(as: Float.self)
+    // Every 8 elements along the axis have another size.
+    let elements = noise.enumerated().map { index, number in
+      let (group, channel) = axis == 1 ? (index % 40, index / 40) : (index / 40, index % 40)
+      return number * (group / 8 % 2 == 0 ? 16 : 1) * (channel % 2 == 0 ? 1 : 64)
+    }
+    let arrays = [(name: "w", tensor: try Tensor([40, 40], elements))]
+    let whole = try Checkpoint(arrays, weights: bits(4))
+    let grouped = try Checkpoint(arrays, weights: bits(4), groupSize: 8)
+    #expect(
+      grouped.program.constants[0].quantization
+        == .weights(bits: try #require(BitWidth(4)), granularity: .perGroup(axis: axis, size: 8)))
+    #expect(grouped.program.constants[1].type.shape == Shape(axis == 1 ? [40, 5] : [5, 40]))
+    let (before, after) = try (
+      #require(whole.comparisons["w"]), #require(grouped.comparisons["w"])
+    )
+    #expect(after.signalToNoise > before.signalToNoise + 1)
+    let buffer = try grouped.program.encoded().withUnsafeBytes(Buffer.copying)
+    let found = try #require(try Model(Program(decoding: buffer)).weights["w"])
+    var measured = Comparison()
+    try measured.add(reference: arrays[0].tensor, measured: found)
+    #expect(abs(measured.signalToNoise - after.signalToNoise) < 1e-6)
+  }
+
+  @Test func arraysHaveWidthsOfTheirOwn() throws {
+    let rules = [
+      Recipe.WidthRule(try NodePattern("layer"), try #require(BitWidth(6))),
+      Recipe.WidthRule(try NodePattern("^kernel$"), .eight),
+    ]
+    let checkpoint = try Checkpoint(arrays(), weights: bits(3), widths: rules)
+    let widths = checkpoint.program.constants.compactMap { constant -> Int? in
+      if case .weights(let width, _) = constant.quantization { width.bits } else { nil }
+    }
+    // layer/weight, kernel, table, zero
+    #expect(widths == [6, 8, 3, 3])
+    let none = [Recipe.WidthRule(try NodePattern("nothing"), .eight)]
+    let error = #expect(throws: QMError.usage("")) {
+      try Checkpoint(arrays(), weights: bits(3), widths: none)
+    }
+    #expect(error?.message.contains("'kernel'") == true)
+  }
+
   @Test(arguments: [Float.nan, .infinity, -.infinity]) func whatIsNoNumberIsRefused(_ bad: Float)
     throws
   {

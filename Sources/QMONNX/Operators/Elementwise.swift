@@ -203,7 +203,6 @@ extension NodeReader {
       let high = try anyNumber("max") ?? largest
       return try clip(input, low, high)
     }
-    try requireNoAttributes("min", "max")
     let low = try hasInput(1) ? self.input(1) : nil
     let high = try hasInput(2) ? self.input(2) : nil
     try requireSameType(input, low, high)

@@ -34,7 +34,6 @@ extension NodeReader {
       }
       return try integers("axes")
     }
-    try requireNoAttributes("axes")
     return try constantIntegers(1, "axes")
   }
 
@@ -106,7 +105,6 @@ extension NodeReader {
     let axis = try axis(integer("axis") ?? 0, rank: shape(input).rank)
     let count = node.outputs.count
     guard count >= 1 else { throw .malformed("it has no outputs") }
-    if opset >= 13 { try requireNoAttributes("split") }
     let given = try opset < 13 ? integers("split") : constantIntegers(1, "sizes")
     let sizes: Split.Sizes
     if let given {

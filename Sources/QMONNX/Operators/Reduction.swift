@@ -8,7 +8,6 @@ extension NodeReader {
     let rank = shape(input).rank
     let given: [Int]?
     if opset >= first {
-      try requireNoAttributes("axes")
       given = try constantIntegers(1, "axes")
     } else {
       guard node.inputs.count == 1 else {

@@ -208,9 +208,10 @@ extension Flatten {
 /// Drops axes of extent 1.
 public struct Squeeze: ShapeChange {
   public static let name = "Squeeze"
-  /// The dropped axes, ascending; nil for all axes of extent 1.
+  /// The dropped axes, ascending; nil for all fixed axes of extent 1, where a dynamic axis must have
+  /// another extent in the run.
   public var axes: [Int]?
-  /// - Parameter axes: ascending; nil for all axes of extent 1.
+  /// - Parameter axes: ascending; nil for all fixed axes of extent 1.
   public init(axes: [Int]?) { self.axes = axes }
 
   public static let placeholder = Squeeze(axes: nil)
@@ -233,10 +234,8 @@ public struct Squeeze: ShapeChange {
       }
       dropped = axes
     } else {
-      guard type.shape.extents != nil else {
-        throw .unsupported(
-          "Squeeze of \(type.shape) needs axes: without them the rank depends on the run")
-      }
+      // A dynamic axis is taken as another extent than 1. In the run the rule is applied to the
+      // extents, and a result of another rank is refused there.
       dropped = type.shape.axes.indices.filter { type.shape[$0] == 1 }
     }
     let kept = type.shape.axes.indices.filter { !dropped.contains($0) }

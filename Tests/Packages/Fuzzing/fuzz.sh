@@ -1,7 +1,8 @@
 #!/bin/bash
 # Fuzzes every reader of foreign bytes under the address sanitizer: fuzz.sh SECONDS [TARGET…], so many for each target
 # Seeds are the fixtures; what was found worth keeping stays in .build/corpus for the next time.
-# A crash is kept in fixtures/crashes/TARGET, which the test suite reads. Exit status 1 if there is one.
+# A crash is kept in .build/crashes/TARGET. Exit status 1 if there is one. It becomes a file of
+# fixtures/crashes/TARGET, which the test suite reads, once somebody has checked that other readers survive it.
 set -u
 cd "$(dirname "$0")/../../.." || exit 1
 seconds=${1:-300}
@@ -43,13 +44,13 @@ fi
 found=0
 for target in $targets; do
   corpus=$build/corpus/$target
-  mkdir -p "$corpus" "$work/$target" "fixtures/crashes/$target"
+  mkdir -p "$corpus" "$work/$target" "$build/crashes/$target"
   seeds "$target" "$work/$target"
   echo "$target: $(ls "$work/$target" | wc -l) seeds, $seconds seconds" >&2
   ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:max_allocation_size_mb=4096 \
     "$fuzz" "$target" -max_total_time=$seconds -timeout=10 -rss_limit_mb=2048 \
     -malloc_limit_mb=4096 -max_len=65536 -print_final_stats=1 -verbosity=1 \
-    -artifact_prefix="fixtures/crashes/$target/" "$corpus" "$work/$target" \
+    -artifact_prefix="$build/crashes/$target/" "$corpus" "$work/$target" \
     >"$build/$target.log" 2>&1
   status=$?
   executions=$(sed -n 's/^stat::number_of_executed_units: //p' "$build/$target.log")
@@ -59,7 +60,7 @@ for target in $targets; do
     found=1
     grep -a -E 'ERROR|SUMMARY|Fatal error|Test unit written' "$build/$target.log" >&2
   fi
-  rmdir "fixtures/crashes/$target" 2>/dev/null
+  rmdir "$build/crashes/$target" 2>/dev/null
 done
-rmdir fixtures/crashes 2>/dev/null
+rmdir "$build/crashes" 2>/dev/null
 exit $found

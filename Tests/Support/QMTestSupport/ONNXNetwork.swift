@@ -50,6 +50,8 @@ public struct ONNXNetwork: Sendable {
   public var inputs: [(name: String, type: ValueType)] = []
   /// Initializers.
   public var constants: [(name: String, tensor: Tensor)] = []
+  /// Initializers whose elements are written as `int32_data`, with the number of their type in ONNX.
+  public var typedConstants: [(name: String, type: Int, shape: [Int], elements: [Int])] = []
   /// Names of the outputs, whose types are not declared.
   public var outputs: [String] = []
 
@@ -86,6 +88,14 @@ public struct ONNXNetwork: Sendable {
     for node in nodes { graph.add(1, encoded(node)) }
     graph.add(2, "network")
     for (name, tensor) in constants { graph.add(5, encoded(tensor, name: name)) }
+    for (name, type, shape, elements) in typedConstants {
+      var message = Message()
+      for extent in shape { message.add(1, extent) }
+      message.add(2, type)
+      for element in elements { message.add(5, element) }
+      message.add(8, name)
+      graph.add(5, message)
+    }
     for (name, type) in inputs { graph.add(11, port(name, type)) }
     for name in outputs { graph.add(12, port(name, nil)) }
     return graph

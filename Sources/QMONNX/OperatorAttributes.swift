@@ -1,0 +1,296 @@
+import QMTensor
+
+extension NodeReader {
+  /// Refuses what ONNX's checker refuses, as ignoring an attribute would change the result. Names
+  /// that begin with two underscores are internal to a tool, which the checker lets pass.
+  /// - Throws: `malformed` if an attribute is not one of the operator in this opset.
+  func requireKnownAttributes() throws(QMError) {
+    guard let versions = OperatorAttributes.table[node.operation],
+      let names = versions.last(where: { $0.since <= opset })?.names
+    else { return }
+    for attribute in node.attributes
+    where !names.contains(attribute.name) && !attribute.name.hasPrefix("__") {
+      let name = attribute.name.abbreviated
+      guard versions.contains(where: { $0.names.contains(attribute.name) }) else {
+        throw .malformed(
+          "attribute '\(name)' is unknown; expected "
+            + (names.isEmpty ? "none" : names.sorted().joined(separator: ", ")),
+          remedies: .changeModel(how: "remove it"))
+      }
+      throw .malformed(
+        "attribute '\(name)' belongs to another version of the operator, not to opset \(opset)",
+        remedies: .changeModel(how: "convert the model with onnx.version_converter"))
+    }
+  }
+}
+
+/// The attributes of each supported operator, as onnx.defs of onnx 1.23.2 lists them.
+enum OperatorAttributes {
+  /// The versions of an operator in which its attributes changed, in their order.
+  static let table: [String: [(since: Int, names: Set<String>)]] = {
+    var table: [String: [(since: Int, names: Set<String>)]] = [:]
+    for line in text.split(separator: "\n") {
+      let words = line.split(separator: " ").map(String.init)
+      guard let since = Int(words[1]) else { continue }
+      table[words[0], default: []].append((since, Set(words.dropFirst(2))))
+    }
+    return table
+  }()
+
+  /// A line per operator and version: its name, the first opset, its attributes.
+  private static let text = """
+    Abs 1 consumed_inputs
+    Abs 6
+    Add 1 axis broadcast consumed_inputs
+    Add 6 axis broadcast
+    Add 7
+    And 1 axis broadcast
+    And 7
+    ArgMax 1 axis keepdims
+    ArgMax 12 axis keepdims select_last_index
+    ArgMin 1 axis keepdims
+    ArgMin 12 axis keepdims select_last_index
+    Attention 23 is_causal kv_num_heads q_num_heads qk_matmul_output_mode scale softcap \
+      softmax_precision
+    Attention 25 is_causal kv_num_heads left_window_size q_num_heads qk_matmul_output_mode \
+      right_window_size scale softcap softmax_precision
+    AveragePool 1 auto_pad kernel_shape pads strides
+    AveragePool 7 auto_pad count_include_pad kernel_shape pads strides
+    AveragePool 10 auto_pad ceil_mode count_include_pad kernel_shape pads strides
+    AveragePool 19 auto_pad ceil_mode count_include_pad dilations kernel_shape pads strides
+    BatchNormalization 1 consumed_inputs epsilon is_test momentum spatial
+    BatchNormalization 6 epsilon is_test momentum spatial
+    BatchNormalization 7 epsilon momentum spatial
+    BatchNormalization 9 epsilon momentum
+    BatchNormalization 14 epsilon momentum training_mode
+    BitwiseNot 18
+    Cast 1 to
+    Cast 19 saturate to
+    Cast 24 round_mode saturate to
+    CastLike 15
+    CastLike 19 saturate
+    CastLike 24 round_mode saturate
+    Ceil 1 consumed_inputs
+    Ceil 6
+    Celu 12 alpha
+    CenterCropPad 18 axes
+    Clip 1 consumed_inputs max min
+    Clip 6 max min
+    Clip 11
+    Concat 1 axis
+    Constant 1 value
+    Constant 11 sparse_value value
+    Constant 12 sparse_value value value_float value_floats value_int value_ints value_string \
+      value_strings
+    ConstantOfShape 9 value
+    Conv 1 auto_pad dilations group kernel_shape pads strides
+    ConvTranspose 1 auto_pad dilations group kernel_shape output_padding output_shape pads strides
+    Cos 7
+    Cosh 9
+    CumSum 11 exclusive reverse
+    DepthToSpace 1 blocksize
+    DepthToSpace 11 blocksize mode
+    DequantizeLinear 10
+    DequantizeLinear 13 axis
+    DequantizeLinear 21 axis block_size
+    DequantizeLinear 23 axis block_size output_dtype
+    Div 1 axis broadcast consumed_inputs
+    Div 6 axis broadcast
+    Div 7
+    Dropout 1 consumed_inputs is_test ratio
+    Dropout 6 is_test ratio
+    Dropout 7 ratio
+    Dropout 12 seed
+    Einsum 12 equation
+    Elu 1 alpha consumed_inputs
+    Elu 6 alpha
+    Equal 1 axis broadcast
+    Equal 7
+    Erf 9
+    Exp 1 consumed_inputs
+    Exp 6
+    Expand 8
+    EyeLike 9 dtype k
+    Flatten 1 axis
+    Floor 1 consumed_inputs
+    Floor 6
+    GRU 1 activation_alpha activation_beta activations clip direction hidden_size output_sequence
+    GRU 3 activation_alpha activation_beta activations clip direction hidden_size \
+      linear_before_reset output_sequence
+    GRU 7 activation_alpha activation_beta activations clip direction hidden_size \
+      linear_before_reset
+    GRU 14 activation_alpha activation_beta activations clip direction hidden_size layout \
+      linear_before_reset
+    Gather 1 axis
+    GatherElements 11 axis
+    GatherND 11
+    GatherND 12 batch_dims
+    Gelu 20 approximate
+    Gemm 1 alpha beta broadcast transA transB
+    Gemm 7 alpha beta transA transB
+    GlobalAveragePool 1
+    GlobalMaxPool 1
+    Greater 1 axis broadcast
+    Greater 7
+    GreaterOrEqual 12
+    GroupNormalization 18 epsilon num_groups
+    GroupNormalization 21 epsilon num_groups stash_type
+    HardSigmoid 1 alpha beta consumed_inputs
+    HardSigmoid 6 alpha beta
+    HardSwish 14
+    Hardmax 1 axis
+    Identity 1
+    If 1 else_branch then_branch
+    InstanceNormalization 1 consumed_inputs epsilon
+    InstanceNormalization 6 epsilon
+    IsInf 10 detect_negative detect_positive
+    IsNaN 9
+    LRN 1 alpha beta bias size
+    LSTM 1 activation_alpha activation_beta activations clip direction hidden_size input_forget \
+      output_sequence
+    LSTM 7 activation_alpha activation_beta activations clip direction hidden_size input_forget
+    LSTM 14 activation_alpha activation_beta activations clip direction hidden_size input_forget \
+      layout
+    LayerNormalization 17 axis epsilon stash_type
+    LeakyRelu 1 alpha consumed_inputs
+    LeakyRelu 6 alpha
+    Less 1 axis broadcast
+    Less 7
+    LessOrEqual 12
+    Log 1 consumed_inputs
+    Log 6
+    LogSoftmax 1 axis
+    LpNormalization 1 axis p
+    LpPool 1 auto_pad kernel_shape p pads strides
+    LpPool 18 auto_pad ceil_mode dilations kernel_shape p pads strides
+    MatMul 1
+    Max 1 consumed_inputs
+    Max 6
+    MaxPool 1 auto_pad kernel_shape pads strides
+    MaxPool 8 auto_pad kernel_shape pads storage_order strides
+    MaxPool 10 auto_pad ceil_mode dilations kernel_shape pads storage_order strides
+    Mean 1 consumed_inputs
+    Mean 6
+    MeanVarianceNormalization 9 axes
+    Min 1 consumed_inputs
+    Min 6
+    Mish 18
+    Mod 10 fmod
+    Mul 1 axis broadcast consumed_inputs
+    Mul 6 axis broadcast
+    Mul 7
+    Neg 1 consumed_inputs
+    Neg 6
+    NonZero 9
+    Not 1
+    OneHot 9 axis
+    Or 1 axis broadcast
+    Or 7
+    PRelu 1 consumed_inputs
+    PRelu 6
+    Pad 1 mode paddings value
+    Pad 2 mode pads value
+    Pad 11 mode
+    Pow 1 axis broadcast
+    Pow 7
+    QuantizeLinear 10
+    QuantizeLinear 13 axis
+    QuantizeLinear 19 axis saturate
+    QuantizeLinear 21 axis block_size output_dtype saturate
+    QuantizeLinear 23 axis block_size output_dtype precision saturate
+    RMSNormalization 23 axis epsilon stash_type
+    RNN 1 activation_alpha activation_beta activations clip direction hidden_size output_sequence
+    RNN 7 activation_alpha activation_beta activations clip direction hidden_size
+    RNN 14 activation_alpha activation_beta activations clip direction hidden_size layout
+    Range 11
+    Range 27 stash_type
+    Reciprocal 1 consumed_inputs
+    Reciprocal 6
+    ReduceL1 1 axes keepdims
+    ReduceL1 18 keepdims noop_with_empty_axes
+    ReduceL2 1 axes keepdims
+    ReduceL2 18 keepdims noop_with_empty_axes
+    ReduceLogSum 1 axes keepdims
+    ReduceLogSum 18 keepdims noop_with_empty_axes
+    ReduceLogSumExp 1 axes keepdims
+    ReduceLogSumExp 18 keepdims noop_with_empty_axes
+    ReduceMax 1 axes keepdims
+    ReduceMax 18 keepdims noop_with_empty_axes
+    ReduceMean 1 axes keepdims
+    ReduceMean 18 keepdims noop_with_empty_axes
+    ReduceMin 1 axes keepdims
+    ReduceMin 18 keepdims noop_with_empty_axes
+    ReduceProd 1 axes keepdims
+    ReduceProd 18 keepdims noop_with_empty_axes
+    ReduceSum 1 axes keepdims
+    ReduceSum 13 keepdims noop_with_empty_axes
+    ReduceSumSquare 1 axes keepdims
+    ReduceSumSquare 18 keepdims noop_with_empty_axes
+    Relu 1 consumed_inputs
+    Relu 6
+    Reshape 1 consumed_inputs shape
+    Reshape 5
+    Reshape 14 allowzero
+    Resize 10 mode
+    Resize 11 coordinate_transformation_mode cubic_coeff_a exclude_outside extrapolation_value \
+      mode nearest_mode
+    Resize 18 antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside \
+      extrapolation_value keep_aspect_ratio_policy mode nearest_mode
+    RotaryEmbedding 23 interleaved num_heads rotary_embedding_dim
+    Round 11
+    Scatter 9 axis
+    ScatterElements 11 axis
+    ScatterElements 16 axis reduction
+    ScatterND 11
+    ScatterND 16 reduction
+    Selu 1 alpha consumed_inputs gamma
+    Selu 6 alpha gamma
+    Shape 1
+    Shape 15 end start
+    Shrink 9 bias lambd
+    Sigmoid 1 consumed_inputs
+    Sigmoid 6
+    Sign 9
+    Sin 7
+    Sinh 9
+    Size 1
+    Slice 1 axes ends starts
+    Slice 10
+    Softmax 1 axis
+    Softplus 1
+    Softsign 1
+    SpaceToDepth 1 blocksize
+    SpaceToDepth 28 blocksize mode
+    Split 1 axis split
+    Split 13 axis
+    Split 18 axis num_outputs
+    Sqrt 1 consumed_inputs
+    Sqrt 6
+    Squeeze 1 axes
+    Squeeze 13
+    Sub 1 axis broadcast consumed_inputs
+    Sub 6 axis broadcast
+    Sub 7
+    Sum 1 consumed_inputs
+    Sum 6
+    Swish 24 alpha
+    Tan 7
+    Tanh 1 consumed_inputs
+    Tanh 6
+    ThresholdedRelu 10 alpha
+    Tile 1
+    TopK 1 axis k
+    TopK 10 axis
+    TopK 11 axis largest sorted
+    Transpose 1 perm
+    Trilu 14 upper
+    Unsqueeze 1 axes
+    Unsqueeze 13
+    Upsample 1 height_scale mode width_scale
+    Upsample 7 mode scales
+    Upsample 9 mode
+    Where 9
+    Xor 1 axis broadcast
+    Xor 7
+    """
+}
