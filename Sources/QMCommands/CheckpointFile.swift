@@ -63,9 +63,14 @@ enum CheckpointFile {
     return digest.finished().hexadecimal
   }
 
-  /// The first 8 bytes, or fewer. None if the file cannot be read: opening it later reports that.
+  /// The format that the first bytes show, of a checkpoint or of something else.
+  static func kind(of path: String) -> FileKind? {
+    firstBytes(of: path).withUnsafeBytes(FileKind.init)
+  }
+
+  /// The first 64 bytes, or fewer. None if the file cannot be read: opening it later reports that.
   private static func firstBytes(of path: String) -> [UInt8] {
     guard let buffer = try? Buffer.mapping(path: path) else { return [] }
-    return withExtendedLifetime(buffer) { Array(buffer.bytes.prefix(8)) }
+    return withExtendedLifetime(buffer) { Array(buffer.bytes.prefix(64)) }
   }
 }

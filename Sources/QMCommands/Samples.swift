@@ -26,7 +26,8 @@ enum Samples {
   private static func open(
     _ path: String, _ inputs: [SampleInput], _ outputs: [String], isMapped: Bool
   ) throws(QMError) -> any SampleSource {
-    guard Folder.exists(path) || !Folder.holds(path) else {
+    guard Folder.exists(path) || !CheckpointFile.isOne(path) && CheckpointFile.kind(of: path) == nil
+    else {
       return try SampleArchive(path: path, inputs: inputs, outputs: outputs)
     }
     guard let samples = ProtobufSamples(path: path, inputs: inputs, outputs: outputs) else {

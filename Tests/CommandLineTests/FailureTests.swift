@@ -162,6 +162,11 @@ struct FailureTests {
     expectRefusal(
       try Tool.qrun(file, Fixture.model, "--digest"), by: .qrun, status: 65,
       naming: "an ONNX network")
+    let unknown = folder.path("notes.txt")
+    try Data("notes".utf8).write(to: URL(fileURLWithPath: unknown))
+    expectRefusal(
+      try Tool.qrun(file, unknown, "--digest"), by: .qrun, status: 66,
+      naming: "not a folder; expected a folder of .npy or .npz files")
     let images = folder.path("images")
     try FileManager.default.createDirectory(atPath: images, withIntermediateDirectories: true)
     try FileManager.default.copyItem(atPath: folder.path("a.png"), toPath: images + "/cat.png")

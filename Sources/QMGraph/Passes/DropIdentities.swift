@@ -40,6 +40,9 @@ public struct DropIdentities: Pass {
       return node.input(condition.elements(as: Bool.self)[0] ? 1 : 2)
     case .concatenate:
       isSame = node.inputs.count == 1
+    // Without axes it checks in the run that no dynamic axis is 1.
+    case .squeeze(let squeeze) where squeeze.axes == nil && before.shape.extents == nil:
+      isSame = false
     case .reshape, .expand, .flatten, .squeeze, .unsqueeze:
       isSame = before.shape.isCertainlyEqual(to: after.shape) && before == after
     case .binary(let binary) where binary.secondFunction == nil && binary.output == .float32:
