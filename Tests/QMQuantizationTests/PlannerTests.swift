@@ -250,6 +250,25 @@ import Testing
     }
   }
 
+  /// 40,000 products of the largest codes leave 32 bits: the product stays float32.
+  @Test func sumsThatMayOverflowStayFloat() throws {
+    let depth = 40_000
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, Shape([1, .fixed(depth)])))
+    let weights = graph.addConstant(
+      name: "w", try Tensor([2, depth], [Float](repeating: 1, count: 2 * depth)))
+    let y = try graph.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y", [x, weights])[0]
+    try graph.addOutput(name: "y", y)
+    let sample = try Tensor([1, depth], [Float](repeating: 0.5, count: depth))
+    for activations in [Recipe.Activations.int8, .dynamic] {
+      let conversion = try Converter(recipe: Recipe(activations: activations)).convert(
+        graph, samples: TensorSamples([["x": sample]]))
+      #expect(try #require(conversion.comparisons["y"]).signalToNoise > 60)
+      try conversion.program.validate()
+    }
+  }
+
   @Test func bothSidesOfAChoiceAreOnOneGrid() throws {
     let conversion = try choosing(samples: [true, false, true, false])
     #expect(kept(conversion).isEmpty)

@@ -28,6 +28,11 @@ struct RoundWeights: ConversionStep {
         let product = NearestRounding(
           bits: width, granularity: granularity(of: weights, in: node, state))
         try round([weights], of: node, at: index, product, in: &state)
+        if activations != .float, mayOverflow(weights, of: node, state) {
+          state.plan.weights[weights] = nil
+          state.plan.floatNodes.insert(index)
+          continue
+        }
         if activations == .dynamic, let input = node.input(ProductOperand.input) {
           state.dynamic.insert(input)
         }
@@ -46,6 +51,17 @@ struct RoundWeights: ConversionStep {
       let shape = state.graph[weights].constant?.shape, shape[axis] > size
     else { return state.recipe.granularity }
     return .perGroup(axis: axis, size: size)
+  }
+
+  /// Whether the sums of a product of int8 codes are not proven to stay within 32 bits: there are too
+  /// many.
+  private func mayOverflow(
+    _ weights: Graph.ValueID, of node: Graph.Node, _ state: ConversionState
+  ) -> Bool {
+    guard let codes = state.plan.weights[weights]?.codes else { return false }
+    return !node.operation.body.accumulators.products.allSatisfy {
+      AccumulatorBound.keepsHalf(codes, $0.layout, by: .int8)
+    }
   }
 
   private func round(
