@@ -95,6 +95,12 @@ struct NodeReader {
     try builder.construction.inFloat32(value, name: "\(node.label)/float32")
   }
 
+  /// - Throws: `malformed` for integers of 8 or 16 bits, on which ONNX does not define the operator.
+  func refuseShortIntegers(_ value: Value) throws(QMError) {
+    guard [.int8, .uint8, .int16, .uint16].contains(value.type) else { return }
+    throw .malformed("ONNX does not define the operator for elements of type \(value.type)")
+  }
+
   /// - Throws: `malformed` unless the element types in the file are equal.
   func requireSameType(_ values: Value?...) throws(QMError) {
     let types = values.compactMap { $0?.type }

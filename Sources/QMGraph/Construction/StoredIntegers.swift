@@ -47,10 +47,9 @@ extension GraphConstruction {
     switch operation {
     case .dequantize, .shape: return true
     case .pooling(let pooling) where pooling.kind == .maximum: return true
-    // They fill with the integer 0, which need not be the code for 0.
+    // They fill with an integer, by default 0, which need not be the code for 0.
     case .trilu: return false
-    case .pad(let pad) where pad.mode == .constant && (inputs.count < 3 || inputs[2] == nil):
-      return false
+    case .pad(let pad) where pad.mode == .constant: return false
     default: break
     }
     guard case .moved(let sources) = operation.body.elementSource(operandCount: inputs.count)

@@ -65,6 +65,7 @@ extension NodeReader {
 
   func parametricRelu() throws(QMError) {
     let input = try input(0)
+    try refuseShortIntegers(input)
     var slope = try self.input(1)
     try requireSameType(input, slope)
     // Before opset 7, a vector of slopes is one slope per channel.
@@ -125,6 +126,7 @@ extension NodeReader {
   /// Pow: base and exponent may differ in type; the result has the type of the base.
   func power() throws(QMError) {
     let base = try input(0)
+    try refuseShortIntegers(base)
     let exponent = try input(1)
     if base.type.isFloatingPoint, constantScalar(exponent) == 2,
       shape(exponent).rank <= shape(base).rank
@@ -182,6 +184,7 @@ extension NodeReader {
 
   /// Min, Max, Sum.
   func many(_ function: BinaryFunction) throws(QMError) {
+    if function == .add { try refuseShortIntegers(input(0)) }
     let last = node.inputs.count - 1
     guard last > 0 else { return try finish([input(0)]) }
     try finish(function, chain(function, last), input(last))
@@ -189,6 +192,7 @@ extension NodeReader {
 
   /// Mean.
   func meanOfInputs() throws(QMError) {
+    try refuseShortIntegers(input(0))
     let sum = try chain(.add, node.inputs.count)
     let count = try addScalar(Float(node.inputs.count), "count")
     try finish(.binary(Binary(.divide)), [sum, count], as: sum.type)

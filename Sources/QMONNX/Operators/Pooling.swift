@@ -10,6 +10,7 @@ extension NodeReader {
   /// MaxPool and AveragePool over `[N, C, …]`.
   func pooling(_ kind: Pooling.Kind) throws(QMError) {
     let input = try input(0)
+    if kind != .maximum { try refuseShortIntegers(input) }
     guard let kernel = try kernelShape() else {
       throw .malformed("attribute 'kernel_shape' is missing")
     }

@@ -91,32 +91,25 @@ extension NodeReader {
     func bound(_ number: Int32, _ suffix: String) throws(QMError) -> Value {
       try addConstant(Tensor([], [number]), suffix)
     }
-    // Beyond the codes of 16 bits, a number is beyond the bounds of fewer bits whatever the zero
-    // point. Integers of 16 bits need their own zero point for that.
-    let isShort = codes.stored == .int16
-    var zeroPoint: Int32 = 0
-    if isShort, try optional(2) != nil {
-      guard let number = try zeroPointNumber() else {
-        throw .unsupported(
-          "several or computed zero points of \(codes.type); expected one constant")
-      }
-      zeroPoint = number
+    /// The quotient rounded to one of 65,536 integers: those from −32768 − `above` on.
+    func rounded(above: Int32, _ suffix: String) throws(QMError) -> Value {
+      let quantized = try append(
+        .quantize(Quantize(.int16, scale: 1, zeroPoint: above)), [quotient], as: .int16, suffix)
+      let wide = try append(.cast(Cast(to: .int32)), [quantized], as: .int32, suffix + "Wide")
+      return try step(.subtract, wide, bound(above, suffix + "Above"), suffix + "Integers")
     }
-    let rounded = try append(
-      .quantize(Quantize(.int16, scale: 1, zeroPoint: isShort ? zeroPoint - codes.shift : 0)),
-      [quotient], as: .int16, "rounded")
-    var number = try append(.cast(Cast(to: .int32)), [rounded], as: .int32, "integers")
-    if isShort {
-      if codes.shift != 0 { number = try step(.add, number, bound(codes.shift, "shift"), "codes") }
-    } else {
-      if let zeroPoint = try optional(2) {
-        let wide = try append(.cast(Cast(to: .int32)), [zeroPoint], as: .int32, "zero")
-        number = try step(
-          .add, number, alongAxis(wide, axis: axis, of: input), "shifted")
-      }
-      number = try step(.maximum, number, bound(codes.bounds.lowerBound, "least"), "bounded")
-      number = try step(.minimum, number, bound(codes.bounds.upperBound, "largest"), "clamped")
+    // Integers of 8 bits, without their zero points, are among those of 16 bits. Integers of 16
+    // bits are within ±65535: the sum of a part that is not positive and one that is not negative.
+    var number =
+      codes.stored == .int8
+      ? try rounded(above: 0, "rounded")
+      : try step(.add, rounded(above: 32767, "low"), rounded(above: -32768, "high"), "rounded")
+    if let zeroPoint = try optional(2) {
+      let wide = try append(.cast(Cast(to: .int32)), [zeroPoint], as: .int32, "zero")
+      number = try step(.add, number, alongAxis(wide, axis: axis, of: input), "shifted")
     }
+    number = try step(.maximum, number, bound(codes.bounds.lowerBound, "least"), "bounded")
+    number = try step(.minimum, number, bound(codes.bounds.upperBound, "largest"), "clamped")
     try finish(.cast(Cast(to: codes.type)), [number], as: codes.type)
   }
 
@@ -181,13 +174,16 @@ extension NodeReader {
     }
     // (codes − zero point) · scale, with zero point and scale broadcast along `axis`.
     let axis = try scaleAxis(of: codes)
-    var number = try append(.cast(Cast(to: .float32)), [codes], as: .float32, "codes")
+    var integers = codes
     if let zeroPoint = try optional(2) {
-      let shift = try append(.cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zero")
-      number = try append(
-        .binary(Binary(.subtract)), [number, alongAxis(shift, axis: axis, of: codes)],
-        as: .float32, "shifted")
+      let widen = Operation.cast(Cast(to: .int32))
+      let shift = try append(widen, [zeroPoint], as: .int32, "zero")
+      integers = try append(
+        .binary(Binary(.subtract)),
+        [append(widen, [codes], as: .int32, "codes"), alongAxis(shift, axis: axis, of: codes)],
+        as: .int32, "shifted")
     }
+    let number = try append(.cast(Cast(to: .float32)), [integers], as: .float32, "numbers")
     let wide = try alongAxis(scale, axis: axis, of: codes)
     guard let numbers = constant(number), let scales = constant(scale) else {
       return try finish(.binary(Binary(.multiply)), [number, wide], as: scale.type)

@@ -5,6 +5,7 @@ extension NodeReader {
   /// ReduceMean, ReduceSum, …. Without axes, all axes are reduced, unless `noop_with_empty_axes`.
   func reduction(_ kind: Reduction.Kind, axesAreInputSince first: Int) throws(QMError) {
     let input = try input(0)
+    if kind != .maximum, kind != .minimum { try refuseShortIntegers(input) }
     let rank = shape(input).rank
     let given: [Int]?
     if opset >= first {
