@@ -27,6 +27,10 @@ public enum StoredCodes: Sendable {
     } else {
       granularity = .perChannel(axis: axis)
     }
+    let expected = try granularity.scaleShape(of: Shape(integers.shape))
+    guard expected.extents?.reduce(1, *) == scales.elementCount else {
+      throw .malformed("\(scales.elementCount) scales, expected those of shape \(expected)")
+    }
     let field = StoredCodes.field(of: scales, granularity, shape: integers.shape)
     try self.init(integers, field, groupSizes: granularity.groupSizes)
   }

@@ -212,6 +212,10 @@ extension NodeReader {
       guard rank > 0 else {
         throw .malformed("scales \(shape(parameter)) for a scalar; expected one")
       }
+      // Broadcasting would repeat an axis of one element.
+      guard agree(shape(parameter)[0], shape(value)[axis]) else {
+        throw .malformed("scales \(shape(parameter)) for axis \(axis) of \(shape(value))")
+      }
       let added = (0..<rank).filter { $0 != axis }
       return try append(
         .unsqueeze(Unsqueeze(axes: added)), [parameter], as: parameter.type, "along\(axis)")
@@ -222,13 +226,20 @@ extension NodeReader {
     }
   }
 
+  /// Whether two axes may have the same extent.
+  private func agree(_ left: Shape.Axis, _ right: Shape.Axis) -> Bool {
+    guard let left = left.extent, let right = right.extent else { return true }
+    return left == right
+  }
+
   /// Each number repeated for every index of its block.
   private func alongBlocks(
     _ parameter: Value, axis: Int, of value: Value
   ) throws(QMError) -> Value {
     guard let given = try integer("block_size"), given > 0, var extents = shape(parameter).extents,
       let count = shape(value)[axis].extent, count > 0,
-      (count - 1) / given + 1 == extents[axis]
+      (count - 1) / given + 1 == extents[axis],
+      extents.indices.allSatisfy({ $0 == axis || agree(shape(parameter)[$0], shape(value)[$0]) })
     else {
       throw .unsupported(
         "scales \(shape(parameter)) for \(shape(value)); expected fixed axes and a fitting block_size"
