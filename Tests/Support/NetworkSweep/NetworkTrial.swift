@@ -13,14 +13,14 @@ public struct NetworkTrial {
   /// How far a network came.
   public enum Outcome: Sendable {
     /// Reading it is an error.
-    case refused
+    case refused(QMError)
     /// It is read, but its float form does not run on these inputs.
     case notRun
     /// It runs in float; this many conversions were made.
     case ran(conversions: Int)
   }
 
-  public private(set) var outcome = Outcome.refused
+  public private(set) var outcome: Outcome
   /// What must not happen, one line each.
   public private(set) var findings: [String] = []
   /// The network, for a report.
@@ -35,6 +35,7 @@ public struct NetworkTrial {
     do {
       graph = try ONNXReader.read(bytes: network.network.encoded())
     } catch {
+      outcome = .refused(error)
       if error.code == .internalFault { findings.append("reading: \(error)") }
       return
     }

@@ -12,9 +12,10 @@ public struct RandomNetwork: Sendable {
   /// Whether random numbers are positive only, so that every function is defined.
   var isPositive = false
 
-  /// Whether all extents are known before the run.
+  /// Whether all extents are known before the run. An input's 0 is read as an unknown extent.
   var isFixed: Bool {
-    fixedInputs.isEmpty && network.inputs.allSatisfy { $0.type.shape.extents != nil }
+    fixedInputs.isEmpty
+      && network.inputs.allSatisfy { $0.type.shape.extents.map { !$0.contains(0) } ?? false }
   }
 
   /// The inputs of one sample.

@@ -29,7 +29,7 @@ func sweepHere(_ seeds: Range<UInt64>) throws {
     let trial = try NetworkTrial(seed: seed)
     for finding in trial.findings { printNow("finding \(seed): \(finding)") }
     switch trial.outcome {
-    case .refused: printNow("refused")
+    case .refused(let error): printNow("refused: \(error)")
     case .notRun: printNow("not run")
     case .ran(let conversions): printNow("ran \(conversions)")
     }
@@ -53,7 +53,7 @@ func sweepInChild(_ seeds: Range<UInt64>, _ counts: inout Counts) throws -> UInt
     if line.hasPrefix("seed ") {
       last = UInt64(line.dropFirst(5)) ?? last
       counts.tried += 1
-    } else if line == "refused" {
+    } else if line.hasPrefix("refused") {
       counts.refused += 1
     } else if line == "not run" {
       counts.notRun += 1
