@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-check build test test-debug check docs bench demo fixtures format format-check operators onnx-cases digests fuzz fuzz-briefly sanitize
+.PHONY: setup setup-check build test test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -102,6 +102,13 @@ MODELS ?= ../shared/models
 digests: setup
 	@swift build -c release --product digests >&2
 	@.build/release/digests fixtures/onnx fixtures/models $(if $(QUICK),,$(wildcard $(MODELS)))
+
+# Converts and runs networks drawn at random: make sweep [SECONDS=900] [SEED=1]
+SECONDS ?= 900
+SEED ?= 1
+sweep: setup
+	@swift build -c release --product sweep >&2
+	@.build/release/sweep $(SECONDS) $(SEED)
 
 # Fuzzes every reader of untrusted files: make fuzz [MINUTES=5] [TARGETS="onnx npz"]
 MINUTES ?= 5

@@ -72,6 +72,9 @@ let package = Package(
       name: "digests", dependencies: ["QMQuantization", "QMONNX", "QMNumPy"],
       path: "Tests/Tools/Digests"),
 
+    // Networks drawn at random, converted and run: `make sweep`. No product.
+    .executableTarget(name: "sweep", dependencies: ["NetworkSweep"], path: "Tests/Tools/Sweep"),
+
     // Repairs checksums of damaged files, and takes files apart for the fuzz targets. No product.
     .executableTarget(name: "reseal", dependencies: ["QMFormat"], path: "Tests/Tools/Reseal"),
 
@@ -80,6 +83,9 @@ let package = Package(
     .target(
       name: "CKernelDigests", dependencies: ["CQMKernels"], path: "Tests/Support/CKernelDigests"),
     .target(name: "QMTestSupport", dependencies: ["QMTensor"], path: "Tests/Support/QMTestSupport"),
+    .target(
+      name: "NetworkSweep", dependencies: ["QMQuantization", "QMONNX", "QMTestSupport"],
+      path: "Tests/Support/NetworkSweep"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
     .testTarget(name: "QMNumPyTests", dependencies: ["QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMFormatTests", dependencies: ["QMFormat", "QMTestSupport"]),
@@ -95,7 +101,7 @@ let package = Package(
     .testTarget(name: "QMReportTests", dependencies: ["QMReport", "QMGraph", "QMTestSupport"]),
     .testTarget(
       name: "SystemTests",
-      dependencies: ["QMQuantization", "QMONNX", "QMNumPy", "QMTestSupport"]),
+      dependencies: ["QMQuantization", "QMONNX", "QMNumPy", "QMTestSupport", "NetworkSweep"]),
     .testTarget(
       name: "KernelSetTests", dependencies: ["CKernelDigests"],
       exclude: ["main.c", "avx512_emulation.h"]),

@@ -228,7 +228,9 @@ final class GraphBuilder {
       }
       guard let type = output.type else {
         // An intermediate value has no declared type; it gets the type that the graph computes.
-        let computed = try construction.type(of: construction.integers(value)).elementType
+        // In two steps, because the second one changes what the first would have read from.
+        let integers = try construction.integers(value)
+        let computed = construction.type(of: integers).elementType
         return try construction.addOutput(
           name: output.name, Value(place: value.place, type: computed))
       }

@@ -29,6 +29,19 @@ import Testing
     }
   }
 
+  /// The codes become the output as int8 numbers, which adds a value after the last node.
+  @Test func codesWithoutDeclaredTypeAreAnOutput() throws {
+    var network = ONNXNetwork(opset: 14)
+    network.inputs = [("x", ValueType(.float32, [2]))]
+    network.constants = [("scale", try Tensor([], [Float(0.5)]))]
+    network.nodes = [.init("QuantizeLinear", ["x", "scale"], ["y"])]
+    network.outputs = ["y"]
+    let model = try Model(ONNXReader.read(bytes: network.encoded()).flattened().program)
+    let result = try #require(model.run(["x": Tensor([2], [Float(1), 300])])["y"])
+    #expect(result.elementType == .uint8)
+    #expect(result.elements(as: UInt8.self) == [2, 255])
+  }
+
   @Test func everyRowOfTheTableOfDifferencesHasANetwork() throws {
     let table = try String(
       contentsOf: Fixtures.root.appending(path: "schema/onnx.md"), encoding: .utf8)

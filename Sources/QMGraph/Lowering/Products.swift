@@ -26,6 +26,8 @@ extension Lowering {
         case .weights = weights.quantization
       else { return nil }
     }
+    // A convolution takes no activations as weights.
+    if case .convolution = node.operation, case .fixed = weights.quantization { return nil }
     if case .weights(_, let granularity) = weights.quantization {
       let operand = node.operation.body.weightOperands(of: source.operands(of: node)).first
       switch granularity {

@@ -71,8 +71,9 @@ package struct PreparedNode {
       (kernel, isFast) = (Kernel(name: "nothing to compute") { (_) throws(QMError) in }, true)
       return
     }
-    // Fast kernels may rely on operands that have elements.
-    if kernels != .reference, !operands.contains(where: { $0?.type.isEmpty ?? false }),
+    // Fast kernels may rely on operands that have elements, unless only they read packed weights.
+    if kernels != .reference,
+      packed != nil || !operands.contains(where: { $0?.type.isEmpty ?? false }),
       let fast = try operation.body.kernel(
         for: operands, outputs: outputs, packed: packed, kernels: kernels)
     {

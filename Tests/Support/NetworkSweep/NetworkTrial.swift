@@ -1,0 +1,153 @@
+import QMFormat
+import QMGraph
+import QMONNX
+import QMOperations
+import QMQuantization
+import QMRuntime
+import QMTensor
+import QMTestSupport
+
+/// What became of the network of one seed: read, run, converted in several ways, encoded, decoded,
+/// and run on the fastest kernels and on the reference loops.
+public struct NetworkTrial {
+  /// How far a network came.
+  public enum Outcome: Sendable {
+    /// Reading it is an error.
+    case refused(QMError)
+    /// It is read, but its float form does not run on these inputs.
+    case notRun
+    /// It runs in float; this many conversions were made.
+    case ran(conversions: Int)
+  }
+
+  public private(set) var outcome: Outcome
+  /// What must not happen, one line each.
+  public private(set) var findings: [String] = []
+  /// The network, for a report.
+  public let network: RandomNetwork
+
+  private static let sampleCount = 4
+
+  /// Tries the network of a seed.
+  public init(seed: UInt64) throws {
+    network = try NetworkTrial.network(seed: seed)
+    let graph: Graph
+    do {
+      graph = try ONNXReader.read(bytes: network.network.encoded())
+    } catch {
+      outcome = .refused(error)
+      if error.code == .internalFault { findings.append("reading: \(error)") }
+      return
+    }
+    outcome = .notRun
+    var samples: [[String: Tensor]] = []
+    do {
+      let program = try DefaultPasses.run(on: graph).flattened().program
+      guard try compareKernels(of: program, "float") else { return }
+      // Where data decides a branch or an extent, the network may not run on every sample.
+      let session = Session(try Model(program))
+      for sample in 0..<NetworkTrial.sampleCount {
+        let inputs = try network.inputs(sample: sample)
+        if (try? session.run(inputs)) != nil { samples.append(inputs) }
+      }
+    } catch {
+      if error.code == .internalFault || error.code == .malformed {
+        findings.append("passes: \(error)")
+      }
+      return
+    }
+    var conversions = 0
+    for bits in [8, 4] {
+      for isSampled in [true, false] {
+        let what = "\(bits) bits \(isSampled ? "with" : "without") samples"
+        do {
+          if try convert(graph, bits: bits, over: isSampled ? samples : [], seed: seed, what) {
+            conversions += 1
+          }
+        } catch {
+          let codes: [QMError.Code] = [
+            .unsupported, .invalidInput, .qualityTooLow, .usage, .outOfMemory,
+          ]
+          if !codes.contains(error.code) { findings.append("\(what): \(error)") }
+        }
+      }
+    }
+    outcome = .ran(conversions: conversions)
+  }
+
+  /// The network of a seed.
+  public static func network(seed: UInt64) throws -> RandomNetwork {
+    try NetworkGenerator.network(seed: seed) { try? evaluate($0) }
+  }
+
+  private static func evaluate(_ drawn: RandomNetwork) throws(QMError) -> Tensor? {
+    let graph = try ONNXReader.read(bytes: drawn.network.encoded())
+    let model = try Model(DefaultPasses.run(on: graph).flattened().program)
+    return try model.run(drawn.inputs(sample: 0))[model.outputs[0].name]
+  }
+
+  private mutating func convert(
+    _ graph: Graph, bits: Int, over samples: [[String: Tensor]], seed: UInt64, _ what: String
+  ) throws(QMError) -> Bool {
+    guard let width = BitWidth(bits) else { return false }
+    var recipe = Recipe(weights: .codes(width))
+    recipe.thresholds.leastDecibels = 0
+    // Half of the networks run on codes wherever they can, whatever the error.
+    if seed % 2 == 0 {
+      recipe.thresholds.toleratedDecibels = -1000
+      recipe.thresholds.toleratedByProductsDecibels = -1000
+    }
+    if seed % 3 == 0 { recipe.groupSize = 2 }
+    let program = try Converter(recipe: recipe)
+      .convert(graph, samples: samples.isEmpty ? nil : TensorSamples(samples)).program
+    let decoded: Program
+    do {
+      let bytes = try program.encoded()
+      decoded = try bytes.withUnsafeBytes { (bytes) throws(QMError) in
+        try Program(decoding: Buffer.copying(bytes))
+      }
+    } catch {
+      findings.append("\(what): the file cannot be read: \(error)")
+      return true
+    }
+    if decoded != program { findings.append("\(what): the decoded program differs") }
+    if try !compareKernels(of: decoded, what) {
+      findings.append("\(what): the program does not run, the float network does")
+    }
+    return true
+  }
+
+  /// Runs a program on the fastest kernels and on the reference loops.
+  /// - Returns: whether it runs.
+  private mutating func compareKernels(of program: Program, _ what: String) throws(QMError) -> Bool
+  {
+    let inputs = try network.inputs(sample: 0)
+    var results: [Result<[String: Tensor], QMError>] = []
+    for kernels in [KernelSet.best, .reference] {
+      results.append(
+        Result { () throws(QMError) in
+          try Model(program, options: Model.Options(kernels: kernels)).run(inputs)
+        })
+    }
+    switch (results[0], results[1]) {
+    case (.success(let fast), .success(let exact)):
+      for (name, tensor) in exact {
+        guard let found = fast[name] else { continue }
+        if let difference = firstDifference(found, tensor) {
+          findings.append("\(what): output '\(name)': \(difference)")
+        }
+      }
+      return true
+    case (.failure(let left), .failure(let right)):
+      if left != right { findings.append("\(what): \(left), reference: \(right)") }
+      // Extents that only the run knows may contradict the operators; fixed ones were checked.
+      if left.code == .internalFault || left.code == .malformed && network.isFixed {
+        findings.append("\(what): the run: \(left)")
+      }
+      return false
+    case (.failure(let error), .success), (.success, .failure(let error)):
+      findings.append("\(what): only one kernel set runs: \(error)")
+      return false
+    }
+  }
+}

@@ -1,0 +1,16 @@
+import NetworkSweep
+import Testing
+
+/// Networks drawn at random are read, converted, encoded and run, and the fastest kernels give the
+/// bits of the reference loops. `make sweep` tries more of them, each block in its own process.
+@Suite struct SweepTests {
+  /// Networks of a block. A block is one test, so that blocks run in parallel.
+  private static let blockSize: UInt64 = 500
+
+  @Test(arguments: 0..<UInt64(10)) func networksDrawnAtRandom(block: UInt64) throws {
+    for seed in block * Self.blockSize..<(block + 1) * Self.blockSize {
+      let trial = try NetworkTrial(seed: seed)
+      #expect(trial.findings.isEmpty, "seed \(seed): \(trial.network)")
+    }
+  }
+}
