@@ -78,7 +78,8 @@ package final class ReferenceRuns {
     runs = try SampleRuns(flattened.program, over: kept, options: options)
     // Of the samples that choose, so that no figure of the judging ones goes into the parts.
     judgedParts = try JudgedParts(
-      of: flattened.program, runs.model, on: kept.samples[roles.choose].map(\.inputs))
+      of: flattened.program, runs.model,
+      on: kept.samples[roles.choose].prefix(2).map(\.inputs))
     judgedRun = JudgedRun(flattened.program, judgedParts)
     calibrator = Calibrator(
       graph, numbers: flattened.numbers, over: fitting, runs, kernels: options.kernels,
