@@ -14,11 +14,17 @@ extension NetworkGenerator {
       return
     }
     // Unary functions and everything else that reads one value.
-    let x = try data()
+    let x = try data(chance(0.8) ? Self.floats : Self.all)
+    let known = [
+      "LeakyRelu": ["alpha"], "Elu": ["alpha"], "Celu": ["alpha"], "ThresholdedRelu": ["alpha"],
+      "HardSigmoid": ["alpha", "beta"], "Selu": ["alpha", "gamma"], "Shrink": ["lambd", "bias"],
+      "Swish": ["alpha"],
+    ]
     var attributes: Attributes = []
-    for name in ["alpha", "beta", "gamma", "lambd", "bias"] {
-      attributes += maybe(name, .number(pick([0, 0.5, 1, -1, 2])), 0.15)
+    for name in known[operation] ?? [] {
+      attributes += maybe(name, .number(pick([0, 0.5, 1, -1, 2])))
     }
+    attributes += maybe("beyond", .number(1), 0.005)
     add(operation, [x.name], attributes)
   }
 

@@ -23,15 +23,15 @@ public struct NetworkGenerator {
 
   var opset: Int { drawn.network.opset }
 
-  private init(seed: UInt64) {
-    random = SeededGenerator(seed: seed)
-    let newest = ONNXReader.opsets.upperBound
-    let isNewest = Bool.random(using: &random)
-    let opset = isNewest ? newest : Int.random(in: 7...newest, using: &random)
+  private init(_ first: ONNXOperator, _ random: SeededGenerator) {
+    self.random = random
+    let opsets = first.opsets
+    let isNewest = Bool.random(using: &self.random)
+    let opset = isNewest ? opsets.upperBound : Int.random(in: opsets, using: &self.random)
     drawn = RandomNetwork(network: ONNXNetwork(opset: opset))
-    drawn.isPositive = Bool.random(using: &random)
-    freeAxisChance = [0, 0, 0.3, 1].randomElement(using: &random)!
-    constantChance = [0, 0.1, 0.5, 1].randomElement(using: &random)!
+    drawn.isPositive = Bool.random(using: &self.random)
+    freeAxisChance = [0, 0, 0.3, 1].randomElement(using: &self.random)!
+    constantChance = [0, 0.1, 0.5, 1].randomElement(using: &self.random)!
   }
 
   /// The network of a seed.
@@ -39,14 +39,19 @@ public struct NetworkGenerator {
   public static func network(
     seed: UInt64, evaluating evaluate: (RandomNetwork) -> Tensor?
   ) throws -> RandomNetwork {
-    var generator = NetworkGenerator(seed: seed)
-    let first = OperatorTable.operators.randomElement(using: &generator.random)!.name
-    try generator.add(first)
+    var random = SeededGenerator(seed: seed)
+    let first = OperatorTable.operators.randomElement(using: &random)!
+    var generator = NetworkGenerator(first, random)
+    try generator.add(first.name)
     generator.drawn.network.outputs = [generator.drawn.network.nodes.last!.outputs[0]]
     for _ in 0..<2 {
       guard generator.chance(0.7), let result = evaluate(generator.drawn) else { break }
+      // The result of a network of another float type is float32 or that type: the Cast settles it.
+      let name = generator.drawn.network.outputs[0]
       generator.previous = Operand(
-        name: generator.drawn.network.outputs[0], elementType: result.elementType,
+        name: result.elementType.isFloatingPoint && generator.hasOtherFloats
+          ? generator.add("Cast", [name], [("to", .integer(1))]) : name,
+        elementType: result.elementType.isFloatingPoint ? .float32 : result.elementType,
         shape: result.shape)
       if generator.chance(0.5) {
         try generator.addProductBehind()
@@ -68,6 +73,13 @@ public struct NetworkGenerator {
       }
     }
     return generator.drawn
+  }
+
+  private var hasOtherFloats: Bool {
+    let types =
+      drawn.network.inputs.map(\.type.elementType)
+      + drawn.network.constants.map(\.tensor.elementType)
+    return types.contains { $0.isFloatingPoint && $0 != .float32 }
   }
 
   // MARK: Drawing

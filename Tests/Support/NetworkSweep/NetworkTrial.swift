@@ -44,6 +44,7 @@ public struct NetworkTrial {
     do {
       let program = try DefaultPasses.run(on: graph).flattened().program
       guard try compareKernels(of: program, "float") else { return }
+      try comparePasses(of: graph, with: program)
       // Where data decides a branch or an extent, the network may not run on every sample.
       let session = Session(try Model(program))
       for sample in 0..<NetworkTrial.sampleCount {
@@ -115,6 +116,45 @@ public struct NetworkTrial {
       findings.append("\(what): the program does not run, the float network does")
     }
     return true
+  }
+
+  /// Compares the graph as it was read with the graph after the passes, which may round otherwise.
+  private mutating func comparePasses(
+    of graph: Graph, with program: Program
+  ) throws(QMError) {
+    let inputs = try network.inputs(sample: 0)
+    let expected: [String: Tensor]
+    do {
+      expected = try Model(graph.flattened().program).run(inputs)
+    } catch {
+      // A pass may drop a step that cannot divide the elements of an empty value.
+      if !network.shapes.values.joined().contains(0) {
+        findings.append("passes: only the graph after them runs: \(error)")
+      }
+      return
+    }
+    let found = try Model(program).run(inputs)
+    for (name, exact) in expected {
+      guard let tensor = found[name] else { continue }
+      guard tensor.shape == exact.shape, tensor.elementType == exact.elementType else {
+        findings.append("passes: output '\(name)': found \(tensor), expected \(exact)")
+        continue
+      }
+      guard exact.elementType == .float32 else {
+        if let difference = firstDifference(tensor, exact) {
+          findings.append("passes: output '\(name)': \(difference)")
+        }
+        continue
+      }
+      let (left, right) = (tensor.elements(as: Float.self), exact.elements(as: Float.self))
+      let largest = right.filter(\.isFinite).map(abs).max() ?? 0
+      for (left, right) in zip(left, right) {
+        let isEqual = left == right || left.isNaN && right.isNaN
+        guard !isEqual, !(abs(left - right) <= 1e-4 * max(largest, 1)) else { continue }
+        findings.append("passes: output '\(name)': found \(left), expected \(right)")
+        break
+      }
+    }
   }
 
   /// Runs a program on the fastest kernels and on the reference loops.
