@@ -33,6 +33,23 @@ import Testing
     #expect(firstDifference(last, state) == nil)
   }
 
+  @Test func scalarsAreFoldedIntoAProductWithoutChannels() throws {
+    var network = ONNXNetwork(opset: 22)
+    network.inputs = [("x", ValueType(.float32, [.free("rows"), 3]))]
+    network.constants = [
+      ("w", try Tensor([3, 0], [Float]())), ("two", try Tensor([], [Float(2)])),
+    ]
+    network.nodes = [
+      .init("MatMul", ["x", "w"], ["product"]), .init("Add", ["product", "two"], ["y"]),
+    ]
+    network.outputs = ["y"]
+    let graph = try DefaultPasses.run(on: ONNXReader.read(bytes: network.encoded()))
+    let results = try Model(graph.flattened().program).run([
+      "x": Tensor([2, 3], [Float](repeating: 1, count: 6))
+    ])
+    #expect(results["y"]?.shape == [2, 0])
+  }
+
   /// An integer convolution reads constant codes with their scales; activations have no such codes.
   @Test(arguments: ["Conv", "ConvTranspose"]) func aConvolutionWithComputedWeightsStaysFloat(
     name: String

@@ -27,7 +27,8 @@ public struct Correspondence: Sendable {
       func each(_ first: [Double], _ second: [Double], _ body: (Double, Double) -> Double)
         -> [Double]
       {
-        (0..<max(first.count, second.count)).map {
+        // The other side may have no channels.
+        (0..<(first.count == 1 ? second.count : first.count)).map {
           body(first[first.count == 1 ? 0 : $0], second[second.count == 1 ? 0 : $0])
         }
       }
