@@ -17,11 +17,18 @@ extension NetworkGenerator {
     case "BatchNormalization", "InstanceNormalization", "GroupNormalization":
       let x = try data(Self.floats, rank: 2...5)
       let channels = x.shape.count > 1 ? x.shape[1] : 1
-      let count = operation == "BatchNormalization" ? 4 : 2
+      let isBatch = operation == "BatchNormalization"
       let groups = chance(0.3) ? integer(0...3) : pick([1, max(channels, 1)])
       let isPerGroup = operation == "GroupNormalization" && opset < 21
+      var operands = try parameters(
+        isBatch ? 3 : 2, [isPerGroup ? groups : channels], of: x, &self)
+      if isBatch {
+        // A negative variance gives NaN, which no weights may contain.
+        let variance = try random.numbers(x.elementType, [channels], isPositive: true)
+        operands.append(constant(variance).name)
+      }
       add(
-        operation, try parameters(count, [isPerGroup ? groups : channels], of: x, &self),
+        operation, operands,
         maybe("epsilon", .number(pick([1e-5, 0.1, 0])))
           + (operation == "GroupNormalization" ? [("num_groups", .integer(groups))] : []))
     case "LayerNormalization", "RMSNormalization":
