@@ -7,7 +7,8 @@ extension NetworkGenerator {
 
   /// Appends a node of an operator, whose first operand is the value before if there is one.
   mutating func add(_ operation: String) throws {
-    if try addElementwise(operation) || addProduct(operation) || addWindow(operation)
+    if try addElementwise(operation) || addProduct(operation) || addAttention(operation)
+      || addConvolution(operation) || addWindow(operation)
       || addAlongAxes(operation) || addNormalization(operation) || addRecurrent(operation)
       || addLayout(operation) || addSelection(operation) || addConstant(operation)
     {
@@ -141,6 +142,13 @@ extension NetworkGenerator {
         names.append(try operand(.float32, shape).name)
       }
       add(operation, names, [("equation", .text(equation))])
+    default: return false
+    }
+    return true
+  }
+
+  private mutating func addAttention(_ operation: String) throws -> Bool {
+    switch operation {
     case "Attention":
       let (batch, heads, queries, keys, width) = (
         extents(1...1)[0], pick([1, 2]), extents(1...1)[0], extents(1...1)[0], pick([1, 2, 4])
@@ -193,7 +201,7 @@ extension NetworkGenerator {
     return attributes
   }
 
-  private mutating func addWindow(_ operation: String) throws -> Bool {
+  private mutating func addConvolution(_ operation: String) throws -> Bool {
     switch operation {
     case "Conv", "ConvTranspose":
       let x = try data(Self.floats, rank: 3...5)
@@ -215,6 +223,13 @@ extension NetworkGenerator {
         attributes += maybe("output_shape", .integers(kernel.map { _ in integer(1...6) }), 0.1)
       }
       add(operation, inputs, attributes)
+    default: return false
+    }
+    return true
+  }
+
+  private mutating func addWindow(_ operation: String) throws -> Bool {
+    switch operation {
     case "MaxPool", "AveragePool", "LpPool":
       let x = try data(rank: 3...5)
       let kernel = (0..<max(x.shape.count - 2, 0)).map { _ in chance(0.02) ? 0 : integer(1...3) }
