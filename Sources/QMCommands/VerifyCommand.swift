@@ -172,8 +172,6 @@ public struct VerifyCommand: ParsableCommand {
     _ part: String, of output: OutputReport, _ program: Program
   ) -> (decibels: Double, reason: String) {
     if let tolerance { return (tolerance, "--tolerance") }
-    // The file's figures are of samples; ranges were not made for inputs from a seed.
-    guard samples != nil else { return (-.infinity, "") }
     let stated = program.metadata.measurements.filter {
       let name = program.outputs[$0.output].name
       return name == output.name && ($0.part?.description(of: name) ?? name) == part
@@ -183,6 +181,8 @@ public struct VerifyCommand: ParsableCommand {
         VerifyCommand.leastSignalToNoise, "the requirement for files without measurements"
       )
     }
+    // These figures are of samples; ranges were not made for inputs from a seed.
+    guard samples != nil else { return (-.infinity, "") }
     let deviation = stated.first { $0.measure == .deviation }.map { Double($0.value) } ?? 0
     let explained = VerifyCommand.explained(
       median: Double(median.value), deviation: deviation,

@@ -2,6 +2,7 @@ import Foundation
 import QMFormat
 import QMGraph
 import QMNumPy
+import QMReport
 import QMTensor
 
 /// A statistics file: a NumPy `.npz` archive with the arrays that `schema/statistics.md` lists. The
@@ -63,14 +64,7 @@ struct StatisticsFile: Sendable {
       guard let constant = value.constant else { continue }
       withExtendedLifetime(constant) { digest.update(UnsafeRawBufferPointer(constant.bytes)) }
     }
-    return hexadecimal(digest.finished())
-  }
-
-  private static func hexadecimal(_ bytes: [UInt8]) -> String {
-    bytes.map { byte in
-      let digits = String(byte, radix: 16)
-      return digits.count == 1 ? "0" + digits : digits
-    }.joined()
+    return digest.finished().hexadecimal
   }
 
   private static func bytes(_ hexadecimal: String) throws(QMError) -> [UInt8] {
@@ -121,13 +115,13 @@ extension StatisticsFile {
       _ statistics: Statistics, _ kept: KeptSamples, sampleCount: Int
     ) throws(QMError) {
       header.samples = sampleCount
-      header.cut = kept.cut.map(hexadecimal)
+      header.cut = kept.cut.map(\.hexadecimal)
       try append(statistics)
       for (number, sample) in kept.samples.enumerated() {
         let inputs = sample.inputs.sorted { $0.key < $1.key }
         header.kept.append(
           .init(
-            name: sample.name, digest: hexadecimal(sample.digest), inputs: inputs.map(\.key)))
+            name: sample.name, digest: sample.digest.hexadecimal, inputs: inputs.map(\.key)))
         for (index, input) in inputs.enumerated() {
           try archive.append("kept.\(number).\(index)", input.value)
         }
