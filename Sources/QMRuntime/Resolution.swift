@@ -200,7 +200,8 @@ struct Resolution {
       return
     }
     if case .if = node.operation, let left = operands[1]?.type.shape,
-      let right = operands[2]?.type.shape, left != right, let condition = node.inputs[0]
+      let right = operands[2]?.type.shape, left != right, let condition = node.inputs[0],
+      constant(condition) == nil
     {
       deciding = [condition]
       return

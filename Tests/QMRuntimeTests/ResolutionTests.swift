@@ -100,6 +100,18 @@ import Testing
     }
   }
 
+  /// A condition of two elements chooses nothing, whenever it is known.
+  @Test func aConditionOfSeveralElementsIsRefused() throws {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let zero = builder.constant(try Tensor([], [Float(0)]))
+    let (two, three) = (try builder.constant([2, -1]), try builder.constant([3, -1]))
+    let condition = try builder.append(.comparison(Compare(.greater)), [x, zero])
+    let y = try rows(&builder, x, where: condition, two, three)
+    let model = try Model(builder.program(["y": y]))
+    #expect(throws: QMError.self) { try model.run(["x": floats(6)]) }
+  }
+
   /// 2 · x, the indices of its positive elements, and those elements: both shapes depend on data.
   private func positives() throws -> Program {
     var builder = ProgramBuilder()
