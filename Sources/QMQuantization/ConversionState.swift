@@ -1,5 +1,6 @@
 import QMGraph
 import QMOperations
+import QMRuntime
 import QMTensor
 
 /// The state that the steps of a conversion read and change.
@@ -26,9 +27,20 @@ struct ConversionState {
   /// Inputs that are quantized dynamically, whatever the samples show.
   var dynamic: Set<Graph.ValueID> = []
   var statistics = Statistics()
+  /// The factored covariances of the windows of weights, where there are enough windows.
+  var covariances: [OperandPlace: InputCovariance] = [:]
+  /// The mean of each element of the windows of weights.
+  var windowMeans: [OperandPlace: [Double]] = [:]
+  /// Kernels and threads of the steps' own products.
+  let kernels: KernelSet
+  let threads: ThreadPool
 
   /// - Throws: `usage` if a pattern of the recipe matches no node.
-  init(_ graph: Graph, _ recipe: Recipe, reference: ReferenceRuns?) throws(QMError) {
+  init(
+    _ graph: Graph, _ recipe: Recipe, reference: ReferenceRuns?, _ options: Model.Options
+  ) throws(QMError) {
+    kernels = options.kernels
+    threads = ThreadPool(threadCount: options.threadCount)
     self.graph = graph
     plan = Plan(for: graph)
     self.recipe = recipe
@@ -53,6 +65,16 @@ struct ConversionState {
     where !products.contains(groups.group(of: value)) {
       reasons[groups.group(of: value)] = .spectralFrontEnd
     }
+  }
+
+  /// Keeps what the steps need of second moments: their factored covariance, which takes less memory,
+  /// and the means.
+  mutating func take(_ moments: SecondMoments, at place: OperandPlace) throws(QMError) {
+    // The bias of a recurrent layer is not corrected, so that its errors must not have a mean either.
+    let isCentred = if case .recurrent = graph.nodes[place.node].operation { false } else { true }
+    windowMeans[place] = moments.count > 0 ? moments.means : nil
+    covariances[place] = try InputCovariance(
+      moments, isCentred: isCentred, kernels: kernels, threads: threads)
   }
 
   /// The statistics of a value; nil if no sample computes it.

@@ -124,12 +124,15 @@ public struct Converter: Sendable {
     if let size = recipe.groupSize, size < 1 {
       throw .usage("a group of \(size) channels; expected 1 or more")
     }
-    var state = try ConversionState(graph, recipe, reference: reference)
+    var state = try ConversionState(graph, recipe, reference: reference, options)
     if let reference {
       let observations = Converter.steps.reduce(into: Set()) {
         $0.formUnion($1.observations(state))
       }
-      state.statistics = try reference.statistics(of: observations, progress: progress)
+      state.statistics = try reference.statistics(
+        of: observations,
+        take: { (place, moments) throws(QMError) in try state.take(moments, at: place) },
+        progress: progress)
     }
     for step in Converter.steps { try step.apply(to: &state, progress: progress) }
     return try finish(state, metadata: metadata, progress: progress)

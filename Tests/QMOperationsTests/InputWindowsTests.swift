@@ -10,6 +10,7 @@ import Testing
     let operation: Operation
     let input: [Int]
     let weights: [Int]
+    var windows: InputWindows? { InputWindows(of: operation, weightsAt: 1, weights) }
     var testDescription: String { name }
   }
 
@@ -64,18 +65,14 @@ import Testing
     }
     let (input, weights) = (try tensor(given.input), try tensor(given.weights))
     let output = try given.operation.evaluate([input, weights])[0]
-    let windows = try #require(InputWindows(of: given.operation, weights: given.weights))
-    let count = try windows.count(input: given.input)
+    let windows = try #require(given.windows)
+    let count = try windows.count(of: .operand(0), given.input)
     let channels = given.weights[0]
     #expect(count * channels == output.elementCount)
 
     let numbers = weights.elements(as: Float.self)
-    var columns = [Float](repeating: .nan, count: windows.groupCount * windows.length * count)
-    try input.withElements(as: Float.self) { input in
-      try columns.withUnsafeMutableBufferPointer {
-        try windows.copy(0..<count, of: input, given.input, to: $0)
-      }
-    }
+    let rows = try InputWindowsTests.rows(
+      Array(0..<count), windows, of: .operand(0), input.elements(), given.input)
     let isFirst =
       if case .convolution(let convolution) = given.operation {
         convolution.order == .channelsFirst
@@ -89,7 +86,7 @@ import Testing
         for index in 0..<windows.length {
           sum +=
             numbers[channel * windows.length + index]
-            * columns[(group * windows.length + index) * count + window]
+            * rows[window][group * windows.length + index]
         }
         let place =
           isFirst
@@ -103,28 +100,63 @@ import Testing
 
   @Test func aPartOfTheWindowsIsThosePartsOfAll() throws {
     let given = InputWindowsTests.cases[2]
-    let windows = try #require(InputWindows(of: given.operation, weights: given.weights))
-    let count = try windows.count(input: given.input)
+    let windows = try #require(given.windows)
+    let count = try windows.count(of: .operand(0), given.input)
     let input = (0..<given.input.reduce(1, *)).map { Float($0) + 1 }
-    func columns(_ range: Range<Int>) throws -> [[Float]] {
-      var columns = [Float](repeating: .nan, count: windows.length * range.count)
-      try input.withUnsafeBufferPointer { input in
-        try columns.withUnsafeMutableBufferPointer {
-          try windows.copy(range, of: input, given.input, to: $0)
-        }
-      }
-      return range.indices.map { column in
-        stride(from: column - range.lowerBound, to: columns.count, by: range.count)
-          .map { columns[$0] }
+    func rows(_ chosen: [Int]) throws -> [[Float]] {
+      try InputWindowsTests.rows(chosen, windows, of: .operand(0), input, given.input)
+    }
+    let all = try rows(Array(0..<count))
+    let some = [3, 10, 4, count - 1]
+    #expect(try rows(some) == some.map { all[$0] })
+  }
+
+  /// Each window as a row.
+  private static func rows(
+    _ chosen: [Int], _ windows: InputWindows, of source: InputWindows.Source, _ input: [Float],
+    _ shape: [Int]
+  ) throws -> [[Float]] {
+    let width = windows.groupCount * windows.length
+    var rows = [Float](repeating: .nan, count: width * chosen.count)
+    try input.withUnsafeBufferPointer { input in
+      try rows.withUnsafeMutableBufferPointer {
+        try windows.copy(chosen, of: source, input, shape, to: $0)
       }
     }
-    let all = try columns(0..<count)
-    #expect(try columns(3..<11) == Array(all[3..<11]))
+    return chosen.indices.map { Array(rows[$0 * width..<($0 + 1) * width]) }
+  }
+
+  /// Before each step a direction has the state that the step before left, or the initial one.
+  @Test func theRecurrenceReadsTheStatesBeforeEachStep() throws {
+    let layer = Operation.recurrent(
+      Recurrent(
+        .gru, direction: .bidirectional, functions: [.sigmoid, .tanh, .sigmoid, .tanh]))
+    let windows = try #require(
+      InputWindows(of: layer, weightsAt: RecurrentOperand.recurrence, [12, 2]))
+    #expect((windows.groupCount, windows.length) == (2, 2))
+    #expect(windows.sources == [.operand(RecurrentOperand.hidden), .output(0)])
+    // Two directions, three items.
+    let initial = (0..<12).map { Float($0) }
+    #expect(try windows.count(of: windows.sources[0], [2, 3, 2]) == 3)
+    #expect(
+      try InputWindowsTests.rows([0, 2], windows, of: windows.sources[0], initial, [2, 3, 2])
+        == [[0, 1, 6, 7], [4, 5, 10, 11]])
+    // Three steps, two directions, one item: h = 10 · step + direction.
+    let states = (0..<3).flatMap { step in
+      [0, 0, 1, 1].map { Float(10 * step + $0) }
+    }
+    #expect(try windows.count(of: windows.sources[1], [3, 2, 1, 2]) == 2)
+    #expect(
+      try InputWindowsTests.rows([0, 1], windows, of: windows.sources[1], states, [3, 2, 1, 2])
+        == [[0, 0, 11, 11], [10, 10, 21, 21]])
+    let inputs = try #require(
+      InputWindows(of: layer, weightsAt: RecurrentOperand.weights, [12, 5]))
+    #expect(try inputs.count(of: .operand(0), [3, 1, 5]) == 3)
   }
 
   @Test func whatHasNoWindowsIsNil() {
     let depthFirst = Operation.matrixMultiply(MatrixMultiply(rightLayout: .depthFirst))
-    #expect(InputWindows(of: depthFirst, weights: [7, 4]) == nil)
-    #expect(InputWindows(of: .unary(Unary(.relu)), weights: [7, 4]) == nil)
+    #expect(InputWindows(of: depthFirst, weightsAt: 1, [7, 4]) == nil)
+    #expect(InputWindows(of: .unary(Unary(.relu)), weightsAt: 1, [7, 4]) == nil)
   }
 }

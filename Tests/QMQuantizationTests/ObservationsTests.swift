@@ -181,7 +181,7 @@ import Testing
       }
       try expectRefused("header", nil, .malformed)
       try expectRefused("header", Tensor([2], [UInt8](repeating: 0x7b, count: 2)), .malformed)
-      try expectRefused("header", header { $0["version"] = 2 }, .unsupported)
+      try expectRefused("header", header { $0["version"] = 3 }, .unsupported)
       try expectRefused("header", header { $0["samples"] = 0 }, .malformed)
       try expectRefused("header", header { $0["samples"] = -3 }, .malformed)
       try expectRefused("header", header { $0["samples"] = Int.max }, .malformed)
@@ -214,7 +214,9 @@ extension Converter {
     _ = try convert(graph, observations: observations)
     // Of the graph after the passes, which has a few more.
     for node in 0..<2 * graph.nodes.count {
-      _ = try observations.secondMoments(of: OperandPlace(node: node, operand: 0))
+      for operand in 1...2 {
+        _ = try observations.secondMoments(of: OperandPlace(node: node, operand: operand))
+      }
     }
   }
 }

@@ -29,7 +29,7 @@ import Testing
     }
   }
 
-  private let place = OperandPlace(node: 0, operand: 0)
+  private let place = OperandPlace(node: 0, operand: ProductOperand.weights)
 
   private func moments(
     _ graph: Graph, _ samples: [Tensor], threadCount: Int = 1, budget: Int = 1 << 30
@@ -87,6 +87,17 @@ import Testing
     #expect(try moments(graph, samples, threadCount: 4) == one)
     #expect(try moments(graph, samples.reversed(), threadCount: 3) == one)
     #expect(try moments(graph, samples, budget: 1) == one)
+  }
+
+  /// A large picture does not outweigh the others, and every part of it counts.
+  @Test func atMostSomeWindowsOfASampleCount() throws {
+    // Each row is its number: the mean is near the middle.
+    let rows = 100_000
+    let moments = try moments(
+      graph(length: 1), [Tensor([rows, 1], (0..<rows).map { Float($0) / Float(rows) })])
+    #expect(moments.count == 2048)
+    #expect(abs(moments.means[0] - 0.5) < 1e-3)
+    #expect(abs(moments.meanProducts(block: 0, group: 0)[0] - 1.0 / 3) < 1e-3)
   }
 
   @Test func aLongWindowHasBlocks() throws {

@@ -102,19 +102,18 @@ struct Calibrator {
       }
     }
 
-    func add(_ view: ValueView, kernels: KernelSet) throws(QMError) {
+    func add(
+      _ source: InputWindows.Source, _ view: ValueView, kernels: KernelSet
+    ) throws(QMError) {
       let clippedCount = try SecondMoments.forEachPart(
-        of: view.elements(as: Float.self), view.shape, windows, kernels: kernels
+        of: view.elements(as: Float.self), view.shape, windows, source, kernels: kernels
       ) { part in sums.withLock { $0?.add(part) } }
       sums.withLock { $0?.clippedCount += clippedCount }
     }
   }
 
   private func accumulator(of place: OperandPlace) -> Accumulator? {
-    guard graph.nodes.indices.contains(place.node),
-      let windows = graph.inputWindows(of: graph.nodes[place.node])
-    else { return nil }
-    return Accumulator(place, windows)
+    graph.inputWindows(ofWeightsAt: place).map { Accumulator(place, $0) }
   }
 
   /// Splits the accumulators, in their order, into rounds that fit the budget; each round has at
@@ -146,7 +145,8 @@ struct Calibrator {
     private let kernels: KernelSet
     /// Observations, by number of the value in the program.
     private var observed: [Int: [Observation]] = [:]
-    private var accumulators: [Int: [Accumulator]] = [:]
+    /// What second moments read of a value, by its number in the program.
+    private var accumulators: [Int: [(accumulator: Accumulator, source: InputWindows.Source)]] = [:]
 
     init(
       _ graph: Graph, _ observations: Set<Observation>, _ round: [Accumulator],
@@ -161,11 +161,14 @@ struct Calibrator {
         observed[number, default: []].append(observation)
       }
       for accumulator in round {
-        guard let number = graph.value(at: accumulator.place).flatMap({ numbers[$0] }) else {
-          continue
-        }
         try accumulator.begin()
-        accumulators[number, default: []].append(accumulator)
+        for source in accumulator.windows.sources {
+          guard
+            let number = graph.value(of: source, at: accumulator.place.node)
+              .flatMap({ numbers[$0] })
+          else { continue }
+          accumulators[number, default: []].append((accumulator, source))
+        }
       }
     }
 
@@ -189,8 +192,8 @@ struct Calibrator {
           }
         }
       }
-      for accumulator in accumulators[number] ?? [] {
-        try accumulator.add(view, kernels: kernels)
+      for (accumulator, source) in accumulators[number] ?? [] {
+        try accumulator.add(source, view, kernels: kernels)
       }
     }
   }

@@ -31,7 +31,7 @@ public struct Observation: Hashable, Sendable {
     case histogram
     /// Mean at each index of the last axis.
     case means
-    /// Second moments of the input windows by which the product's weights are multiplied.
+    /// Second moments of the windows by which the weights at this operand are multiplied.
     case secondMoments
   }
 
@@ -65,14 +65,41 @@ extension Graph {
     return readers
   }
 
-  /// The windows of a product's input; nil unless its weights are constant.
-  func inputWindows(of node: Node) -> InputWindows? {
-    guard let weights = node.input(ProductOperand.weights), let constant = self[weights].constant
-    else { return nil }
-    guard let windows = InputWindows(of: node.operation, weights: constant.shape),
+  /// The windows by which the weights at a place are multiplied; nil unless they are constant
+  /// weights of a product or recurrent layer.
+  func inputWindows(ofWeightsAt place: OperandPlace) -> InputWindows? {
+    guard let weights = value(at: place), let constant = self[weights].constant,
+      let windows = InputWindows(
+        of: nodes[place.node].operation, weightsAt: place.operand, constant.shape),
       windows.length <= SecondMoments.largestLength
     else { return nil }
     return windows
+  }
+
+  /// The value that a source of windows of a node stands for; nil for an operand that is absent.
+  func value(of source: InputWindows.Source, at node: Int) -> ValueID? {
+    switch source {
+    case .operand(let position): nodes[node].input(position)
+    case .output(let position):
+      nodes[node].outputs.indices.contains(position)
+        ? nodes[node].outputs[position] : nil
+    }
+  }
+
+  /// The places of all weights with second moments of their windows.
+  var placesOfWeights: [OperandPlace] {
+    nodes.indices.flatMap { node in
+      nodes[node].operation.body.weightOperands(of: operands(of: nodes[node])).compactMap {
+        let place = OperandPlace(node: node, operand: $0.position)
+        guard let windows = inputWindows(ofWeightsAt: place),
+          // Constant inputs are not observed.
+          windows.sources.contains(where: {
+            value(of: $0, at: node).map { self[$0].constant == nil } ?? false
+          })
+        else { return nil }
+        return place
+      }
+    }
   }
 
   /// All observations that the steps of any recipe can need.
@@ -82,13 +109,13 @@ extension Graph {
     where self[value].constant == nil && self[value].type.elementType == .float32 {
       observations.insert(.init(.histogram, of: place))
     }
-    for (index, node) in nodes.enumerated() where inputWindows(of: node) != nil {
-      let place = OperandPlace(node: index, operand: ProductOperand.input)
-      guard let input = value(at: place), self[input].constant == nil,
-        self[input].type.elementType == .float32
-      else { continue }
-      observations.insert(.init(.means, of: place))
+    for place in placesOfWeights {
       observations.insert(.init(.secondMoments, of: place))
+      let input = OperandPlace(node: place.node, operand: ProductOperand.input)
+      guard place.operand == ProductOperand.weights,
+        value(at: input).map({ self[$0].type.elementType == .float32 }) ?? false
+      else { continue }
+      observations.insert(.init(.means, of: input))
     }
     return observations
   }

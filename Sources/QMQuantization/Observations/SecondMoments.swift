@@ -1,7 +1,7 @@
 import QMOperations
 import QMTensor
 
-/// First and second moments of the input windows x of a product, over all samples: sums of each
+/// First and second moments of the windows x by which the weights of a product are multiplied, over all samples: sums of each
 /// element, and of the products of every two elements.
 ///
 ///     sums[i] = Σ x[i]        products[i, j] = Σ x[i] · x[j]
@@ -10,7 +10,7 @@ import QMTensor
 /// over all windows, is E · products · Eᵀ. GPTQ works on these matrices.
 ///
 /// The sums do not depend on the number of threads, nor on the order of samples or their division
-/// into parts. The windows of one sample are taken 512 at a time, in their order; their
+/// into parts. At most 2,048 windows of one sample count. They are taken 512 at a time, in their order; their
 /// products are added in float32, with one rounding per step; the result is rounded to units of
 /// 2⁻⁴⁰ and added to 128-bit integers. Elements beyond ±2²⁶ are clipped to it, NaN counts as 0;
 /// ``clippedCount`` counts both.
@@ -39,6 +39,9 @@ public struct SecondMoments: Hashable, Sendable {
   static let blockLength = 1024
   /// Number of windows whose products are added in float32.
   static let windowCount = 512
+  /// Largest number of windows of one sample that count. Neighbours in a picture resemble each other,
+  /// so that more would hardly tell more.
+  static let mostWindows = 2048
   private static let unit = 0x1p-40
   private static let largest: Float = 0x1p26
 
@@ -162,11 +165,13 @@ public struct SecondMoments: Hashable, Sendable {
   // MARK: One sample
 
   /// Calls `body` with the sums over every ``windowCount`` windows of an input.
-  /// - Parameter shape: shape of the input, which the product's type rule accepts.
+  /// - Parameters:
+  ///   - shape: shape of the input, which the product's type rule accepts.
+  ///   - source: where the input comes from.
   /// - Returns: the number of clipped elements of the input.
   static func forEachPart(
     of input: UnsafeBufferPointer<Float>, _ shape: [Int], _ windows: InputWindows,
-    kernels: KernelSet, _ body: (Part) -> Void
+    _ source: InputWindows.Source, kernels: KernelSet, _ body: (Part) -> Void
   ) throws(QMError) -> Int {
     // The comparison is false for NaN, which counts as clipped.
     let clippedCount = input.reduce(0) { abs($1) <= largest ? $0 : $0 + 1 }
@@ -177,29 +182,32 @@ public struct SecondMoments: Hashable, Sendable {
         }
       }
       try bounded.withElements(as: Float.self) { (numbers) throws(QMError) in
-        try forEachPart(ofBounded: numbers, shape, windows, kernels, body)
+        try forEachPart(ofBounded: numbers, shape, windows, source, kernels, body)
       }
     } else {
-      try forEachPart(ofBounded: input, shape, windows, kernels, body)
+      try forEachPart(ofBounded: input, shape, windows, source, kernels, body)
     }
     return clippedCount
   }
 
   private static func forEachPart(
     ofBounded input: UnsafeBufferPointer<Float>, _ shape: [Int], _ windows: InputWindows,
-    _ kernels: KernelSet, _ body: (Part) -> Void
+    _ source: InputWindows.Source, _ kernels: KernelSet, _ body: (Part) -> Void
   ) throws(QMError) {
-    let count = try windows.count(input: shape)
     let (groups, length) = (windows.groupCount, windows.length)
-    for first in stride(from: 0, to: count, by: windowCount) {
-      let range = first..<min(first + windowCount, count)
-      let matrix = try Tensor(zeros: .float32, [groups, length, range.count])
-      let elements = UnsafeMutableBufferPointer(
-        start: matrix.buffer.base.assumingMemoryBound(to: Float.self),
-        count: matrix.elementCount)
-      try windows.copy(range, of: input, shape, to: elements)
-      let sums = (0..<groups * length).map { row in
-        elements[row * range.count..<(row + 1) * range.count].reduce(0.0) { $0 + Double($1) }
+    let chosen = chosenWindows(of: try windows.count(of: source, shape))
+    for first in stride(from: 0, to: chosen.count, by: windowCount) {
+      let range = first..<min(first + windowCount, chosen.count)
+      let rows = try Tensor(zeros: .float32, [range.count, groups * length])
+      try windows.copy(
+        Array(chosen[range]), of: source, input, shape,
+        to: UnsafeMutableBufferPointer(
+          start: rows.buffer.base.assumingMemoryBound(to: Float.self), count: rows.elementCount))
+      var sums = [Double](repeating: 0, count: groups * length)
+      let matrix = try rows.withElements(as: Float.self) { (rows) throws(QMError) in
+        try Tensor([groups, length, range.count], as: Float.self) { matrix in
+          transpose(rows, rowCount: range.count, to: matrix, &sums)
+        }
       }
       var part = Part(windowCount: range.count, sums: sums)
       // All groups in one product if their windows are short: a depthwise convolution has hundreds.
@@ -215,6 +223,37 @@ public struct SecondMoments: Hashable, Sendable {
         }
       }
       body(part)
+    }
+  }
+
+  /// The windows of a sample that count: all, or ``mostWindows`` of them, one at an irregular place in
+  /// each of as many equal parts.
+  private static func chosenWindows(of count: Int) -> [Int] {
+    guard count > mostWindows else { return Array(0..<max(count, 0)) }
+    return (0..<mostWindows).map { part in
+      let (first, next) = (part * count / mostWindows, (part + 1) * count / mostWindows)
+      // Regular places would meet only some columns of a picture.
+      return first + Int(truncatingIfNeeded: (UInt64(part) &* 0x9E37_79B9_7F4A_7C15) >> 33)
+        % (next - first)
+    }
+  }
+
+  /// Writes the columns of a matrix as rows, and adds each column to its sum, from the top.
+  private static func transpose(
+    _ rows: UnsafeBufferPointer<Float>, rowCount: Int,
+    to columns: UnsafeMutableBufferPointer<Float>, _ sums: inout [Double]
+  ) {
+    let width = sums.count
+    // Parts that fit the cache.
+    for first in stride(from: 0, to: width, by: 16) {
+      let part = first..<min(first + 16, width)
+      for row in 0..<rowCount {
+        for column in part {
+          let element = rows[row * width + column]
+          columns[column * rowCount + row] = element
+          sums[column] += Double(element)
+        }
+      }
     }
   }
 

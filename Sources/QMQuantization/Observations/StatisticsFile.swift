@@ -45,7 +45,7 @@ struct StatisticsFile: Sendable {
     var moments: [Moments] = []
   }
 
-  static let version = 1
+  static let version = 2
   /// Bound of all counts. No run reaches it, and sums of several counts cannot overflow.
   fileprivate static let countRange = 0..<1 << 48
 

@@ -2,13 +2,10 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Corrects the bias of a product so that rounding its weights, and its input x to Q(x), does not
-/// change the mean of its output:
+/// Corrects the bias of a product so that rounding its weights, and its input windows x to Q(x),
+/// does not change the mean of its output:
 ///
 ///     bias′[o] = bias[o] + Σ_k w[o, k] · mean(x[k]) − scale[o, k] · code[o, k] · mean(Q(x)[k])
-///
-/// For a convolution, mean(x[k]) is the mean of the channel at every position of the window; the
-/// zeros of padding are ignored.
 ///
 /// Source: Nagel et al. 2019, "Data-Free Quantization through Weight Equalization and Bias
 /// Correction", section 4.2, equation 17, with the means measured.
@@ -16,9 +13,9 @@ package struct BiasCorrection {
   /// The corrected bias.
   /// - Parameters:
   ///   - bias: float32 `[O]`; nil for zeros.
-  ///   - weights: float32 `[O, …, C]`, C the input channels of one group.
+  ///   - weights: float32 `[O, …]`, K elements per output channel.
   ///   - rounded: codes and scales of the weights.
-  ///   - means: mean of each input channel, of all groups.
+  ///   - means: mean of each element of a window, `[G, K]` for the G groups of a convolution.
   ///   - roundedMeans: the same after rounding the input to its codes; `means` if it is not
   ///     rounded.
   /// - Returns: float32 `[O]`; nil if the means do not fit the weights.
@@ -26,15 +23,15 @@ package struct BiasCorrection {
     _ bias: Tensor?, weights: Tensor, rounded: QuantizedTensor, means: [Double],
     roundedMeans: [Double]
   ) throws(QMError) -> Tensor? {
-    guard let outputs = weights.shape.first, let channels = weights.shape.last, outputs > 0,
-      channels > 0, means.count == roundedMeans.count, means.count % channels == 0,
-      means.count > 0, outputs % (means.count / channels) == 0
+    guard let outputs = weights.shape.first, outputs > 0, weights.elementCount > 0,
+      means.count == roundedMeans.count, means.count > 0
     else { return nil }
+    let size = weights.elementCount / outputs
+    guard means.count % size == 0, outputs % (means.count / size) == 0 else { return nil }
     let scales = rounded.scales.elements(as: Float.self)
     let groups = GroupScales(
       rounded.quantization, shape: weights.shape)
-    let outputsOfGroup = outputs / (means.count / channels)
-    let size = weights.elementCount / outputs
+    let outputsOfGroup = outputs / (means.count / size)
     var corrected = bias?.elements(as: Float.self) ?? [Float](repeating: 0, count: outputs)
     guard corrected.count == outputs else { return nil }
     weights.withElements(as: Float.self) { numbers in
@@ -43,15 +40,13 @@ package struct BiasCorrection {
           func scale(_ index: Int) -> Double {
             Double(scales[groups?.scale(ofCode: index) ?? (scales.count == 1 ? 0 : output)])
           }
-          let firstMean = output / outputsOfGroup * channels
+          let (first, firstMean) = (output * size, output / outputsOfGroup * size)
           var shift = 0.0
-          for first in stride(from: output * size, to: (output + 1) * size, by: channels) {
-            for channel in 0..<channels {
-              shift +=
-                Double(numbers[first + channel]) * means[firstMean + channel]
-                - scale(first + channel) * Double(codes[first + channel])
-                * roundedMeans[firstMean + channel]
-            }
+          for index in 0..<size {
+            shift +=
+              Double(numbers[first + index]) * means[firstMean + index]
+              - scale(first + index) * Double(codes[first + index])
+              * roundedMeans[firstMean + index]
           }
           corrected[output] = Float(Double(corrected[output]) + shift)
         }

@@ -31,37 +31,55 @@ public struct NearestRounding: Sendable {
   /// - Parameter weights: float32, output channels along axis 0.
   /// - Throws: `malformed` if an element is not finite; `outOfMemory`.
   public func quantize(_ weights: Tensor) throws(QMError) -> QuantizedTensor {
-    let parts = parts(of: weights.shape)
-    var scales = [Float](repeating: 1, count: parts.count)
+    let grid = try grid(for: weights)
+    let parts = WeightGrid.parts(of: weights.shape, granularity)
     let codes = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
-      guard elements.allSatisfy(\.isFinite) else {
-        throw .malformed("the weights contain NaN or infinity, expected finite numbers")
-      }
-      return try Tensor(weights.shape, as: Int8.self) { codes in
+      try Tensor(weights.shape, as: Int8.self) { codes in
         for (part, range) in parts.enumerated() {
-          let scale = self.scale(of: elements[range])
-          scales[part] = scale
-          let inverse = 1 / scale
+          let inverse = 1 / grid.scales[part]
           for index in range { codes[index] = code(elements[index], inverse) }
         }
       }
     }
-    let shape = try granularity.scaleShape(of: Shape(weights.shape)).extents ?? [parts.count]
-    return QuantizedTensor(
-      codes: codes, scales: try Tensor(shape, scales), granularity: granularity,
-      codeRange: bits.symmetricCodes)
+    return try grid.quantized(codes)
   }
 
-  /// The elements that share each scale.
-  private func parts(of shape: [Int]) -> [Range<Int>] {
-    let count = shape.reduce(1, *)
-    guard case .perGroup(_, let size) = granularity, let length = shape.last, length > 0 else {
-      let channels = granularity == .perTensor ? 1 : max(shape.first ?? 1, 1)
-      let size = count / channels
-      return (0..<channels).map { ($0 * size)..<(($0 + 1) * size) }
+  /// The scales of a weight tensor.
+  /// - Parameters:
+  ///   - weights: float32, output channels along axis 0.
+  ///   - importance: factor of the squared error of each element of an output channel; for a
+  ///     convolution with groups, those of each group in turn. nil for 1.
+  /// - Throws: `malformed` if an element is not finite.
+  package func grid(
+    for weights: Tensor, importance: [Float]? = nil
+  ) throws(QMError) -> WeightGrid {
+    let parts = WeightGrid.parts(of: weights.shape, granularity)
+    let scales = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
+      guard elements.allSatisfy(\.isFinite) else {
+        throw .malformed("the weights contain NaN or infinity, expected finite numbers")
+      }
+      let factors = Importance(importance, of: weights.shape)
+      return parts.map { scale(of: elements[$0], factors) }
     }
-    return stride(from: 0, to: count, by: length).flatMap { row in
-      stride(from: row, to: row + length, by: size).map { $0..<min($0 + size, row + length) }
+    return WeightGrid(weights.shape, scales: scales, granularity, codes: bits.symmetricCodes)
+  }
+
+  /// The factor of the squared error of each weight.
+  private struct Importance {
+    let factors: [Float]
+    /// Elements of an output channel.
+    let length: Int
+    let outputsOfGroup: Int
+
+    init(_ factors: [Float]?, of shape: [Int]) {
+      length = max(1, shape.dropFirst().reduce(1, *))
+      self.factors = factors ?? [Float](repeating: 1, count: length)
+      outputsOfGroup = max(1, (shape.first ?? 1) / max(1, self.factors.count / length))
+    }
+
+    subscript(index: Int) -> Float {
+      let (output, element) = index.quotientAndRemainder(dividingBy: length)
+      return factors[output / outputsOfGroup * length + element]
     }
   }
 
@@ -70,7 +88,9 @@ public struct NearestRounding: Sendable {
     return Int8(min(max(weight * inverseScale, -limit), limit).roundedWithin22Bits)
   }
 
-  private func scale(of channel: Swift.Slice<UnsafeBufferPointer<Float>>) -> Float {
+  private func scale(
+    of channel: Swift.Slice<UnsafeBufferPointer<Float>>, _ importance: Importance
+  ) -> Float {
     let largest = channel.reduce(0) { max($0, abs($1)) }
     let limit = Float(bits.symmetricCodes.upperBound)
     // The scale of a channel of almost zeros, times the scale of an input, would be subnormal.
@@ -80,7 +100,7 @@ public struct NearestRounding: Sendable {
     guard bits < .eight else { return full }
     let candidates = (30...100).map { full * Float($0) / 100 }
       .filter { (1 / $0).isNormal }
-    let errors = squaredErrors(of: channel, candidates)
+    let errors = squaredErrors(of: channel, importance, candidates)
     var best = (scale: full, error: Float.infinity)
     for (scale, error) in zip(candidates, errors) where error < best.error {
       best = (scale, error)
@@ -88,9 +108,11 @@ public struct NearestRounding: Sendable {
     return best.scale
   }
 
-  /// For each scale, the sum of squared errors over the weights, added in their order.
+  /// For each scale, the sum of squared errors over the weights times their importance, added in
+  /// their order.
   private func squaredErrors(
-    of channel: Swift.Slice<UnsafeBufferPointer<Float>>, _ scales: [Float]
+    of channel: Swift.Slice<UnsafeBufferPointer<Float>>, _ importance: Importance,
+    _ scales: [Float]
   ) -> [Float] {
     let limit = Float(bits.symmetricCodes.upperBound)
     let inverses = scales.map { 1 / $0 }
@@ -99,11 +121,12 @@ public struct NearestRounding: Sendable {
     errors.withUnsafeMutableBufferPointer { errors in
       scales.withUnsafeBufferPointer { scales in
         inverses.withUnsafeBufferPointer { inverses in
-          for weight in channel {
+          for place in channel.indices {
+            let (weight, factor) = (channel[place], importance[place])
             for index in 0..<errors.count {
               let code = min(max(weight * inverses[index], -limit), limit).roundedWithin22Bits
               let difference = weight - code * scales[index]
-              errors[index] += difference * difference
+              errors[index] += factor * (difference * difference)
             }
           }
         }

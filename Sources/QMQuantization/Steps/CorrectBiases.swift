@@ -15,10 +15,8 @@ struct CorrectBiasesOfWeights: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    let means = state.statistics.means
     state.plan.biases = try state.correctedBiases { product in
-      means[OperandPlace(node: product.index, operand: ProductOperand.input)]
-        .map { (exact: $0, rounded: $0) }
+      state.windowMeans(of: product).map { (exact: $0, rounded: $0) }
     }
   }
 }
@@ -44,7 +42,16 @@ struct CorrectBiasesOfActivations: ConversionStep {
     let means = try reference.means(of: parameters)
     var corrected = state.plan
     // Products whose inputs are not rounded keep the bias corrected with means over all samples.
-    corrected.biases.merge(try state.correctedBiases { means[$0.input] }) { $1 }
+    corrected.biases.merge(
+      try state.correctedBiases { product in
+        guard let (exact, rounded) = means[product.input],
+          let shifts = state.means(
+            zip(exact.means, rounded.means).map { $1 - $0 }, inWindowsOf: product),
+          let means = state.windowMeans(of: product)
+        else { return nil }
+        return (means, zip(means, shifts).map { $0 + $1 })
+      }
+    ) { $1 }
     var candidates: [ReferenceRuns.Candidate] = []
     for plan in [state.plan, corrected] {
       let program = try state.graph.inserting(plan).lowered().flattened().program
@@ -63,11 +70,30 @@ extension ConversionState {
     graph.nodes.contains { if case .recurrent = $0.operation { true } else { false } }
   }
 
+  /// The mean of each element of a product's windows: as observed, or, for windows too long for
+  /// second moments, from the means of the channels.
+  fileprivate func windowMeans(of product: Product) -> [Double]? {
+    windowMeans[OperandPlace(node: product.index, operand: ProductOperand.weights)]
+      ?? statistics.means[OperandPlace(node: product.index, operand: ProductOperand.input)]
+      .flatMap { means($0.means, inWindowsOf: product) }
+  }
+
+  /// Means of channels at the positions that the channels have in the windows of a product. The
+  /// zeros of padding are ignored.
+  fileprivate func means(_ channels: [Double], inWindowsOf product: Product) -> [Double]? {
+    guard let shape = graph[product.weights].constant?.shape, let ofGroup = shape.last, ofGroup > 0,
+      channels.count % ofGroup == 0
+    else { return nil }
+    let taps = shape.dropFirst().reduce(1, *) / ofGroup
+    return stride(from: 0, to: channels.count, by: ofGroup).flatMap { first in
+      (0..<taps).flatMap { _ in channels[first..<first + ofGroup] }
+    }
+  }
+
   /// Corrected biases by index of the node, for all products with known means.
-  /// - Parameter means: channel means of a product's input, before and after rounding, over the
-  ///   same samples.
+  /// - Parameter means: means of the windows of a product, before and after rounding its input.
   fileprivate func correctedBiases(
-    _ means: (Product) -> (exact: ChannelMeans, rounded: ChannelMeans)?
+    _ means: (Product) -> (exact: [Double], rounded: [Double])?
   ) throws(QMError) -> [Int: Tensor] {
     var biases: [Int: Tensor] = [:]
     // Weights that the network's file stores as codes are not rounded again.
@@ -77,8 +103,8 @@ extension ConversionState {
         let rounded = plan.weights[product.weights], bias.map({ $0 != nil }) ?? true
       else { continue }
       biases[product.index] = try BiasCorrection.corrected(
-        bias.flatMap { $0 }, weights: constant, rounded: rounded, means: means.exact.means,
-        roundedMeans: means.rounded.means)
+        bias.flatMap { $0 }, weights: constant, rounded: rounded, means: means.exact,
+        roundedMeans: means.rounded)
     }
     return biases
   }

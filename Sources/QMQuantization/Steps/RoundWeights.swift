@@ -2,10 +2,19 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Rounds the weights of products, recurrent layers and tables to the nearest codes. In a network
+/// Rounds the weights of products and recurrent layers by ``GPTQ`` where enough samples were observed,
+/// and otherwise, and those of tables, to the nearest codes. In a network
 /// that is quantized already, weights that it leaves in float32 stay float32, unless the recipe
 /// gives their node a width.
 struct RoundWeights: ConversionStep {
+  func observations(_ state: ConversionState) -> Set<Observation> {
+    guard case .codes = state.recipe.weights else { return [] }
+    return Set(
+      state.graph.placesOfWeights
+        .filter { !state.floatNodes.contains($0.node) }
+        .map { Observation(.secondMoments, of: $0) })
+  }
+
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
@@ -74,10 +83,19 @@ struct RoundWeights: ConversionStep {
       return
     }
     for weights in weights where state.plan.weights[weights] == nil {
-      guard let constant = state.graph[weights].constant else { continue }
+      guard let constant = state.graph[weights].constant,
+        let position = node.inputs.firstIndex(of: weights)
+      else { continue }
+      let covariance = state.covariances[OperandPlace(node: index, operand: position)]
+      let (kernels, threads) = (state.kernels, state.threads)
       state.plan.weights[weights] = try within(
         .node(name: node.name, operation: node.operation.name)
-      ) { () throws(QMError) in try rounding.quantize(constant) }
+      ) { () throws(QMError) in
+        guard let covariance else { return try rounding.quantize(constant) }
+        let grid = try rounding.grid(for: constant, importance: covariance.importance)
+        return try grid.quantized(
+          GPTQ(covariance, kernels: kernels, threads: threads).round(constant, to: grid).codes)
+      }
     }
   }
 }
