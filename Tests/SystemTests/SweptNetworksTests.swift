@@ -73,4 +73,98 @@ import Testing
       program.nodes.first { if case .convolution = $0.operation { true } else { false } })
     #expect(program.note(of: convolution).mode == .float)
   }
+
+  // MARK: What the recorded networks found
+
+  /// Runs a network of one node on float32 tensors: an input and constants, or inputs with dynamic
+  /// axes. An input's extent of 0 would be read as unknown, so that such a tensor is a constant.
+  private func result(
+    _ operation: String, _ inputs: [Tensor],
+    _ attributes: [(name: String, value: ONNXNetwork.Attribute)] = [], opset: Int = 24,
+    isDynamic: Bool = false
+  ) throws -> Tensor {
+    var network = ONNXNetwork(opset: opset)
+    var named: [String: Tensor] = [:]
+    for (index, tensor) in inputs.enumerated() {
+      let name = "x\(index)"
+      if index == 0 && !tensor.shape.contains(0) || isDynamic {
+        let axes = tensor.shape.indices.map { Shape.Axis.free("\(name).\($0)") }
+        network.inputs.append(
+          (name, ValueType(.float32, isDynamic ? Shape(axes) : Shape(tensor.shape))))
+        named[name] = tensor
+      } else {
+        network.constants.append((name, tensor))
+      }
+    }
+    network.nodes = [.init(operation, inputs.indices.map { "x\($0)" }, ["y"], attributes)]
+    network.outputs = ["y"]
+    let graph = try DefaultPasses.run(on: ONNXReader.read(bytes: network.encoded()))
+    return try #require(Model(graph.flattened().program).run(named)["y"])
+  }
+
+  private func ones(_ shape: [Int]) throws -> Tensor {
+    try Tensor(shape, [Float](repeating: 1, count: shape.reduce(1, *)))
+  }
+
+  @Test func aMaskOfOneKeyForbidsTheOthers() throws {
+    let query = try ones([1, 1, 1, 1])
+    let values = try Tensor([1, 1, 3, 1], [1, 2, 4] as [Float])
+    let mask = try Tensor([1, 1], [0] as [Float])
+    let found = try result("Attention", [query, ones([1, 1, 3, 1]), values, mask])
+    #expect(found.elements(as: Float.self) == [1])
+    // The number of keys is known only in the run.
+    var network = ONNXNetwork(opset: 24)
+    network.inputs = [
+      ("q", ValueType(.float32, [1, 1, 1, 1])),
+      ("k", ValueType(.float32, [1, 1, .free("keys"), 1])),
+      ("v", ValueType(.float32, [1, 1, .free("keys"), 1])),
+    ]
+    network.constants = [("mask", mask)]
+    network.nodes = [.init("Attention", ["q", "k", "v", "mask"], ["y"])]
+    network.outputs = ["y"]
+    let model = try Model(ONNXReader.read(bytes: network.encoded()).flattened().program)
+    let results = try model.run(["q": query, "k": ones([1, 1, 3, 1]), "v": values])
+    #expect(results["y"]?.elements(as: Float.self) == [1])
+  }
+
+  @Test func aMaskOfFiveAxesIsRefused() throws {
+    let heads = try ones([1, 1, 2, 1])
+    #expect(throws: QMError.self) {
+      try result("Attention", [heads, heads, heads, ones([1, 1, 1, 2, 2])])
+    }
+  }
+
+  /// If lambd is negative, both rules of the operator hold in between.
+  @Test func shrinkTakesTheFirstRule() throws {
+    let x = try Tensor([3], [-2, 0, 2] as [Float])
+    let found = try result("Shrink", [x], [("lambd", .number(-1)), ("bias", .number(0.5))])
+    #expect(found.elements(as: Float.self) == [-1.5, 0.5, 1.5])
+  }
+
+  @Test func groupsOfChannelsWithoutPositionsAreNormalized() throws {
+    let x = try Tensor([1, 4], [1, 3, 10, 30] as [Float])
+    let parameters = [x, try ones([4]), try ones([4])]
+    for isDynamic in [false, true] {
+      let found = try result(
+        "GroupNormalization", parameters, [("num_groups", .integer(2)), ("epsilon", .number(0))],
+        isDynamic: isDynamic)
+      #expect(found.shape == [1, 4])
+      #expect(found.elements(as: Float.self) == [0, 2, 0, 2])
+    }
+  }
+
+  @Test func anExtentOfZeroGivesAnEmptyResult() throws {
+    for operation in ["Softmax", "LogSoftmax", "Hardmax"] {
+      #expect(try result(operation, [ones([2, 3, 0])], opset: 9).shape == [2, 3, 0])
+    }
+    for shape in [[0, 2, 2, 2], [1, 2, 0, 1], [1, 0, 2, 2]] {
+      #expect(try result("LRN", [ones(shape)], [("size", .integer(3))]).shape == shape)
+    }
+    var network = ONNXNetwork(opset: 24)
+    network.inputs = [("x", ValueType(.float32, [.free("batch"), 2, 3, 3]))]
+    network.nodes = [.init("LRN", ["x"], ["y"], [("size", .integer(3))])]
+    network.outputs = ["y"]
+    let model = try Model(ONNXReader.read(bytes: network.encoded()).flattened().program)
+    #expect(try model.run(["x": ones([0, 2, 3, 3])])["y"]?.shape == [0, 2, 3, 3])
+  }
 }

@@ -199,21 +199,33 @@ extension NodeReader {
     return (bias, allowed)
   }
 
-  /// The mask padded to all keys, if it has fewer: no query may attend to the missing ones.
+  /// The mask padded to all keys, if it has fewer: no query may attend to the missing ones. A mask of
+  /// one key is padded too, it does not broadcast.
   private func padded(_ mask: Value, key: Value) throws(QMError) -> Value {
     let rank = shape(mask).rank
-    guard rank > 0, let own = shape(mask)[rank - 1].extent, let count = shape(key)[2].extent,
-      own < count,
-      own != 1
-    else { return mask }
-    var pads = [Int](repeating: 0, count: 2 * rank)
-    pads[2 * rank - 1] = count - own
+    guard (1...4).contains(rank) else {
+      throw .malformed("the mask has \(rank) axes, expected 1 to 4")
+    }
+    guard let own = shape(mask)[rank - 1].extent else { return mask }
+    let pads: Value
+    let none = [Int](repeating: 0, count: 2 * rank - 1)
+    if let count = shape(key)[2].extent {
+      guard own < count else { return mask }
+      pads = try addConstant(none + [count - own], "pads")
+    } else {
+      guard own == 1 else { return mask }
+      let missing = try append(
+        .binary(Binary(.subtract)),
+        [extent(of: key, axis: 2, "maskedKeys"), addConstant([own], "own")], as: .int64, "missing")
+      pads = try append(
+        .concatenate(Concatenate(axis: 0)), [addConstant(none, "padsBefore"), missing], as: .int64,
+        "pads")
+    }
     let filling =
       mask.type == .bool
       ? try addConstant(Tensor([], [false]), "no") : try addScalar(-.infinity, "no")
     return try append(
-      .pad(Pad(.constant)), [mask, addConstant(pads, "pads"), filling, nil], as: mask.type,
-      "padded")
+      .pad(Pad(.constant)), [mask, pads, filling, nil], as: mask.type, "padded")
   }
 
   /// Whether a constant mask lets every query attend to at least one key.

@@ -54,8 +54,9 @@ extension NodeReader {
       let moved = try step(.affine(scale: 1, offset: offset), input, name + "Moved")
       return try append(.select(Select()), [isBeyond, moved, other], as: input.type, name)
     }
-    let low = try choice(.less, -limit, bias, addScalar(0, "zero"), "low")
-    try finish([choice(.greater, limit, -bias, low, "high")])
+    // With a negative lambd both can hold: the first rule of the text counts.
+    let high = try choice(.greater, limit, -bias, addScalar(0, "zero"), "high")
+    try finish([choice(.less, -limit, bias, high, "low")])
   }
 
   /// RMSNormalization: x / √(mean(x²) + ε) · scale, with the mean over `axis` and all later axes.
@@ -101,10 +102,14 @@ extension NodeReader {
       throw .unsupported(
         "input \(shape(input)); expected at least three axes and a fixed number of channels")
     }
+    // No window slides over channels or positions that do not exist.
+    guard !shape(input).axes.dropFirst().contains(0) else { return try finish([input]) }
+    // A batch of 0 samples leaves −1 undetermined.
+    let positions = Shape(Array(shape(input).axes.dropFirst(2))).extents?.reduce(1, *) ?? -1
     let squares = try step(.square, input, "squares")
     let flat = try append(
-      .reshape(Reshape()), [squares, addConstant([0, 1, channels, -1], "flat")], as: input.type,
-      "columns")
+      .reshape(Reshape()), [squares, addConstant([0, 1, channels, positions], "flat")],
+      as: input.type, "columns")
     let before = (size - 1) / 2
     let mean = try append(
       .pooling(
@@ -161,6 +166,7 @@ extension NodeReader {
   /// Hardmax: 1 at the first of the largest elements along an axis, 0 elsewhere.
   func hardmax() throws(QMError) {
     let input = try float(0)
+    guard !shape(input).axes.contains(0) else { return try finish([input]) }
     let rank = shape(input).rank
     func marked(_ value: Value, axis: Int) throws(QMError) -> Value {
       guard let depth = shape(value)[axis].extent else {

@@ -69,7 +69,11 @@ extension NodeReader {
 
   /// GroupNormalization: scale and bias are per group before opset 21, per channel since.
   func groupNormalization() throws(QMError) {
-    let input = try float(0)
+    let given = try float(0)
+    let hasPositions = shape(given).rank != 2
+    let input =
+      try hasPositions
+      ? given : append(.unsqueeze(Unsqueeze(axes: [2])), [given], as: given.type, "positions")
     guard let groups = try integer("num_groups"), groups >= 1 else {
       throw .malformed("attribute 'num_groups' is missing or less than 1")
     }
@@ -90,11 +94,13 @@ extension NodeReader {
         .reshape(Reshape()), [wide, addConstant([channels], name + "Channels")], as: value.type,
         name)
     }
-    try finish(
-      .groupNormalization(
-        GroupNormalization(
-          groups: groups, order: .channelsFirst, epsilon: number("epsilon", default: 1e-5))),
-      [input, parameter(1, "scale"), parameter(2, "bias")], as: input.type)
+    let operation = Operation.groupNormalization(
+      try GroupNormalization(
+        groups: groups, order: .channelsFirst, epsilon: number("epsilon", default: 1e-5)))
+    let operands = try [input, parameter(1, "scale"), parameter(2, "bias")]
+    guard !hasPositions else { return try finish(operation, operands, as: input.type) }
+    let result = try append(operation, operands, as: input.type, "normalized")
+    try finish(.squeeze(Squeeze(axes: [2])), [result], as: input.type)
   }
 
   /// LpNormalization: x divided by its sum of magnitudes or its norm along an axis; 0 if that is 0.

@@ -94,10 +94,10 @@ extension NodeReader {
     let weights = try float(index)
     try requireFinite(weights, "weights")
     guard let extents = shape(weights).extents, extents.count == 3,
-      extents[0] == direction.count, extents[1] % cell.gateCount == 0
+      extents[0] == direction.count, extents[1] % cell.gateCount == 0, extents[2] > 0
     else {
       throw .malformed(
-        "weights \(shape(weights)) (input \(index)); expected three fixed axes, for \(direction.count) directions and \(cell.gateCount) gates"
+        "weights \(shape(weights)) (input \(index)); expected three fixed axes of at least one element, for \(direction.count) directions and \(cell.gateCount) gates"
       )
     }
     let (rows, overflow) = extents[0].multipliedReportingOverflow(by: extents[1])

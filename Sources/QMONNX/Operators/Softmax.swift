@@ -19,6 +19,8 @@ extension NodeReader {
       return try finish(
         .softmax(Softmax(kind, axis: joined.first ?? axis)), [input], as: input.type)
     }
+    // Nothing to normalize, and a 0 in the shape below would copy an axis of `flat`.
+    guard !shape(input).axes.contains(0) else { return try finish([input]) }
     let original = try shapeValue(of: input, "extents")
     let flat = try append(.flatten(Flatten(axis: axis)), [input], as: input.type, "flat")
     let result = try append(.softmax(Softmax(kind, axis: 1)), [flat], as: input.type, "softmax")
