@@ -73,7 +73,9 @@ let package = Package(
       path: "Tests/Tools/Digests"),
 
     // Networks drawn at random, converted and run: `make sweep`. No product.
-    .executableTarget(name: "sweep", dependencies: ["NetworkSweep"], path: "Tests/Tools/Sweep"),
+    .executableTarget(
+      name: "sweep", dependencies: ["NetworkSweep", "QMNumPy", "QMTestSupport"],
+      path: "Tests/Tools/Sweep"),
 
     // Repairs checksums of damaged files, and takes files apart for the fuzz targets. No product.
     .executableTarget(name: "reseal", dependencies: ["QMFormat"], path: "Tests/Tools/Reseal"),

@@ -78,10 +78,12 @@ public struct NetworkTrial {
 
   /// The network of a seed.
   public static func network(seed: UInt64) throws -> RandomNetwork {
-    try NetworkGenerator.network(seed: seed) { try? evaluate($0) }
+    try NetworkGenerator.network(seed: seed) { try? firstOutput(of: $0) }
   }
 
-  private static func evaluate(_ drawn: RandomNetwork) throws(QMError) -> Tensor? {
+  /// The first output of a network that runs in float.
+  /// - Throws: what reading or running it throws.
+  public static func firstOutput(of drawn: RandomNetwork) throws(QMError) -> Tensor? {
     let graph = try ONNXReader.read(bytes: drawn.network.encoded())
     let model = try Model(DefaultPasses.run(on: graph).flattened().program)
     return try model.run(drawn.inputs(sample: 0))[model.outputs[0].name]

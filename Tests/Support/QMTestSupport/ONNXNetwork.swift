@@ -207,7 +207,7 @@ public struct ONNXNetwork: Sendable {
 
 extension ElementType {
   /// The number of the type in ONNX's TensorProto.DataType.
-  fileprivate var onnxNumber: Int {
+  public var onnxNumber: Int {
     switch self {
     case .float32: 1
     case .uint8: 2

@@ -1,11 +1,17 @@
 import Foundation
 import NetworkSweep
+import QMNumPy
+import QMTensor
+import QMTestSupport
 
 // Converts and runs networks drawn at random, for a given time:
 //
 //   sweep SECONDS SEED          seeds from SEED on, in blocks, each block in a process of its own
 //   sweep --seeds FIRST COUNT   one block in this process; the number of a seed is printed first
 //   sweep --show SEED           the network of a seed
+//   sweep --write FILE FIRST COUNT
+//                               the networks of seeds that run, and their inputs, for
+//                               fixtures/generate/sweep.py
 //
 // A network that ends the process is a finding, and the sweep goes on behind it. Exits with 1 if
 // there are findings.
@@ -34,6 +40,39 @@ func sweepHere(_ seeds: Range<UInt64>) throws {
     case .ran(let conversions): printNow("ran \(conversions)")
     }
   }
+}
+
+/// Writes the networks that run, and their inputs, as one archive: `seeds`; `models`, the files one after another,
+/// and `model_sizes`; the tensors of all inputs, in the order of the networks' inputs, as `types`
+/// (ONNX's numbers), `ranks`, `extents` and `values`, their bytes.
+func write(_ seeds: Range<UInt64>, to path: String) throws {
+  var (models, values): ([UInt8], [UInt8]) = ([], [])
+  var (sizes, types, ranks, extents): ([UInt32], [UInt8], [UInt8], [UInt16]) = ([], [], [], [])
+  var seedsThatRun: [UInt64] = []
+  for seed in seeds {
+    let drawn = try NetworkTrial.network(seed: seed)
+    guard (try? NetworkTrial.firstOutput(of: drawn)) != nil else { continue }
+    seedsThatRun.append(seed)
+    let model = try drawn.network.encoded()
+    models += model.bytes
+    sizes.append(UInt32(model.count))
+    let inputs = try drawn.inputs(sample: 0)
+    for (name, type) in drawn.network.inputs {
+      guard let tensor = inputs[name] else { continue }
+      types.append(UInt8(type.elementType.onnxNumber))
+      ranks.append(UInt8(tensor.shape.count))
+      extents += tensor.shape.map { UInt16($0) }
+      values += withExtendedLifetime(tensor) { Array(tensor.bytes) }
+    }
+  }
+  try NPZArchive.write(
+    [
+      ("seeds", Tensor([seedsThatRun.count], seedsThatRun)),
+      ("models", Tensor([models.count], models)),
+      ("model_sizes", Tensor([sizes.count], sizes)), ("types", Tensor([types.count], types)),
+      ("ranks", Tensor([ranks.count], ranks)), ("extents", Tensor([extents.count], extents)),
+      ("values", Tensor([values.count], values)),
+    ], to: path)
 }
 
 /// Runs seeds in a child process and adds what it prints.
@@ -80,6 +119,8 @@ if arguments.first == "--seeds", numbers.count == 2 {
   printNow("\(try NetworkTrial.network(seed: numbers[0]))")
   let trial = try NetworkTrial(seed: numbers[0])
   printNow("\(trial.outcome)\n" + trial.findings.joined(separator: "\n"))
+} else if arguments.first == "--write", arguments.count == 4, numbers.count == 2 {
+  try write(numbers[0]..<numbers[0] + numbers[1], to: Array(arguments)[1])
 } else if numbers.count == 2 {
   let end = Date(timeIntervalSinceNow: Double(numbers[0]))
   var counts = Counts()
@@ -90,6 +131,8 @@ if arguments.first == "--seeds", numbers.count == 2 {
       + "\(counts.ran) run with \(counts.conversions) conversions; \(counts.findings) findings")
   exit(counts.findings == 0 ? 0 : 1)
 } else {
-  printNow("usage: sweep SECONDS SEED | sweep --seeds FIRST COUNT | sweep --show SEED")
+  printNow(
+    "usage: sweep SECONDS SEED | sweep --seeds FIRST COUNT | sweep --show SEED"
+      + " | sweep --write FILE FIRST COUNT")
   exit(64)
 }
