@@ -127,6 +127,12 @@ struct ConversionState {
   /// The operands that should be codes so that the node runs on integers; empty without integer
   /// form.
   func integerOperands(of node: Graph.Node) -> [Graph.ValueID] {
+    // The integer convolution takes no activations as weights: rounding them gains nothing.
+    if case .convolution = node.operation, let weights = node.input(ProductOperand.weights),
+      graph[weights].constant == nil
+    {
+      return []
+    }
     guard let form = node.operation.body.integerForm(of: graph.operands(of: node)),
       form.asksForCodes
     else { return [] }

@@ -51,6 +51,7 @@ import Testing
   }
 
   /// An integer convolution reads constant codes with their scales; activations have no such codes.
+  /// Nothing is rounded for it then.
   @Test(arguments: ["Conv", "ConvTranspose"]) func aConvolutionWithComputedWeightsStaysFloat(
     name: String
   ) throws {
@@ -72,6 +73,8 @@ import Testing
     let convolution = try #require(
       program.nodes.first { if case .convolution = $0.operation { true } else { false } })
     #expect(program.note(of: convolution).mode == .float)
+    #expect(
+      !program.nodes.contains { if case .quantize = $0.operation { true } else { false } })
   }
 
   // MARK: What the recorded networks found
