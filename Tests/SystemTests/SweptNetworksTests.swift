@@ -50,6 +50,22 @@ import Testing
     #expect(results["y"]?.shape == [2, 0])
   }
 
+  @Test func aProductWithoutChannelsIsConvertedWithSamples() throws {
+    var random = SeededGenerator(seed: 7)
+    var network = ONNXNetwork(opset: 22)
+    network.inputs = [("x", ValueType(.float32, [2, 1]))]
+    network.constants = [
+      ("w", try Tensor([1, 0], [Float]())), ("v", try Tensor([0, 3], [Float]())),
+    ]
+    network.nodes = [.init("MatMul", ["x", "w"], ["h"]), .init("MatMul", ["h", "v"], ["y"])]
+    network.outputs = ["y"]
+    let samples = try (0..<8).map { _ in ["x": try random.tensor([2, 1])] }
+    let program = try Converter(recipe: Recipe(weights: .codes(.eight)))
+      .convert(ONNXReader.read(bytes: network.encoded()), samples: TensorSamples(samples)).program
+    let results = try Model(program).run(samples[0])
+    #expect(results["y"]?.elements(as: Float.self) == [Float](repeating: 0, count: 6))
+  }
+
   /// An integer convolution reads constant codes with their scales; activations have no such codes.
   /// Nothing is rounded for it then.
   @Test(arguments: ["Conv", "ConvTranspose"]) func aConvolutionWithComputedWeightsStaysFloat(

@@ -83,7 +83,7 @@ struct RoundWeights: ConversionStep {
       return
     }
     for weights in weights where state.plan.weights[weights] == nil {
-      guard let constant = state.graph[weights].constant,
+      guard let constant = state.graph[weights].constant, constant.elementCount > 0,
         let position = node.inputs.firstIndex(of: weights)
       else { continue }
       let covariance = state.covariances[OperandPlace(node: index, operand: position)]
