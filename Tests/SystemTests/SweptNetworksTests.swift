@@ -146,6 +146,19 @@ import Testing
     #expect(results["y"]?.elements(as: Float.self) == [1])
   }
 
+  /// No file may hold such a value, so that reading the network says it.
+  @Test func aValueOfSeventeenAxesIsRefused() throws {
+    var network = ONNXNetwork(opset: 22)
+    network.inputs = [("x", ValueType(.float32, [2]))]
+    network.constants = [("axes", try Tensor([16], (0..<16).map { Int64($0) }))]
+    network.nodes = [.init("Unsqueeze", ["x", "axes"], ["y"])]
+    network.outputs = ["y"]
+    let bytes = try network.encoded()
+    #expect { try ONNXReader.read(bytes: bytes) } throws: {
+      ($0 as? QMError)?.code == .unsupported
+    }
+  }
+
   @Test func aMaskOfFiveAxesIsRefused() throws {
     let heads = try ones([1, 1, 2, 1])
     #expect(throws: QMError.self) {

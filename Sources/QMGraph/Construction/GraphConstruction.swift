@@ -1,3 +1,4 @@
+import QMFormat
 import QMOperations
 import QMTensor
 
@@ -261,6 +262,10 @@ public struct GraphConstruction {
   }
 
   private func checkSize(_ type: ValueType) throws(QMError) {
+    let rank = DecodingLimits.standard.rank
+    guard type.shape.rank <= rank else {
+      throw .unsupported("a value has \(type.shape.rank) axes, the limit is \(rank)")
+    }
     // An extent of 0 counts as 1: the other extents must be in bounds all the same.
     let extents = type.shape.axes.map { $0.extent.map { $0 == 0 ? 1 : $0 } ?? 1 }
     guard let count = Shape.elementCount(of: extents),
