@@ -66,6 +66,6 @@ extension ConvertCommand {
     let bits = recipe.weights.bits
     throw tooLow(
       worst.value.signalToNoise, of: worst.key, required: required,
-      remedies: bits < 8 ? [.useBits(min(bits + 2, 8))] : [])
+      remedies: bits < 8 ? [.useBits(min(Int(bits) + 2, 8))] : [])
   }
 }

@@ -16,6 +16,7 @@ extension ConvertCommand {
       }
     }
     if let bits, let width = Recipe.WeightWidth(bits: bits) { recipe.weights = width }
+    if let grid { recipe.grid = grid }
     if let activations { recipe.activations = activations }
     if let ranges { recipe.rangeEstimator = ranges }
     if perTensor { recipe.granularity = .perTensor }
@@ -77,7 +78,7 @@ extension ConvertCommand {
     else { return }
     var remedies: [Remedy] = []
     let bits = recipe.weights.bits
-    if bits < 8 { remedies.append(.useBits(min(bits + 2, 8))) }
+    if bits < 8 { remedies.append(.useBits(min(Int(bits) + 2, 8))) }
     if recipe.activations == .int8 {
       remedies.append(.useDynamicActivations)
       remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))

@@ -34,8 +34,19 @@ public struct ConvertCommand: ParsableCommand {
       "Arrays that replace constants of the network, by name.", valueName: "checkpoint.npz"))
   var weights: String?
 
-  @Option(help: "Bits per weight, 2 to 8; 32 keeps the network in float. Default: 8.")
-  var bits: Int?
+  @Option(
+    help: """
+      Bits per weight in the file, on average and at most: 1.5 to 8, also fractions; 32 keeps the \
+      network in float. Default: 8.
+      """)
+  var bits: Double?
+
+  @Option(
+    help: """
+      What weights are rounded to: fixed (codes of --bits bits), free (steps whose codes compress to \
+      --bits bits on average) or auto (default: free below 8 bits, with samples).
+      """)
+  var grid: Recipe.Grid?
 
   @Option(
     help: ArgumentHelp(
@@ -135,7 +146,7 @@ public struct ConvertCommand: ParsableCommand {
   /// Checks the options that do not depend on files.
   public func validate() throws {
     if let bits, Recipe.WeightWidth(bits: bits) == nil {
-      throw ValidationError("--bits \(bits): expected 2 to 8, or 32 for float")
+      throw ValidationError("--bits \(bits): expected 1.5 to 8, or 32 for float")
     }
     if let leastSignalToNoise, !leastSignalToNoise.isFinite {
       throw ValidationError("--min-sqnr \(leastSignalToNoise): expected a finite number of dB")
@@ -340,7 +351,7 @@ public struct ConvertCommand: ParsableCommand {
     console.line(
       "\(Units.bytes(report.source.bytes)) → \(Units.bytes(report.output.bytes)), "
         + "\(Units.fixed(report.ratio, 2)) times smaller, in \(Units.seconds(report.seconds))")
-    let width = report.bits == 32 ? "float32 weights" : "\(report.bits)-bit weights"
+    let width = report.bits == 32 ? "float32 weights" : "\(Units.shortest(report.bits))-bit weights"
     let seen = report.samples > 0 ? ", \(Units.count(report.samples, "sample"))" : ""
     let found = report.ranges.map { ", ranges by \($0)" } ?? ""
     console.line("\(width), \(report.activations) activations\(found)\(seen)")

@@ -69,4 +69,5 @@ struct MachineOptions: ParsableArguments {
 extension KernelSet: ExpressibleByArgument {}
 extension WeightMemory: ExpressibleByArgument {}
 extension Recipe.Activations: ExpressibleByArgument {}
+extension Recipe.Grid: ExpressibleByArgument {}
 extension RangeEstimator: ExpressibleByArgument {}

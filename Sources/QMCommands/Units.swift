@@ -32,6 +32,11 @@ enum Units {
     String(format: "%.\(digits)g", value)
   }
 
+  /// All digits that the number has: 4, 2.5.
+  static func shortest(_ value: Double) -> String {
+    value == value.rounded() && abs(value) < 0x1p53 ? "\(Int(value))" : "\(value)"
+  }
+
   static func fixed(_ value: Double, _ digits: Int) -> String {
     String(format: "%.\(digits)f", value)
   }

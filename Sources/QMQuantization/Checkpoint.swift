@@ -45,6 +45,9 @@ public struct Checkpoint: Sendable {
     groupSize: Int? = nil, metadata: Program.Metadata = .init(),
     progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) {
+    guard weights == .float32 || weights.codeWidth != nil else {
+      throw .usage("\(weights.bits) bits for arrays; expected 2 to 8 without a fraction, or 32")
+    }
     let ownWidths = try Checkpoint.widths(of: arrays.map(\.name), widths)
     var constants: [Program.Constant] = []
     /// For each array: its first constant, and whether the next constant holds its scales.
@@ -60,7 +63,7 @@ public struct Checkpoint: Sendable {
         let tensor = try given.converted(to: .float32)
         try Checkpoint.requireFinite(tensor)
         var comparison = Comparison()
-        if case .codes(let bits) = weights, Checkpoint.becomesCodes(tensor) {
+        if let bits = weights.codeWidth, Checkpoint.becomesCodes(tensor) {
           let rounded = try Checkpoint.round(
             tensor, ownWidths[name] ?? bits,
             ScaleArrangement(of: tensor, granularity, groupSize: groupSize),

@@ -77,6 +77,13 @@ struct ConversionState {
       moments, isCentred: isCentred, kernels: kernels, threads: threads)
   }
 
+  /// Whether weights are rounded to fixed or free grids.
+  var grid: Recipe.Grid {
+    guard recipe.grid == .auto else { return recipe.grid }
+    let canBeFree = reference != nil && recipe.groupSize == nil && !graph.isQuantized
+    return recipe.weights.bits < 8 && canBeFree ? .free : .fixed
+  }
+
   /// The statistics of a value; nil if no sample computes it.
   func statistics(of value: Graph.ValueID) -> ValueStatistics? {
     places[value].flatMap { statistics.values[$0] }

@@ -11,7 +11,7 @@ import QMTensor
 /// let graph = try ONNXReader.read(path: "in.onnx")
 /// let samples = try SampleFolder(
 ///   path: "calib", inputs: graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) })
-/// let conversion = try Converter(recipe: Recipe(weights: .codes(.eight)))
+/// let conversion = try Converter(recipe: Recipe(weights: .codes(8)))
 ///   .convert(graph, samples: samples)
 /// try AtomicFile.write(conversion.program.encoded(), to: "out.qm")
 /// ```

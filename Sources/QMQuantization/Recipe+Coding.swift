@@ -11,7 +11,7 @@ extension Recipe: Codable {
   public static let version = 1
 
   private enum CodingKeys: String, CodingKey, CaseIterable {
-    case version, bits, activations, scales, ranges, network, thresholds
+    case version, bits, grid, activations, scales, ranges, network, thresholds
     case groupSize = "group_size"
     case floatNodes = "keep_float"
     case widths = "bits_for"
@@ -31,12 +31,13 @@ extension Recipe: Codable {
       throw QMError.unsupported(
         "a recipe of version \(version), expected version \(Recipe.version)")
     }
-    if let bits = try values.decodeIfPresent(Int.self, forKey: .bits) {
+    if let bits = try values.decodeIfPresent(Double.self, forKey: .bits) {
       guard let width = WeightWidth(bits: bits) else {
-        throw QMError.usage("bits \(bits); a weight has 2 to 8 bits, or 32")
+        throw QMError.usage("bits \(bits); a weight has 1.5 to 8 bits, or 32")
       }
       weights = width
     }
+    grid = try values.decodeIfPresent(Grid.self, forKey: .grid) ?? .auto
     activations = try values.decodeIfPresent(Activations.self, forKey: .activations)
     if try values.decodeIfPresent(Scales.self, forKey: .scales) == .perTensor {
       granularity = .perTensor
@@ -59,6 +60,7 @@ extension Recipe: Codable {
     var values = encoder.container(keyedBy: CodingKeys.self)
     try values.encode(Recipe.version, forKey: .version)
     try values.encode(weights.bits, forKey: .bits)
+    try values.encode(grid, forKey: .grid)
     try values.encodeIfPresent(activations, forKey: .activations)
     try values.encode(
       granularity == .perTensor ? Scales.perTensor : .perChannel, forKey: .scales)
@@ -131,7 +133,7 @@ extension Recipe: Codable {
     let formatting: JSONEncoder.OutputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     func fields(_ recipe: Recipe) -> [String: any Encodable] {
       [
-        "bits": recipe.weights.bits, "activations": recipe.activations,
+        "bits": recipe.weights.bits, "grid": recipe.grid, "activations": recipe.activations,
         "scales": recipe.granularity == .perTensor ? Scales.perTensor : Scales.perChannel,
         "ranges": recipe.rangeEstimator.description, "group_size": recipe.groupSize,
         "keep_float": recipe.floatNodes, "bits_for": recipe.widths, "network": recipe.network,

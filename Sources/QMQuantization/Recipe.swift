@@ -19,29 +19,47 @@ public struct Recipe: Hashable, Sendable {
 
   /// How weights are stored.
   public enum WeightWidth: Hashable, Sendable {
-    /// As integer codes of this many bits.
-    case codes(BitWidth)
+    /// As integer codes that take at most this many bits on average, 1.5 to 8, scales included.
+    case codes(Double)
     /// As float32. Nothing is quantized.
     case float32
 
-    /// Bits of a weight: 2 to 8, or 32.
-    public var bits: Int {
+    /// Bits of a weight: 1.5 to 8, or 32.
+    public var bits: Double {
       switch self {
-      case .codes(let width): width.bits
+      case .codes(let bits): bits
       case .float32: 32
       }
     }
 
     /// The width of weights with this many bits.
-    /// - Parameter bits: 2 to 8, or 32; nil for other widths.
-    public init?(bits: Int) {
+    /// - Parameter bits: 1.5 to 8, or 32; nil for other widths.
+    public init?(bits: Double) {
       if bits == 32 {
         self = .float32
       } else {
-        guard let width = BitWidth(bits) else { return nil }
-        self = .codes(width)
+        guard (1.5...8).contains(bits) else { return nil }
+        self = .codes(bits)
       }
     }
+
+    /// The width of codes that all have the same number of bits: 2 to 8, nil for fractions.
+    public var codeWidth: BitWidth? {
+      guard case .codes(let bits) = self, bits == bits.rounded() else { return nil }
+      return BitWidth(Int(bits))
+    }
+  }
+
+  /// Which numbers weights are rounded to.
+  public enum Grid: String, Hashable, Sendable, CaseIterable, Codable {
+    /// Free where the second moments of the inputs are known and weights have fewer than 8 bits,
+    /// otherwise fixed.
+    case auto
+    /// Codes of the given number of bits.
+    case fixed
+    /// Codes of up to 8 bits, with steps so large that their entropy is the given number of bits on
+    /// average.
+    case free
   }
 
   /// A width for the weights of some nodes.
@@ -98,6 +116,8 @@ public struct Recipe: Hashable, Sendable {
   public var weights: WeightWidth
   /// How activations are quantized; nil for int8 with samples, dynamic without.
   public var activations: Activations?
+  /// Which numbers weights are rounded to.
+  public var grid = Grid.auto
   /// Whether a weight tensor has one scale, or one per output channel.
   public var granularity: Granularity
   /// How the ranges of activations are estimated.
@@ -116,7 +136,7 @@ public struct Recipe: Hashable, Sendable {
 
   /// A recipe with these choices and the defaults of all others.
   public init(
-    weights: WeightWidth = .codes(.eight), activations: Activations? = nil,
+    weights: WeightWidth = .codes(8), activations: Activations? = nil,
     granularity: Granularity = .perChannel(axis: 0), rangeEstimator: RangeEstimator = .minMax
   ) {
     self.weights = weights

@@ -54,7 +54,7 @@ import Testing
 
   private func conversion(_ tensors: [Tensor], threadCount: Int) throws -> Conversion {
     try Converter(
-      recipe: Recipe(weights: .codes(#require(BitWidth(4))), activations: .int8),
+      recipe: Recipe(weights: .codes(4), activations: .int8),
       options: Model.Options(threadCount: threadCount)
     )
     .convert(graph(), samples: Samples(tensors: tensors))

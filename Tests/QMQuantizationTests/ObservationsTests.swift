@@ -62,7 +62,7 @@ import Testing
   }
 
   private func converter(threadCount: Int = 1, budget: Int? = nil) throws -> Converter {
-    var recipe = Recipe(weights: .codes(try #require(BitWidth(4))), activations: .int8)
+    var recipe = Recipe(weights: .codes(4), activations: .int8)
     recipe.rangeEstimator = .meanSquaredError
     return Converter(
       recipe: recipe, options: Model.Options(threadCount: threadCount), memoryBudget: budget)

@@ -41,7 +41,7 @@ import Testing
       var graph = graph
       try graph.addOutput(name: "y", y)
       let extents = graph[x].type.shape.axes.map { $0.extent! }
-      return try Converter(recipe: Recipe(weights: .codes(.eight), activations: .int8))
+      return try Converter(recipe: Recipe(weights: .codes(8), activations: .int8))
         .convert(graph, samples: TensorSamples(samples.map { ["x": try Tensor(extents, $0)] }))
     }
   }
@@ -200,7 +200,7 @@ import Testing
     network.graph = graph
     try network.graph.addOutput(name: "y", network.product(sum, 4, "y"))
     let samples = try (0..<4).map { ["x": try Tensor([8, 16], numbers(128, seed: $0, -1...1))] }
-    let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .int8))
+    let conversion = try Converter(recipe: Recipe(weights: .codes(8), activations: .int8))
       .convert(network.graph, samples: TensorSamples(samples))
     #expect(try #require(conversion.comparisons["y"]).signalToNoise > 25)
   }
@@ -215,7 +215,7 @@ import Testing
     let chosen = try network.graph.append(
       .if(If()), name: "chosen", [flag, first, second], outputNames: ["chosen"])[0]
     try network.graph.addOutput(name: "y", network.product(chosen, 4, "y"))
-    return try Converter(recipe: Recipe(weights: .codes(.eight), activations: .int8))
+    return try Converter(recipe: Recipe(weights: .codes(8), activations: .int8))
       .convert(
         network.graph,
         samples: TensorSamples(
@@ -303,8 +303,9 @@ import Testing
       return ["x": try Tensor([8, 32], numbers)]
     }
     func signalToNoise(_ groupSize: Int?) throws -> Double {
-      var recipe = Recipe(weights: .codes(BitWidth(4)!), activations: .float)
+      var recipe = Recipe(weights: .codes(4), activations: .float)
       recipe.groupSize = groupSize
+      recipe.grid = .fixed
       let pattern = try NodePattern("residual")
       recipe.floatNodes = [pattern]
       let conversion = try Converter(recipe: recipe)

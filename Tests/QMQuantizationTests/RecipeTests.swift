@@ -8,7 +8,7 @@ import Testing
   private func unlikeTheDefaults() throws -> Recipe {
     let (three, seven) = (try #require(BitWidth(3)), try #require(BitWidth(7)))
     var recipe = Recipe(
-      weights: .codes(three), activations: .dynamic, granularity: .perTensor,
+      weights: .codes(3), activations: .dynamic, granularity: .perTensor,
       rangeEstimator: .percentile(99.5))
     recipe.groupSize = 16
     recipe.floatNodes = [try NodePattern("head/.*")]

@@ -50,7 +50,7 @@ import Testing
     let graph = try network(cell)
     let samples = TensorSamples(try (0..<4).map { try sample(6, 2, seed: 10 + $0) })
     let conversion = try Converter(
-      recipe: Recipe(weights: .codes(.eight), activations: activations)
+      recipe: Recipe(weights: .codes(8), activations: activations)
     )
     .convert(graph, samples: samples)
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
@@ -74,7 +74,7 @@ import Testing
   }
 
   @Test func withFloatActivationsOnlyTheWeightsAreRounded() throws {
-    let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .float))
+    let conversion = try Converter(recipe: Recipe(weights: .codes(8), activations: .float))
       .convert(network(.gru))
     let node = try #require(conversion.program.nodes.first { $0.operation.name == "Recurrent" })
     #expect(conversion.program.note(of: node).mode == .float)
@@ -91,7 +91,7 @@ import Testing
       .recurrent(Recurrent(.simple, direction: .forward, functions: [.tanh])), name: "rnn",
       [input("x", [3, 1, 2]), input("W", [4, 2]), input("R", [4, 4])])
     try graph.addOutput(name: "y", outputs[0])
-    let conversion = try Converter(recipe: Recipe(weights: .codes(.eight), activations: .dynamic))
+    let conversion = try Converter(recipe: Recipe(weights: .codes(8), activations: .dynamic))
       .convert(graph)
     #expect(conversion.program.nodes.count == 1)
     #expect(conversion.program.note(of: conversion.program.nodes[0]).mode == .float)

@@ -27,7 +27,7 @@ import Testing
     let inputs = graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) }
     let samples = try SampleFolder(path: folder, inputs: inputs)
 
-    let recipe = Recipe(weights: .codes(BitWidth(4)!))
+    let recipe = Recipe(weights: .codes(4))
     let conversion = try Converter(recipe: recipe).convert(graph, samples: samples)
     for output in conversion.outputReports {
       print(output.name, output.signalToNoiseDecibels, "dB")

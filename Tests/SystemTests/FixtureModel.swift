@@ -37,7 +37,8 @@ struct FixtureModel: Sendable, CustomTestStringConvertible {
   ) throws -> Conversion {
     guard let width = BitWidth(bits) else { throw QMError.usage("\(bits) bits") }
     return try Converter(
-      recipe: Recipe(weights: .codes(width), activations: activations), options: options
+      recipe: Recipe(weights: .codes(Double(width.bits)), activations: activations),
+      options: options
     )
     .convert(graph(), samples: samples("calib", limit: 8))
   }

@@ -253,7 +253,7 @@ import Testing
       network.outputs.append("tail.\(name)")
     }
     let graph = try ONNXReader.read(bytes: network.encoded())
-    var recipe = Recipe(weights: .codes(.eight))
+    var recipe = Recipe(weights: .codes(8))
     // Everything that can run on codes does, whatever the error.
     recipe.thresholds.toleratedDecibels = -1000
     let program = try Converter(recipe: recipe).convert(graph, samples: RandomSamples(graph))

@@ -31,7 +31,7 @@ import Testing
     let exact = try Model(graph.flattened().program).run(inputs)
     // A network whose file quantizes only weights is given float activations.
     let recipe = Recipe(
-      weights: .codes(try #require(BitWidth(bits))), activations: graph.isQuantized ? nil : .float)
+      weights: .codes(Double(bits)), activations: graph.isQuantized ? nil : .float)
     for samples in [nil, TensorSamples([inputs])] {
       let conversion = try Converter(recipe: recipe).convert(graph, samples: samples)
       let outputs = try Model(conversion.program).run(inputs)
@@ -54,7 +54,7 @@ import Testing
   @Test func weightsThatNoCodesHoldStayFloat() throws {
     for (name, isFloat) in [("wide_zero_point", true), ("zero_points", false)] {
       let path = Self.folder.appending(path: "stored_\(name)/model.onnx").path
-      let conversion = try Converter(recipe: Recipe(weights: .codes(.eight)))
+      let conversion = try Converter(recipe: Recipe(weights: .codes(8)))
         .convert(ONNXReader.read(path: path))
       #expect(conversion.plan.weights.isEmpty == isFloat)
     }

@@ -81,7 +81,7 @@ import Testing
     let samples = try (0..<4).map { _ in
       ["x": try random.tensor([1, 2, 5]), "w": try random.tensor([2, 2, 3])]
     }
-    var recipe = Recipe(weights: .codes(.eight))
+    var recipe = Recipe(weights: .codes(8))
     recipe.thresholds.toleratedDecibels = -1000
     recipe.thresholds.toleratedByProductsDecibels = -1000
     let program = try Converter(recipe: recipe)

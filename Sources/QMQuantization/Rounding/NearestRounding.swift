@@ -32,16 +32,7 @@ public struct NearestRounding: Sendable {
   /// - Throws: `malformed` if an element is not finite; `outOfMemory`.
   public func quantize(_ weights: Tensor) throws(QMError) -> QuantizedTensor {
     let grid = try grid(for: weights)
-    let parts = WeightGrid.parts(of: weights.shape, granularity)
-    let codes = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
-      try Tensor(weights.shape, as: Int8.self) { codes in
-        for (part, range) in parts.enumerated() {
-          let inverse = 1 / grid.scales[part]
-          for index in range { codes[index] = code(elements[index], inverse) }
-        }
-      }
-    }
-    return try grid.quantized(codes)
+    return try grid.quantized(grid.nearest(weights).codes)
   }
 
   /// The scales of a weight tensor.
@@ -54,10 +45,8 @@ public struct NearestRounding: Sendable {
     for weights: Tensor, importance: [Float]? = nil
   ) throws(QMError) -> WeightGrid {
     let parts = WeightGrid.parts(of: weights.shape, granularity)
-    let scales = try weights.withElements(as: Float.self) { (elements) throws(QMError) in
-      guard elements.allSatisfy(\.isFinite) else {
-        throw .malformed("the weights contain NaN or infinity, expected finite numbers")
-      }
+    try WeightGrid.requireFinite(weights)
+    let scales = weights.withElements(as: Float.self) { elements in
       let factors = Importance(importance, of: weights.shape)
       return parts.map { scale(of: elements[$0], factors) }
     }
@@ -81,11 +70,6 @@ public struct NearestRounding: Sendable {
       let (output, element) = index.quotientAndRemainder(dividingBy: length)
       return factors[output / outputsOfGroup * length + element]
     }
-  }
-
-  private func code(_ weight: Float, _ inverseScale: Float) -> Int8 {
-    let limit = Float(bits.symmetricCodes.upperBound)
-    return Int8(min(max(weight * inverseScale, -limit), limit).roundedWithin22Bits)
   }
 
   private func scale(

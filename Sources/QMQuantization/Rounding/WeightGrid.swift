@@ -54,6 +54,13 @@ package struct WeightGrid: Sendable {
     }
   }
 
+  /// - Throws: `malformed` if a weight is NaN or infinite.
+  static func requireFinite(_ weights: Tensor) throws(QMError) {
+    guard weights.withElements(as: Float.self, { $0.allSatisfy(\.isFinite) }) else {
+      throw .malformed("the weights contain NaN or infinity, expected finite numbers")
+    }
+  }
+
   /// These codes with the grid's scales.
   /// - Parameter codes: int8, in the shape of the weights.
   func quantized(_ codes: Tensor) throws(QMError) -> QuantizedTensor {

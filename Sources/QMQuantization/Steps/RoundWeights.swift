@@ -2,10 +2,9 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Rounds the weights of products and recurrent layers by ``GPTQ`` where enough samples were observed,
-/// and otherwise, and those of tables, to the nearest codes. In a network
-/// that is quantized already, weights that it leaves in float32 stay float32, unless the recipe
-/// gives their node a width.
+/// Rounds the weights of products, recurrent layers and tables: by ``GPTQ`` where enough samples were
+/// observed, otherwise to the nearest codes. In a network that is quantized already, weights that it
+/// leaves in float32 stay float32, unless the recipe gives their node a width.
 struct RoundWeights: ConversionStep {
   func observations(_ state: ConversionState) -> Set<Observation> {
     guard case .codes = state.recipe.weights else { return [] }
@@ -20,46 +19,44 @@ struct RoundWeights: ConversionStep {
   ) throws(QMError) {
     guard case .codes(let bits) = state.recipe.weights else { return }
     progress(.rounding)
+    let tensors = try state.weightTensors()
+    let rounded: [QuantizedTensor]
+    if state.grid == .free {
+      rounded = try FreeGridRounding(tensors, bits: bits, state).run()
+    } else {
+      guard let bits = state.recipe.weights.codeWidth else {
+        throw .usage("\(bits) bits in a fixed grid; expected 2 to 8 without a fraction")
+      }
+      rounded = try tensors.map { (tensor) throws(QMError) in
+        try tensor.rounded(to: state.fixedGrid(tensor, state.widths[tensor.place.node] ?? bits))
+      }
+    }
+    for (tensor, codes) in zip(tensors, rounded) { state.plan.weights[tensor.value] = codes }
+    chooseFloatAndDynamic(&state)
+  }
+
+  /// Products whose sums may exceed 32 bits run in float32; inputs of recurrent layers, and without
+  /// fixed ranges those of all products, are quantized dynamically.
+  private func chooseFloatAndDynamic(_ state: inout ConversionState) {
     let activations = state.recipe.activations
+    guard activations != .float else { return }
     for (index, node) in state.quantizableNodes {
-      let width = state.widths[index] ?? bits
-      let rounding = NearestRounding(bits: width, granularity: state.recipe.granularity)
       if let weights = state.recurrentWeights(of: node) {
-        try round(weights, of: node, at: index, rounding, in: &state)
-        // A recurrent layer always quantizes its input dynamically, unless the recipe says float.
-        if activations != .float, let input = node.input(RecurrentOperand.input) {
-          state.dynamic.insert(input)
-        }
-      } else if let table = state.embedding(of: node) {
-        let rows = NearestRounding(bits: width, granularity: .perChannel(axis: 0))
-        try round([table], of: node, at: index, rows, in: &state)
-      } else if let weights = state.constantWeights(of: node) {
-        let product = NearestRounding(
-          bits: width, granularity: granularity(of: weights, in: node, state))
-        try round([weights], of: node, at: index, product, in: &state)
-        if activations != .float, mayOverflow(weights, of: node, state) {
+        guard weights.allSatisfy({ state.plan.weights[$0] != nil || state.graph[$0].stored != nil })
+        else { continue }
+        if let input = node.input(RecurrentOperand.input) { state.dynamic.insert(input) }
+      } else if state.embedding(of: node) == nil,
+        let weights = state.constantWeights(of: node)
+      {
+        if mayOverflow(weights, of: node, state) {
           state.plan.weights[weights] = nil
           state.plan.floatNodes.insert(index)
-          continue
-        }
-        if activations == .dynamic, let input = node.input(ProductOperand.input) {
+        } else if activations == .dynamic, let input = node.input(ProductOperand.input) {
           state.dynamic.insert(input)
         }
       }
     }
     for value in state.dynamic { state.plan.activations[value] = .dynamic }
-  }
-
-  /// The granularity of a product's weights: per group if the recipe has a group size and the
-  /// weights have more than one group, else the recipe's granularity.
-  private func granularity(
-    of weights: Graph.ValueID, in node: Graph.Node, _ state: ConversionState
-  ) -> Granularity {
-    let operands = node.operation.body.weightOperands(of: state.graph.operands(of: node))
-    guard let size = state.recipe.groupSize, let axis = operands.first?.groupAxis,
-      let shape = state.graph[weights].constant?.shape, shape[axis] > size
-    else { return state.recipe.granularity }
-    return .perGroup(axis: axis, size: size)
   }
 
   /// Whether the sums of a product of int8 codes are not proven to stay within 32 bits: there are too
@@ -70,32 +67,6 @@ struct RoundWeights: ConversionStep {
     guard let codes = state.plan.weights[weights]?.codes else { return false }
     return !node.operation.body.accumulators.products.allSatisfy {
       AccumulatorBound.keepsHalf(codes, $0.layout, by: .int8)
-    }
-  }
-
-  private func round(
-    _ weights: [Graph.ValueID], of node: Graph.Node, at index: Int, _ rounding: NearestRounding,
-    in state: inout ConversionState
-  ) throws(QMError) {
-    if state.graph.isQuantized, state.widths[index] == nil,
-      weights.contains(where: { state.graph[$0].stored == nil })
-    {
-      return
-    }
-    for weights in weights where state.plan.weights[weights] == nil {
-      guard let constant = state.graph[weights].constant, constant.elementCount > 0,
-        let position = node.inputs.firstIndex(of: weights)
-      else { continue }
-      let covariance = state.covariances[OperandPlace(node: index, operand: position)]
-      let (kernels, threads) = (state.kernels, state.threads)
-      state.plan.weights[weights] = try within(
-        .node(name: node.name, operation: node.operation.name)
-      ) { () throws(QMError) in
-        guard let covariance else { return try rounding.quantize(constant) }
-        let grid = try rounding.grid(for: constant, importance: covariance.importance)
-        return try grid.quantized(
-          GPTQ(covariance, kernels: kernels, threads: threads).round(constant, to: grid).codes)
-      }
     }
   }
 }

@@ -21,7 +21,7 @@ public struct ConversionReport: Report {
   /// Size of the source divided by the size of the output.
   public let ratio: Double
   /// Requested number of bits per weight; 32 for a float program.
-  public let bits: Int
+  public let bits: Double
   /// How activations are quantized for convolutions and matrix products: `int8`, `dynamic` or
   /// `float`.
   public let activations: String
@@ -42,7 +42,7 @@ public struct ConversionReport: Report {
 
   /// A report from its parts; the ratio is computed from the file sizes.
   public init(
-    source: FileSize, output: FileSize, bits: Int, activations: String, ranges: String?,
+    source: FileSize, output: FileSize, bits: Double, activations: String, ranges: String?,
     samples: Int, outputs: [OutputReport], isJudgedOnFittedSamples: Bool = false,
     kept: [FloatValue], nodes: [NodeReport]?,
     seconds: Double
@@ -76,7 +76,7 @@ public struct CheckpointReport: Report {
   /// Size of the source divided by the size of the output.
   public let ratio: Double
   /// Requested number of bits per weight; 32 if arrays stay float32.
-  public let bits: Int
+  public let bits: Double
   /// The arrays, in the order of the source.
   public let arrays: [ArrayReport]
   /// Time of the whole conversion.
@@ -84,7 +84,7 @@ public struct CheckpointReport: Report {
 
   /// A report from its parts; the ratio is computed from the file sizes.
   public init(
-    source: FileSize, output: FileSize, bits: Int, arrays: [ArrayReport], seconds: Double
+    source: FileSize, output: FileSize, bits: Double, arrays: [ArrayReport], seconds: Double
   ) {
     self.source = source
     self.output = output

@@ -93,7 +93,7 @@ public struct NetworkTrial {
     _ graph: Graph, bits: Int, over samples: [[String: Tensor]], seed: UInt64, _ what: String
   ) throws(QMError) -> Bool {
     guard let width = BitWidth(bits) else { return false }
-    var recipe = Recipe(weights: .codes(width))
+    var recipe = Recipe(weights: .codes(Double(width.bits)))
     recipe.thresholds.leastDecibels = 0
     // Half of the networks run on codes wherever they can, whatever the error.
     if seed % 2 == 0 {

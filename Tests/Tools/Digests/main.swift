@@ -102,7 +102,7 @@ func lines(for folder: URL) -> [String] {
       do {
         if activations == .int8, fit.count == 0 { continue }
         let conversion = try Converter(
-          recipe: Recipe(weights: .codes(BitWidth(bits)!), activations: activations),
+          recipe: Recipe(weights: .codes(Double(bits)), activations: activations),
           options: Model.Options(threadCount: 2)
         )
         .convert(graph, samples: activations == .int8 ? fit : nil)

@@ -1,0 +1,123 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// Rounds all weights to free grids whose codes take a given number of bits on average in the file,
+/// scales included.
+///
+/// Each tensor is rounded with several steps, from fine to coarse, and with one step for the tensor
+/// or one for each channel; each gives a size and an error. ``BitAllocation`` chooses among them. At
+/// the end one factor scales all steps so that the budget is used.
+struct FreeGridRounding {
+  private let tensors: [WeightTensor]
+  private let state: ConversionState
+  /// In bits.
+  private let budget: Int
+  /// What a tensor takes apart from its codes, in bits: headers of its section and streams.
+  private static let headerBits = 512
+  /// Steps of the bisection for the last factor.
+  private static let mostRefinements = 4
+
+  /// - Parameter bits: average bits of a weight in the file.
+  init(_ tensors: [WeightTensor], bits: Double, _ state: ConversionState) {
+    self.tensors = tensors
+    self.state = state
+    budget = Int(bits * Double(tensors.reduce(0) { $0 + $1.weights.elementCount }))
+  }
+
+  /// One way to round a tensor.
+  private struct Option {
+    /// In standard deviations of the weights; nil for codes of a width that the recipe gives.
+    let step: Float?
+    let granularity: Granularity
+    let choice: BitAllocation.Choice
+  }
+
+  /// - Returns: codes and scales of each tensor.
+  /// - Throws: `usage` if even the coarsest steps take more bits.
+  func run() throws(QMError) -> [QuantizedTensor] {
+    let energies = try tensors.map { (tensor) throws(QMError) in try tensor.energy() }
+    var options: [[Option]] = []
+    for (tensor, energy) in zip(tensors, energies) {
+      options.append(try self.options(tensor, energy))
+    }
+    let choices = options.map { $0.map(\.choice) }
+    // Tensors of a few weights may take more for their headers than for all their codes.
+    let headers = FreeGridRounding.headerBits * tensors.count
+    guard
+      let allocation = BitAllocation(choices, budget: budget)
+        ?? BitAllocation(choices, budget: budget + headers)
+    else {
+      throw .usage(
+        "the weights take more bits than allowed, even with the coarsest steps; allow more"
+          + (state.widths.isEmpty ? "" : ", or fewer for nodes with a width of their own"))
+    }
+    let chosen = zip(options, allocation.chosen).map { $0[$1] }
+    return try refined(chosen, energies)
+  }
+
+  private func options(_ tensor: WeightTensor, _ energy: Double) throws(QMError) -> [Option] {
+    if state.widths[tensor.place.node] != nil {
+      let rounded = try rounded(tensor, step: nil, .perTensor, energy)
+      return [
+        Option(
+          step: nil, granularity: .perTensor,
+          choice: .init(bits: rounded.bits, error: rounded.error))
+      ]
+    }
+    var options: [Option] = []
+    let granularities: [Granularity] =
+      tensor.use == .table || state.recipe.granularity == .perTensor
+      ? [tensor.use == .table ? .perChannel(axis: 0) : .perTensor]
+      : [.perTensor, .perChannel(axis: 0)]
+    for granularity in granularities {
+      for step in WeightTensor.steps {
+        let rounded = try rounded(tensor, step: step, granularity, energy)
+        options.append(
+          Option(
+            step: step, granularity: granularity,
+            choice: .init(bits: rounded.bits, error: rounded.error)))
+      }
+    }
+    return options
+  }
+
+  private func rounded(
+    _ tensor: WeightTensor, step: Float?, _ granularity: Granularity, _ energy: Double
+  ) throws(QMError) -> WeightTensor.Rounded {
+    guard let step else {
+      let width = state.widths[tensor.place.node] ?? .eight
+      return try tensor.measured(state.fixedGrid(tensor, width), energy: energy)
+    }
+    return try tensor.measured(tensor.freeGrid(step: step, granularity), energy: energy)
+  }
+
+  /// The finest rounding within the budget when all chosen steps are divided by one factor.
+  private func refined(_ chosen: [Option], _ energies: [Double]) throws(QMError)
+    -> [QuantizedTensor]
+  {
+    func rounded(_ factor: Float) throws(QMError) -> (tensors: [QuantizedTensor], bits: Int) {
+      var (rounded, bits): ([QuantizedTensor], Int) = ([], 0)
+      for (index, tensor) in tensors.enumerated() {
+        let result = try self.rounded(
+          tensor, step: chosen[index].step.map { $0 * factor }, chosen[index].granularity,
+          energies[index])
+        rounded.append(result.tensor)
+        bits += result.bits
+      }
+      return (rounded, bits)
+    }
+    var best = try rounded(1)
+    var (fine, coarse): (Float, Float) = (0.5, 1)
+    for _ in 0..<FreeGridRounding.mostRefinements {
+      let factor = (fine + coarse) / 2
+      let finer = try rounded(factor)
+      if finer.bits <= budget {
+        (best, coarse) = (finer, factor)
+      } else {
+        fine = factor
+      }
+    }
+    return best.tensors
+  }
+}

@@ -1,0 +1,52 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+extension ConversionState {
+  /// The weights that the recipe rounds, in the order of their first nodes.
+  func weightTensors() throws(QMError) -> [WeightTensor] {
+    var seen: Set<Graph.ValueID> = []
+    var tensors: [WeightTensor] = []
+    for (index, node) in quantizableNodes {
+      let table = embedding(of: node)
+      let weights =
+        recurrentWeights(of: node) ?? table.map { [$0] } ?? constantWeights(of: node).map { [$0] }
+        ?? []
+      // A quantized network keeps in float32 what it left in float32.
+      let isKept =
+        graph.isQuantized && widths[index] == nil
+        && weights.contains { graph[$0].stored == nil }
+      for value in weights where !isKept && seen.insert(value).inserted {
+        guard let constant = graph[value].constant, constant.elementCount > 0,
+          let position = node.inputs.firstIndex(of: value)
+        else { continue }
+        try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
+          try WeightGrid.requireFinite(constant)
+        }
+        let place = OperandPlace(node: index, operand: position)
+        tensors.append(
+          WeightTensor(
+            place: place, value: value, weights: constant, use: table == nil ? .product : .table,
+            covariance: covariances[place], kernels: kernels, threads: threads))
+      }
+    }
+    return tensors
+  }
+
+  /// The grid of codes of `width` bits, with a scale for each channel, group or tensor as the recipe
+  /// says.
+  func fixedGrid(_ tensor: WeightTensor, _ width: BitWidth) throws(QMError) -> WeightGrid {
+    let node = graph.nodes[tensor.place.node]
+    var granularity = recipe.granularity
+    if tensor.use == .table {
+      granularity = .perChannel(axis: 0)
+    } else if let size = recipe.groupSize,
+      let axis = node.operation.body.weightOperands(of: graph.operands(of: node)).first?.groupAxis,
+      tensor.weights.shape[axis] > size
+    {
+      granularity = .perGroup(axis: axis, size: size)
+    }
+    return try NearestRounding(bits: width, granularity: granularity)
+      .grid(for: tensor.weights, importance: tensor.covariance?.importance)
+  }
+}
