@@ -60,7 +60,7 @@ import Testing
     network.nodes = [.init("MatMul", ["x", "w"], ["h"]), .init("MatMul", ["h", "v"], ["y"])]
     network.outputs = ["y"]
     let samples = try (0..<8).map { _ in ["x": try random.tensor([2, 1])] }
-    let program = try Converter(recipe: Recipe(weights: .codes(.eight)))
+    let program = try Converter(recipe: Recipe(weights: .codes(8)))
       .convert(ONNXReader.read(bytes: network.encoded()), samples: TensorSamples(samples)).program
     let results = try Model(program).run(samples[0])
     #expect(results["y"]?.elements(as: Float.self) == [Float](repeating: 0, count: 6))
