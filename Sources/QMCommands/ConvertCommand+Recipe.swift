@@ -73,7 +73,9 @@ extension ConvertCommand {
   func requireQuality(_ reports: [OutputReport], of recipe: Recipe) throws(QMError) {
     let required = recipe.thresholds.leastDecibels ?? Recipe.Thresholds.leastDecibelsOfNetwork
     guard required > 0,
-      let worst = reports.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }),
+      let worst = reports.flatMap(\.decidingFigures).min(by: {
+        $0.signalToNoiseDecibels < $1.signalToNoiseDecibels
+      }),
       !(worst.signalToNoiseDecibels >= required)
     else { return }
     var remedies: [Remedy] = []
@@ -85,7 +87,7 @@ extension ConvertCommand {
     }
     if recipe.granularity == .perTensor { remedies.append(.useScalesPerChannel) }
     throw tooLow(
-      worst.signalToNoiseDecibels, of: worst.worstName, required: required, remedies: remedies)
+      worst.signalToNoiseDecibels, of: worst.name, required: required, remedies: remedies)
   }
 
   /// The error for a value whose SQNR is lower than required, both in dB.

@@ -24,6 +24,12 @@ extension Console {
             ]
           }
       }, trailing: [1, 2, 3, 4, 5, 6])
+    let states = reports.filter(\.isState).map(\.name.abbreviated)
+    if !states.isEmpty {
+      line(
+        "\(states.joined(separator: ", ")): input of the next step, judged by the other outputs "
+          + "after one more step")
+    }
     for report in reports where report.misplaced > 0 {
       line(
         "\(report.name.abbreviated): \(Units.count(report.misplaced, "element")) infinite or NaN "

@@ -148,10 +148,7 @@ public struct VerifyCommand: ParsableCommand {
 
   private func failure(_ report: VerificationReport, _ program: Program) -> QMError? {
     for output in report.outputs {
-      let whole = (output.name, output.signalToNoiseDecibels)
-      let parts =
-        output.parts.isEmpty ? [whole] : output.parts.map { ($0.name, $0.signalToNoiseDecibels) }
-      for (name, found) in parts {
+      for (name, found) in output.decidingFigures {
         let (required, reason) = required(name, of: output, program)
         guard !(found >= required) else { continue }
         let words =

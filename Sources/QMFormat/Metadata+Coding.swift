@@ -62,10 +62,11 @@ extension ByteWriter {
   fileprivate mutating func part(_ part: Program.Metadata.Part?) {
     flag(part != nil)
     guard let part else { return }
+    code(part.form)
+    flag(part.isNextStep)
     string(part.value)
     varint(part.ranges.count)
-    guard !part.ranges.isEmpty else { return }
-    signed(part.axis)
+    if part.hasAxis { signed(part.axis) }
     for range in part.ranges {
       varint(range.lowerBound)
       varint(range.count)
@@ -86,10 +87,12 @@ extension ByteReader {
     _ limits: DecodingLimits
   ) throws(QMError) -> Program.Metadata.Part? {
     guard try flag() else { return nil }
-    var part = Program.Metadata.Part(value: try string())
+    var part = Program.Metadata.Part()
+    part.form = try code("form", as: Program.Metadata.Part.Form.self)
+    part.isNextStep = try flag()
+    part.value = try string()
     let count = try count(of: "ranges of a part", limit: limits.operandCount, byteCount: 2)
-    guard count > 0 else { return part }
-    part.axis = try signed()
+    if count > 0 || part.form == .classLogOdds { part.axis = try signed() }
     for _ in 0..<count {
       let (first, length) = (try varint(), try varint())
       let (end, overflow) = first.addingReportingOverflow(length)

@@ -50,20 +50,43 @@ extension Program {
     /// A part of an output that is measured by itself: some of its elements, or an inner value from
     /// which the output is chosen.
     public struct Part: Sendable, Hashable {
+      /// Which numbers of the elements are compared. Raw values are written in files.
+      public enum Form: UInt8, Hashable, Sendable, CaseIterable {
+        /// The elements themselves.
+        case elements = 0
+        /// The log odds of independent probabilities.
+        case logOdds = 1
+        /// The log odds of the classes in each row of class probabilities.
+        case classLogOdds = 2
+      }
+
       /// Name of the inner value; empty for the output itself.
       public var value: String
-      /// The axis along which the part is cut, counted from the end: −1 is the last. 0 if ``ranges``
-      /// is empty.
+      /// The axis along which the part is cut, or that of the classes, counted from the end: −1 is
+      /// the last. 0 if there is no such axis.
       public var axis: Int
       /// The indices along the axis; empty for all elements.
       public var ranges: [Range<Int>]
+      /// Which numbers are compared.
+      public var form: Form
+      /// Whether this is the part after one more step, for which the program gets its own states or
+      /// those of the float network.
+      public var isNextStep: Bool
 
       /// A part of an output or of an inner value.
-      public init(value: String = "", axis: Int = 0, ranges: [Range<Int>] = []) {
+      public init(
+        value: String = "", axis: Int = 0, ranges: [Range<Int>] = [], form: Form = .elements,
+        isNextStep: Bool = false
+      ) {
         self.value = value
         self.axis = axis
         self.ranges = ranges
+        self.form = form
+        self.isNextStep = isNextStep
       }
+
+      /// Whether the part has an axis.
+      var hasAxis: Bool { !ranges.isEmpty || form == .classLogOdds }
     }
 
     /// A measured difference between an output and that of the float network.

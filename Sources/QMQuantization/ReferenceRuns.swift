@@ -165,8 +165,10 @@ package final class ReferenceRuns {
 
     init(program: Program) { self.program = program }
 
-    /// SQNR of the worst output in dB.
-    var worstSignalToNoise: Double { comparisons.values.map(\.signalToNoise).min() ?? 0 }
+    /// SQNR in dB of the worst output that is no state.
+    var worstSignalToNoise: Double {
+      comparisons.values.filter { !$0.isState }.map(\.signalToNoise).min() ?? 0
+    }
   }
 
   /// Compares programs with the float network on the same kept samples.
@@ -184,9 +186,15 @@ package final class ReferenceRuns {
         let place = places.lowerBound + step
         return try within(.sample(kept.name(of: place))) { () throws(QMError) in
           let expected = try outputs(place, session)
-          var found: [JudgedRun.Results] = []
+          var found: [(JudgedRun.Results, next: (JudgedRun.Results, JudgedRun.Results)?)] = []
           for (run, sessions) in zip(judgedRuns, sessions) {
-            found.append(try run(sessions[worker], kept.inputs(of: place)))
+            let (session, inputs) = (sessions[worker], kept.inputs(of: place))
+            let results = try run(session, inputs)
+            found.append(
+              (
+                results,
+                try run.nextStep(session, inputs, reference: expected, measured: results)
+              ))
           }
           return (expected: expected, found: found)
         }
@@ -198,7 +206,7 @@ package final class ReferenceRuns {
             for name in result.expected.outputs.keys {
               try comparisons[candidate][
                 name, default: judgedParts.comparison(of: name)
-              ].add(name, reference: result.expected, measured: found)
+              ].add(name, reference: result.expected, measured: found.0, next: found.next)
             }
           }
         }

@@ -106,7 +106,12 @@ public struct Verification {
     let float = try reference.map { (program) throws(QMError) in
       Session(try Model(program, options: options))
     }
-    let parts = JudgedParts(of: program, reference: reference)
+    var parts = JudgedParts(of: program)
+    if program.metadata.measurements.isEmpty, let float, let reference, inputs.count > 0 {
+      parts = try within(.sample(inputs.name(of: 0))) { () throws(QMError) in
+        try JudgedParts(of: reference, float.model, on: [inputs.inputs(of: 0)])
+      }
+    }
     let judgedRun = JudgedRun(program, parts)
     let referenceRun = reference.map { JudgedRun($0, parts) }
     var saturation = Saturation(program)
@@ -126,7 +131,12 @@ public struct Verification {
           truths.insert(.reference)
           expected = try referenceRun(float, tensors)
         }
-        try add(found, expected, parts, to: &comparisons)
+        expected = try like(found, expected)
+        let next = try judgedRun.nextStep(session, tensors, reference: expected, measured: found)
+        for name in expected.outputs.keys {
+          try comparisons[name, default: parts.comparison(of: name)].add(
+            name, reference: expected, measured: found, next: next)
+        }
       }
       progress(.comparing(done: index + 1, of: inputs.count))
     }
@@ -143,24 +153,23 @@ public struct Verification {
     }
   }
 
-  private func add(
-    _ found: JudgedRun.Results, _ expected: JudgedRun.Results, _ parts: JudgedParts,
-    to comparisons: inout [String: OutputComparison]
-  ) throws(QMError) {
-    for (name, tensor) in expected.outputs {
+  /// The expected outputs that the program has, with its element types: those in NumPy files may
+  /// have another float type.
+  /// - Throws: `outOfTolerance` if shapes differ.
+  private func like(
+    _ found: JudgedRun.Results, _ expected: JudgedRun.Results
+  ) throws(QMError) -> JudgedRun.Results {
+    var outputs: [String: Tensor] = [:]
+    for (name, tensor) in expected.outputs.sorted(by: { $0.key < $1.key }) {
       guard let other = found.outputs[name] else { continue }
       guard tensor.shape == other.shape else {
         throw QMError(
           .outOfTolerance, "found shape \(other.shape), expected \(tensor.shape)",
           context: [.file(report.file), .value(name)])
       }
-      // Expected outputs in NumPy files may have another float type.
-      let truth = try tensor.converted(to: other.elementType)
-      try comparisons[name, default: parts.comparison(of: name)].add(
-        name,
-        reference: .init(outputs: [name: truth], innerValues: expected.innerValues),
-        measured: found)
+      outputs[name] = try tensor.converted(to: other.elementType)
     }
+    return .init(outputs: outputs, innerValues: expected.innerValues)
   }
 
   private mutating func selfTest(_ progress: (Phase) -> Void) throws(QMError) {

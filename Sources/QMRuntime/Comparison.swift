@@ -32,15 +32,22 @@ public struct Comparison: Sendable, Hashable {
   /// Number of elements that are infinite or NaN on one side only, or in different ways.
   public private(set) var misplacedCount = 0
   private var samples: [SamplePower] = []
+  private let isAboutMean: Bool
 
   /// Powers of one sample, summed over its elements.
   private struct SamplePower: Hashable {
     var signal = 0.0
     var noise = 0.0
+    /// Sum and number of the finite reference elements.
+    var sum = 0.0
+    var count = 0.0
   }
 
   /// A comparison of no samples yet.
-  public init() {}
+  /// - Parameter isAboutMean: whether the signal of each sample is about the mean of the reference
+  ///   elements over all samples; for numbers whose mean says nothing, such as the log odds of rare
+  ///   events.
+  public init(aboutMean isAboutMean: Bool = false) { self.isAboutMean = isAboutMean }
 
   /// Signal-to-quantization-noise ratio in dB, `10·log10(Σ r² / Σ (r − m)²)` with reference
   /// elements r and measured elements m; infinite if nothing differs.
@@ -50,20 +57,41 @@ public struct Comparison: Sendable, Hashable {
     return Comparison.decibels(signal / noise)
   }
 
-  /// SQNR of each sample in dB, each by the power of its own signal; infinite if nothing differs.
-  /// The signal of a sample counts as at least a hundredth of the average: almost silent samples
-  /// would otherwise decide.
-  private var sampleRatios: [Double] {
-    let average = samples.reduce(0) { $0 + $1.signal } / Double(max(samples.count, 1))
-    return samples.map { sample in
-      guard sample.noise > 0 else { return .infinity }
-      return Comparison.decibels(max(sample.signal, 0.01 * average) / sample.noise)
+  /// The error of each sample by the power of its own signal, in the order in which they were added;
+  /// 0 if nothing differs. The signal of a sample counts as at least a hundredth of the average:
+  /// almost silent samples would otherwise decide.
+  public var normalizedErrors: [Double] {
+    let signals = sampleSignals
+    let least = 0.01 * signals.reduce(0, +) / Double(max(samples.count, 1))
+    return zip(samples, signals).map { sample, signal in
+      sample.noise > 0 ? sample.noise / max(signal, least) : 0
     }
   }
+
+  private var sampleSignals: [Double] {
+    let count = samples.reduce(0) { $0 + $1.count }
+    guard isAboutMean, count >= Comparison.leastCountOfMean else { return samples.map(\.signal) }
+    let mean = samples.reduce(0) { $0 + $1.sum } / count
+    let signals = samples.map {
+      max($0.signal - 2 * mean * $0.sum + mean * mean * $0.count, 0)
+    }
+    // Equal numbers have no variance with which noise can be compared.
+    return signals.contains { $0 > 0 } ? signals : samples.map(\.signal)
+  }
+
+  /// Number of elements from which a variance is meaningful.
+  private static let leastCountOfMean = 8.0
 
   /// The median over the samples of their SQNR in dB; infinite if nothing differs.
   public var medianSignalToNoise: Double {
     samples.isEmpty ? .infinity : Comparison.median(sampleRatios)
+  }
+
+  /// The SQNR of the worst sample in dB; infinite if nothing differs.
+  public var worstSignalToNoise: Double { sampleRatios.min() ?? .infinity }
+
+  private var sampleRatios: [Double] {
+    normalizedErrors.map { $0 > 0 ? Comparison.decibels(1 / $0) : .infinity }
   }
 
   /// The median absolute deviation of the samples' SQNR from ``medianSignalToNoise``, in dB.
@@ -137,6 +165,8 @@ public struct Comparison: Sendable, Hashable {
           product += r * r
           measuredPower += r * r
           power.signal += r * r
+          power.sum += r
+          power.count += 1
         }
         continue
       }
@@ -152,6 +182,8 @@ public struct Comparison: Sendable, Hashable {
       noise += difference * difference
       power.noise += difference * difference
       power.signal += r * r
+      power.sum += r
+      power.count += 1
       signal += r * r
       product += r * m
       measuredPower += m * m

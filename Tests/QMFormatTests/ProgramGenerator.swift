@@ -128,7 +128,7 @@ struct ProgramGenerator {
       recipe: [.init(text(), text()), .init("bits", "4")],
       measurements: (0..<number(0...3)).map { _ in
         .init(
-          output: number(0...(outputCount - 1)),
+          output: number(0...(outputCount - 1)), part: flag() ? nil : part(),
           Program.Metadata.Measure.allCases.randomElement(using: &random)!, float(),
           sampleCount: number(0...999))
       },
@@ -137,6 +137,19 @@ struct ProgramGenerator {
         .init(ExecutionMode.allCases.randomElement(using: &random)!, reason: text())
       },
       entries: [.init("labels", text())])
+  }
+
+  private mutating func part() -> Program.Metadata.Part {
+    var part = Program.Metadata.Part(
+      value: flag() ? "" : text(),
+      form: Program.Metadata.Part.Form.allCases.randomElement(using: &random)!,
+      isNextStep: flag())
+    for _ in 0..<number(0...2) {
+      let first = number(0...99)
+      part.ranges.append(first..<first + number(0...99))
+    }
+    if !part.ranges.isEmpty || part.form == .classLogOdds { part.axis = -number(1...4) }
+    return part
   }
 }
 

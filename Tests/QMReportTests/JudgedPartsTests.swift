@@ -80,12 +80,29 @@ import Testing
       ])
   }
 
-  @Test func probabilitiesAreOnePart() throws {
+  /// The parts of an output `y` that `operations` compute from `x`.
+  private func parts(_ shape: [Int], _ operations: [Operation]) throws -> [Part]? {
     var graph = Graph()
-    let x = try graph.addInput(name: "x", ValueType(.float32, [1, 4]))
-    try graph.addOutput(
-      name: "y", graph.append(.softmax(Softmax(.softmax, axis: 1)), name: "y", [x])[0])
-    #expect(try parts(graph, [["x": Tensor([1, 4], [9, -9, 0, 1] as [Float])]]).parts.isEmpty)
+    var value = try graph.addInput(name: "x", ValueType(.float32, Shape(shape)))
+    for (index, operation) in operations.enumerated() {
+      value = try graph.append(operation, name: "\(index)", [value])[0]
+    }
+    try graph.addOutput(name: "y", value)
+    let numbers = (0..<shape.reduce(1, *)).map { Float($0 * 37 % 101) }
+    return try parts(graph, [["x": Tensor(shape, numbers)]]).parts["y"]
+  }
+
+  @Test func probabilitiesAreJudgedByTheirLogOdds() throws {
+    let softmax = Operation.softmax(Softmax(.softmax, axis: 1))
+    #expect(try parts([1, 4], [softmax]) == [Part(axis: -1, form: .classLogOdds)])
+    let turn = Operation.transpose(Transpose(permutation: [0, 2, 1]))
+    #expect(try parts([1, 4, 3], [softmax, turn]) == [Part(axis: -1, form: .classLogOdds)])
+    let sigmoid = Operation.unary(Unary(.sigmoid))
+    #expect(try parts([1, 4], [sigmoid]) == [Part(form: .logOdds)])
+    // These reach 0 and 1, where log odds end.
+    #expect(try parts([1, 4], [.unary(Unary(.hardSigmoid(alpha: 0.2, beta: 0.5)))]) == nil)
+    #expect(try parts([1, 4], [.unary(Unary(.tanh))]) == nil)
+    #expect(try parts([1, 4], [.softmax(Softmax(.logSoftmax, axis: 1))]) == nil)
   }
 
   @Test func aChoiceIsJudgedByTheNumbersInFrontOfIt() throws {
@@ -122,6 +139,57 @@ import Testing
     #expect(comparison.measurements(output: 0).count { $0.measure == .signalToNoise } == 2)
   }
 
+  private func softmax(_ margins: [Float]) throws -> Tensor {
+    let logits = try Tensor([margins.count, 2], margins.flatMap { [$0 / 2, -$0 / 2] })
+    return try Operation.softmax(Softmax(.softmax, axis: 1)).evaluate([logits])[0]
+  }
+
+  /// Of confident answers, the probabilities are equal to many digits, whatever happened in front.
+  @Test func saturatedProbabilitiesHideNoDamage() throws {
+    var (plain, judged) = (
+      OutputComparison(), OutputComparison([Part(axis: -1, form: .classLogOdds)])
+    )
+    for margin in [24, -30, 20, -26] as [Float] {
+      // Noise of a quarter of the signal.
+      let (float, damaged) = (try softmax([margin]), try softmax([margin / 2]))
+      try plain.add(reference: float, measured: damaged)
+      try judged.add(reference: float, measured: damaged)
+    }
+    #expect(plain.signalToNoise > 80)
+    #expect(abs(judged.signalToNoise - 6.02) < 0.1)
+    #expect(judged.whole.largestDifference < 0.01)
+    #expect(judged.parts[0].comparison.normalizedErrors.allSatisfy { abs($0 - 0.25) < 0.01 })
+  }
+
+  @Test func aShiftOfAllClassesIsNoError() throws {
+    var judged = OutputComparison([Part(axis: -2, form: .classLogOdds)])
+    let probabilities: [Float] = [0.5, 0.1, 0.3, 0.1, 0.2, 0.8]
+    try judged.add(
+      reference: Tensor([1, 3, 2], probabilities),
+      measured: Tensor([1, 3, 2], probabilities.map { $0 / 4 }))
+    #expect(judged.signalToNoise > 100)
+  }
+
+  @Test func maskedClassesAreLeftOut() throws {
+    var judged = OutputComparison([Part(axis: -1, form: .classLogOdds)])
+    try judged.add(
+      reference: Tensor([1, 4], [0.25, 0.25, 0.5, 0] as [Float]),
+      measured: Tensor([1, 4], [0.25, 0.5, 0.25, 0] as [Float]))
+    // Two of three logarithms differ by ln 2, beside ⅔ (ln 2)².
+    #expect(abs(judged.signalToNoise - -4.77) < 0.01)
+  }
+
+  /// That most events are rare is no signal.
+  @Test func theMeanOfLogOddsIsNoSignal() throws {
+    var judged = OutputComparison([Part(form: .logOdds)])
+    let odds = (0..<16).map { Float($0 % 2 == 0 ? 0x1p-10 : 0x1p-12) }
+    try judged.add(
+      reference: Tensor([16], odds.map { $0 / (1 + $0) }),
+      measured: Tensor([16], odds.map { $0 * 2 / (1 + $0 * 2) }))
+    // ± ln 2 about the mean, and a noise of ln 2.
+    #expect(abs(judged.signalToNoise) < 0.01)
+  }
+
   @Test func aLoudSampleIsOneOfMany() throws {
     var comparison = Comparison()
     for (size, error) in [(1, 0.1), (1, 0.1), (1, 0.1), (1000, 0.1)] as [(Float, Float)] {
@@ -148,5 +216,8 @@ import Testing
     #expect(Part(axis: -1, ranges: [0..<1, 2..<3]).description(of: "y") == "y[…, 0..<1+2..<3]")
     #expect(Part(value: "scores").description(of: "y") == "scores")
     #expect(Part().description(of: "y") == "y")
+    #expect(
+      Part(axis: -1, ranges: [0..<4], form: .logOdds, isNextStep: true).description(of: "y")
+        == "log odds of y[…, 0..<4] after one more step")
   }
 }

@@ -2,6 +2,7 @@ import QMFormat
 import QMGraph
 import QMOperations
 import QMQuantization
+import QMReport
 import QMRuntime
 import QMTensor
 import QMTestSupport
@@ -77,9 +78,10 @@ import Testing
       let simulated = try Operation.quantize(
         Quantize(codes.elementType, scale: scale, zeroPoint: zeroPoint)
       ).evaluate([exact])[0]
-      let differences = zip(
-        simulated.elements(as: Int8.self), codes.elements(as: Int8.self)
-      ).map { abs(Int($0) - Int($1)) }
+      let differences = try zip(
+        simulated.converted(to: .int32).elements(as: Int32.self),
+        codes.converted(to: .int32).elements(as: Int32.self)
+      ).map { abs($0 - $1) }
       #expect(differences.allSatisfy { $0 <= 1 }, "\(node.operation.name) '\(node.name)'")
       let unequal = differences.filter { $0 != 0 }.count
       // At most 0.1 % of the elements, but one element is always allowed.
@@ -142,8 +144,9 @@ import Testing
     let program = Session(try Model(conversion.program))
     let simulation = Session(try Model(conversion.simulation.flattened().program))
     let float = Session(try Model(conversion.graph.flattened().program))
-    var programToSimulation: [String: Comparison] = [:]
-    var simulationToFloat: [String: Comparison] = [:]
+    let parts = JudgedParts(of: conversion.program)
+    var programToSimulation: [String: OutputComparison] = [:]
+    var simulationToFloat: [String: OutputComparison] = [:]
     let samples = try fixture.samples("calib", limit: 8)
     for index in 0..<samples.count {
       let inputs = try samples.inputs(of: index)
@@ -151,9 +154,9 @@ import Testing
         try float.run(inputs), try simulation.run(inputs), try program.run(inputs)
       )
       for (name, tensor) in simulated {
-        try programToSimulation[name, default: Comparison()]
+        try programToSimulation[name, default: parts.comparison(of: name)]
           .add(reference: tensor, measured: #require(found[name]))
-        try simulationToFloat[name, default: Comparison()]
+        try simulationToFloat[name, default: parts.comparison(of: name)]
           .add(reference: #require(exact[name]), measured: tensor)
       }
     }

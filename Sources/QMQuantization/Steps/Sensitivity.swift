@@ -1,5 +1,7 @@
+import QMFormat
 import QMGraph
 import QMOperations
+import QMReport
 import QMRuntime
 import QMTensor
 
@@ -25,9 +27,8 @@ struct MeasureSensitivity: ConversionStep {
 /// Measures the error that rounding activations causes at the outputs of the network: the float
 /// network runs with a few values rounded and everything else unrounded.
 ///
-/// The error of an activation itself does not tell its effect on the outputs. Probabilities are
-/// compared as log odds within ±8.3, because the outputs of a confident classifier would hide
-/// errors.
+/// The error of an activation itself does not tell its effect on the outputs. Compared are the parts
+/// of outputs that are judged, in the form in which they are judged (``JudgedParts``), of one step.
 struct SensitivityAnalysis {
   /// Least signal-to-noise ratio (of powers) of every output.
   private let tolerated: Double
@@ -36,22 +37,26 @@ struct SensitivityAnalysis {
   private static let leastElementCount = 8
 
   private let runs: SampleRuns
-  private let probabilities: Set<String>
-  /// Outputs that are chosen from other numbers: these are compared in their place.
-  private var chosen: Set<String> = []
-  /// Names of those numbers, by number of the value in the program.
-  private var frontNumbers: [Int: String] = [:]
+  /// A part of an output that is compared.
+  private struct Place: Hashable {
+    let output: String
+    let part: Program.Metadata.Part
+  }
+
+  private let places: [Place]
+  /// Names of the inner values that are compared in place of outputs, by number in the program.
+  private var innerValues: [Int: String] = [:]
   /// The rounding of each value with fixed parameters, by number in the program.
   private var rounded: [Int: (by: FakeQuantize, group: Int)] = [:]
   /// Groups in the order in which they are computed.
   private(set) var groups: [Int] = []
   private var inputs: [[String: Tensor]] = []
-  private var references: [[String: [Float]]] = []
-  /// Signal power of each output: the variance over the samples, or the mean square if the variance
+  private var references: [JudgedRun.Results] = []
+  /// Signal power of each part: the variance over the samples, or the mean square if the variance
   /// is not meaningful.
-  private var power: [String: Double] = [:]
-  /// Number of finite reference elements of each output, over all samples.
-  private var elementCounts: [String: Int] = [:]
+  private var power: [Place: Double] = [:]
+  /// Number of finite reference elements of each part, over all samples.
+  private var elementCounts: [Place: Int] = [:]
 
   /// - Parameters:
   ///   - numbers: number of each of the graph's values in the program of `runs`.
@@ -64,8 +69,12 @@ struct SensitivityAnalysis {
     let (graph, plan) = (state.graph, state.plan)
     self.runs = runs
     tolerated = Comparison.ratio(ofDecibels: state.recipe.thresholds.toleratedDecibels)
-    probabilities = Set(
-      graph.outputs.filter { state.groups.analyticRange(of: $0.value) == 0...1 }.map(\.name))
+    places = graph.outputs.flatMap { output in
+      let parts =
+        reference.judgedParts.parts[output.name]
+        ?? (graph[output.value].type.elementType == .float32 ? [.init()] : [])
+      return parts.filter { !$0.isNextStep }.map { Place(output: output.name, part: $0) }
+    }
     var seen: Set<Int> = []
     for value in plan.activations.keys.sorted() {
       guard case .fixed(let parameters) = plan.activations[value], let number = numbers[value]
@@ -76,22 +85,16 @@ struct SensitivityAnalysis {
     }
     for (value, number) in numbers
     where reference.judgedParts.innerValues.contains(graph[value].name) {
-      frontNumbers[number] = graph[value].name
+      innerValues[number] = graph[value].name
     }
-    chosen = Set(
-      reference.judgedParts.parts.filter { $0.value.contains { !$0.value.isEmpty } }.keys)
-    let places = reference.roles.choose.prefix(state.recipe.thresholds.sensitivitySamples)
+    let samples = reference.roles.choose.prefix(state.recipe.thresholds.sensitivitySamples)
     var (inputs, references) = (inputs, references)
     try runs.forEach(
-      places.count,
-      run: { [self] (step, session, _) throws(QMError) in
-        let place = places.lowerBound + step
-        return try within(.sample(reference.kept.name(of: place))) { () throws(QMError) in
-          let outputs = try reference.outputs(place, session)
-          return (
-            reference.kept.inputs(of: place),
-            try numbersToCompare(outputs.outputs, outputs.innerValues)
-          )
+      samples.count,
+      run: { (step, session, _) throws(QMError) in
+        let sample = samples.lowerBound + step
+        return try within(.sample(reference.kept.name(of: sample))) { () throws(QMError) in
+          (reference.kept.inputs(of: sample), try reference.outputs(sample, session))
         }
       },
       take: { (_, taken) in
@@ -100,16 +103,20 @@ struct SensitivityAnalysis {
       })
     self.inputs = inputs
     self.references = references
-    for name in references.first?.keys.sorted() ?? [] {
-      let elements = references.flatMap { $0[name] ?? [] }.filter(\.isFinite).map(Double.init)
-      elementCounts[name] = elements.count
+    for place in places {
+      var elements: [Double] = []
+      for results in references {
+        let numbers = try place.part.numbers(of: place.output, results, results)
+        elements += (numbers?.reference ?? []).lazy.filter(\.isFinite).map(Double.init)
+      }
+      elementCounts[place] = elements.count
       guard !elements.isEmpty else { continue }
       func meanSquare(about mean: Double) -> Double {
         elements.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(elements.count)
       }
       let about = meanSquare(about: elements.reduce(0, +) / Double(elements.count))
       // Few numbers, or equal ones, have no variance with which noise can be compared.
-      power[name] =
+      power[place] =
         elements.count >= SensitivityAnalysis.leastElementCount && about > 0
         ? about : meanSquare(about: 0)
     }
@@ -147,14 +154,14 @@ struct SensitivityAnalysis {
   /// because measuring stops early.
   private func signalsToNoise(rounding parts: [ArraySlice<Int>]) throws(QMError) -> [Double] {
     let sets = parts.map { Set($0) }
-    var noise = [[String: Double]](repeating: [:], count: parts.count)
+    var noise = [[Place: Double]](repeating: [:], count: parts.count)
     /// Parts that already have too much noise; further samples only add to it.
     let decided = Locked([Bool](repeating: false, count: parts.count))
     // All parts run on one sample before the next one, because most sensitive parts show on the
     // first.
     try runs.forEach(
       parts.count * inputs.count,
-      run: { (index, session, _) throws(QMError) -> [String: Double]? in
+      run: { (index, session, _) throws(QMError) -> [Place: Double]? in
         let (sample, part) = index.quotientAndRemainder(dividingBy: parts.count)
         guard !decided.withLock({ $0[part] }) else { return nil }
         return try self.noise(rounding: sets[part], ofSample: sample, session)
@@ -162,7 +169,7 @@ struct SensitivityAnalysis {
       take: { (index, sums) in
         guard let sums else { return }
         let part = index % parts.count
-        for (name, sum) in sums { noise[part][name, default: 0] += sum }
+        for (place, sum) in sums { noise[part][place, default: 0] += sum }
         if parts[part].count > 1, signalToNoise(noise[part]) < tolerated {
           decided.withLock { $0[part] = true }
         }
@@ -170,77 +177,53 @@ struct SensitivityAnalysis {
     return noise.map(signalToNoise)
   }
 
-  /// The signal-to-noise ratio of the worst output.
-  /// - Parameter noise: squared error summed over the elements of each output.
-  private func signalToNoise(_ noise: [String: Double]) -> Double {
+  /// The signal-to-noise ratio of the worst part.
+  /// - Parameter noise: squared error summed over the elements of each part.
+  private func signalToNoise(_ noise: [Place: Double]) -> Double {
     var worst = Double.infinity
-    for (name, sum) in noise where sum > 0 {
-      // An output that is always zero has no signal.
-      guard let power = power[name], power > 0, let count = elementCounts[name] else { continue }
+    for (place, sum) in noise where sum > 0 {
+      // A part that is always zero has no signal.
+      guard let power = power[place], power > 0, let count = elementCounts[place] else { continue }
       worst = min(worst, power * Double(count) / sum)
     }
     return worst
   }
 
-  /// The squared error, summed over the elements of each output, if these groups are rounded.
+  /// The squared error, summed over the elements of each part, if these groups are rounded.
   private func noise(
     rounding groups: Set<Int>, ofSample index: Int, _ session: Session
-  ) throws(QMError) -> [String: Double] {
+  ) throws(QMError) -> [Place: Double] {
     let affected = rounded.filter { groups.contains($0.value.group) }
-    var innerValues: [String: [Float]] = [:]
-    let results = try withoutActuallyEscaping(
+    var found: [String: (elements: [Float], shape: [Int])] = [:]
+    let outputs = try withoutActuallyEscaping(
       { (number: Int, view: TensorView) throws(QMError) -> Void in
         guard view.elementType == .float32 else { return }
         affected[number]?.by.apply(to: view.elements(as: Float.self))
-        if let name = frontNumbers[number] {
-          innerValues[name] = Array(view.elements(as: Float.self))
+        if let name = innerValues[number] {
+          found[name] = (Array(view.elements(as: Float.self)), view.shape)
         }
       }
     ) { (body) throws(QMError) in
       try session.run(
         inputs[index],
-        intercepting: Intercept(of: Set(affected.keys).union(frontNumbers.keys), body))
+        intercepting: Intercept(of: Set(affected.keys).union(innerValues.keys), body))
     }
-    let outputs = try numbersToCompare(results, innerValues)
-    var noise: [String: Double] = [:]
-    for (name, expected) in references[index] {
-      guard let found = outputs[name], found.count == expected.count else {
+    let results = JudgedRun.Results(outputs: outputs, innerValues: found)
+    var noise: [Place: Double] = [:]
+    for place in places {
+      guard let numbers = try place.part.numbers(of: place.output, references[index], results)
+      else {
         // Rounding changed the shape of the output.
-        noise[name] = .infinity
+        noise[place] = .infinity
         continue
       }
       var sum = 0.0
-      for (expected, found) in zip(expected, found) where expected.isFinite {
+      for (expected, found) in zip(numbers.reference, numbers.measured) where expected.isFinite {
         let difference = Double(expected) - Double(found)
         sum += difference.isFinite ? difference * difference : .infinity
       }
-      noise[name] = sum
+      noise[place] = sum
     }
     return noise
-  }
-
-  /// The elements of each float output; the log odds if they are probabilities. In place of outputs
-  /// that are chosen, the numbers that they are chosen from.
-  private func numbersToCompare(
-    _ outputs: [String: Tensor], _ innerValues: [String: [Float]]
-  ) throws(QMError) -> [String: [Float]] {
-    var numbers = innerValues
-    for (name, tensor) in outputs
-    where tensor.elementType == .float32 && !chosen.contains(name) {
-      let elements: [Float] = tensor.elements()
-      numbers[name] =
-        probabilities.contains(name) ? try SensitivityAnalysis.logOdds(elements) : elements
-    }
-    return numbers
-  }
-
-  private static func logOdds(_ probabilities: [Float]) throws(QMError) -> [Float] {
-    let odds = try Tensor([probabilities.count], as: Float.self) { (odds) in
-      for (index, probability) in probabilities.enumerated() {
-        let inside = min(max(probability, 0x1p-12), 1 - 0x1p-12)
-        odds[index] = inside / (1 - inside)
-      }
-    }
-    return try Operation.unary(Unary(.logarithm)).evaluate([odds])[0].elements()
   }
 }

@@ -12,18 +12,27 @@ import QMTensor
 ///   that the choice is made from. A choice between almost equal numbers says nothing about the error.
 /// - For an output whose last step but transpositions and reshapes is a Concat: one part per operand,
 ///   if the parts are ranges along an axis of known extent.
+/// - For probabilities, the results of a softmax or sigmoid: their log odds, see ``LogOdds``.
 /// - For other outputs whose elements differ in magnitude by more than 30 times along an axis: the
-///   groups of similar magnitude. Probabilities and others with a fixed range are not cut.
+///   groups of similar magnitude. Others with a fixed range are not cut.
+/// - For outputs that are an input of the next step, see ``States``: the same parts of the other
+///   outputs after one more step of the program, from its own states and from those of the float
+///   network. The states themselves do not decide.
 public struct JudgedParts: Sendable, Hashable {
   /// By the name of the output; outputs that are judged as a whole are absent.
   public private(set) var parts: [String: [Program.Metadata.Part]] = [:]
+
+  /// The outputs that are judged by their effect on the next step.
+  public private(set) var states = States()
 
   /// Names of the outputs whose rows along the last axis are scores of classes.
   public private(set) var scores: Set<String> = []
 
   /// The comparison of an output, without samples yet.
   public func comparison(of output: String) -> OutputComparison {
-    OutputComparison(parts[output] ?? [], areScores: scores.contains(output))
+    OutputComparison(
+      parts[output] ?? [], areScores: scores.contains(output),
+      isState: states.inputs[output] != nil)
   }
 
   /// The inner values that parts name.
@@ -35,16 +44,15 @@ public struct JudgedParts: Sendable, Hashable {
   public init() {}
 
   /// The parts that a file states.
-  /// - Parameter reference: the float network, if there is one.
-  public init(of program: Program, reference: Program?) {
+  public init(of program: Program) {
     for measurement in program.metadata.measurements {
       let output = program.outputs[measurement.output].name
       if measurement.measure == .topOneAgreement { scores.insert(output) }
       guard measurement.measure == .signalToNoise, let part = measurement.part else { continue }
       parts[output, default: []].append(part)
     }
-    if let reference, program.metadata.measurements.isEmpty {
-      scores = NetworkStructure(reference).scores
+    if parts.values.contains(where: { $0.contains(where: \.isNextStep) }) {
+      states = States(of: program)
     }
   }
 
@@ -66,19 +74,59 @@ public struct JudgedParts: Sendable, Hashable {
           inputs, observing: { (value, view) throws(QMError) in shapes[value] = view.shape }))
     }
     for output in program.outputs {
-      let type = program.values[output.value].type
-      if structure.isChosen(output.value) {
-        let fronts = structure.numbersBehindChoice(output.value)
-        parts[output.name] = fronts.map { .init(value: program.values[$0].name) }
-      } else if type.elementType == .float32 {
-        var found = try structure.partsOfConcatenation(output.value, shapes)
-        if found == nil, !structure.hasFixedRange(output.value) {
-          found = JudgedParts.magnitudes(of: outputs.compactMap { $0[output.name] })
-        }
-        if let found, found.count > 1 { parts[output.name] = found }
-      }
+      parts[output.name] = try JudgedParts.parts(
+        of: output.value, structure, shapes, outputs.compactMap { $0[output.name] })
     }
-    parts = parts.filter { !$0.value.isEmpty }
+    states = States(of: program)
+    if let inputs = samples.first, let outputs = outputs.first, !states.inputs.isEmpty {
+      addNextStep(to: program, inputs, outputs, session)
+    }
+    // One part that is all there is, as it is.
+    parts = parts.filter { $0.value.count > 1 || $0.value.first != Program.Metadata.Part() }
+  }
+
+  /// The parts of one output; nil for one that is not compared by its elements.
+  private static func parts(
+    of output: Int, _ structure: NetworkStructure, _ shapes: [Int: [Int]], _ results: [Tensor]
+  ) throws(QMError) -> [Program.Metadata.Part]? {
+    let program = structure.program
+    let type = program.values[output].type
+    if structure.isChosen(output) {
+      let fronts = structure.numbersBehindChoice(output).map { front in
+        var part = structure.probabilities(front) ?? .init()
+        part.value = program.values[front].name
+        return part
+      }
+      return fronts.isEmpty ? nil : fronts
+    }
+    guard type.elementType == .float32 else { return nil }
+    let whole = structure.probabilities(output)
+    var found = try structure.partsOfConcatenation(output, shapes)
+    if found == nil, !structure.hasFixedRange(output) { found = magnitudes(of: results) }
+    guard var found, found.count > 1 else { return [whole ?? .init()] }
+    for index in found.indices where whole != nil { found[index].form = .logOdds }
+    return found
+  }
+
+  /// Adds the parts after one more step, if the network can take one.
+  private mutating func addNextStep(
+    to program: Program, _ inputs: [String: Tensor], _ outputs: [String: Tensor],
+    _ session: Session
+  ) {
+    guard let next = states.nextInputs(inputs, outputs), (try? session.run(next)) != nil else {
+      states = States()
+      return
+    }
+    for output in program.outputs where states.inputs[output.name] == nil {
+      let present = parts[output.name] ?? []
+      parts[output.name] =
+        present
+        + present.map { part in
+          var part = part
+          part.isNextStep = true
+          return part
+        }
+    }
   }
 
   // MARK: Magnitudes
@@ -123,7 +171,7 @@ public struct JudgedParts: Sendable, Hashable {
   }
 
   /// Indices as ranges in ascending order.
-  fileprivate static func ranges(_ indices: [Int]) -> [Range<Int>] {
+  static func ranges(_ indices: [Int]) -> [Range<Int>] {
     var ranges: [Range<Int>] = []
     for index in indices.sorted() {
       if let last = ranges.last, last.upperBound == index {
@@ -133,172 +181,5 @@ public struct JudgedParts: Sendable, Hashable {
       }
     }
     return ranges
-  }
-}
-
-extension Program.Node {
-  fileprivate var isTranspose: Bool { if case .transpose = operation { true } else { false } }
-}
-
-/// What computes the outputs of a program.
-private struct NetworkStructure {
-  private let program: Program
-  private let producers: [Int: Program.Node]
-  /// Values that depend on a choice.
-  private var chosen: Set<Int> = []
-
-  init(_ program: Program) {
-    self.program = program
-    var producers: [Int: Program.Node] = [:]
-    for node in program.nodes {
-      for output in node.outputs { producers[output] = node }
-    }
-    self.producers = producers
-    for node in program.nodes
-    where NetworkStructure.isChoice(node)
-      || node.inputs.contains(where: { $0.map { chosen.contains($0) } ?? false })
-    {
-      chosen.formUnion(node.outputs)
-    }
-  }
-
-  private static func isChoice(_ node: Program.Node) -> Bool {
-    switch node.operation {
-    case .topK, .argMinMax: true
-    default: false
-    }
-  }
-
-  func isChosen(_ value: Int) -> Bool { chosen.contains(value) }
-
-  /// Names of the outputs whose rows are scores of classes: the results of a softmax along the last
-  /// axis, or of a matrix product of two axes.
-  var scores: Set<String> {
-    Set(program.outputs.filter { areScores($0.value) }.map(\.name))
-  }
-
-  private func areScores(_ value: Int) -> Bool {
-    guard let node = producers[value] else { return false }
-    let rank = program.values[value].type.shape.rank
-    switch node.operation {
-    case .softmax(let softmax): return softmax.axis == rank - 1
-    case .matrixMultiply: return rank == 2
-    case .binary(let binary) where binary.function == .add:
-      return node.inputs.contains { $0.map(areScores) ?? false }
-    default:
-      guard node.isTranspose || node.operation.body.keepsBytes, let input = node.inputs[0] else {
-        return false
-      }
-      return program.values[input].type.shape.axes.last
-        == program.values[value].type.shape.axes.last
-        && areScores(input)
-    }
-  }
-
-  /// Whether no element can leave a range.
-  func hasFixedRange(_ value: Int) -> Bool {
-    guard let node = producers[value] else { return false }
-    let source = node.operation.body.elementSource(operandCount: node.inputs.count)
-    if case .moved(let operands) = source {
-      let inputs = operands.compactMap { $0 < node.inputs.count ? node.inputs[$0] : nil }
-      return !inputs.isEmpty && inputs.allSatisfy(hasFixedRange)
-    }
-    guard let range = node.operation.body.analyticRange else { return false }
-    return range.lowerBound.isFinite && range.upperBound.isFinite
-  }
-
-  /// The named float32 values that choices are made from, and those of which elements are chosen, on
-  /// the way to a value.
-  func numbersBehindChoice(_ value: Int) -> [Int] {
-    var numbers: Set<Int> = []
-    var seen: Set<Int> = []
-    var pending = [value]
-    while let value = pending.popLast() {
-      guard seen.insert(value).inserted, let node = producers[value] else { continue }
-      for case .some(let input) in node.inputs {
-        if chosen.contains(input) {
-          pending.append(input)
-        } else if program.values[input].constant == nil,
-          program.values[input].type.elementType == .float32,
-          !program.values[input].name.isEmpty
-        {
-          numbers.insert(input)
-        }
-      }
-    }
-    return numbers.sorted()
-  }
-
-  /// The parts that the operands of a Concat are of an output; nil if the output is no Concat or its
-  /// operands are not ranges along an axis of the output.
-  /// - Parameter shapes: shapes of the values in a run.
-  func partsOfConcatenation(
-    _ output: Int, _ shapes: [Int: [Int]]
-  ) throws(QMError) -> [Program.Metadata.Part]? {
-    var (value, moves) = (output, [Program.Node]())
-    while let node = producers[value] {
-      if case .concatenate(let concatenate) = node.operation {
-        return try parts(of: node, along: concatenate.axis, moves.reversed(), shapes)
-      }
-      guard node.isTranspose || node.operation.body.keepsBytes, let input = node.inputs[0] else {
-        return nil
-      }
-      moves.append(node)
-      value = input
-    }
-    return nil
-  }
-
-  private func parts(
-    of node: Program.Node, along axis: Int, _ moves: [Program.Node], _ shapes: [Int: [Int]]
-  ) throws(QMError) -> [Program.Metadata.Part]? {
-    let operands = node.inputs.compactMap(\.self)
-    guard operands.count > 1, let shape = shapes[node.outputs[0]], shape.indices.contains(axis),
-      operands.allSatisfy({ program.values[$0].type.shape[axis].extent != nil })
-    else { return nil }
-    let inner = shape[(axis + 1)...].reduce(1, *)
-    let labels = operands.enumerated().flatMap { number, operand in
-      [Float](
-        repeating: Float(number), count: program.values[operand].type.shape[axis].extent ?? 0)
-    }
-    guard labels.count == shape[axis] else { return nil }
-    // Each element of the Concat carries the number of its operand through the moves.
-    var carried = try Tensor(shape, as: Float.self) { elements in
-      for index in elements.indices { elements[index] = labels[index / inner % labels.count] }
-    }
-    for move in moves {
-      if move.isTranspose {
-        carried = try move.operation.evaluate([carried])[0]
-      } else {
-        guard let shape = shapes[move.outputs[0]] else { return nil }
-        carried = try Tensor(shape, carried.elements(as: Float.self))
-      }
-    }
-    return ranges(of: carried)
-  }
-
-  /// The parts by the labels of elements, if labels differ along one axis only.
-  private func ranges(of labels: Tensor) -> [Program.Metadata.Part]? {
-    let elements = labels.elements(as: Float.self)
-    for position in labels.shape.indices.reversed() {
-      let extent = labels.shape[position]
-      let inner = labels.shape[(position + 1)...].reduce(1, *)
-      var along = [Float?](repeating: nil, count: extent)
-      let isCut = elements.enumerated().allSatisfy { index, label in
-        let place = index / inner % extent
-        if along[place] == nil { along[place] = label }
-        return along[place] == label
-      }
-      guard isCut else { continue }
-      var indices: [Float: [Int]] = [:]
-      for (index, label) in along.enumerated() {
-        if let label { indices[label, default: []].append(index) }
-      }
-      return indices.sorted { $0.key < $1.key }
-        .map {
-          .init(axis: position - labels.shape.count, ranges: JudgedParts.ranges($0.value))
-        }
-    }
-    return nil
   }
 }

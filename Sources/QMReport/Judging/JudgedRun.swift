@@ -2,22 +2,31 @@ import QMFormat
 import QMRuntime
 import QMTensor
 
-/// Runs a program for its outputs and for the inner values that are judged in place of outputs.
+/// Runs a program for its outputs, and for the inner values and next steps that are judged in place
+/// of outputs.
 package struct JudgedRun: Sendable {
   /// The results of a run.
   package struct Results: Sendable {
     package let outputs: [String: Tensor]
     /// Elements by the name of the value; codes are dequantized.
-    package let innerValues: [String: [Float]]
+    package let innerValues: [String: (elements: [Float], shape: [Int])]
+
+    package init(
+      outputs: [String: Tensor], innerValues: [String: (elements: [Float], shape: [Int])]
+    ) {
+      self.outputs = outputs
+      self.innerValues = innerValues
+    }
 
     package var byteCount: Int {
       outputs.values.reduce(0) { $0 + $1.byteCount }
-        + innerValues.values.reduce(0) { $0 + 4 * $1.count }
+        + innerValues.values.reduce(0) { $0 + 4 * $1.elements.count }
     }
   }
 
   /// Names of the inner values, by index in the program.
   private let names: [Int: String]
+  private let states: States
 
   package init(_ program: Program, _ parts: JudgedParts) {
     let wanted = parts.innerValues
@@ -26,6 +35,7 @@ package struct JudgedRun: Sendable {
       names[index] = value.name
     }
     self.names = names
+    states = parts.states
   }
 
   /// - Parameter observe: called with every value of the run.
@@ -36,27 +46,26 @@ package struct JudgedRun: Sendable {
     guard !names.isEmpty || observe != nil else {
       return Results(outputs: try session.run(inputs), innerValues: [:])
     }
-    var innerValues: [String: [Float]] = [:]
+    var innerValues: [String: (elements: [Float], shape: [Int])] = [:]
     let outputs = try session.run(
       inputs,
       observing: { (index, view) throws(QMError) in
         observe?(index, view)
-        if let name = names[index] { innerValues[name] = view.dequantized }
+        if let name = names[index], let elements = view.dequantized {
+          innerValues[name] = (elements, view.shape)
+        }
       })
     return Results(outputs: outputs, innerValues: innerValues)
   }
-}
 
-extension OutputComparison {
-  /// Adds one sample of an output from runs of both networks.
-  package mutating func add(
-    _ output: String, reference: JudgedRun.Results, measured: JudgedRun.Results
-  ) throws(QMError) {
-    guard let left = reference.outputs[output], let right = measured.outputs[output] else { return }
-    var innerValues: [String: (reference: [Float], measured: [Float])] = [:]
-    for (name, numbers) in reference.innerValues {
-      if let found = measured.innerValues[name] { innerValues[name] = (numbers, found) }
-    }
-    try add(reference: left, measured: right, innerValues: innerValues)
+  /// Runs the program one more step from the states of a reference, and from those that were
+  /// measured, with the other inputs as before; nil if the network has no states, or one is missing.
+  package func nextStep(
+    _ session: Session, _ inputs: [String: Tensor], reference: Results, measured: Results
+  ) throws(QMError) -> (reference: Results, measured: Results)? {
+    guard !states.inputs.isEmpty, let left = states.nextInputs(inputs, reference.outputs),
+      let right = states.nextInputs(inputs, measured.outputs)
+    else { return nil }
+    return (try self(session, left), try self(session, right))
   }
 }

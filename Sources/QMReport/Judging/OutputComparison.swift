@@ -17,6 +17,8 @@ public struct OutputComparison: Sendable, Hashable {
   public private(set) var whole = Comparison()
   /// The parts, in their order; empty if the output is judged as a whole.
   public private(set) var parts: [Part]
+  /// Whether the output is a state, which does not decide: its effect on the other outputs does.
+  public let isState: Bool
   /// Fraction of the elements that are equal; nil unless the output is chosen from others.
   public var agreement: Double? {
     isChosen && elementCount > 0 ? Double(equalCount) / Double(elementCount) : nil
@@ -33,9 +35,15 @@ public struct OutputComparison: Sendable, Hashable {
   /// - Parameters:
   ///   - parts: the parts of the output, see ``JudgedParts``.
   ///   - areScores: whether rows along the last axis are scores of classes.
-  public init(_ parts: [Program.Metadata.Part] = [], areScores: Bool = false) {
+  ///   - isState: whether the output is an input of the next step.
+  public init(
+    _ parts: [Program.Metadata.Part] = [], areScores: Bool = false, isState: Bool = false
+  ) {
     self.areScores = areScores
-    self.parts = parts.map { Part(part: $0, comparison: Comparison()) }
+    self.isState = isState
+    self.parts = parts.map {
+      Part(part: $0, comparison: Comparison(aboutMean: $0.form == .logOdds))
+    }
     isChosen = parts.contains { !$0.value.isEmpty }
   }
 
@@ -57,37 +65,39 @@ public struct OutputComparison: Sendable, Hashable {
     return (worst.part, worst.comparison)
   }
 
-  /// Adds one sample.
+  /// Adds one sample of an output alone, without inner values and next steps.
   /// - Parameters:
   ///   - reference: the output of the float network.
   ///   - measured: the output of the program.
-  ///   - innerValues: inner values of both, by name; see ``JudgedParts/innerValues``.
   /// - Throws: `invalidInput` if shapes or element types differ.
-  public mutating func add(
-    reference: Tensor, measured: Tensor,
-    innerValues: [String: (reference: [Float], measured: [Float])] = [:]
+  public mutating func add(reference: Tensor, measured: Tensor) throws(QMError) {
+    try add(
+      "", reference: .init(outputs: ["": reference], innerValues: [:]),
+      measured: .init(outputs: ["": measured], innerValues: [:]))
+  }
+
+  /// Adds one sample of an output from runs of both networks.
+  /// - Throws: `invalidInput` if shapes or element types differ.
+  package mutating func add(
+    _ output: String, reference: JudgedRun.Results, measured: JudgedRun.Results,
+    next: (reference: JudgedRun.Results, measured: JudgedRun.Results)? = nil
   ) throws(QMError) {
-    try whole.add(reference: reference, measured: measured)
+    guard let left = reference.outputs[output], let right = measured.outputs[output] else { return }
+    try whole.add(reference: left, measured: right)
     if isChosen {
       let (left, right) = (
-        try reference.converted(to: .float32).elements(as: Float.self),
-        try measured.converted(to: .float32).elements(as: Float.self)
+        try left.converted(to: .float32).elements(as: Float.self),
+        try right.converted(to: .float32).elements(as: Float.self)
       )
       elementCount += left.count
       equalCount += zip(left, right).count { $0 == $1 }
     }
     for index in parts.indices {
       let part = parts[index].part
-      if !part.value.isEmpty {
-        guard let (left, right) = innerValues[part.value], left.count == right.count else {
-          continue
-        }
-        parts[index].comparison.add(left, right, rowLength: 1)
-      } else if let left = try part.elements(of: reference),
-        let right = try part.elements(of: measured)
-      {
-        parts[index].comparison.add(left, right, rowLength: 1)
-      }
+      guard let pair = part.isNextStep ? next : (reference, measured),
+        let (left, right) = try part.numbers(of: output, pair.reference, pair.measured)
+      else { continue }
+      parts[index].comparison.add(left, right, rowLength: 1)
     }
   }
 
@@ -116,30 +126,62 @@ public struct OutputComparison: Sendable, Hashable {
 }
 
 extension Program.Metadata.Part {
-  /// The part's elements of an output in float32; nil if the output's shape does not have them.
-  func elements(of tensor: Tensor) throws(QMError) -> [Float]? {
+  /// The numbers of the part that are compared; nil if one of the networks does not have them.
+  package func numbers(
+    of output: String, _ reference: JudgedRun.Results, _ measured: JudgedRun.Results
+  ) throws(QMError) -> (reference: [Float], measured: [Float])? {
+    guard let left = try elements(of: output, reference),
+      let right = try elements(of: output, measured), left.shape == right.shape
+    else { return nil }
+    switch form {
+    case .elements: return (left.elements, right.elements)
+    case .logOdds:
+      return (try LogOdds.independent(left.elements), try LogOdds.independent(right.elements))
+    case .classLogOdds:
+      let position = left.shape.count + axis
+      guard left.shape.indices.contains(position) else { return nil }
+      return try LogOdds.ofClasses(
+        left.elements, right.elements, extent: left.shape[position],
+        inner: left.shape[(position + 1)...].reduce(1, *))
+    }
+  }
+
+  /// The part's elements in float32; nil if the results do not have them.
+  private func elements(
+    of output: String, _ results: JudgedRun.Results
+  ) throws(QMError) -> (elements: [Float], shape: [Int])? {
+    guard value.isEmpty else {
+      return results.innerValues[value].map { ($0.elements, $0.shape) }
+    }
+    guard let tensor = results.outputs[output] else { return nil }
     let elements = try tensor.converted(to: .float32).elements(as: Float.self)
-    guard !ranges.isEmpty else { return elements }
-    let position = tensor.shape.count + axis
-    guard tensor.shape.indices.contains(position) else { return nil }
-    let extent = tensor.shape[position]
+    guard !ranges.isEmpty else { return (elements, tensor.shape) }
+    var shape = tensor.shape
+    let position = shape.count + axis
+    guard shape.indices.contains(position) else { return nil }
+    let extent = shape[position]
     guard ranges.allSatisfy({ $0.upperBound <= extent }) else { return nil }
-    let inner = tensor.shape[(position + 1)...].reduce(1, *)
+    let inner = shape[(position + 1)...].reduce(1, *)
     var part: [Float] = []
-    for outer in 0..<tensor.shape[..<position].reduce(1, *) {
+    for outer in 0..<shape[..<position].reduce(1, *) {
       for range in ranges {
         let start = (outer * extent + range.lowerBound) * inner
         part += elements[start..<start + range.count * inner]
       }
     }
-    return part
+    shape[position] = ranges.reduce(0) { $0 + $1.count }
+    return (part, shape)
   }
 
-  /// The part as people write it: `y[…, 0..<4, :]`, or the name of an inner value.
+  /// The part as people write it: `y[…, 0..<4, :]`, `log odds of y`, `y after one more step`, or the
+  /// name of an inner value.
   public func description(of output: String) -> String {
-    guard value.isEmpty else { return value }
-    guard !ranges.isEmpty else { return output }
-    let indices = ranges.map { "\($0.lowerBound)..<\($0.upperBound)" }.joined(separator: "+")
-    return "\(output)[…, \(indices)\(String(repeating: ", :", count: -axis - 1))]"
+    var words = value.isEmpty ? output : value
+    if !ranges.isEmpty {
+      let indices = ranges.map { "\($0.lowerBound)..<\($0.upperBound)" }.joined(separator: "+")
+      words += "[…, \(indices)\(String(repeating: ", :", count: -axis - 1))]"
+    }
+    if form != .elements { words = "log odds of \(words)" }
+    return isNextStep ? "\(words) after one more step" : words
   }
 }

@@ -5,8 +5,8 @@ import QMRuntime
 public struct OutputReport: Codable, Hashable, Sendable {
   /// A part of the output that was judged by itself.
   public struct Part: Codable, Hashable, Sendable {
-    /// Which elements these are, such as `y[…, 0..<4, :]`, or the name of the inner value from which
-    /// the output is chosen.
+    /// Which numbers these are, such as `y[…, 0..<4, :]`, `log odds of y`, or the name of the inner
+    /// value from which the output is chosen.
     public let name: String
     /// Signal-to-quantization-noise ratio in dB, the median over the samples; infinite if nothing
     /// differs.
@@ -23,6 +23,9 @@ public struct OutputReport: Codable, Hashable, Sendable {
 
   /// Name of the output.
   public let name: String
+  /// Whether the output is an input of the next step. Then its own error does not decide: its effect
+  /// on the other outputs does, which have parts after one more step.
+  public let isState: Bool
   /// Signal-to-quantization-noise ratio in dB: of each sample by the power of its own signal, the
   /// median over the samples, of the worst part. Infinite if nothing differs.
   public let signalToNoiseDecibels: Double
@@ -47,6 +50,7 @@ public struct OutputReport: Codable, Hashable, Sendable {
   /// The report of a comparison.
   public init(_ name: String, _ comparison: OutputComparison) {
     self.name = name
+    isState = comparison.isState
     let worst = comparison.worst.comparison
     signalToNoiseDecibels = worst.medianSignalToNoise
     deviationDecibels = worst.deviation
@@ -64,13 +68,16 @@ public struct OutputReport: Codable, Hashable, Sendable {
     samples = comparison.sampleCount
   }
 
-  /// The part that was judged worst, or the output.
-  public var worstName: String {
-    parts.min { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels }?.name ?? name
+  /// The figures that decide: those of the parts or, without parts, of the output; none for a state.
+  public var decidingFigures: [(name: String, signalToNoiseDecibels: Double)] {
+    guard !isState else { return [] }
+    return parts.isEmpty
+      ? [(name, signalToNoiseDecibels)] : parts.map { ($0.name, $0.signalToNoiseDecibels) }
   }
 
   enum CodingKeys: String, CodingKey {
     case name, parts, misplaced, cosine, agreement, samples
+    case isState = "is_state"
     case signalToNoiseDecibels = "sqnr_db"
     case deviationDecibels = "deviation_db"
     case largestDifference = "largest_difference"
