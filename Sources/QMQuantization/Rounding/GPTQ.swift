@@ -7,7 +7,7 @@ import QMTensor
 ///
 ///     code[k] = round((w[k] + Σ_{j before k} (w[j] − scale · code[j]) · F[j, k]) / scale)
 ///
-/// with F of ``InputCovariance``. The mean squared change of the output is then Σ D[k] · r[k]², r[k]
+/// with F of ``InputCovariance``. A weight of 0 gets code 0. The mean squared change of the output is then Σ D[k] · r[k]², r[k]
 /// being the difference between the argument of the rounding, times the scale, and the rounded
 /// weight.
 ///
@@ -170,7 +170,8 @@ private struct ScalesOfElement {
       let quotient = wanted / scale
       // The comparisons are false for NaN, which becomes the lowest code.
       let bounded = quotient > lowest ? (quotient < highest ? quotient : highest) : lowest
-      let code = bounded.roundedWithin22Bits
+      // Filters that are stored with zeros around them stay small in the file.
+      let code = weight == 0 ? 0 : bounded.roundedWithin22Bits
       codes[channel * length] = Int8(code)
       change[index] = weight - scale * code
       let residual = wanted - scale * code
