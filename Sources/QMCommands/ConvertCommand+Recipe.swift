@@ -69,8 +69,11 @@ extension ConvertCommand {
   // MARK: Quality
 
   /// Checks the error of each output against the quality that the recipe requires.
+  /// - Parameter alternatives: the choices of activations that were measured.
   /// - Throws: `qualityTooLow` if an output does not reach it.
-  func requireQuality(_ reports: [OutputReport], of recipe: Recipe) throws(QMError) {
+  func requireQuality(
+    _ reports: [OutputReport], of recipe: Recipe, _ alternatives: [Conversion.Alternative]
+  ) throws(QMError) {
     let required = recipe.thresholds.leastDecibels ?? Recipe.Thresholds.leastDecibelsOfNetwork
     guard required > 0,
       let worst = reports.flatMap(\.decidingFigures).min(by: {
@@ -82,22 +85,28 @@ extension ConvertCommand {
     let bits = recipe.weights.bits
     if bits < 8 { remedies.append(.useBits(min(Int(bits) + 2, 8))) }
     if recipe.activations == .int8 {
-      remedies.append(.useDynamicActivations)
       remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))
     }
     if recipe.granularity == .perTensor { remedies.append(.useScalesPerChannel) }
+    let tried = alternatives.map {
+      "\($0.name) activations \(Units.decibels($0.signalToNoiseDecibels))"
+    }
     throw tooLow(
-      worst.signalToNoiseDecibels, of: worst.name, required: required, remedies: remedies)
+      worst.signalToNoiseDecibels, of: worst.name, required: required, tried: tried,
+      remedies: remedies)
   }
 
   /// The error for a value whose SQNR is lower than required, both in dB.
+  /// - Parameter tried: what was measured, each with its result.
   func tooLow(
-    _ signalToNoise: Double, of value: String, required: Double, remedies: [Remedy]
+    _ signalToNoise: Double, of value: String, required: Double, tried: [String] = [],
+    remedies: [Remedy]
   ) -> QMError {
     QMError(
       .qualityTooLow,
       "SQNR \(Units.decibels(signalToNoise)) is under --min-sqnr \(Units.decibels(required)), "
-        + "nothing was written",
+        + "nothing was written"
+        + (tried.isEmpty ? "" : "; tried: " + tried.joined(separator: ", ")),
       remedies: remedies + [.acceptQuality], context: [.file(input), .value(value)])
   }
 }

@@ -201,7 +201,7 @@ public struct ConvertCommand: ParsableCommand {
     let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
     let conversion = try convert(graph, recipe, source, console)
     let reports = conversion.outputReports
-    try requireQuality(reports, of: recipe)
+    try requireQuality(reports, of: recipe, conversion.alternatives)
 
     console.progress("writing")
     let bytes = try within(.file(input)) { () throws(QMError) in
@@ -218,6 +218,7 @@ public struct ConvertCommand: ParsableCommand {
       samples: conversion.sampleCount, outputs: reports,
       isJudgedOnFittedSamples: conversion.isJudgedOnFittedSamples,
       kept: conversion.floatValues.map { .init(value: $0.value, reason: $0.reason) },
+      alternatives: conversion.alternatives.map(\.report),
       nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
     show(report, console)
     try console.json(report)
@@ -344,6 +345,7 @@ public struct ConvertCommand: ParsableCommand {
         console.table(
           ["stays float32", "why"], report.kept.map { [$0.value.abbreviated, $0.reason] })
       }
+      if !report.alternatives.isEmpty { console.table(of: report.alternatives) }
     } else if !report.kept.isEmpty {
       console.line(
         "\(Units.count(report.kept.count, "value")) kept in float32; --explain lists them and why")

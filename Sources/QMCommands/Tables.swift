@@ -48,6 +48,18 @@ extension Console {
     line("  \(Units.count(reports.count, "node")): \(counts.joined(separator: ", "))")
   }
 
+  /// Prints a table of the choices of activations that were measured.
+  func table(of alternatives: [ConversionReport.Alternative]) {
+    table(
+      ["activations", "SQNR", "price", ""],
+      alternatives.map { alternative in
+        [
+          alternative.name, Units.decibels(alternative.signalToNoiseDecibels),
+          Units.fixed(alternative.price, 2), alternative.isChosen ? "chosen" : "",
+        ]
+      }, trailing: [1, 2])
+  }
+
   /// Prints a table with one row per array.
   func table(of reports: [ArrayReport]) {
     table(

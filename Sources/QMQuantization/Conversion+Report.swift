@@ -12,6 +12,14 @@ extension Conversion {
   }
 }
 
+extension Conversion.Alternative {
+  /// The choice as a report states it.
+  public var report: ConversionReport.Alternative {
+    .init(
+      name: name, signalToNoiseDecibels: signalToNoiseDecibels, price: price, isChosen: isChosen)
+  }
+}
+
 extension Checkpoint {
   /// How each array is stored: form, bytes and error.
   /// - Parameter file: the bytes to which the program was encoded.

@@ -27,6 +27,23 @@ public struct Conversion: Sendable {
   /// the reason.
   public let floatReasons: [Graph.ValueID: FloatReason]
 
+  /// The choices of activations that were measured on samples that chose nothing else; empty without
+  /// samples.
+  public let alternatives: [Alternative]
+
+  /// A choice of the types of activations.
+  public struct Alternative: Hashable, Sendable {
+    /// `int8`, `dynamic` or `int16` for the same type everywhere, as far as possible; `search` for
+    /// single choices; `float` for rounded weights with float activations.
+    public let name: String
+    /// SQNR in dB of the worst part of an output, the median over the samples.
+    public let signalToNoiseDecibels: Double
+    /// The assumed cost of a run relative to that of `int8`.
+    public let price: Double
+    /// Whether the file holds this choice.
+    public let isChosen: Bool
+  }
+
   /// A value that stays float32 although integer operations could read it as codes.
   public struct FloatValue: Sendable {
     /// Name of the value.
@@ -74,8 +91,10 @@ public struct Conversion: Sendable {
   init(
     graph: Graph, plan: Plan, simulation: Graph, program: Program,
     comparisons: [String: OutputComparison], sampleCount: Int,
-    isJudgedOnFittedSamples: Bool, floatReasons: [Graph.ValueID: FloatReason]
+    isJudgedOnFittedSamples: Bool, floatReasons: [Graph.ValueID: FloatReason],
+    alternatives: [Alternative]
   ) {
+    self.alternatives = alternatives
     self.graph = graph
     self.plan = plan
     self.simulation = simulation

@@ -8,7 +8,7 @@ struct ConversionState {
   /// The float graph after the passes.
   let graph: Graph
   let recipe: Recipe
-  let groups: ParameterGroups
+  private(set) var groups: ParameterGroups
   /// Indices of the nodes that the recipe keeps in float32.
   let floatNodes: Set<Int>
   /// Widths of weights for which the recipe has a rule, by index of the node.
@@ -34,6 +34,14 @@ struct ConversionState {
   /// Kernels and threads of the steps' own products.
   let kernels: KernelSet
   let threads: ThreadPool
+  /// The choices of activations that were measured.
+  var alternatives: [Conversion.Alternative] = []
+  /// Values on which only outputs depend.
+  private let tail: Set<Graph.ValueID>
+  /// The spectral front end of the network.
+  let front: SpectralFrontEnd
+  /// The steep functions of the network.
+  let steepFunctions: SteepFunctions
 
   /// - Throws: `usage` if a pattern of the recipe matches no node.
   init(
@@ -57,12 +65,21 @@ struct ConversionState {
     }
     self.widths = widths
     plan.floatNodes = recipe.weights == .float32 ? [] : floatNodes
+    self.tail = tail
+    front = SpectralFrontEnd(graph)
+    steepFunctions = SteepFunctions(graph)
+    keepByPlace()
+  }
+
+  /// Keeps the values in float32 whose place in the graph says so.
+  private mutating func keepByPlace() {
+    reasons = [:]
     for value in tail { reasons[groups.group(of: value)] = .outputTail }
     // Inputs of convolutions and matrix products are measured instead of being kept in float32 up
     // front: most of the run time may depend on them.
     let products = groupsOfProducts
-    for value in SpectralFrontEnd(graph).values
-    where !products.contains(groups.group(of: value)) {
+    for value in front.values
+    where front.spectra.contains(value) || !products.contains(groups.group(of: value)) {
       reasons[groups.group(of: value)] = .spectralFrontEnd
     }
   }
@@ -70,8 +87,10 @@ struct ConversionState {
   /// Keeps what the steps need of second moments: their factored covariance, which takes less memory,
   /// and the means.
   mutating func take(_ moments: SecondMoments, at place: OperandPlace) throws(QMError) {
-    // The bias of a recurrent layer is not corrected, so that its errors must not have a mean either.
-    let isCentred = if case .recurrent = graph.nodes[place.node].operation { false } else { true }
+    // Where no bias is corrected, errors must not have a mean either.
+    let node = graph.nodes[place.node]
+    let isCentred =
+      if case .recurrent = node.operation { false } else { !steepFunctions.follow(node) }
     windowMeans[place] = moments.count > 0 ? moments.means : nil
     covariances[place] = try InputCovariance(
       moments, isCentred: isCentred, kernels: kernels, threads: threads)
@@ -82,6 +101,37 @@ struct ConversionState {
     guard recipe.grid == .auto else { return recipe.grid }
     let canBeFree = reference != nil && recipe.groupSize == nil && !graph.isQuantized
     return recipe.weights.bits < 8 && canBeFree ? .free : .fixed
+  }
+
+  /// Divides groups whose values have ranges of unlike size over the samples.
+  mutating func separateRanges() {
+    var magnitudes: [Graph.ValueID: Float] = [:]
+    for value in graph.nodes.flatMap({ $0.inputs.compactMap { $0 } + $0.outputs }) {
+      if let constant = graph[value].constant {
+        guard constant.elementType == .float32 else { continue }
+        magnitudes[value] = constant.elements(as: Float.self).reduce(0) { max($0, abs($1)) }
+      } else if let range = groups.analyticRange(of: value) {
+        magnitudes[value] = max(-range.lowerBound, range.upperBound)
+      } else if let seen = statistics(of: value), seen.elementCount > 0 {
+        magnitudes[value] = max(-seen.minimum, seen.maximum)
+      }
+    }
+    groups = ParameterGroups(graph, tail: tail, magnitudes: magnitudes)
+    keepByPlace()
+  }
+
+  /// Keeps the groups in float32 that are NaN or infinite on some samples.
+  /// - Throws: `invalidInput` if an input of the network is.
+  mutating func keepNonFinite() throws(QMError) {
+    for value in codedActivations {
+      guard let seen = statistics(of: value), seen.nonFiniteCount > 0 else { continue }
+      guard !graph.inputs.contains(value) else {
+        throw QMError.invalidInput(
+          "\(seen.nonFiniteCount) elements are NaN or infinite over the samples; remove the samples that cause this"
+        ).within(.value(graph[value].name))
+      }
+      reasons[groups.group(of: value)] = .nonFinite
+    }
   }
 
   /// The statistics of a value; nil if no sample computes it.

@@ -26,8 +26,8 @@ public struct Converter: Sendable {
 
   /// The steps of every conversion, in their order.
   private static let steps: [any ConversionStep] = [
-    RoundWeights(), CorrectBiasesOfWeights(), FixRanges(),
-    MeasureSensitivity(), FixRanges(), AdoptStoredCodes(), CorrectBiasesOfActivations(),
+    RoundWeights(), CorrectBiasesOfWeights(), AdoptStoredCodes(), ChooseActivations(),
+    CorrectBiasesOfActivations(),
   ]
 
   /// A converter for one recipe.
@@ -165,7 +165,7 @@ public struct Converter: Sendable {
       graph: state.graph, plan: state.plan, simulation: simulation, program: program,
       comparisons: comparisons, sampleCount: state.reference?.sampleCount ?? 0,
       isJudgedOnFittedSamples: state.reference?.roles.areAllOne ?? false,
-      floatReasons: state.floatReasons)
+      floatReasons: state.floatReasons, alternatives: state.alternatives)
     conversion.program.metadata.entries += conversion.floatValues.map {
       .init("float32 \($0.value)", $0.reason)
     }

@@ -4,16 +4,23 @@ import QMOperations
 /// Sets of values that must share scale and zero point.
 ///
 /// Data movement, and operations that select elements by comparing them (such as MaxPool), keep the
-/// set of their input; Concat, Where and If merge the sets of their inputs.
+/// set of their input; Concat, Where and If merge the sets of their inputs. An input of a Concat whose
+/// range is much smaller than that of the result keeps a set of its own, because a shared scale would
+/// round it to few codes.
 struct ParameterGroups {
   private var parents: [Int]
   private let graph: Graph
   private let producers: [Graph.ValueID: Int]
 
-  /// - Parameter tail: values on which only outputs depend. Such a value is not merged into the set
-  ///   of a layer's input: a state output that is also concatenated with a layer's input would lose
-  ///   precision by sharing its range.
-  init(_ graph: Graph, tail: Set<Graph.ValueID>) {
+  /// Ranges that differ by more than this ratio share no scale in a Concat.
+  private static let mostRatio: Float = 4
+
+  /// - Parameters:
+  ///   - tail: values on which only outputs depend. Such a value is not merged into the set of a
+  ///     layer's input: a state output that is also concatenated with a layer's input would lose
+  ///     precision by sharing its range.
+  ///   - magnitudes: the largest magnitude of values, if it is known.
+  init(_ graph: Graph, tail: Set<Graph.ValueID>, magnitudes: [Graph.ValueID: Float] = [:]) {
     self.graph = graph
     parents = Array(graph.values.indices)
     var producers: [Graph.ValueID: Int] = [:]
@@ -22,12 +29,22 @@ struct ParameterGroups {
     }
     self.producers = producers
     for node in graph.nodes {
-      for input in ParameterGroups.sources(of: node) {
+      for input in ParameterGroups.sources(of: node)
+      where !ParameterGroups.isSeparate(input, in: node, magnitudes) {
         for output in node.outputs where tail.contains(input) || !tail.contains(output) {
           join(input.index, output.index)
         }
       }
     }
+  }
+
+  private static func isSeparate(
+    _ input: Graph.ValueID, in node: Graph.Node, _ magnitudes: [Graph.ValueID: Float]
+  ) -> Bool {
+    guard case .concatenate = node.operation, let magnitude = magnitudes[input],
+      let result = magnitudes[node.outputs[0]]
+    else { return false }
+    return magnitude > 0 && magnitude * mostRatio < result
   }
 
   /// The group of a value.

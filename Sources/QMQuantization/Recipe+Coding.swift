@@ -11,7 +11,7 @@ extension Recipe: Codable {
   public static let version = 1
 
   private enum CodingKeys: String, CodingKey, CaseIterable {
-    case version, bits, grid, activations, scales, ranges, network, thresholds
+    case version, bits, grid, activations, scales, ranges, network, thresholds, prices
     case groupSize = "group_size"
     case floatNodes = "keep_float"
     case widths = "bits_for"
@@ -54,6 +54,7 @@ extension Recipe: Codable {
     widths = try values.decodeIfPresent([WidthRule].self, forKey: .widths) ?? []
     network = try values.decodeIfPresent(Network.self, forKey: .network) ?? Network()
     thresholds = try values.decodeIfPresent(Thresholds.self, forKey: .thresholds) ?? Thresholds()
+    prices = try values.decodeIfPresent(Prices.self, forKey: .prices) ?? Prices()
   }
 
   public func encode(to encoder: any Encoder) throws {
@@ -70,6 +71,7 @@ extension Recipe: Codable {
     try values.encode(widths, forKey: .widths)
     try values.encode(network, forKey: .network)
     try values.encode(thresholds, forKey: .thresholds)
+    try values.encode(prices, forKey: .prices)
   }
 
   /// A misspelt key must be an error, or its setting would silently have no effect.
@@ -137,7 +139,7 @@ extension Recipe: Codable {
         "scales": recipe.granularity == .perTensor ? Scales.perTensor : Scales.perChannel,
         "ranges": recipe.rangeEstimator.description, "group_size": recipe.groupSize,
         "keep_float": recipe.floatNodes, "bits_for": recipe.widths, "network": recipe.network,
-        "thresholds": recipe.thresholds,
+        "thresholds": recipe.thresholds, "prices": recipe.prices,
       ]
     }
     let (own, defaults) = (fields(self), fields(Recipe()))
@@ -168,9 +170,8 @@ private struct AnyKey: CodingKey {
 
 extension Recipe.Thresholds: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable {
-    case sensitivitySamples = "sensitivity_samples"
-    case toleratedDecibels = "tolerated_db"
-    case toleratedByProductsDecibels = "tolerated_by_products_db"
+    case belowPlateauDecibels = "below_plateau_db"
+    case sufficientDecibels = "sufficient_db"
     case leastDecibels = "min_sqnr_db"
   }
 
@@ -185,16 +186,8 @@ extension Recipe.Thresholds: Codable {
       }
       number = given
     }
-    func read(_ key: CodingKeys, _ count: inout Int) throws {
-      guard let given = try values.decodeIfPresent(Int.self, forKey: key) else { return }
-      guard given >= 1 else {
-        throw QMError.usage("\(key.rawValue) is \(given), expected 1 or more")
-      }
-      count = given
-    }
-    try read(.sensitivitySamples, &sensitivitySamples)
-    try read(.toleratedDecibels, &toleratedDecibels)
-    try read(.toleratedByProductsDecibels, &toleratedByProductsDecibels)
+    try read(.belowPlateauDecibels, &belowPlateauDecibels)
+    try read(.sufficientDecibels, &sufficientDecibels)
     if let given = try values.decodeIfPresent(Double.self, forKey: .leastDecibels) {
       leastDecibels = given
     }
@@ -202,10 +195,38 @@ extension Recipe.Thresholds: Codable {
 
   public func encode(to encoder: any Encoder) throws {
     var values = encoder.container(keyedBy: CodingKeys.self)
-    try values.encode(sensitivitySamples, forKey: .sensitivitySamples)
-    try values.encode(toleratedDecibels, forKey: .toleratedDecibels)
-    try values.encode(toleratedByProductsDecibels, forKey: .toleratedByProductsDecibels)
+    try values.encode(belowPlateauDecibels, forKey: .belowPlateauDecibels)
+    try values.encode(sufficientDecibels, forKey: .sufficientDecibels)
     try values.encodeIfPresent(leastDecibels, forKey: .leastDecibels)
+  }
+}
+
+extension Recipe.Prices: Codable {
+  private enum CodingKeys: String, CodingKey, CaseIterable { case int8, dynamic, int16, float }
+
+  public init(from decoder: any Decoder) throws {
+    self.init()
+    try Recipe.requireKnown(decoder, CodingKeys.allCases.map(\.rawValue))
+    let values = try decoder.container(keyedBy: CodingKeys.self)
+    func read(_ key: CodingKeys, _ price: inout Double) throws {
+      guard let given = try values.decodeIfPresent(Double.self, forKey: key) else { return }
+      guard given > 0, given.isFinite else {
+        throw QMError.usage("price \(key.rawValue) is \(given), expected a positive number")
+      }
+      price = given
+    }
+    try read(.int8, &int8)
+    try read(.dynamic, &dynamic)
+    try read(.int16, &int16)
+    try read(.float, &float)
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    var values = encoder.container(keyedBy: CodingKeys.self)
+    try values.encode(int8, forKey: .int8)
+    try values.encode(dynamic, forKey: .dynamic)
+    try values.encode(int16, forKey: .int16)
+    try values.encode(float, forKey: .float)
   }
 }
 

@@ -94,19 +94,32 @@ public struct Recipe: Hashable, Sendable {
 
   /// Thresholds of the steps of a conversion.
   public struct Thresholds: Hashable, Sendable {
-    /// Largest number of samples on which the sensitivity of activations is measured.
-    public var sensitivitySamples = 4
-    /// Least SQNR in dB of every output if a single activation is rounded to int8. An activation
-    /// with a lower SQNR becomes int16 or stays float32.
-    public var toleratedDecibels = 30.0
-    /// The same for an activation that a product reads and that cannot be int16. With a lower SQNR
-    /// the product runs in float32.
-    public var toleratedByProductsDecibels = 20.0
+    /// How many dB the SQNR of an output may lie below that of the same weights with float
+    /// activations, the median over samples.
+    public var belowPlateauDecibels = 2.0
+    /// SQNR in dB from which an output needs no better activations.
+    public var sufficientDecibels = 40.0
     /// Least SQNR in dB of every output; 0 accepts everything. nil for
     /// ``leastDecibelsOfNetwork`` if a network is converted, no limit for arrays.
     public var leastDecibels: Double?
     /// Default of ``leastDecibels`` for a network, in dB.
     public static let leastDecibelsOfNetwork = 10.0
+
+    /// The defaults.
+    public init() {}
+  }
+
+  /// What a multiply-add costs, and an element that is read, by the type of the activation. Only
+  /// ratios matter. The table is the same on every machine.
+  public struct Prices: Hashable, Sendable {
+    /// int8 codes with fixed parameters.
+    public var int8 = 1.0
+    /// int8 codes with parameters computed in the run.
+    public var dynamic = 1.1
+    /// int16 codes.
+    public var int16 = 2.0
+    /// float32.
+    public var float = 4.0
 
     /// The defaults.
     public init() {}
@@ -133,6 +146,8 @@ public struct Recipe: Hashable, Sendable {
   public var network = Network()
   /// Thresholds of the steps.
   public var thresholds = Thresholds()
+  /// Prices of the types of activations.
+  public var prices = Prices()
 
   /// A recipe with these choices and the defaults of all others.
   public init(

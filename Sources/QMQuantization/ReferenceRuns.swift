@@ -108,8 +108,16 @@ package final class ReferenceRuns {
     return statistics
   }
 
-  func sensitivity(_ state: ConversionState) throws(QMError) -> SensitivityAnalysis {
-    try SensitivityAnalysis(state, numbers: flattened.numbers, runs, self)
+  /// The shapes of the graph's values in the run of one sample.
+  func shapes() throws(QMError) -> [Graph.ValueID: [Int]] {
+    let place = roles.choose.lowerBound
+    var shapes: [Int: [Int]] = [:]
+    try within(.sample(kept.name(of: place))) { () throws(QMError) in
+      _ = try Session(runs.model).run(
+        kept.inputs(of: place),
+        observing: { (number, view) throws(QMError) in shapes[number] = view.shape })
+    }
+    return flattened.numbers.compactMapValues { shapes[$0] }
   }
 
   // MARK: Over the kept samples
@@ -213,6 +221,51 @@ package final class ReferenceRuns {
         progress(.measuring(done: step + 1, of: places.count))
       })
     for index in candidates.indices { candidates[index].comparisons = comparisons[index] }
+  }
+
+  /// Compares programs with one program, each on the same kept samples. Each exists only while a
+  /// thread runs it.
+  /// - Parameters:
+  ///   - count: number of the programs.
+  ///   - base: the program that they are compared with.
+  ///   - places: of the samples among the kept ones.
+  ///   - program: makes a program; called on any thread.
+  func compare(
+    _ count: Int, over base: Program, at places: Range<Int>,
+    program: (Int) throws(QMError) -> Program, progress: (Conversion.Phase) -> Void
+  ) throws(QMError) -> [[String: OutputComparison]] {
+    let sessions = try runs.sessions(of: base)
+    let baseRun = JudgedRun(base, judgedParts)
+    var expected: [JudgedRun.Results] = []
+    try runs.forEach(
+      places.count,
+      run: { (step, _, worker) throws(QMError) in
+        try baseRun(sessions[worker], kept.inputs(of: places.lowerBound + step))
+      }, take: { expected.append($1) })
+    var comparisons: [[String: OutputComparison]] = []
+    try runs.forEach(
+      count,
+      run: { [expected] (index, _, _) throws(QMError) in
+        let program = try program(index)
+        let run = JudgedRun(program, judgedParts)
+        let session = try runs.session(of: program)
+        var comparisons: [String: OutputComparison] = [:]
+        for (place, expected) in zip(places, expected) {
+          let inputs = kept.inputs(of: place)
+          let found = try run(session, inputs)
+          let next = try run.nextStep(session, inputs, reference: expected, measured: found)
+          for name in expected.outputs.keys {
+            try comparisons[name, default: judgedParts.comparison(of: name)]
+              .add(name, reference: expected, measured: found, next: next)
+          }
+        }
+        return comparisons
+      },
+      take: { (index, result) in
+        comparisons.append(result)
+        progress(.testing(done: index + 1, of: count))
+      })
+    return comparisons
   }
 
   /// What the float network gives for a kept sample.

@@ -56,6 +56,11 @@ final class SampleRuns {
     self.options = options
   }
 
+  /// A session of another program, for one worker.
+  func session(of program: Program) throws(QMError) -> Session {
+    Session(try Model(program, options: options))
+  }
+
   /// Sessions of another program, one per worker, for runs on the same samples.
   func sessions(of program: Program) throws(QMError) -> [Session] {
     let model = try Model(program, options: options)

@@ -8,57 +8,14 @@ import Testing
 
 /// What the plan leaves to codes and what it keeps in real numbers.
 @Suite struct PlannerTests {
-  /// A network under construction, channels last.
-  private struct Network {
-    var graph = Graph()
-    var generator = SeededGenerator(seed: 21)
-    let x: Graph.ValueID
-
-    init(_ shape: Shape) throws { x = try graph.addInput(name: "x", ValueType(.float32, shape)) }
-
-    mutating func product(
-      _ value: Graph.ValueID, _ outputs: Int, _ name: String, _ epilogue: Epilogue = Epilogue()
-    ) throws -> Graph.ValueID {
-      let depth = graph[value].type.shape.axes.last!.extent!
-      let numbers = (0..<outputs * depth).map { _ in Float.random(in: -1...1, using: &generator) }
-      return try graph.append(
-        .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst, epilogue: epilogue)),
-        name: name,
-        [value, graph.addConstant(name: "\(name).w", Tensor([outputs, depth], numbers))],
-        outputNames: [name])[0]
-    }
-
-    mutating func unary(
-      _ function: UnaryFunction, _ value: Graph.ValueID, _ name: String
-    ) throws -> Graph.ValueID {
-      try graph.append(.unary(Unary(function)), name: name, [value], outputNames: [name])[0]
-    }
-
-    /// The conversion with samples of the given numbers.
-    func converted(
-      _ y: Graph.ValueID, samples: [[Float]]
-    ) throws -> Conversion {
-      var graph = graph
-      try graph.addOutput(name: "y", y)
-      let extents = graph[x].type.shape.axes.map { $0.extent! }
-      return try Converter(recipe: Recipe(weights: .codes(8), activations: .int8))
-        .convert(graph, samples: TensorSamples(samples.map { ["x": try Tensor(extents, $0)] }))
-    }
-  }
-
   private func kept(_ conversion: Conversion) -> [String: FloatReason] {
     var kept: [String: FloatReason] = [:]
     for (value, reason) in conversion.floatReasons { kept[conversion.graph[value].name] = reason }
     return kept
   }
 
-  private func numbers(_ count: Int, seed: UInt64, _ range: ClosedRange<Float>) -> [Float] {
-    var generator = SeededGenerator(seed: seed)
-    return (0..<count).map { _ in Float.random(in: range, using: &generator) }
-  }
-
   @Test func aPowerSpectrumStaysRealUpToItsLogarithm() throws {
-    var network = try Network([8, 16])
+    var network = try TestNetwork([8, 16])
     let spectrum = try network.product(network.x, 16, "spectrum")
     let power = try network.unary(.square, spectrum, "power")
     let raised = try network.graph.append(
@@ -79,7 +36,7 @@ import Testing
   }
 
   @Test func whatLeadsToAnOutputWithoutWeightsStaysReal() throws {
-    var network = try Network([8, 16])
+    var network = try TestNetwork([8, 16])
     let hidden = try network.product(network.x, 12, "hidden", Epilogue(function: .relu))
     let logits = try network.product(hidden, 5, "logits")
     let y = try network.graph.append(
@@ -92,7 +49,7 @@ import Testing
   /// One input element in sixteen is twenty times as large as the others, and its weight is as much
   /// smaller: int8 leaves little of the fifteen.
   @Test func whatInt8DamagesBecomesInt16BeforeAProduct() throws {
-    var network = try Network([8, 16])
+    var network = try TestNetwork([8, 16])
     var weights = numbers(12 * 16, seed: 5, -1...1)
     for row in 0..<12 { weights[row * 16] /= 20 }
     let hidden = try network.graph.append(
@@ -111,7 +68,7 @@ import Testing
   }
 
   @Test func whatIsMaskedWithInfinitiesStaysReal() throws {
-    var network = try Network([8, 16])
+    var network = try TestNetwork([8, 16])
     let scores = try network.product(network.x, 16, "scores")
     let mask = (0..<16).map { $0 % 5 == 0 ? -Float.infinity : 0 }
     let masked = try network.graph.append(
@@ -129,7 +86,7 @@ import Testing
 
   /// A clipped layer is no spectrum, whatever steep function follows at the end.
   @Test func layersWithLimitsAreNoSignalFront() throws {
-    var network = try Network([8, 16])
+    var network = try TestNetwork([8, 16])
     let limits = Epilogue(function: .clip(minimum: 0, maximum: 6))
     let first = try network.product(network.x, 16, "first", limits)
     let second = try network.product(first, 16, "second", limits)
@@ -145,7 +102,7 @@ import Testing
 
   /// The output is a feature in another arrangement, which a layer reads as well.
   @Test func whatALayerReadsIsNoOutputTail() throws {
-    var network = try Network([8, 16])
+    var network = try TestNetwork([8, 16])
     let feature = try network.product(network.x, 12, "feature", Epilogue(function: .relu))
     let turned = try network.graph.append(
       .transpose(Transpose(permutation: [1, 0])), name: "turned", [feature],
@@ -161,7 +118,7 @@ import Testing
 
   /// A state that the network gives back stands beside a feature that a layer reads.
   @Test func aStateBesideAFeatureHasNoPartInItsGrid() throws {
-    var network = try Network([8, 16])
+    var network = try TestNetwork([8, 16])
     let feature = try network.product(network.x, 12, "feature", Epilogue(function: .relu))
     let state = try network.product(network.x, 12, "state")
     let both = try network.graph.append(
@@ -178,7 +135,7 @@ import Testing
 
   /// One number for one sample has no spread that noise could be compared with.
   @Test func aSingleNumberIsNoReasonToStayReal() throws {
-    var network = try Network([1, 16])
+    var network = try TestNetwork([1, 16])
     let hidden = try network.product(network.x, 12, "hidden", Epilogue(function: .relu))
     let y = try network.product(hidden, 1, "y")
     let conversion = try network.converted(y, samples: [numbers(16, seed: 2, 0.5...1)])
@@ -188,7 +145,7 @@ import Testing
 
   /// What extents decide is computed by no step, and still has a range.
   @Test func valuesThatExtentsDecideAreObserved() throws {
-    var network = try Network([.free("n"), 16])
+    var network = try TestNetwork([.free("n"), 16])
     var graph = network.graph
     let extents = try graph.append(.shape(ShapeOperation()), name: "extents", [network.x])[0]
     let filled = try graph.append(
@@ -206,8 +163,10 @@ import Testing
   }
 
   /// y of one of two hidden layers, as an input says.
-  private func choosing(samples flags: [Bool]) throws -> Conversion {
-    var network = try Network([8, 16])
+  private func choosing(
+    samples flags: [Bool], sufficientDecibels: Double = 40
+  ) throws -> Conversion {
+    var network = try TestNetwork([8, 16])
     let flag = try network.graph.addInput(name: "flag", ValueType(.bool, []))
     let relu = Epilogue(function: .relu)
     let first = try network.product(network.x, 12, "first", relu)
@@ -215,7 +174,9 @@ import Testing
     let chosen = try network.graph.append(
       .if(If()), name: "chosen", [flag, first, second], outputNames: ["chosen"])[0]
     try network.graph.addOutput(name: "y", network.product(chosen, 4, "y"))
-    return try Converter(recipe: Recipe(weights: .codes(8), activations: .int8))
+    var recipe = Recipe(weights: .codes(8), activations: .int8)
+    recipe.thresholds.sufficientDecibels = sufficientDecibels
+    return try Converter(recipe: recipe)
       .convert(
         network.graph,
         samples: TensorSamples(
@@ -270,7 +231,7 @@ import Testing
   }
 
   @Test func bothSidesOfAChoiceAreOnOneGrid() throws {
-    let conversion = try choosing(samples: [true, false, true, false])
+    let conversion = try choosing(samples: [true, false, true, false], sufficientDecibels: 25)
     #expect(kept(conversion).isEmpty)
     let choice = try #require(conversion.program.nodes.first { $0.name == "chosen" })
     #expect(conversion.program.values[choice.outputs[0]].type.elementType == .int8)
@@ -281,7 +242,7 @@ import Testing
 
   /// Half of the channels have weights a hundredth as large, and inputs as much larger.
   @Test func groupsOfChannelsHaveScalesOfTheirOwn() throws {
-    var network = try Network([8, 32])
+    var network = try TestNetwork([8, 32])
     let weights = numbers(12 * 32, seed: 5, -1...1).enumerated().map {
       $0 % 32 < 16 ? $1 : $1 / 100
     }

@@ -16,9 +16,12 @@ import Testing
     recipe.network.inputs = ["x=1,3,height,width"]
     recipe.network.outputs = ["logits"]
     recipe.network.settings = ["rate=16000"]
-    recipe.thresholds.sensitivitySamples = 7
-    recipe.thresholds.toleratedDecibels = 31.5
-    recipe.thresholds.toleratedByProductsDecibels = 12
+    recipe.thresholds.belowPlateauDecibels = 1.5
+    recipe.thresholds.sufficientDecibels = 31.5
+    recipe.prices.int8 = 0.5
+    recipe.prices.dynamic = 0.75
+    recipe.prices.int16 = 1.5
+    recipe.prices.float = 2.5
     recipe.thresholds.leastDecibels = 18
     return recipe
   }
@@ -48,7 +51,7 @@ import Testing
     (#"{"bits": "4"}"#, "'bits'"),
     (#"{"ranges": "best"}"#, "ranges 'best'"),
     (#"{"thresholds": {"tolerated": 3}}"#, "unknown key 'tolerated'"),
-    (#"{"thresholds": {"sensitivity_samples": 0}}"#, "sensitivity_samples is 0"),
+    (#"{"prices": {"int16": 0}}"#, "price int16 is 0"),
     (#"{"keep_float": ["("]}"#, "'(' is not a regular expression"),
     (#"{"bits_for": [{"nodes": "a", "bits": 1}]}"#, "bits 1"),
     ("[]", "not a recipe"), ("{", "not a recipe"), ("", "not a recipe"),

@@ -255,7 +255,7 @@ import Testing
     let graph = try ONNXReader.read(bytes: network.encoded())
     var recipe = Recipe(weights: .codes(8))
     // Everything that can run on codes does, whatever the error.
-    recipe.thresholds.toleratedDecibels = -1000
+    recipe.thresholds.sufficientDecibels = -1000
     let program = try Converter(recipe: recipe).convert(graph, samples: RandomSamples(graph))
       .program
     var modes: Set<ExecutionMode> = []

@@ -82,8 +82,7 @@ import Testing
       ["x": try random.tensor([1, 2, 5]), "w": try random.tensor([2, 2, 3])]
     }
     var recipe = Recipe(weights: .codes(8))
-    recipe.thresholds.toleratedDecibels = -1000
-    recipe.thresholds.toleratedByProductsDecibels = -1000
+    recipe.thresholds.sufficientDecibels = -1000
     let program = try Converter(recipe: recipe)
       .convert(ONNXReader.read(bytes: network.encoded()), samples: TensorSamples(samples)).program
     let convolution = try #require(

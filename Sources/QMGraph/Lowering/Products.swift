@@ -52,7 +52,9 @@ extension Lowering {
       }
     }
     if let residual = node.input(ProductOperand.residual) {
-      inputs[ProductOperand.residual] = try codesOrFloat(residual)
+      // An epilogue adds int8 codes or float32.
+      let isInt8 = codes(of: residual)?.elementType == .int8
+      inputs[ProductOperand.residual] = try isInt8 ? codesOrFloat(residual) : float(residual)
     }
     while let last = inputs.last, last == nil { inputs.removeLast() }
     return inputs

@@ -40,6 +40,9 @@ struct SampleRoles: Hashable, Sendable {
   /// Whether the samples that judge were fitted to.
   var areAllOne: Bool { judge == fit }
 
+  /// The first of ``choose``, for decisions that run many programs.
+  var choosing: Range<Int> { choose.prefix(SampleRoles.mostChoosers) }
+
   /// Places among the kept samples of those that nothing is fitted to.
   var reserved: Range<Int> {
     areAllOne ? 0..<0 : 0..<max(judge.upperBound, choose.upperBound)

@@ -2,7 +2,8 @@ import QMGraph
 import QMOperations
 import QMTensor
 
-/// Corrects biases for the change of each output channel's mean that rounding the weights causes.
+/// Corrects biases for the change of each output channel's mean that rounding the weights causes,
+/// where that brings the outputs closer to the float network.
 struct CorrectBiasesOfWeights: ConversionStep {
   func observations(_ state: ConversionState) -> Set<Observation> {
     guard case .codes = state.recipe.weights else { return [] }
@@ -15,23 +16,27 @@ struct CorrectBiasesOfWeights: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    state.plan.biases = try state.correctedBiases { product in
+    guard let reference = state.reference else { return }
+    let biases = try state.correctedBiases { product in
       state.windowMeans(of: product).map { (exact: $0, rounded: $0) }
     }
+    let graph = state.graph
+    let activations = state.plan.activations
+    state.plan.activations = [:]
+    state.plan = try reference.keepingGains(
+      of: biases, in: state.plan,
+      program: { (plan) throws(QMError) in try graph.inserting(plan).flattened().program })
+    state.plan.activations = activations
   }
 }
 
-/// Corrects biases also for the rounding of the products' inputs, if that brings the worst output
-/// closer to the float network, which it does for most networks.
+/// Corrects biases also for the rounding of the products' inputs, where that brings the outputs closer
+/// to the float network.
 struct CorrectBiasesOfActivations: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    // A recurrent network feeds the shift of a corrected bias back into its state, so it is left
-    // out.
-    guard let reference = state.reference, state.recipe.activations == .int8,
-      !state.hasRecurrentLayers
-    else { return }
+    guard let reference = state.reference, state.recipe.activations == .int8 else { return }
     var parameters: [Graph.ValueID: QuantizationParameters] = [:]
     for product in state.products {
       if case .fixed(let fixed) = state.plan.activations[product.input] {
@@ -40,36 +45,25 @@ struct CorrectBiasesOfActivations: ConversionStep {
     }
     guard !parameters.isEmpty else { return }
     let means = try reference.means(of: parameters)
-    var corrected = state.plan
+    let graph = state.graph
     // Products whose inputs are not rounded keep the bias corrected with means over all samples.
-    corrected.biases.merge(
-      try state.correctedBiases { product in
-        guard let (exact, rounded) = means[product.input],
-          let shifts = state.means(
-            zip(exact.means, rounded.means).map { $1 - $0 }, inWindowsOf: product),
-          let means = state.windowMeans(of: product)
-        else { return nil }
-        return (means, zip(means, shifts).map { $0 + $1 })
-      }
-    ) { $1 }
-    var candidates: [ReferenceRuns.Candidate] = []
-    for plan in [state.plan, corrected] {
-      let program = try state.graph.inserting(plan).lowered().flattened().program
-      candidates.append(.init(program: program))
+    let biases = try state.correctedBiases { product in
+      guard let (exact, rounded) = means[product.input],
+        let shifts = state.means(
+          zip(exact.means, rounded.means).map { $1 - $0 }, inWindowsOf: product),
+        let means = state.windowMeans(of: product)
+      else { return nil }
+      return (means, zip(means, shifts).map { $0 + $1 })
     }
-    try reference.measure(
-      &candidates, at: reference.roles.choose, progress: progress)
-    if candidates[1].worstSignalToNoise > candidates[0].worstSignalToNoise {
-      state.plan = corrected
-    }
+    state.plan = try reference.keepingGains(
+      of: biases, in: state.plan,
+      program: { (plan) throws(QMError) in
+        try graph.inserting(plan).lowered().flattened().program
+      })
   }
 }
 
 extension ConversionState {
-  fileprivate var hasRecurrentLayers: Bool {
-    graph.nodes.contains { if case .recurrent = $0.operation { true } else { false } }
-  }
-
   /// The mean of each element of a product's windows: as observed, or, for windows too long for
   /// second moments, from the means of the channels.
   fileprivate func windowMeans(of product: Product) -> [Double]? {
@@ -96,8 +90,10 @@ extension ConversionState {
     _ means: (Product) -> (exact: [Double], rounded: [Double])?
   ) throws(QMError) -> [Int: Tensor] {
     var biases: [Int: Tensor] = [:]
-    // Weights that the network's file stores as codes are not rounded again.
-    for product in products where graph[product.weights].stored == nil {
+    // Weights that the network's file stores as codes are not rounded again. A steep function
+    // magnifies the shift of small numbers, which matter as much as large ones there.
+    for product in products
+    where graph[product.weights].stored == nil && !steepFunctions.follow(product.node) {
       let bias = product.node.input(ProductOperand.bias).map { graph[$0].constant }
       guard let means = means(product), let constant = graph[product.weights].constant,
         let rounded = plan.weights[product.weights], bias.map({ $0 != nil }) ?? true

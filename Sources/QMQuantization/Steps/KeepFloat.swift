@@ -9,18 +9,21 @@ import QMOperations
 /// the first of these functions ends a path, because it is the activation of an ordinary layer.
 /// Result: the values on those paths after the first product. Their small magnitudes matter, and
 /// eight bits over the whole range round them to zero. They stay float32, except those that another
-/// product reads: their sensitivity is measured like that of all others.
+/// product reads before there is a spectrum: their error is measured like that of all others.
 struct SpectralFrontEnd {
   private(set) var values: Set<Graph.ValueID> = []
+  /// The values between a spectrum and its logarithm. Products among them, such as a filter bank,
+  /// read them in float32 too: the logarithm magnifies the error of small sums without a bound.
+  private(set) var spectra: Set<Graph.ValueID> = []
 
   init(_ graph: Graph) {
     var producers: [Graph.ValueID: Int] = [:]
     for (index, node) in graph.nodes.enumerated() {
       for output in node.outputs { producers[output] = index }
     }
-    /// What a path from the inputs to a value contains: only data movement, also a product, or also
-    /// a steep function.
-    enum Path: Int { case none, moved, computed, spectral }
+    /// What a path from the inputs to a value contains: only data movement, also a product, also a
+    /// square or norm, or also a function that compresses it.
+    enum Path: Int { case none, moved, computed, spectrum, compressed }
     var paths: [Graph.ValueID: Path] = [:]
     for input in graph.inputs { paths[input] = .moved }
     func path(of value: Graph.ValueID) -> Path {
@@ -35,18 +38,23 @@ struct SpectralFrontEnd {
       let activations = inputs.filter { graph[$0].constant == nil }
       let before = activations.map { path(of: $0) }
       guard !before.contains(.none), var reached = before.max(by: { $0.rawValue < $1.rawValue }),
-        let step = SpectralFrontEnd.step(node)
+        let steps = SpectralFrontEnd.steps(node)
       else { continue }
-      switch step {
-      case .linear: break
-      case .product: if reached == .moved { reached = .computed }
-      case .limit: if reached != .spectral { continue }
-      case .steep:
-        if reached != .moved {
-          steep += activations
-          reached = .spectral
+      var isPath = true
+      for step in steps {
+        switch step {
+        case .linear: break
+        case .product: if reached == .moved { reached = .computed }
+        case .limit: if reached.rawValue < Path.spectrum.rawValue { isPath = false }
+        case .square, .compression:
+          if reached != .moved {
+            steep += activations
+            reached =
+              step == .compression || reached == .compressed ? .compressed : .spectrum
+          }
         }
       }
+      guard isPath else { continue }
       for output in node.outputs { paths[output] = reached }
     }
     var pending = steep
@@ -54,27 +62,42 @@ struct SpectralFrontEnd {
       guard path(of: value).rawValue >= Path.computed.rawValue, values.insert(value).inserted,
         let producer = producers[value]
       else { continue }
+      if path(of: value) == .spectrum { spectra.insert(value) }
       pending += graph.nodes[producer].inputs.compactMap { $0 }
     }
   }
 
-  private enum Step { case product, linear, limit, steep }
+  private enum Step { case product, linear, limit, square, compression }
 
-  /// The role of a node on such a path; nil if it ends the path.
+  /// What a node does on such a path, in order; nil if it ends the path.
+  private static func steps(_ node: Graph.Node) -> [Step]? {
+    guard let first = step(node) else { return nil }
+    var functions: [UnaryFunction] = []
+    switch node.operation {
+    case .convolution(let convolution): functions = convolution.epilogue.functions
+    case .matrixMultiply(let multiply): functions = multiply.epilogue.functions
+    case .binary(let binary): functions = [binary.secondFunction].compactMap { $0 }
+    default: break
+    }
+    let others = functions.compactMap(step)
+    // The limits of a product are the activation of an ordinary layer.
+    guard others.count == functions.count, first != .product || !others.contains(.limit) else {
+      return nil
+    }
+    return [first] + others
+  }
+
   private static func step(_ node: Graph.Node) -> Step? {
     switch node.operation {
-    case .convolution(let convolution):
-      return product(convolution.epilogue)
-    case .matrixMultiply(let multiply):
-      return product(multiply.epilogue)
+    case .convolution, .matrixMultiply:
+      return .product
     case .unary(let unary):
       return step(unary.function)
     case .binary(let binary):
-      guard let second = step(binary.secondFunction) else { return nil }
       switch binary.function {
-      case .power: return .steep
-      case .multiply: return node.input(0) == node.input(1) ? .steep : second
-      case .add, .subtract, .divide: return second
+      case .power: return .compression
+      case .multiply: return node.input(0) == node.input(1) ? .square : .linear
+      case .add, .subtract, .divide: return .linear
       case .minimum, .maximum: return .limit
       case .remainder, .parametricRelu: return nil
       }
@@ -82,8 +105,8 @@ struct SpectralFrontEnd {
       switch reduction.kind {
       case .mean, .sum, .sumOfMagnitudes: return .linear
       case .maximum, .minimum: return .limit
-      case .norm, .sumOfSquares, .product, .logarithmOfSum, .logarithmOfSumOfExponentials:
-        return .steep
+      case .norm, .sumOfSquares: return .square
+      case .product, .logarithmOfSum, .logarithmOfSumOfExponentials: return .compression
       }
     case .cast:
       return .linear
@@ -94,16 +117,84 @@ struct SpectralFrontEnd {
     }
   }
 
-  private static func product(_ epilogue: Epilogue) -> Step? {
-    epilogue.functions.allSatisfy { [.linear, .steep].contains(step($0)) } ? .product : nil
+  private static func step(_ function: UnaryFunction) -> Step? {
+    switch function {
+    case .absolute, .negate, .affine: .linear
+    case .clip: .limit
+    case .squareRoot, .square: .square
+    case .logarithm, .reciprocal: .compression
+    default: nil
+    }
+  }
+}
+
+/// The values that reach a steep function through linear steps only: a logarithm, power, square root
+/// or division. It magnifies the error of small numbers, which no error of large ones predicts.
+struct SteepFunctions {
+  private(set) var inputs: Set<Graph.ValueID> = []
+
+  init(_ graph: Graph) {
+    for node in graph.nodes.reversed() {
+      var operands: [Graph.ValueID?] = []
+      if node.outputs.contains(where: inputs.contains), SteepFunctions.isLinear(node) {
+        operands = node.inputs
+      } else if case .binary(let binary) = node.operation, binary.function == .divide {
+        operands = [node.input(1)]
+      } else if SteepFunctions.isSteep(node) {
+        operands = node.inputs
+      }
+      inputs.formUnion(operands.compactMap { $0 }.filter { graph[$0].constant == nil })
+    }
   }
 
-  private static func step(_ function: UnaryFunction?) -> Step? {
+  /// Whether such a function follows a node, or is part of it.
+  func follow(_ node: Graph.Node) -> Bool {
+    SteepFunctions.isSteep(node) || node.outputs.contains(where: inputs.contains)
+  }
+
+  private static func isSteep(_ node: Graph.Node) -> Bool {
+    switch node.operation {
+    case .convolution(let convolution):
+      return convolution.epilogue.functions.contains(where: isSteep)
+    case .matrixMultiply(let multiply): return multiply.epilogue.functions.contains(where: isSteep)
+    case .unary(let unary): return isSteep(unary.function)
+    case .binary(let binary):
+      return binary.function == .power || binary.secondFunction.map(isSteep) ?? false
+    case .reduction(let reduction):
+      return [.norm, .logarithmOfSum].contains(reduction.kind)
+    default: return false
+    }
+  }
+
+  private static func isSteep(_ function: UnaryFunction) -> Bool {
     switch function {
-    case nil, .absolute, .negate, .affine: .linear
-    case .clip: .limit
-    case .squareRoot, .logarithm, .square, .reciprocal: .steep
-    default: nil
+    case .logarithm, .squareRoot, .reciprocal: true
+    default: false
+    }
+  }
+
+  /// Whether a node passes on the relative error of small numbers.
+  private static func isLinear(_ node: Graph.Node) -> Bool {
+    switch node.operation {
+    case .convolution(let convolution): return convolution.epilogue.functions.allSatisfy(isLinear)
+    case .matrixMultiply(let multiply): return multiply.epilogue.functions.allSatisfy(isLinear)
+    case .unary(let unary): return isLinear(unary.function)
+    case .binary(let binary):
+      return [.add, .subtract, .multiply, .minimum, .maximum].contains(binary.function)
+        && binary.secondFunction.map(isLinear) ?? true
+    case .reduction(let reduction):
+      return [.sum, .mean, .sumOfMagnitudes, .sumOfSquares].contains(reduction.kind)
+    default:
+      let source = node.operation.body.elementSource(operandCount: node.inputs.count)
+      if case .moved = source { return true }
+      return false
+    }
+  }
+
+  private static func isLinear(_ function: UnaryFunction) -> Bool {
+    switch function {
+    case .relu, .clip, .absolute, .negate, .square, .affine: true
+    default: false
     }
   }
 }

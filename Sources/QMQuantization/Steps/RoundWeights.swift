@@ -51,7 +51,9 @@ struct RoundWeights: ConversionStep {
         if mayOverflow(weights, of: node, state) {
           state.plan.weights[weights] = nil
           state.plan.floatNodes.insert(index)
-        } else if activations == .dynamic, let input = node.input(ProductOperand.input) {
+        } else if activations == .dynamic, let input = node.input(ProductOperand.input),
+          !state.front.spectra.contains(input)
+        {
           state.dynamic.insert(input)
         }
       }

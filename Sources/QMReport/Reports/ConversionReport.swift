@@ -14,6 +14,33 @@ public struct ConversionReport: Report {
     }
   }
 
+  /// A choice of the types of activations that was measured.
+  public struct Alternative: Codable, Hashable, Sendable {
+    /// `int8`, `dynamic` or `int16` for the same type everywhere, as far as possible; `search` for
+    /// single choices; `float` for rounded weights with float activations.
+    public let name: String
+    /// SQNR in dB of the worst part of an output, the median over the samples that choose.
+    public let signalToNoiseDecibels: Double
+    /// The assumed cost of a run relative to that of `int8`.
+    public let price: Double
+    /// Whether the file holds this choice.
+    public let isChosen: Bool
+
+    /// A choice from its parts.
+    public init(name: String, signalToNoiseDecibels: Double, price: Double, isChosen: Bool) {
+      self.name = name
+      self.signalToNoiseDecibels = signalToNoiseDecibels
+      self.price = price
+      self.isChosen = isChosen
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case name, price
+      case signalToNoiseDecibels = "sqnr_db"
+      case isChosen = "chosen"
+    }
+  }
+
   /// The network's file.
   public let source: FileSize
   /// The file that was written.
@@ -35,6 +62,8 @@ public struct ConversionReport: Report {
   public let isJudgedOnFittedSamples: Bool
   /// Values that stay float32.
   public let kept: [FloatValue]
+  /// The choices of activations that were measured; empty without samples.
+  public let alternatives: [Alternative]
   /// How each node runs; nil if not requested.
   public let nodes: [NodeReport]?
   /// Time of the whole conversion.
@@ -44,8 +73,7 @@ public struct ConversionReport: Report {
   public init(
     source: FileSize, output: FileSize, bits: Double, activations: String, ranges: String?,
     samples: Int, outputs: [OutputReport], isJudgedOnFittedSamples: Bool = false,
-    kept: [FloatValue], nodes: [NodeReport]?,
-    seconds: Double
+    kept: [FloatValue], alternatives: [Alternative] = [], nodes: [NodeReport]?, seconds: Double
   ) {
     self.source = source
     self.output = output
@@ -57,12 +85,14 @@ public struct ConversionReport: Report {
     self.outputs = outputs
     self.isJudgedOnFittedSamples = isJudgedOnFittedSamples
     self.kept = kept
+    self.alternatives = alternatives
     self.nodes = nodes
     self.seconds = seconds
   }
 
   enum CodingKeys: String, CodingKey {
     case source, output, ratio, bits, activations, ranges, samples, outputs, kept, nodes, seconds
+    case alternatives
     case isJudgedOnFittedSamples = "judged_on_fitted_samples"
   }
 }

@@ -1,0 +1,40 @@
+import QMFormat
+import QMGraph
+import QMTensor
+
+extension ReferenceRuns {
+  /// Number of times that a set of corrections is halved.
+  private static let mostHalvings = 2
+
+  /// A plan with those corrected biases that bring the outputs closer to the float network, on samples
+  /// that the corrections were not fitted to.
+  ///
+  /// All are tried together; where that gains nothing, each half of them, and so on, because a few
+  /// corrections can spoil what the others gain.
+  /// - Parameters:
+  ///   - biases: corrected biases by index of the node.
+  ///   - plan: has other biases.
+  ///   - program: makes the program of a plan that is measured.
+  func keepingGains(
+    of biases: [Int: Tensor], in plan: Plan, program: (Plan) throws(QMError) -> Program
+  ) throws(QMError) -> Plan {
+    guard !biases.isEmpty else { return plan }
+    func error(of plan: Plan) throws(QMError) -> Double {
+      try errors(of: [program(plan)], at: roles.choosing)[0].meanLogarithm
+    }
+    var best = (plan: plan, error: try error(of: plan))
+    var pending = [(nodes: biases.keys.sorted()[...], halvings: 0)]
+    while let (nodes, halvings) = pending.popLast() {
+      var plan = best.plan
+      for node in nodes { plan.biases[node] = biases[node] }
+      let error = try error(of: plan)
+      if error < best.error {
+        best = (plan, error)
+      } else if nodes.count > 1, halvings < ReferenceRuns.mostHalvings {
+        let middle = nodes.startIndex + nodes.count / 2
+        pending += [(nodes[middle...], halvings + 1), (nodes[..<middle], halvings + 1)]
+      }
+    }
+    return best.plan
+  }
+}

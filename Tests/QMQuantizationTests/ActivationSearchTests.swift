@@ -1,0 +1,159 @@
+import QMGraph
+import QMOperations
+import QMQuantization
+import QMRuntime
+import QMTensor
+import QMTestSupport
+import Testing
+
+/// The types of activations, chosen by their errors together.
+@Suite struct ActivationSearchTests {
+  private func signalToNoise(_ conversion: Conversion) throws -> Double {
+    try #require(conversion.comparisons["y"]).signalToNoise
+  }
+
+  private func mode(_ name: String, in conversion: Conversion) throws -> ExecutionMode {
+    let node = try #require(conversion.program.nodes.first { $0.name == name })
+    return conversion.program.note(of: node).mode
+  }
+
+  /// Each of 80 activations alone leaves more than 35 dB. All together leave less than the weights do.
+  @Test func errorsOfADeepChainAreAddedUp() throws {
+    var network = try TestNetwork([8, 24])
+    var value = network.x
+    for layer in 0..<80 {
+      // Rotations of pairs keep the magnitude; the permutation mixes the pairs.
+      var weights = [Float](repeating: 0, count: 24 * 24)
+      for row in 0..<24 {
+        let angle = Float.random(in: -1...1, using: &network.generator)
+        weights[row * 24 + (row * 5 + 7) % 24] = (1 - angle * angle).squareRoot()
+        weights[row * 24 + (row * 5 + 8) % 24] = angle
+      }
+      value = try network.product(value, 24, "layer\(layer)", weights: weights)
+      value = try network.unary(.leakyRelu(slope: 0.9), value, "activation\(layer)")
+    }
+    let y = try network.product(value, 6, "y")
+    let samples = (0..<12).map { numbers(8 * 24, seed: $0, -1...1) }
+    let plateau = try signalToNoise(network.converted(y, samples: samples, .float))
+    let conversion = try network.converted(y, samples: samples)
+    let fixed = try #require(conversion.alternatives.first { $0.name == "int8" })
+    #expect(fixed.signalToNoiseDecibels < plateau - 10)
+    #expect(try signalToNoise(conversion) > plateau - 3.5, "\(plateau) \(conversion.alternatives)")
+    let chosen = try #require(conversion.alternatives.first { $0.isChosen })
+    #expect(chosen.price < 2)
+  }
+
+  /// A Concat of values up to 1 and up to about 1,000, which are scaled afterwards. What stands in
+  /// front of it keeps int8.
+  @Test func unlikeRangesShareNoScaleInAConcat() throws {
+    var network = try TestNetwork([8, 16])
+    let small = try network.product(network.x, 16, "small", Epilogue(function: .tanh))
+    let hidden = try network.product(small, 16, "hidden", Epilogue(function: .tanh))
+    let wide = (0..<64).map { _ in Float.random(in: -300...300, using: &network.generator) }
+    let large = try network.product(network.x, 4, "large", weights: wide)
+    let both = try network.graph.append(
+      .concatenate(Concatenate(axis: 1)), name: "both", [small, large], outputNames: ["both"])[0]
+    let factors = (0..<20).map { $0 < 16 ? Float(1) : 0.001 }
+    let scaled = try network.graph.append(
+      .binary(Binary(.multiply)), name: "scaled",
+      [both, network.graph.addConstant(name: "factors", Tensor([1, 20], factors))],
+      outputNames: ["scaled"])[0]
+    let joined = try network.product(scaled, 6, "joined", Epilogue(function: .tanh))
+    let sum = try network.graph.append(
+      .binary(Binary(.add)), name: "sum",
+      [joined, network.product(hidden, 6, "other")], outputNames: ["sum"])[0]
+    let y = try network.product(sum, 4, "y")
+    let conversion = try network.converted(
+      y, samples: (0..<12).map { numbers(128, seed: $0, -1...1) })
+    for name in ["small", "hidden", "large", "joined", "other", "y"] {
+      #expect(try mode(name, in: conversion) == .integer, "\(name)")
+    }
+    let reader = try #require(conversion.program.nodes.first { $0.name == "hidden" })
+    #expect(conversion.program.values[reader.inputs[0]!].type.elementType == .int8)
+    #expect(try signalToNoise(conversion) > 34, "\(conversion.alternatives)")
+  }
+
+  /// A filter bank between a power spectrum and its logarithm.
+  @Test(arguments: [Recipe.Activations.int8, .dynamic])
+  func aFilterBankBeforeALogarithmReadsFloats(activations: Recipe.Activations) throws {
+    var network = try TestNetwork([8, 16])
+    // Each component is a hundredth to one times as large as the input.
+    let components = (0..<16 * 16).map { index in
+      Float.random(in: -1...1, using: &network.generator) / Float(1 + index / 16 * 8)
+    }
+    let spectrum = try network.product(network.x, 16, "spectrum", weights: components)
+    let power = try network.unary(.square, spectrum, "power")
+    let filters = (0..<8 * 16).map { index -> Float in
+      (index % 16) / 2 == index / 16 ? Float.random(in: 0.5...1, using: &network.generator) : 0
+    }
+    let bank = try network.product(power, 8, "bank", weights: filters)
+    let shifted = try network.graph.append(
+      .binary(Binary(.add)), name: "shifted",
+      [
+        bank,
+        network.graph.addConstant(name: "e", Tensor([1, 8], [Float](repeating: 1e-6, count: 8))),
+      ],
+      outputNames: ["shifted"])[0]
+    let logarithm = try network.unary(.logarithm, shifted, "logarithm")
+    let y = try network.product(logarithm, 4, "y")
+    let conversion = try network.converted(
+      y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) }, activations)
+    #expect(try mode("bank", in: conversion) == .float)
+    for name in ["spectrum", "y"] { #expect(try mode(name, in: conversion) == .integer, "\(name)") }
+    #expect(try signalToNoise(conversion) > 30)
+  }
+
+  /// Rows differ by a thousand times and count alike: ranges of the run are right for each of them.
+  @Test func samplesMakeNothingWorse() throws {
+    var network = try TestNetwork([8, 16])
+    let hidden = try network.product(network.x, 16, "hidden")
+    let normalized = try network.graph.append(
+      .layerNormalization(LayerNormalization(axis: 1, epsilon: 1e-9)), name: "normalized", [hidden],
+      outputNames: ["normalized"])[0]
+    let y = try network.product(normalized, 6, "y")
+    let samples = (0..<12).map { seed in
+      numbers(128, seed: seed, -1...1).enumerated().map { index, number in
+        number * [1, 0.1, 0.01, 0.001][index / 16 % 4]
+      }
+    }
+    let fixed = try network.converted(y, samples: samples)
+    let dynamic = try network.converted(y, samples: samples, .dynamic)
+    #expect(try signalToNoise(fixed) > signalToNoise(dynamic) - 2, "\(fixed.alternatives)")
+    #expect(try signalToNoise(fixed) > 30)
+    #expect(
+      fixed.alternatives.map(\.name).sorted() == ["dynamic", "float", "int16", "int8", "search"])
+    #expect(fixed.alternatives.count { $0.isChosen } == 1)
+  }
+
+  /// A trunk that is also added to what is computed from it.
+  @Test func anInt16ActivationIsAlsoAResidual() throws {
+    var network = try TestNetwork([8, 16])
+    // One input in sixteen is thirty times as large, and its weights are as much smaller.
+    let weights = (0..<256).map { index in
+      Float.random(in: -1...1, using: &network.generator) / (index % 16 == 0 ? 30 : 1)
+    }
+    let scaled = try network.graph.append(
+      .binary(Binary(.multiply)), name: "trunk",
+      [
+        network.x,
+        network.graph.addConstant(
+          name: "f", Tensor([1, 16], (0..<16).map { $0 == 0 ? Float(30) : 1 })),
+      ],
+      outputNames: ["trunk"])[0]
+    let branch = try network.product(scaled, 16, "branch", weights: weights)
+    let sum = try network.graph.append(
+      .binary(Binary(.add)), name: "sum", [branch, scaled], outputNames: ["sum"])[0]
+    let y = try network.product(
+      sum, 6, "y",
+      weights: (0..<96).map { index in
+        Float.random(in: -1...1, using: &network.generator) / (index % 16 == 0 ? 30 : 1)
+      })
+    let samples = (0..<12).map { numbers(128, seed: $0, -1...1) }
+    let conversion = try network.converted(y, samples: samples)
+    let plateau = try signalToNoise(network.converted(y, samples: samples, .float))
+    #expect(try signalToNoise(conversion) > min(plateau - 2.5, 39.5))
+    let types = conversion.program.nodes.flatMap { $0.inputs.compactMap { $0 } }
+      .map { conversion.program.values[$0].type.elementType }
+    #expect(types.contains(.int16))
+  }
+}
