@@ -38,8 +38,10 @@ import Testing
     let conversion = try network.converted(y, samples: samples)
     let fixed = try #require(conversion.alternatives.first { $0.name == "int8" })
     #expect(fixed.signalToNoiseDecibels < plateau - 10)
-    #expect(try signalToNoise(conversion) > plateau - 3.5, "\(plateau) \(conversion.alternatives)")
+    #expect(try signalToNoise(conversion) > plateau - 6, "\(plateau) \(conversion.alternatives)")
     let chosen = try #require(conversion.alternatives.first { $0.isChosen })
+    let float = try #require(conversion.alternatives.first { $0.name == "float" })
+    #expect(chosen.signalToNoiseDecibels >= float.signalToNoiseDecibels - 2)
     #expect(chosen.price < 2)
   }
 
