@@ -67,6 +67,39 @@ import Testing
     #expect(try makeNetwork().graph.identity == graph.identity)
   }
 
+  /// The operands of a Concat and its result have scales of their own; the result also has a constant.
+  @Test func aConcatOfUnlikeScalesMovesCodesOfItsResult() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [2, 5]))
+    let relu = try graph.append(.unary(Unary(.relu)), name: "relu", [x])[0]
+    let doubled = try graph.append(.binary(Binary(.add)), name: "doubled", [x, x])[0]
+    let fixed = graph.addConstant(
+      name: "fixed", try Tensor([2, 2], [0.3, -7, 1.26, 0] as [Float]))
+    let unrounded = try graph.append(.unary(Unary(.exponential)), name: "unrounded", [x])[0]
+    let joined = try graph.append(
+      .concatenate(Concatenate(axis: 1)), name: "joined", [relu, doubled, fixed, unrounded])[0]
+    let y = try graph.append(.unary(Unary(.negate)), name: "y", [joined])[0]
+    try graph.addOutput(name: "y", y)
+    var plan = Plan(for: graph)
+    plan.activations[x] = .fixed(.init(covering: -1, 1))
+    plan.activations[relu] = .fixed(.init(covering: 0, 1))
+    plan.activations[doubled] = .fixed(.init(covering: -2, 2))
+    plan.activations[joined] = .fixed(.init(covering: -2, 4))
+    let simulation = try graph.inserting(plan)
+    let lowered = try simulation.lowered()
+    let node = try #require(lowered.nodes.first { $0.operation.name == "Concatenate" })
+    let grid = QuantizationParameters(covering: -2, 4)
+    for value in node.inputs.compactMap({ $0 }) + node.outputs {
+      #expect(
+        lowered[value].type.quantization
+          == .fixed(scale: grid.scale, zeroPoint: grid.zeroPoint))
+    }
+    let input = ["x": try Tensor([2, 5], (0..<10).map { Float($0) / 5 - 0.93 })]
+    let expected = try Model(simulation.flattened().program).run(input)["y"]!
+    let found = try Model(lowered.flattened().program).run(input)["y"]!
+    #expect(found.elements(as: Float.self) == expected.elements(as: Float.self))
+  }
+
   @Test func nothingIsRealBetweenTheFirstCodeAndTheOutput() throws {
     let (graph, plan) = try makeNetwork()
     let lowered = try graph.inserting(plan).lowered()

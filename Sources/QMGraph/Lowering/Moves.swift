@@ -19,7 +19,7 @@ extension Lowering {
       let rounding = rounding(to: first),
       sources.allSatisfy({ canBeCodes(node.input($0), of: rounding, movedBy: node) })
     else {
-      try lowerToFloat(node)
+      if !(try lowerJoin(node)) { try lowerToFloat(node) }
       return
     }
     var inputs: [Graph.ValueID?] = []
@@ -32,6 +32,54 @@ extension Lowering {
         })
     }
     try emitOnCodes(node.operation, for: node, inputs, like: first)
+  }
+
+  /// A Concat of operands with different quantization parameters, whose result is rounded to one
+  /// grid: each operand is rounded to it in front of the Concat. The codes are the same, because
+  /// rounding an element and moving it commute.
+  /// - Returns: false if the node is another one; nothing is added.
+  private mutating func lowerJoin(_ node: Graph.Node) throws(QMError) -> Bool {
+    guard case .concatenate = node.operation, let (rounding, _) = onlyQuantize(of: node.outputs[0]),
+      node.inputs.contains(where: { fixedParameters(of: $0) != nil })
+    else { return false }
+    let result = Codes(
+      value: node.outputs[0], scales: nil,
+      quantization: .fixed(scale: rounding.scale, zeroPoint: rounding.zeroPoint),
+      elementType: rounding.elementType)
+    var inputs: [Graph.ValueID?] = []
+    for input in node.inputs {
+      inputs.append(
+        try input.map { (input) throws(QMError) in
+          try requantized(input, by: rounding, result.quantization)
+        })
+    }
+    try emitOnCodes(node.operation, for: node, inputs, like: result)
+    return true
+  }
+
+  /// The codes of a value on another grid: by a table from int8 to int8.
+  private mutating func requantized(
+    _ value: Graph.ValueID, by rounding: Quantize, _ quantization: Quantization
+  ) throws(QMError) -> Graph.ValueID {
+    if source[value].constant != nil, codes(of: value) == nil {
+      return try rounded(constant: value, by: rounding, quantization)
+    }
+    let name = source[value].name
+    if let codes = codes(of: value), self.rounding(to: codes) == rounding { return codes.value }
+    guard let codes = codes(of: value), let own = self.rounding(to: codes),
+      own.elementType == .int8, rounding.elementType == .int8
+    else {
+      return try rewriter.append(
+        .quantize(rounding), name: name + ".joined", [float(value)],
+        outputNames: [name + ".joined"])[0]
+    }
+    let entries = lookupTable(
+      of: [], inputScale: own.scale, inputZeroPoint: own.zeroPoint, outputScale: rounding.scale,
+      outputZeroPoint: rounding.zeroPoint)
+    let table = addConstant(name: name + ".joined.table", try Tensor([entries.count], entries))
+    return try rewriter.append(
+      .table(Table(scale: rounding.scale, zeroPoint: rounding.zeroPoint)), name: name + ".joined",
+      [codes.value, table], outputNames: [name + ".joined"])[0]
   }
 
   /// The Quantize that makes such codes; nil unless their quantization parameters are fixed.
