@@ -92,6 +92,9 @@ struct ConversionState {
     let isCentred =
       if case .recurrent = node.operation { false } else { !steepFunctions.follow(node) }
     windowMeans[place] = moments.count > 0 ? moments.means : nil
+    // Compensation makes some small weights of a filter bank negative, and then some of its sums, of
+    // which the logarithm is NaN.
+    if let input = node.input(0), front.spectra.contains(input) { return }
     covariances[place] = try InputCovariance(
       moments, isCentred: isCentred, kernels: kernels, threads: threads)
   }

@@ -172,6 +172,7 @@ extension Recipe.Thresholds: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable {
     case belowPlateauDecibels = "below_plateau_db"
     case sufficientDecibels = "sufficient_db"
+    case sufficientDecibelsOfLogOdds = "sufficient_log_odds_db"
     case leastDecibels = "min_sqnr_db"
   }
 
@@ -188,6 +189,7 @@ extension Recipe.Thresholds: Codable {
     }
     try read(.belowPlateauDecibels, &belowPlateauDecibels)
     try read(.sufficientDecibels, &sufficientDecibels)
+    try read(.sufficientDecibelsOfLogOdds, &sufficientDecibelsOfLogOdds)
     if let given = try values.decodeIfPresent(Double.self, forKey: .leastDecibels) {
       leastDecibels = given
     }
@@ -197,6 +199,7 @@ extension Recipe.Thresholds: Codable {
     var values = encoder.container(keyedBy: CodingKeys.self)
     try values.encode(belowPlateauDecibels, forKey: .belowPlateauDecibels)
     try values.encode(sufficientDecibels, forKey: .sufficientDecibels)
+    try values.encode(sufficientDecibelsOfLogOdds, forKey: .sufficientDecibelsOfLogOdds)
     try values.encodeIfPresent(leastDecibels, forKey: .leastDecibels)
   }
 }

@@ -99,6 +99,8 @@ public struct Recipe: Hashable, Sendable {
     public var belowPlateauDecibels = 2.0
     /// SQNR in dB from which an output needs no better activations.
     public var sufficientDecibels = 40.0
+    /// The same of the log odds of probabilities: 30 dB are a thirtieth of their spread.
+    public var sufficientDecibelsOfLogOdds = 30.0
     /// Least SQNR in dB of every output; 0 accepts everything. nil for
     /// ``leastDecibelsOfNetwork`` if a network is converted, no limit for arrays.
     public var leastDecibels: Double?

@@ -18,6 +18,7 @@ import Testing
     recipe.network.settings = ["rate=16000"]
     recipe.thresholds.belowPlateauDecibels = 1.5
     recipe.thresholds.sufficientDecibels = 31.5
+    recipe.thresholds.sufficientDecibelsOfLogOdds = 21.5
     recipe.prices.int8 = 0.5
     recipe.prices.dynamic = 0.75
     recipe.prices.int16 = 1.5

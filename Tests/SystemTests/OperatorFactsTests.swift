@@ -256,6 +256,7 @@ import Testing
     var recipe = Recipe(weights: .codes(8))
     // Everything that can run on codes does, whatever the error.
     recipe.thresholds.sufficientDecibels = -1000
+    recipe.thresholds.sufficientDecibelsOfLogOdds = -1000
     let program = try Converter(recipe: recipe).convert(graph, samples: RandomSamples(graph))
       .program
     var modes: Set<ExecutionMode> = []

@@ -83,6 +83,7 @@ import Testing
     }
     var recipe = Recipe(weights: .codes(8))
     recipe.thresholds.sufficientDecibels = -1000
+    recipe.thresholds.sufficientDecibelsOfLogOdds = -1000
     let program = try Converter(recipe: recipe)
       .convert(ONNXReader.read(bytes: network.encoded()), samples: TensorSamples(samples)).program
     let convolution = try #require(

@@ -76,10 +76,12 @@ struct ActivationSearch {
     let first = try program(points.cheapest)
     let measured = try reference.errors(of: [base, first], at: places)
     let plateau = measured[0]
-    let targets = plateau.medians.map {
-      max(
-        $0 * Comparison.ratio(ofDecibels: thresholds.belowPlateauDecibels),
-        Comparison.ratio(ofDecibels: -thresholds.sufficientDecibels))
+    let targets = zip(plateau.medians, plateau.areLogOdds).map { median, areLogOdds in
+      let sufficient =
+        areLogOdds ? thresholds.sufficientDecibelsOfLogOdds : thresholds.sufficientDecibels
+      return max(
+        median * Comparison.ratio(ofDecibels: thresholds.belowPlateauDecibels),
+        Comparison.ratio(ofDecibels: -sufficient))
     }
     func candidate(_ name: String, _ types: [ActivationType], _ errors: OutputErrors) -> Candidate {
       let excess = zip(errors.medians, targets).map { $0 == 0 ? 0 : $0 / $1 }.max() ?? 0

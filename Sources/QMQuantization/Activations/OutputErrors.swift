@@ -11,16 +11,22 @@ import QMTensor
 struct OutputErrors {
   /// `[part][sample]`. The parts are in the order of the outputs' names.
   let errors: [[Double]]
+  /// Whether each part is the log odds of probabilities.
+  let areLogOdds: [Bool]
 
   /// Error of a part that is wrong altogether, such as NaN.
   static let largest = 1e6
 
   init(_ comparisons: [String: OutputComparison]) {
     var errors: [[Double]] = []
+    var areLogOdds: [Bool] = []
     for (_, comparison) in comparisons.sorted(by: { $0.key < $1.key }) where !comparison.isState {
-      let parts = comparison.parts.map(\.comparison).filter { $0.sampleCount > 0 }
-      errors += (parts.isEmpty ? [comparison.whole] : parts).map(\.normalizedErrors)
+      let parts = comparison.parts.filter { $0.comparison.sampleCount > 0 }
+      errors += (parts.isEmpty ? [comparison.whole] : parts.map(\.comparison))
+        .map(\.normalizedErrors)
+      areLogOdds += parts.isEmpty ? [false] : parts.map { $0.part.form != .elements }
     }
+    self.areLogOdds = areLogOdds
     self.errors = errors.map { $0.map { $0 < OutputErrors.largest ? $0 : OutputErrors.largest } }
   }
 

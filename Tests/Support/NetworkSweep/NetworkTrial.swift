@@ -98,6 +98,7 @@ public struct NetworkTrial {
     // Half of the networks run on codes wherever they can, whatever the error.
     if seed % 2 == 0 {
       recipe.thresholds.sufficientDecibels = -1000
+      recipe.thresholds.sufficientDecibelsOfLogOdds = -1000
     }
     if seed % 3 == 0 { recipe.groupSize = 2 }
     let program = try Converter(recipe: recipe)
