@@ -17,9 +17,7 @@ struct CorrectBiasesOfWeights: ConversionStep {
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
     guard let reference = state.reference else { return }
-    let biases = try state.correctedBiases { product in
-      state.windowMeans(of: product).map { (exact: $0, rounded: $0) }
-    }
+    let biases = try state.biases(correcting: state.plan)
     let graph = state.graph
     let activations = state.plan.activations
     state.plan.activations = [:]
@@ -47,7 +45,7 @@ struct CorrectBiasesOfActivations: ConversionStep {
     let means = try reference.means(of: parameters)
     let graph = state.graph
     // Products whose inputs are not rounded keep the bias corrected with means over all samples.
-    let biases = try state.correctedBiases { product in
+    let biases = try state.correctedBiases(of: state.plan) { product in
       guard let (exact, rounded) = means[product.input],
         let shifts = state.means(
           zip(exact.means, rounded.means).map { $1 - $0 }, inWindowsOf: product),
@@ -84,10 +82,17 @@ extension ConversionState {
     }
   }
 
-  /// Corrected biases by index of the node, for all products with known means.
+  /// The biases that correct the rounding of a plan's weights, by index of the node.
+  func biases(correcting plan: Plan) throws(QMError) -> [Int: Tensor] {
+    try correctedBiases(of: plan) { product in
+      windowMeans(of: product).map { (exact: $0, rounded: $0) }
+    }
+  }
+
+  /// Corrected biases by index of the node, for all products with rounded weights and known means.
   /// - Parameter means: means of the windows of a product, before and after rounding its input.
   fileprivate func correctedBiases(
-    _ means: (Product) -> (exact: [Double], rounded: [Double])?
+    of plan: Plan, _ means: (Product) -> (exact: [Double], rounded: [Double])?
   ) throws(QMError) -> [Int: Tensor] {
     var biases: [Int: Tensor] = [:]
     // Weights that the network's file stores as codes are not rounded again. A steep function

@@ -22,7 +22,7 @@ struct RoundWeights: ConversionStep {
     let tensors = try state.weightTensors()
     let rounded: [QuantizedTensor]
     if state.grid == .free {
-      rounded = try FreeGridRounding(tensors, bits: bits, state).run()
+      rounded = try FreeGridRounding(tensors, bits: bits, state).run(progress: progress)
     } else {
       guard let bits = state.recipe.weights.codeWidth else {
         throw .usage("\(bits) bits in a fixed grid; expected 2 to 8 without a fraction")

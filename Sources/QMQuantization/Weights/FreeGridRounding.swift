@@ -11,9 +11,9 @@ import QMTensor
 /// 3. With a few steps near the chosen one, each tensor alone is rounded in the float network, and
 ///    the error D of the network's outputs is measured. The gain of the tensor is the geometric mean
 ///    of D / e: single measurements are made of few flips of few samples, and would mislead.
-/// 4. ``BitAllocation`` chooses again, with gain · e as the error.
-/// 5. Of both choices the one stays that is better on samples that measured no gain.
-/// 6. One factor scales all steps so that the budget is used.
+/// 4. ``BitAllocation`` chooses again, with gain · e as the error, among the steps whose e is at most
+///    twice the least bound that the budget allows: errors add up to a sum only while they are small.
+/// 5. One factor scales all steps so that the budget is used.
 struct FreeGridRounding {
   private let tensors: [WeightTensor]
   private let state: ConversionState
@@ -32,7 +32,7 @@ struct FreeGridRounding {
   }
 
   /// One way to round a tensor.
-  private struct Option {
+  private struct Option: Hashable {
     /// In standard deviations of the weights; nil for codes of a width that the recipe gives.
     let step: Float?
     let granularity: Granularity
@@ -41,13 +41,32 @@ struct FreeGridRounding {
 
   /// - Returns: codes and scales of each tensor.
   /// - Throws: `usage` if even the coarsest steps take more bits.
-  func run() throws(QMError) -> [QuantizedTensor] {
+  func run(progress: (Conversion.Phase) -> Void) throws(QMError) -> [QuantizedTensor] {
     let energies = try tensors.map { (tensor) throws(QMError) in try tensor.energy() }
     var options: [[Option]] = []
     for (tensor, energy) in zip(tensors, energies) {
       options.append(try self.options(tensor, energy))
     }
-    let choices = options.map { $0.map(\.choice) }
+    let first = try allocated(options)
+    guard let reference = state.reference, tensors.count > 1 else {
+      return try refined(first, energies)
+    }
+    let gains = WeightGains(tensors: tensors, state: state, reference: reference)
+    let factors = try gains.measured(tests(options, first, energies), progress: progress)
+    return try refined(allocated(bounded(options), gains: factors), energies)
+  }
+
+  /// The options that spend the budget best.
+  /// - Parameter gains: factors of the tensors' errors; nil for 1.
+  private func allocated(
+    _ options: [[Option]], gains: [Double]? = nil
+  ) throws(QMError) -> [Option] {
+    let choices = options.enumerated().map { (tensor, options) in
+      options.map {
+        BitAllocation.Choice(
+          bits: $0.choice.bits, error: $0.choice.error * (gains?[tensor] ?? 1))
+      }
+    }
     // Tensors of a few weights may take more for their headers than for all their codes.
     let headers = FreeGridRounding.headerBits * tensors.count
     guard
@@ -58,7 +77,45 @@ struct FreeGridRounding {
         "the weights take more bits than allowed, even with the coarsest steps; allow more"
           + (state.widths.isEmpty ? "" : ", or fewer for nodes with a width of their own"))
     }
-    return try refined(zip(options, allocation.chosen).map { $0[$1] }, energies)
+    return zip(options, allocation.chosen).map { $0[$1] }
+  }
+
+  /// The options whose error is at most twice the least bound that the budget allows for all tensors.
+  private func bounded(_ options: [[Option]]) -> [[Option]] {
+    func within(_ bound: Double) -> [[Option]] {
+      options.map { options in
+        let small = options.filter { $0.choice.error <= bound }
+        return small.isEmpty
+          ? options.min { $0.choice.error < $1.choice.error }.map { [$0] } ?? [] : small
+      }
+    }
+    var bound = 1e-4
+    while bound < 1 {
+      let fewest = within(bound).reduce(0) { $0 + ($1.map(\.choice.bits).min() ?? 0) }
+      if fewest <= budget { return within(2 * bound) }
+      bound *= 1.1
+    }
+    return options
+  }
+
+  /// Roundings of each tensor with steps around the chosen one.
+  private func tests(
+    _ options: [[Option]], _ chosen: [Option], _ energies: [Double]
+  ) throws(QMError) -> [WeightGains.Test] {
+    var tests: [WeightGains.Test] = []
+    for (tensor, chosen) in chosen.enumerated() {
+      let ladder = options[tensor].filter { $0.granularity == chosen.granularity }
+      guard let place = ladder.firstIndex(of: chosen) else { continue }
+      let places = Set([-2, 0, 2, 4].map { min(max(place + $0, 0), ladder.count - 1) })
+      for option in places.sorted().map({ ladder[$0] }) {
+        tests.append(
+          WeightGains.Test(
+            tensor: tensor,
+            rounded: try rounded(
+              tensors[tensor], step: option.step, option.granularity, energies[tensor])))
+      }
+    }
+    return tests
   }
 
   private func options(_ tensor: WeightTensor, _ energy: Double) throws(QMError) -> [Option] {
