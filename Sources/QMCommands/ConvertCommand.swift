@@ -114,7 +114,7 @@ public struct ConvertCommand: ParsableCommand {
     help: ArgumentHelp(
       """
       Write nothing if the signal-to-noise ratio of an output is lower; 0 accepts everything. \
-      Default: 10 for networks, none for arrays.
+      Default: 3 for networks, none for arrays.
       """,
       valueName: "dB"))
   var leastSignalToNoise: Double?

@@ -105,7 +105,8 @@ public struct Recipe: Hashable, Sendable {
     /// ``leastDecibelsOfNetwork`` if a network is converted, no limit for arrays.
     public var leastDecibels: Double?
     /// Default of ``leastDecibels`` for a network, in dB.
-    public static let leastDecibelsOfNetwork = 10.0
+    /// The error is half as strong as the signal: log odds may be so and the task still hold.
+    public static let leastDecibelsOfNetwork = 3.0
 
     /// The defaults.
     public init() {}

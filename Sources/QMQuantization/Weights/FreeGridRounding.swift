@@ -12,7 +12,8 @@ import QMTensor
 ///    the error D of the network's outputs is measured. The gain of the tensor is the geometric mean
 ///    of D / e: single measurements are made of few flips of few samples, and would mislead.
 /// 4. ``BitAllocation`` chooses again, with gain · e as the error, among the steps whose e is at most
-///    twice the least bound that the budget allows: errors add up to a sum only while they are small.
+///    half more than the least bound that the budget allows: errors add up to a sum only while they
+///    are small.
 /// 5. One factor scales all steps so that the budget is used.
 struct FreeGridRounding {
   private let tensors: [WeightTensor]
@@ -80,7 +81,8 @@ struct FreeGridRounding {
     return zip(options, allocation.chosen).map { $0[$1] }
   }
 
-  /// The options whose error is at most twice the least bound that the budget allows for all tensors.
+  /// The options whose error is at most half more than the least bound that the budget allows for all
+  /// tensors.
   private func bounded(_ options: [[Option]]) -> [[Option]] {
     func within(_ bound: Double) -> [[Option]] {
       options.map { options in
@@ -92,7 +94,7 @@ struct FreeGridRounding {
     var bound = 1e-4
     while bound < 1 {
       let fewest = within(bound).reduce(0) { $0 + ($1.map(\.choice.bits).min() ?? 0) }
-      if fewest <= budget { return within(2 * bound) }
+      if fewest <= budget { return within(1.5 * bound) }
       bound *= 1.1
     }
     return options
