@@ -68,19 +68,39 @@ extension ConvertCommand {
 
   // MARK: Quality
 
-  /// Checks the error of each output against the quality that the recipe requires.
-  /// - Parameter alternatives: the choices of activations that were measured.
-  /// - Throws: `qualityTooLow` if an output does not reach it.
+  /// Checks the error of each output against the quality that the recipe requires. Made inputs say
+  /// less than samples: on them the default requirement stops a conversion to fewer than 8 bits whose
+  /// shortfall chance does not explain; another that falls short is written with a remark.
+  /// - Throws: `qualityTooLow` if an output does not reach it; `usage` if the user requires a quality
+  ///   and nothing was measured.
   func requireQuality(
-    _ reports: [OutputReport], of recipe: Recipe, _ alternatives: [Conversion.Alternative]
+    of conversion: Conversion, _ recipe: Recipe, _ console: Console
   ) throws(QMError) {
     let required = recipe.thresholds.leastDecibels ?? Recipe.Thresholds.leastDecibelsOfNetwork
-    guard required > 0,
+    guard required > 0 else { return }
+    let reports = conversion.outputReports
+    if reports.isEmpty, recipe.thresholds.leastDecibels != nil {
+      throw QMError.usage(
+        "--min-sqnr needs --samples on which to measure the network"
+          + (conversion.notMeasured.map { "; no made input runs: \($0)" } ?? ""))
+    }
+    guard
       let worst = reports.flatMap(\.decidingFigures).min(by: {
         $0.signalToNoiseDecibels < $1.signalToNoiseDecibels
       }),
       !(worst.signalToNoiseDecibels >= required)
     else { return }
+    if conversion.areSamplesMade, recipe.thresholds.leastDecibels == nil {
+      let isExplained = reports.allSatisfy {
+        $0.isState || $0.signalToNoiseDecibels + $0.chanceDecibels >= required
+      }
+      if recipe.weights.bits >= 8 || isExplained {
+        console.note(
+          "SQNR of '\(worst.name.abbreviated)' on made inputs is only "
+            + "\(Units.decibels(worst.signalToNoiseDecibels)); give --samples")
+        return
+      }
+    }
     var remedies: [Remedy] = []
     let bits = recipe.weights.bits
     if bits < 8 { remedies.append(.useBits(min(Int(bits) + 2, 8))) }
@@ -88,7 +108,7 @@ extension ConvertCommand {
       remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))
     }
     if recipe.granularity == .perTensor { remedies.append(.useScalesPerChannel) }
-    let tried = alternatives.map {
+    let tried = conversion.alternatives.map {
       "\($0.name) activations \(Units.decibels($0.signalToNoiseDecibels))"
     }
     throw tooLow(

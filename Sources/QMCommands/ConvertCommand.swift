@@ -17,8 +17,9 @@ public struct ConvertCommand: ParsableCommand {
     abstract: "Convert a float network (.onnx), or arrays (.npz, .npy), to a small file (.qm).",
     discussion: """
       With --samples, the ranges of all values are measured, activations become int8, and the \
-      result is compared with the float network. Without samples, activations are quantized with \
-      the ranges of each run. Large sets of samples can be observed in parts with --observe-only; \
+      result is compared with the float network. Without samples, weights are rounded and the \
+      result is compared on inputs made from noise, and activations are quantized with the ranges \
+      of each run. Large sets of samples can be observed in parts with --observe-only; \
       --statistics converts with all parts.
       """,
     version: toolVersion)
@@ -44,7 +45,7 @@ public struct ConvertCommand: ParsableCommand {
   @Option(
     help: """
       What weights are rounded to: fixed (codes of --bits bits), free (steps whose codes compress to \
-      --bits bits on average) or auto (default: free below 8 bits, with samples).
+      --bits bits on average) or auto (default: free below 8 bits).
       """)
   var grid: Recipe.Grid?
 
@@ -193,15 +194,12 @@ public struct ConvertCommand: ParsableCommand {
     // Checks that the file can be written before a long conversion.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
-    guard hasSamples || (requested.thresholds.leastDecibels ?? 0) <= 0 else {
-      throw QMError.usage("--min-sqnr needs --samples on which to measure the network")
-    }
 
     let (graph, source) = try readNetwork(requested, console)
     let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
     let conversion = try convert(graph, recipe, source, console)
     let reports = conversion.outputReports
-    try requireQuality(reports, of: recipe, conversion.alternatives)
+    try requireQuality(of: conversion, recipe, console)
 
     console.progress("writing")
     let bytes = try within(.file(input)) { () throws(QMError) in
@@ -215,7 +213,9 @@ public struct ConvertCommand: ParsableCommand {
       output: .init(path: output, bytes: bytes.count), bits: recipe.weights.bits,
       activations: (recipe.activations ?? .dynamic).rawValue,
       ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
-      samples: conversion.sampleCount, outputs: reports,
+      samples: conversion.areSamplesMade ? 0 : conversion.sampleCount,
+      madeInputs: conversion.areSamplesMade ? conversion.sampleCount : 0, outputs: reports,
+      notMeasured: conversion.notMeasured,
       isJudgedOnFittedSamples: conversion.isJudgedOnFittedSamples,
       kept: conversion.floatValues.map { .init(value: $0.value, reason: $0.reason) },
       alternatives: conversion.alternatives.map(\.report),
@@ -355,11 +355,16 @@ public struct ConvertCommand: ParsableCommand {
         + "\(Units.fixed(report.ratio, 2)) times smaller, in \(Units.seconds(report.seconds))")
     let width = report.bits == 32 ? "float32 weights" : "\(Units.shortest(report.bits))-bit weights"
     let seen = report.samples > 0 ? ", \(Units.count(report.samples, "sample"))" : ""
+    let made = report.madeInputs > 0 ? ", \(report.madeInputs) inputs made from noise" : ""
     let found = report.ranges.map { ", ranges by \($0)" } ?? ""
-    console.line("\(width), \(report.activations) activations\(found)\(seen)")
+    console.line("\(width), \(report.activations) activations\(found)\(seen)\(made)")
     if report.outputs.isEmpty {
-      console.line("accuracy was not measured: give --samples, or use qverify --reference")
+      let reason = report.notMeasured.map { " (no made input runs: \($0))" } ?? ""
+      console.line("accuracy was not measured\(reason): give --samples, or use qverify --reference")
     } else {
+      if report.madeInputs > 0 {
+        console.line("measured on made inputs, which does not bound real ones: give --samples")
+      }
       if report.isJudgedOnFittedSamples {
         console.line("measured on the samples that ranges were fitted to: there are fewer than 8")
       }

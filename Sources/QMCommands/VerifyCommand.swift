@@ -62,6 +62,8 @@ public struct VerifyCommand: ParsableCommand {
 
   /// How much worse an array may be than the file states, in dB.
   static let allowedLoss = 3.0
+  /// The required SQNR of an output that the file states for made inputs only, in dB.
+  private static let leastBesideMadeInputs = Recipe.Thresholds.leastDecibelsOfNetwork
   /// The required SQNR of an output without a measurement in the file, in dB.
   private static let leastSignalToNoise = 20.0
   /// More than this is never required, in dB: such differences come from float rounding, which
@@ -102,6 +104,9 @@ public struct VerifyCommand: ParsableCommand {
     }
     var report = verification.report
     show(report, console)
+    if program.metadata.isMeasuredOnMadeInputs {
+      console.line("the file states figures of made inputs, which do not bound those of samples")
+    }
     let failure = failure(report, program)
     report.passed = failure == nil
     try console.json(report)
@@ -138,14 +143,6 @@ public struct VerifyCommand: ParsableCommand {
     }.map { Double($0.value) }
   }
 
-  /// The lowest median over some samples that chance explains, in dB, of a part whose median and
-  /// median absolute deviation a file states: the median of m numbers of a normal distribution has a
-  /// standard deviation of 1.25 · 1.48 · MAD / √m, and two of those are 3.75 · MAD / √m. 1 dB is for
-  /// the median in the file, which is of few samples too.
-  private static func explained(median: Double, deviation: Double, samples: Int) -> Double {
-    median - 3.75 * deviation / Double(max(samples, 1)).squareRoot() - 1
-  }
-
   private func failure(_ report: VerificationReport, _ program: Program) -> QMError? {
     for output in report.outputs {
       for (name, found) in output.decidingFigures {
@@ -178,12 +175,19 @@ public struct VerifyCommand: ParsableCommand {
         VerifyCommand.leastSignalToNoise, "the requirement for files without measurements"
       )
     }
+    guard !program.metadata.isMeasuredOnMadeInputs else {
+      return (
+        VerifyCommand.leastBesideMadeInputs, "the requirement for files measured on made inputs"
+      )
+    }
     // These figures are of samples; ranges were not made for inputs from a seed.
     guard samples != nil else { return (-.infinity, "") }
     let deviation = stated.first { $0.measure == .deviation }.map { Double($0.value) } ?? 0
-    let explained = VerifyCommand.explained(
-      median: Double(median.value), deviation: deviation,
-      samples: min(median.sampleCount, output.samples))
+    // 1 dB is for the median in the file, which is of few samples too.
+    let explained =
+      Double(median.value) - 1
+      - OutputReport.chance(
+        deviationDecibels: deviation, samples: min(median.sampleCount, output.samples))
     return (
       min(explained, VerifyCommand.exactSignalToNoise),
       "what chance explains of the \(Units.decibels(Double(median.value))) that the file states"

@@ -147,6 +147,15 @@ extension Program {
     /// Anything else, such as labels, preprocessing or a licence.
     public var entries: [Entry]
 
+    /// Key of the entry for the number of inputs that the conversion made from noise: then the
+    /// measurements are of these, and do not bound those of real samples.
+    public static let madeInputsKey = "made inputs"
+
+    /// Whether the measurements are of inputs that the conversion made itself.
+    public var isMeasuredOnMadeInputs: Bool {
+      entries.contains { $0.key == Program.Metadata.madeInputsKey }
+    }
+
     /// Metadata from its parts; all are empty by default.
     public init(
       producer: String = "", sourceName: String = "", sourceDigest: [UInt8] = [],

@@ -15,10 +15,14 @@ public struct Conversion: Sendable {
   public let simulation: Graph
   /// The program for the file.
   public internal(set) var program: Program
-  /// The program compared with the float graph, by output name; empty without samples.
+  /// The program compared with the float graph, by output name; empty if nothing was measured.
   public let comparisons: [String: OutputComparison]
-  /// Number of samples on which the float graph was observed.
+  /// Number of samples, given or made, on which the float graph was observed.
   public let sampleCount: Int
+  /// Whether the conversion made the samples itself, because it got none.
+  public let areSamplesMade: Bool
+  /// Why no made sample could be run, so that nothing was measured; nil if nothing failed.
+  public internal(set) var notMeasured: String?
   /// Whether the samples behind ``comparisons`` are also those that ranges were fitted to: there were
   /// too few to tell them apart.
   public let isJudgedOnFittedSamples: Bool
@@ -90,7 +94,7 @@ public struct Conversion: Sendable {
 
   init(
     graph: Graph, plan: Plan, simulation: Graph, program: Program,
-    comparisons: [String: OutputComparison], sampleCount: Int,
+    comparisons: [String: OutputComparison], sampleCount: Int, areSamplesMade: Bool,
     isJudgedOnFittedSamples: Bool, floatReasons: [Graph.ValueID: FloatReason],
     alternatives: [Alternative]
   ) {
@@ -101,6 +105,7 @@ public struct Conversion: Sendable {
     self.program = program
     self.comparisons = comparisons
     self.sampleCount = sampleCount
+    self.areSamplesMade = areSamplesMade
     self.isJudgedOnFittedSamples = isJudgedOnFittedSamples
     self.floatReasons = floatReasons
   }

@@ -45,7 +45,8 @@ public struct Converter: Sendable {
       memoryBudget ?? Int(clamping: ProcessInfo.processInfo.physicalMemory / 4)
   }
 
-  /// Converts a graph.
+  /// Converts a graph. Without samples, the network is observed and measured on inputs that the
+  /// conversion makes from noise. They fix no ranges of activations.
   /// - Parameters:
   ///   - source: the graph as it was read, before the passes.
   ///   - samples: required if the recipe has fixed ranges of activations.
@@ -59,11 +60,38 @@ public struct Converter: Sendable {
   ) throws(QMError) -> Conversion {
     progress(.simplifying)
     let graph = try DefaultPasses.run(on: source)
-    let reference = try samples.flatMap { $0.count > 0 ? $0 : nil }.map {
-      (samples) throws(QMError) in
-      try ReferenceRuns(graph, over: samples, options: options, memoryBudget: memoryBudget)
+    guard let samples, samples.count > 0 else {
+      return try convertWithoutSamples(graph, asRead: source, metadata, progress)
     }
+    let reference = try ReferenceRuns(
+      graph, over: samples, options: options, memoryBudget: memoryBudget)
     return try convert(graph, reference, metadata, progress)
+  }
+
+  /// Converts on made samples; if the network does not run on them, from its weights alone.
+  private func convertWithoutSamples(
+    _ graph: Graph, asRead source: Graph, _ metadata: Program.Metadata,
+    _ progress: (Conversion.Phase) -> Void
+  ) throws(QMError) -> Conversion {
+    // A network that is quantized already keeps its codes, so there is nothing to fit.
+    guard case .codes = recipe.weights, !recipe.needsSamples, !graph.isQuantized,
+      graph.nodes.contains(where: {
+        !$0.operation.body.weightOperands(of: graph.operands(of: $0)).isEmpty
+      })
+    else { return try convert(graph, nil, metadata, progress) }
+    let failure: QMError
+    do throws(QMError) {
+      let samples = try MadeSamples(
+        for: graph.flattened().program, asRead: source.flattened().program, options)
+      let reference = try ReferenceRuns(
+        graph, over: samples, areMade: true, options: options, memoryBudget: memoryBudget)
+      return try convert(graph, reference, metadata, progress)
+    } catch {
+      failure = error
+    }
+    var conversion = try convert(graph, nil, metadata, progress)
+    conversion.notMeasured = failure.description
+    return conversion
   }
 
   /// Converts a graph with observations from files, without running it on all samples again.
@@ -116,7 +144,8 @@ public struct Converter: Sendable {
     _ graph: Graph, _ reference: ReferenceRuns?, _ metadata: Program.Metadata,
     _ progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> Conversion {
-    let recipe = recipe.resolved(for: graph, hasSamples: reference != nil)
+    let recipe = recipe.resolved(
+      for: graph, hasSamples: reference.map { !$0.areMade } ?? false)
     if recipe.needsSamples, reference == nil {
       throw .usage(
         "fixed activation ranges need samples", remedies: .giveSamples, .useDynamicActivations)
@@ -149,7 +178,10 @@ public struct Converter: Sendable {
       var candidates = [ReferenceRuns.Candidate(program: program)]
       try reference.measure(&candidates, at: reference.roles.judge, progress: progress)
       comparisons = candidates[0].comparisons
-      program.metadata.entries.append(.init("samples", "\(reference.sampleCount)"))
+      program.metadata.entries.append(
+        .init(
+          reference.areMade ? Program.Metadata.madeInputsKey : "samples",
+          "\(reference.sampleCount)"))
       let example = reference.kept.inputs(of: 0)
       for input in state.graph.inputs {
         let name = state.graph[input].name
@@ -164,6 +196,7 @@ public struct Converter: Sendable {
     var conversion = Conversion(
       graph: state.graph, plan: state.plan, simulation: simulation, program: program,
       comparisons: comparisons, sampleCount: state.reference?.sampleCount ?? 0,
+      areSamplesMade: state.reference?.areMade ?? false,
       isJudgedOnFittedSamples: state.reference?.roles.areAllOne ?? false,
       floatReasons: state.floatReasons, alternatives: state.alternatives)
     conversion.program.metadata.entries += conversion.floatValues.map {

@@ -14,6 +14,8 @@ package final class ReferenceRuns {
   let roles: SampleRoles
   /// Number of all samples.
   let sampleCount: Int
+  /// Whether the conversion made the samples itself. Ranges of activations are not fixed on them.
+  let areMade: Bool
   private let flattened: FlattenedGraph
   private let runs: SampleRuns
   private let calibrator: Calibrator
@@ -25,9 +27,12 @@ package final class ReferenceRuns {
   private let known = ReferenceResults()
 
   /// Statistics come from runs over the samples.
-  /// - Parameter samples: at least one.
+  /// - Parameters:
+  ///   - samples: at least one.
+  ///   - areMade: whether the conversion made the samples itself.
   package convenience init(
-    _ graph: Graph, over samples: any SampleSource, options: Model.Options, memoryBudget: Int
+    _ graph: Graph, over samples: any SampleSource, areMade: Bool = false, options: Model.Options,
+    memoryBudget: Int
   ) throws(QMError) {
     let threads = ThreadPool(threadCount: options.threadCount)
     let kept = try KeptSamples(of: samples, threads: threads)
@@ -36,7 +41,8 @@ package final class ReferenceRuns {
     let fitting = SampleSubset(
       of: samples, (0..<samples.count).filter { !reserved.contains($0) })
     try self.init(
-      graph, kept, sampleCount: samples.count, over: fitting, nil, options, memoryBudget)
+      graph, kept, sampleCount: samples.count, areMade: areMade, over: fitting, nil, options,
+      memoryBudget)
   }
 
   /// Statistics come from files, and from runs over those of their kept samples that are not reserved
@@ -67,11 +73,13 @@ package final class ReferenceRuns {
   }
 
   private init(
-    _ graph: Graph, _ kept: KeptSamples, sampleCount: Int, over fitting: any SampleSource,
-    _ observations: Observations?, _ options: Model.Options, _ memoryBudget: Int
+    _ graph: Graph, _ kept: KeptSamples, sampleCount: Int, areMade: Bool = false,
+    over fitting: any SampleSource, _ observations: Observations?, _ options: Model.Options,
+    _ memoryBudget: Int
   ) throws(QMError) {
     self.kept = kept
     self.sampleCount = sampleCount
+    self.areMade = areMade
     self.observations = observations
     roles = SampleRoles(kept: kept.count, of: sampleCount)
     flattened = graph.flattened()

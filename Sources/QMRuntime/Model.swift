@@ -84,7 +84,7 @@ public final class Model: Sendable {
   public var outputs: [Port] { signature.outputs }
 
   /// The network without its constants, which are in ``loaded``.
-  let program: Program
+  package let program: Program
   /// The constants, packed for this machine.
   let loaded: LoadedWeights
   /// Positions of the switch inputs: those that determine which branch of an If runs. A plan is
@@ -147,6 +147,10 @@ public final class Model: Sendable {
     }
     return weights
   }
+
+  /// A constant of the network as it was read; nil for other values, and for constants that are
+  /// packed.
+  package func constant(_ value: Int) -> Tensor? { loaded.constants[value] }
 
   /// Runs the model.
   /// - Parameter inputs: one tensor per input name, with the input's element type and a shape that

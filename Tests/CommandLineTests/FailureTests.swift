@@ -105,9 +105,18 @@ struct FailureTests {
     #expect(try folder.names.isEmpty)
   }
 
+  /// Made inputs measure too, where there are no samples.
+  @Test func aResultUnderTheFloorOnMadeInputsIsNotWritten() throws {
+    let result = try Tool.qconvert(
+      Fixture.model, folder.path("o.qm"), "--bits", "2", "--min-sqnr", "30")
+    expectRefusal(result, by: .qconvert, status: 2, naming: "--min-sqnr")
+    #expect(try folder.names.isEmpty)
+  }
+
   /// An option that could not do anything is a mistake of the caller's.
   @Test func optionsWithoutEffectAreRefused() throws {
-    let unmeasured = try Tool.qconvert(Fixture.model, folder.path("o.qm"), "--min-sqnr", "30")
+    let unmeasured = try Tool.qconvert(
+      Fixture.model, folder.path("o.qm"), "--bits", "32", "--min-sqnr", "30")
     expectRefusal(unmeasured, by: .qconvert, status: 64, naming: "--samples")
     let array = Fixture.root.appendingPathComponent("fixtures/npy/double_quotes.npy").path
     for option in [["--keep-float", "w"], ["--explain"]] {

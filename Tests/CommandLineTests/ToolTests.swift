@@ -247,7 +247,26 @@ struct ToolTests {
       Fixture.model, folder.path("out.qm"), "--bits", "4", "--explain")
     #expect(converted.status == 0)
     #expect(
-      converted.output.contains("4-bit weights per channel, int8 input quantized dynamically"))
-    #expect(converted.output.contains("accuracy was not measured"))
+      converted.output.contains("weights per tensor, int8 input quantized dynamically"))
+  }
+
+  /// The figures of made inputs are no promise about samples.
+  @Test func aConversionWithoutSamplesIsMeasuredOnMadeInputs() throws {
+    let file = folder.path("out.qm")
+    let converted = try Tool.qconvert(Fixture.model, file, "--bits", "4", "--json", "--quiet")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let report = try converted.json
+    #expect(report["samples"] as? Int == 0)
+    #expect(report["made_inputs"] as? Int == 24)
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    #expect(try #require(outputs.first?["sqnr_db"] as? Double) > 20)
+    let shown = try Tool.qinspect(file)
+    #expect(shown.output.contains("made inputs: 24"))
+    #expect(!shown.output.contains("samples: "))
+    let verified = try Tool.qverify(file, Fixture.evaluation, "--reference", Fixture.model)
+    #expect(verified.status == 0, "\(verified.errors)")
+    #expect(verified.output.contains("the file states figures of made inputs"))
+    let ran = try Tool.qrun(file, Fixture.evaluation, "--labels", Fixture.labels, "--json")
+    #expect(try #require(try ran.json["accuracy"] as? Double) > 0.96)
   }
 }

@@ -56,8 +56,12 @@ public struct ConversionReport: Report {
   public let ranges: String?
   /// Number of samples.
   public let samples: Int
+  /// Number of inputs that the conversion made from noise, because it got no samples.
+  public let madeInputs: Int
   /// How close each output is to the float network; empty if nothing was measured.
   public let outputs: [OutputReport]
+  /// Why nothing was measured, if made inputs could not be run; else nil.
+  public let notMeasured: String?
   /// Whether ranges were fitted to the samples behind ``outputs``, because there are too few.
   public let isJudgedOnFittedSamples: Bool
   /// Values that stay float32.
@@ -72,8 +76,9 @@ public struct ConversionReport: Report {
   /// A report from its parts; the ratio is computed from the file sizes.
   public init(
     source: FileSize, output: FileSize, bits: Double, activations: String, ranges: String?,
-    samples: Int, outputs: [OutputReport], isJudgedOnFittedSamples: Bool = false,
-    kept: [FloatValue], alternatives: [Alternative] = [], nodes: [NodeReport]?, seconds: Double
+    samples: Int, madeInputs: Int = 0, outputs: [OutputReport], notMeasured: String? = nil,
+    isJudgedOnFittedSamples: Bool = false, kept: [FloatValue], alternatives: [Alternative] = [],
+    nodes: [NodeReport]?, seconds: Double
   ) {
     self.source = source
     self.output = output
@@ -82,7 +87,9 @@ public struct ConversionReport: Report {
     self.activations = activations
     self.ranges = ranges
     self.samples = samples
+    self.madeInputs = madeInputs
     self.outputs = outputs
+    self.notMeasured = notMeasured
     self.isJudgedOnFittedSamples = isJudgedOnFittedSamples
     self.kept = kept
     self.alternatives = alternatives
@@ -93,6 +100,8 @@ public struct ConversionReport: Report {
   enum CodingKeys: String, CodingKey {
     case source, output, ratio, bits, activations, ranges, samples, outputs, kept, nodes, seconds
     case alternatives
+    case madeInputs = "made_inputs"
+    case notMeasured = "not_measured"
     case isJudgedOnFittedSamples = "judged_on_fitted_samples"
   }
 }

@@ -75,6 +75,18 @@ public struct OutputReport: Codable, Hashable, Sendable {
       ? [(name, signalToNoiseDecibels)] : parts.map { ($0.name, $0.signalToNoiseDecibels) }
   }
 
+  /// How far the median over some samples may be from that over all by chance, in dB: the median of m
+  /// numbers of a normal distribution has a standard deviation of 1.25 · 1.48 · MAD / √m, and two of
+  /// those are 3.75 · MAD / √m.
+  public static func chance(deviationDecibels deviation: Double, samples: Int) -> Double {
+    3.75 * deviation / Double(max(samples, 1)).squareRoot()
+  }
+
+  /// How far ``signalToNoiseDecibels``, of the worst part, may be off by chance, in dB.
+  public var chanceDecibels: Double {
+    OutputReport.chance(deviationDecibels: deviationDecibels, samples: samples)
+  }
+
   enum CodingKeys: String, CodingKey {
     case name, parts, misplaced, cosine, agreement, samples
     case isState = "is_state"
