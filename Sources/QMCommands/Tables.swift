@@ -35,6 +35,10 @@ extension Console {
         "\(report.name.abbreviated): \(Units.count(report.misplaced, "element")) infinite or NaN "
           + "on one side only")
     }
+    for report in reports where report.otherShapes > 0 {
+      line(
+        "\(report.name.abbreviated): another shape in \(Units.count(report.otherShapes, "sample"))")
+    }
   }
 
   /// Prints a table of how each node runs, and the number of nodes in each execution mode.

@@ -180,11 +180,6 @@ package final class ReferenceRuns {
     var comparisons: [String: OutputComparison] = [:]
 
     init(program: Program) { self.program = program }
-
-    /// SQNR in dB of the worst output that is no state.
-    var worstSignalToNoise: Double {
-      comparisons.values.filter { !$0.isState }.map(\.signalToNoise).min() ?? 0
-    }
   }
 
   /// Compares programs with the float network on the same kept samples.
@@ -209,7 +204,7 @@ package final class ReferenceRuns {
             found.append(
               (
                 results,
-                try run.nextStep(session, inputs, reference: expected, measured: results)
+                run.nextStep(session, inputs, reference: expected, measured: results)
               ))
           }
           return (expected: expected, found: found)
@@ -261,7 +256,7 @@ package final class ReferenceRuns {
         for (place, expected) in zip(places, expected) {
           let inputs = kept.inputs(of: place)
           let found = try run(session, inputs)
-          let next = try run.nextStep(session, inputs, reference: expected, measured: found)
+          let next = run.nextStep(session, inputs, reference: expected, measured: found)
           for name in expected.outputs.keys {
             try comparisons[name, default: judgedParts.comparison(of: name)]
               .add(name, reference: expected, measured: found, next: next)

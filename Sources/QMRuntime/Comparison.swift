@@ -87,9 +87,6 @@ public struct Comparison: Sendable, Hashable {
     samples.isEmpty ? .infinity : Comparison.median(sampleRatios)
   }
 
-  /// The SQNR of the worst sample in dB; infinite if nothing differs.
-  public var worstSignalToNoise: Double { sampleRatios.min() ?? .infinity }
-
   private var sampleRatios: [Double] {
     normalizedErrors.map { $0 > 0 ? Comparison.decibels(1 / $0) : .infinity }
   }

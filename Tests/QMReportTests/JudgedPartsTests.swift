@@ -119,7 +119,85 @@ import Testing
     #expect(found.innerValues == ["scores"])
   }
 
+  /// How often values are found again grows as 2⁶⁴ with the depth.
+  @Test func manyPathsToOneValueAreFollowedOnce() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [1, 4]))
+    var value = try graph.append(.unary(Unary(.sigmoid)), name: "sigmoid", [x])[0]
+    let bounds = try [0, 1, 0].map { number in
+      try graph.addConstant(name: "bound \(number)", Tensor([1], [Int64(number)]))
+    }
+    for index in 0..<64 {
+      let both = try graph.append(
+        .concatenate(Concatenate(axis: 0)), name: "both \(index)", [value, value])[0]
+      value = try graph.append(.slice(Slice()), name: "half \(index)", [both] + bounds)[0]
+    }
+    try graph.addOutput(name: "y", value)
+    let numbers = try Tensor([1, 4], [1, 2, 3, 4] as [Float])
+    #expect(try parts(graph, [["x": numbers]]).parts == ["y": [Part(form: .logOdds)]])
+
+    var sums = Graph()
+    let a = try sums.addInput(name: "a", ValueType(.float32, [1, 4]))
+    let weights = try sums.addConstant(name: "w", Tensor([4, 4], (0..<16).map { Float($0) }))
+    var sum = try sums.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "product", [a, weights])[
+        0]
+    for index in 0..<64 {
+      sum = try sums.append(.binary(Binary(.add)), name: "sum \(index)", [sum, sum])[0]
+    }
+    try sums.addOutput(name: "y", sum)
+    let judged = try parts(sums, [["a": numbers]])
+    var comparison = judged.comparison(of: "y")
+    try comparison.add(reference: numbers, measured: numbers)
+    #expect(comparison.topOneAgreement == 1)
+  }
+
+  @Test func howManyAreNotZeroIsAChoice() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [1, 4]))
+    let relu = try graph.append(
+      .unary(Unary(.relu)), name: "relu", [x], outputNames: ["relu"])[0]
+    try graph.addOutput(
+      name: "y", graph.append(.nonZero(NonZero()), name: "places", [relu])[0])
+    let found = try parts(graph, [["x": Tensor([1, 4], [1, -2, 3, 4] as [Float])]])
+    #expect(found.parts == ["y": [Part(value: "relu")]])
+    // Rounding made one of them zero: the numbers in front say how much that is.
+    var comparison = found.comparison(of: "y")
+    func results(_ numbers: [Float]) throws -> JudgedRun.Results {
+      let program = graph.flattened().program
+      return try JudgedRun(program, found)(
+        Session(Model(program)), ["x": Tensor([1, 4], numbers)])
+    }
+    try comparison.add(
+      "y", reference: results([3, -1, 4, 0.003]), measured: results([3, -1, 4, 0]))
+    #expect(comparison.signalToNoise > 60)
+    #expect(comparison.otherShapeCount == 1)
+    #expect(comparison.misplacedCount == 0)
+    #expect(comparison.agreement == 0)
+    #expect(OutputReport("y", comparison).otherShapes == 1)
+  }
+
   // MARK: Comparison
+
+  @Test func anOutputOfAnotherShapeIsWrongAltogether() throws {
+    var comparison = OutputComparison()
+    for _ in 0..<3 {
+      try comparison.add(
+        reference: Tensor([1, 3], [1, 2, 3] as [Float]),
+        measured: Tensor([1, 3], [1, 2, 3.1] as [Float]))
+    }
+    #expect(comparison.signalToNoise > 20)
+    for count in 1...4 {
+      try comparison.add(
+        reference: Tensor([1, 3], [1, 2, 3] as [Float]),
+        measured: Tensor([1, 2], [1, 2] as [Float])
+      )
+      #expect(comparison.otherShapeCount == count)
+      #expect(comparison.misplacedCount == 0)
+    }
+    // More than half of the samples.
+    #expect(comparison.signalToNoise == -.infinity)
+  }
 
   @Test func theWorstPartIsTheFigure() throws {
     var comparison = OutputComparison([

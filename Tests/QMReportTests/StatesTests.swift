@@ -69,7 +69,7 @@ import Testing
       let (session, run) = (Session(try Model(program)), JudgedRun(program, parts))
       let reference = try JudgedRun(float, parts)(Session(Model(float)), inputs)
       let measured = try run(session, inputs)
-      let next = try run.nextStep(session, inputs, reference: reference, measured: measured)
+      let next = run.nextStep(session, inputs, reference: reference, measured: measured)
       return try Dictionary(
         uniqueKeysWithValues: ["y", "hn"].map { name in
           var comparison = parts.comparison(of: name)
@@ -90,5 +90,38 @@ import Testing
     var program = float
     program.metadata.measurements = try #require(harmless["y"]).measurements(output: 0)
     #expect(JudgedParts(of: program) == parts)
+  }
+
+  /// A cache of at most two rows: the one with a free row still has a next step, the full one not.
+  @Test func aFullCacheHasNoNextStep() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, [1, 2]))
+    let cache = try graph.addInput(
+      name: "cache", ValueType(.float32, Shape([.free("rows"), .fixed(2)])))
+    let next = try graph.append(
+      .concatenate(Concatenate(axis: 0)), name: "next", [cache, x], outputNames: ["cache_out"])[0]
+    let table = try graph.addConstant(name: "table", Tensor([2], [0.5, 2] as [Float]))
+    let squares = try graph.append(
+      .reduction(Reduction(.sumOfSquares, axes: [1], keepsAxes: false)), name: "squares", [next])[0]
+    let y = try graph.append(
+      .binary(Binary(.add)), name: "y", [squares, table], outputNames: ["y"])[0]
+    try graph.addOutput(name: "y", y)
+    try graph.addOutput(name: "cache_out", next)
+    let program = graph.flattened().program
+    #expect(States(of: program).inputs == ["cache_out": "cache"])
+    let model = try Model(program)
+    func inputs(_ rows: Int) throws -> [String: Tensor] {
+      [
+        "x": try Tensor([1, 2], [1, 2] as [Float]),
+        "cache": try Tensor(zeros: .float32, [rows, 2]),
+      ]
+    }
+    let run = try JudgedRun(program, JudgedParts(of: program, model, on: [inputs(0)]))
+    for rows in 0...1 {
+      let session = Session(model)
+      let results = try run(session, inputs(rows))
+      let step = try run.nextStep(session, inputs(rows), reference: results, measured: results)
+      #expect((step != nil) == (rows == 0))
+    }
   }
 }

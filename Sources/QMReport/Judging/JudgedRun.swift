@@ -59,13 +59,17 @@ package struct JudgedRun: Sendable {
   }
 
   /// Runs the program one more step from the states of a reference, and from those that were
-  /// measured, with the other inputs as before; nil if the network has no states, or one is missing.
+  /// measured, with the other inputs as before; nil if the network has no states, or one is missing,
+  /// or if there is no next step: a cache may be full.
   package func nextStep(
     _ session: Session, _ inputs: [String: Tensor], reference: Results, measured: Results
-  ) throws(QMError) -> (reference: Results, measured: Results)? {
+  ) -> (reference: Results, measured: Results)? {
     guard !states.inputs.isEmpty, let left = states.nextInputs(inputs, reference.outputs),
       let right = states.nextInputs(inputs, measured.outputs)
     else { return nil }
-    return (try self(session, left), try self(session, right))
+    guard let reference = try? self(session, left), let measured = try? self(session, right) else {
+      return nil
+    }
+    return (reference, measured)
   }
 }

@@ -12,6 +12,13 @@ struct NetworkStructure {
   private let producers: [Int: Program.Node]
   /// Values that depend on a choice.
   private var chosen: Set<Int> = []
+  /// Values whose rows along the last axis are scores of classes: the results of a softmax along
+  /// that axis, or of a matrix product of two axes.
+  private var scoreValues: Set<Int> = []
+  /// Values whose elements are probabilities as a whole, each with its part.
+  private var probabilityParts: [Int: Program.Metadata.Part] = [:]
+  /// Values of which no element can leave a range.
+  private var boundedValues: Set<Int> = []
 
   init(_ program: Program) {
     self.program = program
@@ -20,52 +27,55 @@ struct NetworkStructure {
       for output in node.outputs { producers[output] = node }
     }
     self.producers = producers
-    for node in program.nodes
-    where NetworkStructure.isChoice(node)
-      || node.inputs.contains(where: { $0.map { chosen.contains($0) } ?? false })
-    {
-      chosen.formUnion(node.outputs)
+    // One pass in the order of the nodes: a value may be read by many nodes, each of them by many.
+    for node in program.nodes {
+      let inputs = node.inputs.compactMap(\.self)
+      if NetworkStructure.isChoice(node) || inputs.contains(where: chosen.contains) {
+        chosen.formUnion(node.outputs)
+      }
+      guard let output = node.outputs.first else { continue }
+      if areScores(output, of: node) { scoreValues.insert(output) }
+      probabilityParts[output] = probabilities(output, of: node)
+      if hasFixedRange(node) { boundedValues.insert(output) }
     }
   }
 
   private static func isChoice(_ node: Program.Node) -> Bool {
     switch node.operation {
-    case .topK, .argMinMax: true
+    case .topK, .argMinMax, .nonZero: true
     default: false
     }
   }
 
   func isChosen(_ value: Int) -> Bool { chosen.contains(value) }
 
-  /// Names of the outputs whose rows are scores of classes: the results of a softmax along the last
-  /// axis, or of a matrix product of two axes.
+  /// Names of the outputs whose rows are scores of classes.
   var scores: Set<String> {
-    Set(program.outputs.filter { areScores($0.value) }.map(\.name))
+    Set(program.outputs.filter { scoreValues.contains($0.value) }.map(\.name))
   }
 
-  private func areScores(_ value: Int) -> Bool {
-    guard let node = producers[value] else { return false }
-    let rank = program.values[value].type.shape.rank
+  private func areScores(_ value: Int, of node: Program.Node) -> Bool {
+    let shape = program.values[value].type.shape
     switch node.operation {
-    case .softmax(let softmax): return softmax.axis == rank - 1
-    case .matrixMultiply: return rank == 2
+    case .softmax(let softmax): return softmax.axis == shape.rank - 1
+    case .matrixMultiply: return shape.rank == 2
     case .binary(let binary) where binary.function == .add:
-      return node.inputs.contains { $0.map(areScores) ?? false }
+      return node.inputs.contains { $0.map(scoreValues.contains) ?? false }
     default:
       guard node.isTranspose || node.operation.body.keepsBytes, let input = node.inputs[0] else {
         return false
       }
-      return program.values[input].type.shape.axes.last
-        == program.values[value].type.shape.axes.last
-        && areScores(input)
+      return program.values[input].type.shape.axes.last == shape.axes.last
+        && scoreValues.contains(input)
     }
   }
 
   // MARK: Probabilities
 
   /// The part for a value whose elements are probabilities as a whole; nil for other values.
-  func probabilities(_ value: Int) -> Program.Metadata.Part? {
-    guard let node = producers[value] else { return nil }
+  func probabilities(_ value: Int) -> Program.Metadata.Part? { probabilityParts[value] }
+
+  private func probabilities(_ value: Int, of node: Program.Node) -> Program.Metadata.Part? {
     let rank = program.values[value].type.shape.rank
     if case .softmax(let softmax) = node.operation {
       guard softmax.kind == .softmax else { return nil }
@@ -75,7 +85,7 @@ struct NetworkStructure {
     let source = node.operation.body.elementSource(operandCount: node.inputs.count)
     guard case .moved(let operands) = source else { return nil }
     let inputs = operands.compactMap { $0 < node.inputs.count ? node.inputs[$0] : nil }
-    let parts = inputs.compactMap(probabilities)
+    let parts = inputs.compactMap { probabilityParts[$0] }
     guard let first = parts.first, parts.count == inputs.count else { return nil }
     if inputs.count == 1, first.form == .classLogOdds,
       let axis = classAxis(first.axis, of: inputs[0], movedBy: node)
@@ -120,12 +130,13 @@ struct NetworkStructure {
   }
 
   /// Whether no element can leave a range.
-  func hasFixedRange(_ value: Int) -> Bool {
-    guard let node = producers[value] else { return false }
+  func hasFixedRange(_ value: Int) -> Bool { boundedValues.contains(value) }
+
+  private func hasFixedRange(_ node: Program.Node) -> Bool {
     let source = node.operation.body.elementSource(operandCount: node.inputs.count)
     if case .moved(let operands) = source {
       let inputs = operands.compactMap { $0 < node.inputs.count ? node.inputs[$0] : nil }
-      return !inputs.isEmpty && inputs.allSatisfy(hasFixedRange)
+      return !inputs.isEmpty && inputs.allSatisfy(boundedValues.contains)
     }
     guard let range = node.operation.body.analyticRange else { return false }
     return range.lowerBound.isFinite && range.upperBound.isFinite

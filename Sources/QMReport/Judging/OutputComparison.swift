@@ -26,7 +26,12 @@ public struct OutputComparison: Sendable, Hashable {
   /// Fraction of the rows whose largest element has the same index in both; nil unless rows are
   /// scores of classes.
   public var topOneAgreement: Double? { areScores ? whole.topOneAgreement : nil }
-  private let isChosen: Bool
+  /// Number of samples for which the output had another shape.
+  public private(set) var otherShapeCount = 0
+  /// Number of elements that are infinite or NaN on one side only.
+  public var misplacedCount: Int { whole.misplacedCount - (isChosen ? 0 : otherShapeCount) }
+  /// Whether the output is chosen from other numbers, which are judged in its place.
+  package let isChosen: Bool
   private let areScores: Bool
   private var equalCount = 0
   private var elementCount = 0
@@ -76,21 +81,28 @@ public struct OutputComparison: Sendable, Hashable {
       measured: .init(outputs: ["": measured], innerValues: [:]))
   }
 
-  /// Adds one sample of an output from runs of both networks.
-  /// - Throws: `invalidInput` if shapes or element types differ.
+  /// Adds one sample of an output from runs of both networks. An output of another shape, which
+  /// numbers decided, is wrong altogether; but what is chosen from others is judged by those.
+  /// - Throws: `invalidInput` if element types differ.
   package mutating func add(
     _ output: String, reference: JudgedRun.Results, measured: JudgedRun.Results,
     next: (reference: JudgedRun.Results, measured: JudgedRun.Results)? = nil
   ) throws(QMError) {
     guard let left = reference.outputs[output], let right = measured.outputs[output] else { return }
-    try whole.add(reference: left, measured: right)
-    if isChosen {
-      let (left, right) = (
-        try left.converted(to: .float32).elements(as: Float.self),
-        try right.converted(to: .float32).elements(as: Float.self)
-      )
-      elementCount += left.count
-      equalCount += zip(left, right).count { $0 == $1 }
+    if left.shape == right.shape {
+      try whole.add(reference: left, measured: right)
+      if isChosen {
+        let (left, right) = (
+          try left.converted(to: .float32).elements(as: Float.self),
+          try right.converted(to: .float32).elements(as: Float.self)
+        )
+        elementCount += left.count
+        equalCount += zip(left, right).count { $0 == $1 }
+      }
+    } else {
+      otherShapeCount += 1
+      whole.add(isChosen ? [] : [0], isChosen ? [] : [.infinity], rowLength: 1)
+      elementCount += max(left.elementCount, right.elementCount)
     }
     for index in parts.indices {
       let part = parts[index].part
@@ -126,13 +138,15 @@ public struct OutputComparison: Sendable, Hashable {
 }
 
 extension Program.Metadata.Part {
-  /// The numbers of the part that are compared; nil if one of the networks does not have them.
+  /// The numbers of the part that are compared; nil if one of the networks does not have them. Those
+  /// of unlike shapes are wrong altogether.
   package func numbers(
     of output: String, _ reference: JudgedRun.Results, _ measured: JudgedRun.Results
   ) throws(QMError) -> (reference: [Float], measured: [Float])? {
     guard let left = try elements(of: output, reference),
-      let right = try elements(of: output, measured), left.shape == right.shape
+      let right = try elements(of: output, measured)
     else { return nil }
+    guard left.shape == right.shape else { return ([0], [.infinity]) }
     switch form {
     case .elements: return (left.elements, right.elements)
     case .logOdds:

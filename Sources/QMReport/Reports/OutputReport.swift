@@ -35,6 +35,8 @@ public struct OutputReport: Codable, Hashable, Sendable {
   public let parts: [Part]
   /// Number of elements that are infinite or NaN on one side only.
   public let misplaced: Int
+  /// Number of samples for which the output has another shape.
+  public let otherShapes: Int
   /// Largest absolute difference of two elements.
   public let largestDifference: Double
   /// Cosine similarity of the two, each as one vector.
@@ -60,7 +62,8 @@ public struct OutputReport: Codable, Hashable, Sendable {
         signalToNoiseDecibels: $0.comparison.medianSignalToNoise,
         deviationDecibels: $0.comparison.deviation)
     }
-    misplaced = comparison.whole.misplacedCount
+    misplaced = comparison.misplacedCount
+    otherShapes = comparison.otherShapeCount
     largestDifference = comparison.whole.largestDifference
     cosine = comparison.whole.cosine
     agreement = comparison.agreement
@@ -82,14 +85,10 @@ public struct OutputReport: Codable, Hashable, Sendable {
     3.75 * deviation / Double(max(samples, 1)).squareRoot()
   }
 
-  /// How far ``signalToNoiseDecibels``, of the worst part, may be off by chance, in dB.
-  public var chanceDecibels: Double {
-    OutputReport.chance(deviationDecibels: deviationDecibels, samples: samples)
-  }
-
   enum CodingKeys: String, CodingKey {
     case name, parts, misplaced, cosine, agreement, samples
     case isState = "is_state"
+    case otherShapes = "other_shapes"
     case signalToNoiseDecibels = "sqnr_db"
     case deviationDecibels = "deviation_db"
     case largestDifference = "largest_difference"
