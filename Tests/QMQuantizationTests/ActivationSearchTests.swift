@@ -157,4 +157,20 @@ import Testing
       .map { conversion.program.values[$0].type.elementType }
     #expect(types.contains(.int16))
   }
+
+  /// Rounding changes how many elements are not zero: programs of the search and the result are
+  /// compared by the numbers in front.
+  @Test(arguments: [Recipe.Activations.int8, .dynamic])
+  func theShapeOfAResultMayDependOnRounding(activations: Recipe.Activations) throws {
+    var network = try TestNetwork([8, 16])
+    let hidden = try network.product(network.x, 16, "hidden", Epilogue(function: .relu))
+    let scores = try network.product(hidden, 24, "scores", Epilogue(function: .relu))
+    let places = try network.graph.append(
+      .nonZero(NonZero()), name: "places", [scores], outputNames: ["places"])[0]
+    let conversion = try network.converted(
+      places, samples: (0..<12).map { numbers(128, seed: $0, -1...1) }, activations)
+    let comparison = try #require(conversion.comparisons["y"])
+    #expect(comparison.otherShapeCount > 0)
+    #expect(comparison.signalToNoise > 30)
+  }
 }

@@ -95,13 +95,13 @@ struct ActivationSearch {
       let measured = try self.contributions(over: base, plateau, targets, progress)
       let path = path(measured, plateau.flat(samples: measured.sampleCount))
       candidates += try bisect(path) { types throws(QMError) in
-        candidate("search", types, try reference.errors(of: [program(types)], at: places)[0])
+        try candidate("search", types, errors(of: types, like: plateau))
       }
       for type in [ActivationType.dynamic, .int16] {
         let types = uniform(type)
         guard types != points.cheapest else { continue }
         candidates.append(
-          candidate("\(type)", types, try reference.errors(of: [program(types)], at: places)[0]))
+          candidate("\(type)", types, try errors(of: types, like: plateau)))
       }
       for point in points.points.indices {
         contributions[point] = measured.errors[point][points.cheapest[point]]?.max()
@@ -130,6 +130,12 @@ struct ActivationSearch {
     }
   }
 
+  private func errors(
+    of types: [ActivationType], like plateau: OutputErrors
+  ) throws(QMError) -> OutputErrors {
+    try reference.errors(of: [program(types)], at: places, like: plateau)[0]
+  }
+
   private func program(_ types: [ActivationType]) throws(QMError) -> Program {
     try state.graph.inserting(points.plan(types, from: state.plan)).lowered().flattened().program
   }
@@ -151,7 +157,7 @@ struct ActivationSearch {
       1, min(places.count, ActivationSearch.mostRuns / max(2 * points.count, 1)))
     var result = Contributions(
       sampleCount: sampleCount, errors: points.map { _ in [.float: []] })
-    let targets = targets.flatMap { [Double](repeating: $0, count: sampleCount) }
+    let targets = plateau.flat(targets, samples: sampleCount)
     for index in points.indices {
       result.errors[index][.float] = [Double](repeating: 0, count: targets.count)
     }
@@ -163,7 +169,8 @@ struct ActivationSearch {
           return try state.graph.inserting(plan).flattened().program
         }, progress: progress)
       for (test, comparison) in zip(tests, comparisons) {
-        result.errors[test.point][test.type] = OutputErrors(comparison).flat(samples: sampleCount)
+        result.errors[test.point][test.type] =
+          OutputErrors(comparison, like: plateau).flat(samples: sampleCount)
       }
     }
     try measure(points.indices.map { ($0, points[$0].types[0]) })
@@ -273,21 +280,6 @@ struct ActivationSearch {
     if high == path.count, let last = path.last { candidates.append(try measure(last)) }
     return candidates
   }
-}
-
-/// The natural logarithm of a positive normal number, to 9 digits. Its bits are the same on every
-/// machine, other than those of the C library's; choices depend on it.
-func naturalLogarithm(_ number: Double) -> Double {
-  var (significand, exponent) = (number.significand, Double(number.exponent))
-  if significand > 1.4142135623730951 {
-    significand /= 2
-    exponent += 1
-  }
-  let ratio = (significand - 1) / (significand + 1)
-  let square = ratio * ratio
-  var series = 0.0
-  for power in stride(from: 11.0, through: 1, by: -2) { series = series * square + 1 / power }
-  return exponent * 0.6931471805599453 + 2 * ratio * series
 }
 
 extension Conversion.Alternative {

@@ -9,32 +9,47 @@ import QMTensor
 /// Each sample counts by its own signal, so that one loud sample does not decide; see
 /// ``Comparison/normalizedErrors``. States do not count, their effect on the next step does.
 struct OutputErrors {
-  /// `[part][sample]`. The parts are in the order of the outputs' names.
-  let errors: [[Double]]
-  /// Whether each part is the log odds of probabilities.
-  let areLogOdds: [Bool]
+  /// `[part][sample]`, the parts in the order of the outputs' names. Empty for a part of which nothing
+  /// was measured.
+  private let errors: [[Double]]
+  private let isLogOdds: [Bool]
 
   /// Error of a part that is wrong altogether, such as NaN.
-  static let largest = 1e6
+  private static let largest = 1e6
 
-  init(_ comparisons: [String: OutputComparison]) {
+  /// - Parameter base: errors of another program on the same samples. Only what it measured counts; of
+  ///   that, what this program has not is wrong altogether.
+  init(_ comparisons: [String: OutputComparison], like base: OutputErrors? = nil) {
     var errors: [[Double]] = []
-    var areLogOdds: [Bool] = []
+    var isLogOdds: [Bool] = []
     for (_, comparison) in comparisons.sorted(by: { $0.key < $1.key }) where !comparison.isState {
-      let parts = comparison.parts.filter { $0.comparison.sampleCount > 0 }
-      errors += (parts.isEmpty ? [comparison.whole] : parts.map(\.comparison))
-        .map(\.normalizedErrors)
-      areLogOdds += parts.isEmpty ? [false] : parts.map { $0.part.form != .elements }
+      errors += comparison.parts.map(\.comparison.normalizedErrors)
+      isLogOdds += comparison.parts.map { $0.part.form != .elements }
+      let hasParts = comparison.parts.contains { $0.comparison.sampleCount > 0 }
+      errors.append(hasParts ? [] : comparison.whole.normalizedErrors)
+      isLogOdds.append(false)
     }
-    self.areLogOdds = areLogOdds
-    self.errors = errors.map { $0.map { $0 < OutputErrors.largest ? $0 : OutputErrors.largest } }
+    errors = errors.map { $0.map { $0 < OutputErrors.largest ? $0 : OutputErrors.largest } }
+    if let base {
+      let sampleCount = comparisons.values.map(\.sampleCount).max() ?? 0
+      for part in errors.indices {
+        let count = min(base.errors[part].count, sampleCount)
+        errors[part] = Array(errors[part].prefix(count))
+        let missing = count - errors[part].count
+        errors[part] += [Double](repeating: OutputErrors.largest, count: missing)
+      }
+    }
+    self.errors = errors
+    self.isLogOdds = isLogOdds
   }
 
-  /// The median over the samples of each part; the higher one of two in the middle.
-  var medians: [Double] { errors.map { $0.sorted()[$0.count / 2] } }
+  private var measured: [[Double]] { errors.filter { !$0.isEmpty } }
 
-  /// The largest error of a sample in any part.
-  var worst: Double { errors.joined().max() ?? 0 }
+  /// The median over the samples of each part; the higher one of two in the middle.
+  var medians: [Double] { measured.map { $0.sorted()[$0.count / 2] } }
+
+  /// Whether each part of ``medians`` is the log odds of probabilities.
+  var areLogOdds: [Bool] { zip(errors, isLogOdds).filter { !$0.0.isEmpty }.map(\.1) }
 
   /// Mean over parts and samples of the logarithm of the error; less is better. Errors far below
   /// 50 dB count alike.
@@ -44,15 +59,25 @@ struct OutputErrors {
   }
 
   /// The errors of the first samples, part by part.
-  func flat(samples count: Int) -> [Double] { errors.flatMap { $0.prefix(count) } }
+  func flat(samples count: Int) -> [Double] { measured.flatMap { $0.prefix(count) } }
+
+  /// For each number of ``flat(samples:)`` that of its part.
+  func flat(_ numbers: [Double], samples count: Int) -> [Double] {
+    zip(measured, numbers).flatMap { [Double](repeating: $1, count: min($0.count, count)) }
+  }
 }
 
 extension ReferenceRuns {
   /// The errors of programs against the float network.
-  /// - Parameter places: of the samples among the kept ones.
-  func errors(of programs: [Program], at places: Range<Int>) throws(QMError) -> [OutputErrors] {
+  /// - Parameters:
+  ///   - places: of the samples among the kept ones.
+  ///   - base: errors on the same samples; nil for those of the first program.
+  func errors(
+    of programs: [Program], at places: Range<Int>, like base: OutputErrors? = nil
+  ) throws(QMError) -> [OutputErrors] {
     var candidates = programs.map { Candidate(program: $0) }
     try measure(&candidates, at: places, progress: { _ in })
-    return candidates.map { OutputErrors($0.comparisons) }
+    let base = base ?? candidates.first.map { OutputErrors($0.comparisons) }
+    return candidates.map { OutputErrors($0.comparisons, like: base) }
   }
 }

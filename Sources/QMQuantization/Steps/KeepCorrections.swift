@@ -19,10 +19,11 @@ extension ReferenceRuns {
     of biases: [Int: Tensor], in plan: Plan, program: (Plan) throws(QMError) -> Program
   ) throws(QMError) -> Plan {
     guard !biases.isEmpty else { return plan }
+    let uncorrected = try errors(of: [program(plan)], at: roles.choosing)[0]
     func error(of plan: Plan) throws(QMError) -> Double {
-      try errors(of: [program(plan)], at: roles.choosing)[0].meanLogarithm
+      try errors(of: [program(plan)], at: roles.choosing, like: uncorrected)[0].meanLogarithm
     }
-    var best = (plan: plan, error: try error(of: plan))
+    var best = (plan: plan, error: uncorrected.meanLogarithm)
     var pending = [(nodes: biases.keys.sorted()[...], halvings: 0)]
     while let (nodes, halvings) = pending.popLast() {
       var plan = best.plan
