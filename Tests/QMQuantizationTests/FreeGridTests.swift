@@ -69,7 +69,9 @@ import Testing
     return Double(8 * codes + scaleBits) / Double(count)
   }
 
-  @Test(arguments: [1.5, 2, 2.5, 3, 4, 5.5]) func theBudgetIsUsedAndKept(bits: Double) throws {
+  @Test(arguments: [1.5, 2, 2.5, 3, 4, 5.5, 6.5, 7]) func theBudgetIsUsedAndKept(bits: Double)
+    throws
+  {
     let used = try bitsPerWeight(convert(bits))
     #expect(used <= bits)
     #expect(used > 0.93 * bits)
@@ -83,6 +85,8 @@ import Testing
     #expect(free == free.sorted())
     // Two bits more are about 12 dB.
     #expect(free[2] > free[0] + 8)
+    // So are one and a half from 5.5 bits, where codes of 7 bits end, to 7.
+    #expect(try error(convert(7)) > error(convert(5.5)) + 6)
     let fixed = try convert(3, .fixed)
     #expect(try error(convert(bitsPerWeight(fixed))) > error(fixed))
   }

@@ -13,6 +13,12 @@ struct WeightGains {
   /// Errors below 60 dB are made of the rounding of float32 as well.
   private static let leastError = 1e-6
 
+  /// Number of tests for each tensor: 4, or 2 or 1 if there are so many tensors that two samples of
+  /// each test would take too many runs.
+  static func testCount(tensors: Int) -> Int {
+    [4, 2].first { 2 * $0 * tensors <= mostRuns } ?? 1
+  }
+
   /// One tensor rounded, with the error of its product's outputs.
   struct Test {
     let tensor: Int

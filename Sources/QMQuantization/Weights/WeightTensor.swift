@@ -80,14 +80,11 @@ struct WeightTensor {
     1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 4 / 3, 2,
   ]
 
-  /// Largest magnitude of a code of a free step. Codes of 7 bits are multiplied faster than those of
-  /// 8 on processors without dot products of bytes, and finer steps gain nothing measurable below
-  /// 6 bits.
-  private static let largestCode: Float = 63
-
   /// One step for each channel, or for the tensor: a multiple of the standard deviation about 0, but
-  /// at least so large that no weight needs a code beyond ±127.
-  func freeGrid(step: Float, _ granularity: Granularity) -> WeightGrid {
+  /// at least so large that no weight needs a larger code.
+  func freeGrid(
+    step: Float, _ granularity: Granularity, largestCode: Int32
+  ) -> WeightGrid {
     let parts = WeightGrid.parts(of: weights.shape, granularity)
     let scales = weights.withElements(as: Float.self) { elements in
       parts.map { part -> Float in
@@ -99,11 +96,11 @@ struct WeightTensor {
         // A channel of almost zeros: see ``NearestRounding``.
         guard largest > 0x1p-48 else { return 1 }
         let deviation = (sum / Float(part.count)).squareRoot()
-        let scale = max(step * deviation, largest / WeightTensor.largestCode)
+        let scale = max(step * deviation, largest / Float(largestCode))
         return parts.count > 1 ? WeightTensor.short(scale) : scale
       }
     }
-    return WeightGrid(weights.shape, scales: scales, granularity, codes: -63...63)
+    return WeightGrid(weights.shape, scales: scales, granularity, codes: -largestCode...largestCode)
   }
 
   /// The next larger number with four significant bits: scales of a file then have few different
