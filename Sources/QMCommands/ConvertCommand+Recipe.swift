@@ -48,6 +48,9 @@ extension ConvertCommand {
   /// - Throws: `usage` if parts of the recipe contradict each other.
   private func check(_ recipe: Recipe) throws(QMError) {
     let isFloat = recipe.weights == .float32
+    if recipe.grid == .free, recipe.groupSize != nil {
+      throw .usage("--grid free has no groups of channels; leave out --group-size")
+    }
     if recipe.activations == .int8, !hasSamples, !isFloat {
       throw .usage("--activations int8 needs --samples")
     }
@@ -69,8 +72,7 @@ extension ConvertCommand {
   // MARK: Quality
 
   /// Checks the error of each output against the quality that the recipe requires. Made inputs say
-  /// less than samples: on them the default requirement stops a conversion to fewer than 8 bits whose
-  /// shortfall chance does not explain; another that falls short is written with a remark.
+  /// less than samples: at 8 bits and more, the default requirement on them is a remark only.
   /// - Throws: `qualityTooLow` if an output does not reach it; `usage` if the user requires a quality
   ///   and nothing was measured.
   func requireQuality(
@@ -90,19 +92,14 @@ extension ConvertCommand {
       }),
       !(worst.signalToNoiseDecibels >= required)
     else { return }
-    if conversion.areSamplesMade, recipe.thresholds.leastDecibels == nil {
-      let isExplained = reports.allSatisfy {
-        $0.isState || $0.signalToNoiseDecibels + $0.chanceDecibels >= required
-      }
-      if recipe.weights.bits >= 8 || isExplained {
-        console.note(
-          "SQNR of '\(worst.name.abbreviated)' on made inputs is only "
-            + "\(Units.decibels(worst.signalToNoiseDecibels)); give --samples")
-        return
-      }
-    }
-    var remedies: [Remedy] = []
     let bits = recipe.weights.bits
+    if conversion.areSamplesMade, recipe.thresholds.leastDecibels == nil, bits >= 8 {
+      console.note(
+        "SQNR of '\(worst.name.abbreviated)' on made inputs is only "
+          + "\(Units.decibels(worst.signalToNoiseDecibels)); give --samples")
+      return
+    }
+    var remedies: [Remedy] = conversion.areSamplesMade ? [.giveSamples] : []
     if bits < 8 { remedies.append(.useBits(min(Int(bits) + 2, 8))) }
     if recipe.activations == .int8 {
       remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))

@@ -19,8 +19,7 @@ struct ConversionState {
   let places: [Graph.ValueID: OperandPlace]
 
   var plan: Plan
-  /// Why the values of a group are not int8 with fixed parameters. They stay float32, or become
-  /// int16 if all their readers accept int16.
+  /// Why the values of a group stay float32, whatever their errors are.
   var reasons: [Int: FloatReason] = [:]
   /// The values that stay float32 although integer operations could read them as codes.
   var floatReasons: [Graph.ValueID: FloatReason] = [:]
@@ -102,8 +101,10 @@ struct ConversionState {
   /// Whether weights are rounded to fixed or free grids.
   var grid: Recipe.Grid {
     guard recipe.grid == .auto else { return recipe.grid }
-    let canBeFree = reference != nil && recipe.groupSize == nil && !graph.isQuantized
-    return recipe.weights.bits < 8 && canBeFree ? .free : .fixed
+    guard recipe.groupSize == nil, !graph.isQuantized else { return .fixed }
+    // Only a free grid has fractions of a bit.
+    let isFree = recipe.weights.codeWidth == nil || recipe.weights.bits < 8 && reference != nil
+    return isFree ? .free : .fixed
   }
 
   /// Divides groups whose values have ranges of unlike size over the samples.

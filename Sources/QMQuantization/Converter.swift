@@ -69,6 +69,7 @@ public struct Converter: Sendable {
   }
 
   /// Converts on made samples; if the network does not run on them, from its weights alone.
+  /// - Throws: `usage` as with samples.
   private func convertWithoutSamples(
     _ graph: Graph, asRead source: Graph, _ metadata: Program.Metadata,
     _ progress: (Conversion.Phase) -> Void
@@ -87,6 +88,7 @@ public struct Converter: Sendable {
         graph, over: samples, areMade: true, options: options, memoryBudget: memoryBudget)
       return try convert(graph, reference, metadata, progress)
     } catch {
+      guard error.code != .usage else { throw error }
       failure = error
     }
     var conversion = try convert(graph, nil, metadata, progress)

@@ -168,6 +168,20 @@ private struct AnyKey: CodingKey {
   init?(intValue: Int) { nil }
 }
 
+extension KeyedDecodingContainer {
+  /// Replaces a number if the key is there.
+  /// - Throws: `usage` for a number that is not as expected.
+  fileprivate func read(
+    _ key: Key, _ number: inout Double, _ expected: String, _ isExpected: (Double) -> Bool
+  ) throws {
+    guard let given = try decodeIfPresent(Double.self, forKey: key) else { return }
+    guard isExpected(given) else {
+      throw QMError.usage("\(key.stringValue) is \(given), expected \(expected)")
+    }
+    number = given
+  }
+}
+
 extension Recipe.Thresholds: Codable {
   private enum CodingKeys: String, CodingKey, CaseIterable {
     case belowPlateauDecibels = "below_plateau_db"
@@ -180,16 +194,11 @@ extension Recipe.Thresholds: Codable {
     self.init()
     try Recipe.requireKnown(decoder, CodingKeys.allCases.map(\.rawValue))
     let values = try decoder.container(keyedBy: CodingKeys.self)
-    func read(_ key: CodingKeys, _ number: inout Double) throws {
-      guard let given = try values.decodeIfPresent(Double.self, forKey: key) else { return }
-      guard given.isFinite else {
-        throw QMError.usage("\(key.rawValue) is \(given), expected a finite number")
-      }
-      number = given
+    try values.read(.belowPlateauDecibels, &belowPlateauDecibels, "a finite number") { $0.isFinite }
+    try values.read(.sufficientDecibels, &sufficientDecibels, "a finite number") { $0.isFinite }
+    try values.read(.sufficientDecibelsOfLogOdds, &sufficientDecibelsOfLogOdds, "a finite number") {
+      $0.isFinite
     }
-    try read(.belowPlateauDecibels, &belowPlateauDecibels)
-    try read(.sufficientDecibels, &sufficientDecibels)
-    try read(.sufficientDecibelsOfLogOdds, &sufficientDecibelsOfLogOdds)
     if let given = try values.decodeIfPresent(Double.self, forKey: .leastDecibels) {
       leastDecibels = given
     }
@@ -212,11 +221,7 @@ extension Recipe.Prices: Codable {
     try Recipe.requireKnown(decoder, CodingKeys.allCases.map(\.rawValue))
     let values = try decoder.container(keyedBy: CodingKeys.self)
     func read(_ key: CodingKeys, _ price: inout Double) throws {
-      guard let given = try values.decodeIfPresent(Double.self, forKey: key) else { return }
-      guard given > 0, given.isFinite else {
-        throw QMError.usage("price \(key.rawValue) is \(given), expected a positive number")
-      }
-      price = given
+      try values.read(key, &price, "a positive number") { $0 > 0 && $0.isFinite }
     }
     try read(.int8, &int8)
     try read(.dynamic, &dynamic)

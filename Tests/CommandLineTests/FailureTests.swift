@@ -45,6 +45,27 @@ struct FailureTests {
     #expect(try folder.names == ["good.qm"])
   }
 
+  @Test func contradictoryGridsAreRefused() throws {
+    for (options, text) in [
+      (["--grid", "free", "--group-size", "32"], "leave out --group-size"),
+      (["--grid", "fixed", "--bits", "3.5"], "3.5 bits in a fixed grid"),
+      (["--bits", "3", "--bits-for", ".*=8"], "more bits than allowed"),
+    ] {
+      let result = try Tool.qconvert.run([Fixture.model, folder.path("o.qm")] + options)
+      expectRefusal(result, by: .qconvert, status: 64, naming: text)
+    }
+    #expect(try folder.names.isEmpty)
+  }
+
+  /// Below 8 bits, a figure under the requirement stops a conversion with and without samples.
+  @Test func aFigureOfMadeInputsStopsFewBits() throws {
+    let file = folder.path("o.qm")
+    expectRefusal(
+      try Tool.qconvert(Fixture.model, file, "--bits", "7", "--min-sqnr", "200"), by: .qconvert,
+      status: 2, naming: "give --samples")
+    #expect(try folder.names.isEmpty)
+  }
+
   @Test func garbageIsRefused() throws {
     let garbage = folder.path("bad\u{1B}[31m.onnx")
     try Data((0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 37 &+ 11) })

@@ -140,7 +140,8 @@ import Testing
   }
 
   /// Only 21 numbers fit, which nobody would try.
-  @Test func aNetworkThatRunsOnNoMadeInputIsConvertedFromItsWeights() throws {
+  @Test(arguments: [4, 3.5])
+  func aNetworkThatRunsOnNoMadeInputIsConvertedFromItsWeights(bits: Double) throws {
     var graph = Graph()
     var generator = SeededGenerator(seed: 6)
     let x = try graph.addInput(name: "x", ValueType(.float32, [.free("n"), .free("m")]))
@@ -150,7 +151,7 @@ import Testing
       .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "product",
       [rows, graph.addConstant(name: "w", generator.tensor([4, 7]))])[0]
     try graph.addOutput(name: "y", y)
-    let conversion = try Converter(recipe: Recipe(weights: .codes(4))).convert(graph)
+    let conversion = try Converter(recipe: Recipe(weights: .codes(bits))).convert(graph)
     #expect(conversion.notMeasured?.isEmpty == false)
     #expect(conversion.comparisons.isEmpty)
     #expect(conversion.sampleCount == 0)
@@ -159,5 +160,12 @@ import Testing
     #expect(throws: Never.self) {
       try Model(conversion.program).run(["x": Tensor(zeros: .float32, [1, 21])])
     }
+  }
+
+  @Test func anImpossibleRecipeIsRefusedAsWithSamples() throws {
+    var recipe = Recipe(weights: .codes(3))
+    recipe.widths = [.init(try NodePattern(".*"), .eight)]
+    let error = #expect(throws: QMError.self) { try Converter(recipe: recipe).convert(graph()) }
+    #expect(error?.code == .usage)
   }
 }

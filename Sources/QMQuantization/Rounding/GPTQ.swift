@@ -7,9 +7,9 @@ import QMTensor
 ///
 ///     code[k] = round((w[k] + Σ_{j before k} (w[j] − scale · code[j]) · F[j, k]) / scale)
 ///
-/// with F of ``InputCovariance``. A weight of 0 gets code 0. The mean squared change of the output is then Σ D[k] · r[k]², r[k]
-/// being the difference between the argument of the rounding, times the scale, and the rounded
-/// weight.
+/// with F of ``InputCovariance``. A weight of 0 gets code 0. The mean squared change of the output is
+/// then Σ D[k] · r[k]², r[k] being the difference between the argument of the rounding, times the
+/// scale, and the rounded weight.
 ///
 /// Source: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative
 /// Pre-trained Transformers", algorithm 1, in the equivalent form of Chee et al. 2023, "QuIP",
