@@ -7,7 +7,8 @@ import QMTensor
 /// recurrent layer. For a convolution, they are its windows, with 0 for taps in the padding or in a
 /// gap between elements of a transposed convolution. For the recurrence of a recurrent layer, they
 /// are the states h before each step: the initial states, and the outputs of all steps but the last.
-/// The reset gate of a GRU, which is applied to them in one of its products, is ignored.
+/// The reset gate of a GRU, which is applied to them in one of its products, is ignored, and the zeros
+/// after the end of a shorter sequence are taken along.
 package struct InputWindows: Sendable {
   /// Groups of a convolution, each with its own channels; the directions of a recurrence; otherwise 1.
   package let groupCount: Int
