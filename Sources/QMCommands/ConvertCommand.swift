@@ -136,6 +136,7 @@ public struct ConvertCommand: ParsableCommand {
   @Flag(help: "Print all supported operators and how each runs; no other argument is allowed.")
   var listOperators = false
 
+  @OptionGroup var budget: BudgetOptions
   @OptionGroup var network: NetworkOptions
   @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
@@ -168,6 +169,10 @@ public struct ConvertCommand: ParsableCommand {
     } else if output == nil, !printRecipe {
       throw ValidationError("missing output file; for example: qconvert \(input) out.qm")
     }
+    if budget.isAsked, bits != nil || observeOnly != nil || printRecipe {
+      throw ValidationError(
+        "--target-size chooses the bits; leave out --bits, --observe-only and --print-recipe")
+    }
     if let groupSize, groupSize < 1 || perTensor {
       throw ValidationError("--group-size \(groupSize): expected at least 1, without --per-tensor")
     }
@@ -196,15 +201,19 @@ public struct ConvertCommand: ParsableCommand {
     if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
 
     let (graph, source) = try readNetwork(requested, console)
-    let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
-    let conversion = try convert(graph, recipe, source, console)
+    var recipe = requested.resolved(for: graph, hasSamples: hasSamples)
+    let metadata = try metadata(of: graph, recipe, source)
+    let prepared = try prepare(graph, recipe, console)
+    let (conversion, bytes, budget) = try within(.file(input)) { () throws(QMError) in
+      try convert(prepared, recipe, metadata, console)
+    }
+    if let bits = budget?.bits, let width = Recipe.WeightWidth(bits: bits) {
+      recipe.weights = width
+    }
     let reports = conversion.outputReports
     try requireQuality(of: conversion, recipe, console)
 
     console.progress("writing")
-    let bytes = try within(.file(input)) { () throws(QMError) in
-      try conversion.program.encoded(threads: ThreadPool(threadCount: machine.conversionThreads))
-    }
     try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
     let seconds = (clock.now - start).seconds
 
@@ -218,7 +227,7 @@ public struct ConvertCommand: ParsableCommand {
       notMeasured: conversion.notMeasured,
       isJudgedOnFittedSamples: conversion.isJudgedOnFittedSamples,
       kept: conversion.floatValues.map { .init(value: $0.value, reason: $0.reason) },
-      alternatives: conversion.alternatives.map(\.report),
+      alternatives: conversion.alternatives.map(\.report), budget: budget,
       nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
     show(report, console)
     try console.json(report)
@@ -294,9 +303,10 @@ public struct ConvertCommand: ParsableCommand {
     try console.finish()
   }
 
-  private func convert(
-    _ graph: Graph, _ recipe: Recipe, _ source: Buffer, _ console: Console
-  ) throws(QMError) -> Conversion {
+  /// What the file says about its origin.
+  private func metadata(
+    of graph: Graph, _ recipe: Recipe, _ source: Buffer
+  ) throws(QMError) -> Program.Metadata {
     // Without the source's name, so that a network gives the same file whatever its name.
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
     var digest = Digest()
@@ -308,24 +318,45 @@ public struct ConvertCommand: ParsableCommand {
     }
     metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
     metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }
+    return metadata
+  }
+
+  /// Observes the network on its samples.
+  private func prepare(
+    _ graph: Graph, _ recipe: Recipe, _ console: Console
+  ) throws(QMError) -> PreparedConversion {
     let converter = converter(recipe)
     if !statistics.isEmpty {
       let observations = try Observations(contentsOf: statistics)
       return try within(.file(input)) { () throws(QMError) in
-        try converter.convert(graph, observations: observations, metadata: metadata) { phase in
+        try converter.prepare(graph, observations: observations) { phase in
           ConvertCommand.show(phase, console)
         }
       }
     }
     let samples = try readSamples(of: graph, console)
     return try within(.file(input)) { () throws(QMError) in
-      try converter.convert(graph, samples: samples, metadata: metadata) { phase in
+      try converter.prepare(graph, samples: samples) { phase in
         ConvertCommand.show(phase, console)
       }
     }
   }
 
-  private static func show(_ phase: Conversion.Phase, _ console: Console) {
+  /// Converts with the bits of the recipe, or with those that keep the budget.
+  private func convert(
+    _ prepared: PreparedConversion, _ recipe: Recipe, _ metadata: Program.Metadata,
+    _ console: Console
+  ) throws(QMError) -> (Conversion, file: [UInt8], BudgetReport?) {
+    if budget.isAsked { return try search(prepared, recipe, metadata, console) }
+    let conversion = try prepared.convert(metadata: metadata) { phase in
+      ConvertCommand.show(phase, console)
+    }
+    console.progress("compressing")
+    let threads = ThreadPool(threadCount: machine.conversionThreads)
+    return (conversion, try conversion.program.encoded(threads: threads), nil)
+  }
+
+  static func show(_ phase: Conversion.Phase, _ console: Console) {
     switch phase {
     case .simplifying: console.progress("simplifying")
     case .calibrating(let done, let total): console.progress("calibrating", done: done, of: total)
@@ -358,6 +389,7 @@ public struct ConvertCommand: ParsableCommand {
     let made = report.madeInputs > 0 ? ", \(report.madeInputs) inputs made from noise" : ""
     let found = report.ranges.map { ", ranges by \($0)" } ?? ""
     console.line("\(width), \(report.activations) activations\(found)\(seen)\(made)")
+    if let budget = report.budget { show(budget, console) }
     if report.outputs.isEmpty {
       let reason = report.notMeasured.map { " (no made input runs: \($0))" } ?? ""
       console.line("accuracy was not measured\(reason): give --samples, or use qverify --reference")

@@ -20,6 +20,15 @@ extension Conversion.Alternative {
   }
 }
 
+extension BudgetTrials.Trial {
+  /// The trial as a report states it.
+  public var report: BudgetReport.Trial {
+    .init(
+      bits: bits, predictedBytes: predictedByteCount, bytes: byteCount,
+      predictedDecibels: predictedSignalToNoise, signalToNoiseDecibels: signalToNoise, drop: drop)
+  }
+}
+
 extension Checkpoint {
   /// How each array is stored: form, bytes and error.
   /// - Parameter file: the bytes to which the program was encoded.

@@ -7,7 +7,8 @@ import QMTensor
 struct ConversionState {
   /// The float graph after the passes.
   let graph: Graph
-  let recipe: Recipe
+  /// Its weights may change before the first step, but not from codes to float32.
+  var recipe: Recipe
   private(set) var groups: ParameterGroups
   /// Indices of the nodes that the recipe keeps in float32.
   let floatNodes: Set<Int>

@@ -58,42 +58,54 @@ public struct Converter: Sendable {
     _ source: Graph, samples: (any SampleSource)? = nil, metadata: Program.Metadata = .init(),
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Conversion {
+    try prepare(source, samples: samples, progress: progress)
+      .convert(metadata: metadata, progress: progress)
+  }
+
+  /// Observes a graph for conversions with several numbers of bits a weight. Without samples, it is
+  /// observed on inputs that the conversion makes from noise.
+  /// - Parameters:
+  ///   - source: the graph as it was read, before the passes.
+  ///   - samples: required if the recipe has fixed ranges of activations.
+  ///   - progress: called with the current phase.
+  /// - Throws: as ``convert(_:samples:metadata:progress:)``.
+  public func prepare(
+    _ source: Graph, samples: (any SampleSource)? = nil,
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> PreparedConversion {
     progress(.simplifying)
     let graph = try DefaultPasses.run(on: source)
     guard let samples, samples.count > 0 else {
-      return try convertWithoutSamples(graph, asRead: source, metadata, progress)
+      return try prepareWithoutSamples(graph, asRead: source, progress)
     }
     let reference = try ReferenceRuns(
       graph, over: samples, options: options, memoryBudget: memoryBudget)
-    return try convert(graph, reference, metadata, progress)
+    return PreparedConversion(try observed(graph, reference, progress))
   }
 
-  /// Converts on made samples; if the network does not run on them, from its weights alone.
+  /// Prepares with made samples; if the network does not run on them, with its weights alone.
   /// - Throws: `usage` as with samples.
-  private func convertWithoutSamples(
-    _ graph: Graph, asRead source: Graph, _ metadata: Program.Metadata,
-    _ progress: (Conversion.Phase) -> Void
-  ) throws(QMError) -> Conversion {
+  private func prepareWithoutSamples(
+    _ graph: Graph, asRead source: Graph, _ progress: (Conversion.Phase) -> Void
+  ) throws(QMError) -> PreparedConversion {
+    let withoutSamples = try observed(graph, nil, progress)
     // A network that is quantized already keeps its codes, so there is nothing to fit.
     guard case .codes = recipe.weights, !recipe.needsSamples, !graph.isQuantized,
       graph.nodes.contains(where: {
         !$0.operation.body.weightOperands(of: graph.operands(of: $0)).isEmpty
       })
-    else { return try convert(graph, nil, metadata, progress) }
-    let failure: QMError
+    else { return PreparedConversion(withoutSamples) }
     do throws(QMError) {
       let samples = try MadeSamples(
         for: graph.flattened().program, asRead: source.flattened().program, options)
       let reference = try ReferenceRuns(
         graph, over: samples, areMade: true, options: options, memoryBudget: memoryBudget)
-      return try convert(graph, reference, metadata, progress)
+      return PreparedConversion(
+        try observed(graph, reference, progress), withoutSamples: withoutSamples)
     } catch {
       guard error.code != .usage else { throw error }
-      failure = error
+      return PreparedConversion(withoutSamples, failure: error)
     }
-    var conversion = try convert(graph, nil, metadata, progress)
-    conversion.notMeasured = failure.description
-    return conversion
   }
 
   /// Converts a graph with observations from files, without running it on all samples again.
@@ -109,12 +121,26 @@ public struct Converter: Sendable {
     _ source: Graph, observations: Observations, metadata: Program.Metadata = .init(),
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Conversion {
+    try prepare(source, observations: observations, progress: progress)
+      .convert(metadata: metadata, progress: progress)
+  }
+
+  /// Takes observations from files for conversions with several numbers of bits a weight.
+  /// - Parameters:
+  ///   - source: the graph as it was read, before the passes.
+  ///   - observations: of the same graph.
+  ///   - progress: called with the current phase.
+  /// - Throws: as ``convert(_:observations:metadata:progress:)``.
+  public func prepare(
+    _ source: Graph, observations: Observations,
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> PreparedConversion {
     progress(.simplifying)
     let graph = try DefaultPasses.run(on: source)
     try observations.require(of: graph)
     let reference = try ReferenceRuns(
       graph, observations, options: options, memoryBudget: memoryBudget)
-    return try convert(graph, reference, metadata, progress)
+    return PreparedConversion(try observed(graph, reference, progress))
   }
 
   /// Runs a graph on samples and writes all statistics that any recipe can need to a file, which
@@ -142,10 +168,10 @@ public struct Converter: Sendable {
     try writer.finish(statistics, reference.kept, sampleCount: samples.count)
   }
 
-  private func convert(
-    _ graph: Graph, _ reference: ReferenceRuns?, _ metadata: Program.Metadata,
-    _ progress: (Conversion.Phase) -> Void
-  ) throws(QMError) -> Conversion {
+  /// The state before the first step, with what the steps must observe.
+  private func observed(
+    _ graph: Graph, _ reference: ReferenceRuns?, _ progress: (Conversion.Phase) -> Void
+  ) throws(QMError) -> ConversionState {
     let recipe = recipe.resolved(
       for: graph, hasSamples: reference.map { !$0.areMade } ?? false)
     if recipe.needsSamples, reference == nil {
@@ -165,12 +191,20 @@ public struct Converter: Sendable {
         take: { (place, moments) throws(QMError) in try state.take(moments, at: place) },
         progress: progress)
     }
+    return state
+  }
+
+  /// Applies all steps.
+  static func convert(
+    _ state: ConversionState, metadata: Program.Metadata, progress: (Conversion.Phase) -> Void
+  ) throws(QMError) -> Conversion {
+    var state = state
     for step in Converter.steps { try step.apply(to: &state, progress: progress) }
     return try finish(state, metadata: metadata, progress: progress)
   }
 
   /// Makes the program of the plan, and measures it if there are samples.
-  private func finish(
+  private static func finish(
     _ state: ConversionState, metadata: Program.Metadata, progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> Conversion {
     let simulation = try state.graph.inserting(state.plan)

@@ -68,6 +68,8 @@ public struct ConversionReport: Report {
   public let kept: [FloatValue]
   /// The choices of activations that were measured; empty without samples.
   public let alternatives: [Alternative]
+  /// How the bits were chosen; nil if they were given.
+  public let budget: BudgetReport?
   /// How each node runs; nil if not requested.
   public let nodes: [NodeReport]?
   /// Time of the whole conversion.
@@ -78,7 +80,7 @@ public struct ConversionReport: Report {
     source: FileSize, output: FileSize, bits: Double, activations: String, ranges: String?,
     samples: Int, madeInputs: Int = 0, outputs: [OutputReport], notMeasured: String? = nil,
     isJudgedOnFittedSamples: Bool = false, kept: [FloatValue], alternatives: [Alternative] = [],
-    nodes: [NodeReport]?, seconds: Double
+    budget: BudgetReport? = nil, nodes: [NodeReport]?, seconds: Double
   ) {
     self.source = source
     self.output = output
@@ -93,13 +95,14 @@ public struct ConversionReport: Report {
     self.isJudgedOnFittedSamples = isJudgedOnFittedSamples
     self.kept = kept
     self.alternatives = alternatives
+    self.budget = budget
     self.nodes = nodes
     self.seconds = seconds
   }
 
   enum CodingKeys: String, CodingKey {
     case source, output, ratio, bits, activations, ranges, samples, outputs, kept, nodes, seconds
-    case alternatives
+    case alternatives, budget
     case madeInputs = "made_inputs"
     case notMeasured = "not_measured"
     case isJudgedOnFittedSamples = "judged_on_fitted_samples"

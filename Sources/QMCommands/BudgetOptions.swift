@@ -1,0 +1,37 @@
+import ArgumentParser
+import QMTensor
+
+/// A number of bytes as an option states it: `1500000`, `900kB`, `1.5MB`, `512KiB`, `1MiB`.
+struct ByteLimit: ExpressibleByArgument, Hashable {
+  let bytes: Int
+
+  init(_ bytes: Int) { self.bytes = bytes }
+
+  init?(argument: String) {
+    let number = argument.prefix { $0.isASCII && ($0.isNumber || $0 == ".") }
+    let unit = argument.dropFirst(number.count)
+    guard let value = Double(number), let factor = ByteLimit.factors[String(unit)],
+      value * factor >= 1, value * factor < 0x1p53
+    else { return nil }
+    bytes = Int(value * factor)
+  }
+
+  private static let factors: [String: Double] = [
+    "": 1, "B": 1, "kB": 1e3, "MB": 1e6, "KiB": 0x1p10, "MiB": 0x1p20,
+  ]
+}
+
+/// Options that choose the bits of a weight by what they lead to.
+struct BudgetOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      """
+      Choose the most bits per weight whose whole file is at most so large: 900kB, 1.5MB (10^6 \
+      bytes), 512KiB, 1MiB.
+      """,
+      valueName: "size"))
+  var targetSize: ByteLimit?
+
+  /// Whether an option asks for a search.
+  var isAsked: Bool { targetSize != nil }
+}

@@ -1,0 +1,206 @@
+import QMFormat
+import QMOperations
+import QMReport
+import QMRuntime
+import QMTensor
+
+/// Conversions of one network with several numbers of bits a weight, to find the number that keeps a
+/// budget of bytes or of quality.
+///
+/// Which numbers are tried depends on sizes and errors alone, so that the result is the same on every
+/// machine. The sizes are those of whole files.
+public struct BudgetTrials {
+  /// A conversion that was tried.
+  public struct Trial: Hashable, Sendable {
+    /// Bits of a weight.
+    public let bits: Double
+    /// Size of the file in bytes as predicted from earlier trials; from the network, for the first.
+    public let predictedByteCount: Int?
+    /// Size of the file in bytes.
+    public let byteCount: Int
+    /// SQNR in dB as predicted from earlier trials; nil for the first.
+    public let predictedSignalToNoise: Double?
+    /// SQNR in dB of the worst part of an output, on the samples that judge; nil if nothing was
+    /// measured.
+    public let signalToNoise: Double?
+    /// What the result loses against the float network; nil if that was not asked.
+    public let drop: Double?
+  }
+
+  /// A converted network and the bytes of its file.
+  public struct Result: Sendable {
+    /// The conversion.
+    public let conversion: Conversion
+    /// Bits of a weight.
+    public let bits: Double
+    /// The content of the `.qm` file.
+    public let file: [UInt8]
+  }
+
+  /// What was tried, in its order.
+  public private(set) var trials: [Trial] = []
+
+  private let prepared: PreparedConversion
+  private let recipe: Recipe
+  private let metadata: Program.Metadata
+  private let threads: ThreadPool
+  private var sizes: RateCurve
+  private var decibels = RateCurve(slope: 6.02)
+
+  /// Conversions that a search makes before it takes the best one so far.
+  private static let mostTrials = 5
+  /// A file that leaves less than this share of the allowed bytes unused is as large as allowed.
+  private static let unusedShare = 0.01
+
+  /// - Parameters:
+  ///   - prepared: the network.
+  ///   - recipe: that it was prepared with. The file records it with the bits that were found.
+  ///   - metadata: for the files.
+  ///   - threads: compress the files.
+  /// - Throws: `invalidInput` if a weight is not finite.
+  public init(
+    _ prepared: PreparedConversion, recipe: Recipe, metadata: Program.Metadata = .init(),
+    threads: ThreadPool = ThreadPool(threadCount: 1)
+  ) throws(QMError) {
+    self.prepared = prepared
+    self.recipe = recipe
+    self.metadata = metadata
+    self.threads = threads
+    let count = try prepared.weightCount()
+    guard case .codes = recipe.weights, count > 0 else {
+      throw .usage("no weights are rounded, so their bits decide nothing")
+    }
+    let bytesPerBit = Double(count) / 8
+    sizes = RateCurve(
+      slope: bytesPerBit, guess: (1, bytesPerBit + Double(try prepared.otherByteCount())))
+  }
+
+  /// Converts with so many bits a weight.
+  /// - Parameters:
+  ///   - bits: 1.5 to 8.
+  ///   - drop: measures what a conversion loses; nil if that is not asked.
+  ///   - progress: called with the current phase.
+  /// - Throws: `usage` if the weights cannot take so few bits; errors of runs and of `drop`.
+  public mutating func convert(
+    bits: Double, drop: (Conversion) throws(QMError) -> Double? = { _ in nil },
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> Result {
+    guard let width = Recipe.WeightWidth(bits: bits) else {
+      throw .usage("\(bits) bits; a weight has 1.5 to 8")
+    }
+    var recipe = recipe
+    recipe.weights = width
+    var metadata = metadata
+    metadata.recipe = recipe.entries
+    let conversion = try prepared.convert(width, metadata: metadata, progress: progress)
+    let file = try conversion.program.encoded(threads: threads)
+    let signalToNoise = conversion.worstSignalToNoise
+    let trial = Trial(
+      bits: bits, predictedByteCount: sizes.value(at: bits).map { Int($0) },
+      byteCount: file.count, predictedSignalToNoise: decibels.value(at: bits),
+      signalToNoise: signalToNoise, drop: try drop(conversion))
+    trials.append(trial)
+    sizes.add(bits: bits, value: Double(file.count))
+    if let signalToNoise, signalToNoise.isFinite {
+      decibels.add(bits: bits, value: signalToNoise)
+    }
+    return Result(conversion: conversion, bits: bits, file: file)
+  }
+
+  /// The conversion with the most bits whose file has at most so many bytes, to one percent.
+  /// - Parameters:
+  ///   - limit: in bytes.
+  ///   - progress: called with the current phase.
+  /// - Throws: `usage` with the smallest size if no file is as small; errors of runs.
+  public mutating func mostBits(
+    within limit: Int, progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> Result {
+    var search = CrossingSearch(
+      prepared.widths, limit: Double(limit) * (1 - BudgetTrials.unusedShare / 3), curve: sizes,
+      isNoisy: false)
+    var best: Result?
+    var impossible: QMError?
+    while best == nil || trials.count < BudgetTrials.mostTrials,
+      let index = search.next(towardsAbove: false)
+    {
+      let result: Result
+      do throws(QMError) {
+        result = try convert(bits: search.widths[index], progress: progress)
+      } catch {
+        guard error.code == .usage else { throw error }
+        impossible = error
+        search.exclude(index)
+        continue
+      }
+      let isBelow = result.file.count <= limit
+      search.add(Double(result.file.count), at: index, isBelow: isBelow)
+      if isBelow, best.map({ $0.bits < result.bits }) ?? true { best = result }
+      if isBelow,
+        Double(limit - result.file.count) <= BudgetTrials.unusedShare * Double(limit)
+      {
+        break
+      }
+    }
+    if let best { return best }
+    guard let smallest = trials.min(by: { $0.byteCount < $1.byteCount }) else {
+      throw impossible ?? .usage("no number of bits is possible")
+    }
+    throw .usage(
+      "no file of at most \(limit) bytes: the smallest has \(smallest.byteCount) bytes, with "
+        + "\(smallest.bits) bits a weight")
+  }
+
+  /// The conversion with the fewest bits that loses at most so much.
+  /// - Parameters:
+  ///   - limit: in the unit of `drop`.
+  ///   - drop: measures what a conversion loses against the float network; more is worse.
+  ///   - progress: called with the current phase.
+  /// - Returns: nil if even the most bits lose more; the last of ``trials`` says how much.
+  /// - Throws: errors of runs and of `drop`.
+  public mutating func fewestBits(
+    losing limit: Double, drop: (Conversion) throws(QMError) -> Double,
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> Result? {
+    let widths = prepared.widths.filter(BudgetTrials.isStep)
+    // Errors fall with the power of the bits, so their logarithms are about a line: −ln of the power
+    // falls by ln 4 with each bit.
+    let floor = max(limit, 1e-4)
+    func height(_ drop: Double) -> Double {
+      -naturalLogarithm(max(drop < 1e6 ? drop : 1e6, floor / 16))
+    }
+    let first = widths[(widths.count - 1) / 2]
+    var search = CrossingSearch(
+      widths, limit: height(floor),
+      curve: RateCurve(slope: 1.386, guess: (first, height(floor))), isNoisy: true)
+    var best: Result?
+    while best == nil || trials.count < BudgetTrials.mostTrials,
+      let index = search.next(towardsAbove: true)
+    {
+      let result: Result
+      do throws(QMError) {
+        result = try convert(bits: widths[index], drop: drop, progress: progress)
+      } catch {
+        guard error.code == .usage else { throw error }
+        search.exclude(index)
+        continue
+      }
+      let found = trials.last?.drop ?? .infinity
+      search.add(height(found), at: index, isBelow: !(found <= limit))
+      if found <= limit, best.map({ $0.bits > result.bits }) ?? true { best = result }
+    }
+    return best
+  }
+
+  /// Whether a search for quality tries this number of bits: quarters up to 4, halves up to 6.
+  private static func isStep(_ bits: Double) -> Bool {
+    let parts = bits <= 4 ? 4.0 : bits <= 6 ? 2 : 1
+    return (bits * parts).rounded() == bits * parts
+  }
+}
+
+extension Conversion {
+  /// SQNR in dB of the worst part of an output; nil if nothing was measured.
+  public var worstSignalToNoise: Double? {
+    outputReports.flatMap(\.decidingFigures).map(\.signalToNoiseDecibels).min()
+  }
+}

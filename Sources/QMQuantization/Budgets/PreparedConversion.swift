@@ -1,0 +1,87 @@
+import QMFormat
+import QMGraph
+import QMReport
+import QMTensor
+
+/// A network with the statistics of its samples, ready to be converted with any number of bits a
+/// weight. The samples are run for statistics only once.
+///
+/// ``Converter/prepare(_:samples:progress:)`` makes it. Each conversion gives the same program as
+/// ``Converter/convert(_:samples:metadata:progress:)`` with a recipe of that many bits.
+public struct PreparedConversion {
+  /// With the statistics of the samples, before any step.
+  private let state: ConversionState
+  /// Without samples: what is left if made samples fail in a step.
+  private let withoutSamples: ConversionState?
+  /// Why made samples could not be run; nil if they were.
+  private let failure: QMError?
+
+  init(
+    _ state: ConversionState, withoutSamples: ConversionState? = nil, failure: QMError? = nil
+  ) {
+    self.state = state
+    self.withoutSamples = withoutSamples
+    self.failure = failure
+  }
+
+  /// Converts with the bits of the recipe, or with others.
+  /// - Parameters:
+  ///   - weights: how weights are stored; nil for what the recipe says. Codes only if the recipe has
+  ///     codes.
+  ///   - metadata: for the file; the measurements of the conversion are added.
+  ///   - progress: called with the current phase.
+  /// - Throws: `usage` if the weights cannot take so few bits; errors of runs.
+  public func convert(
+    _ weights: Recipe.WeightWidth? = nil, metadata: Program.Metadata = .init(),
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> Conversion {
+    func converted(_ state: ConversionState) throws(QMError) -> Conversion {
+      var state = state
+      if let weights { state.recipe.weights = weights }
+      return try Converter.convert(state, metadata: metadata, progress: progress)
+    }
+    guard let withoutSamples else {
+      var conversion = try converted(state)
+      conversion.notMeasured = failure?.description
+      return conversion
+    }
+    do throws(QMError) {
+      return try converted(state)
+    } catch {
+      guard error.code != .usage else { throw error }
+      var conversion = try converted(withoutSamples)
+      conversion.notMeasured = error.description
+      return conversion
+    }
+  }
+
+  // MARK: Widths
+
+  /// The widths that a search may choose, in ascending order: hundredths of a bit from 1.5 on if
+  /// weights get free steps, else whole numbers from 2 on.
+  package var widths: [Double] {
+    var free = state
+    free.recipe.weights = .codes(1.5)
+    return free.grid == .free
+      ? (150...800).map { Double($0) / 100 } : (2...8).map { Double($0) }
+  }
+
+  /// Number of the weights whose bits the recipe's width decides.
+  package func weightCount() throws(QMError) -> Int {
+    try state.weightTensors().filter { state.widths[$0.place.node] == nil }
+      .reduce(0) { $0 + $1.weights.elementCount }
+  }
+
+  /// A guess at the bytes that the file takes apart from those weights.
+  package func otherByteCount() throws(QMError) -> Int {
+    let program = state.graph.flattened().program
+    let constants = program.constants.reduce(0) {
+      $0 + $1.tensor.byteCount
+    }
+    return try max(0, constants - 4 * weightCount())
+      + PreparedConversion.bytesPerNode * program.nodes.count
+  }
+
+  /// About what a node, its values, names and scales take in a file.
+  private static let bytesPerNode = 100
+}
