@@ -32,6 +32,13 @@ struct BudgetOptions: ParsableArguments {
       valueName: "size"))
   var targetSize: ByteLimit?
 
+  @Flag(
+    help: """
+      Write nothing: print bytes and quality, predicted and measured, with 8, 6, 5, 4, 3, 2.5, 2 and \
+      1.5 bits, or those that the search for a budget tries, and what the weights of each node cost.
+      """)
+  var dryRun = false
+
   /// Whether an option asks for a search.
-  var isAsked: Bool { targetSize != nil }
+  var isSearch: Bool { targetSize != nil }
 }

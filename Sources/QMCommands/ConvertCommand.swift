@@ -166,12 +166,15 @@ public struct ConvertCommand: ParsableCommand {
       guard output == nil, samples != nil else {
         throw ValidationError("--observe-only needs --samples, and no output file")
       }
-    } else if output == nil, !printRecipe {
+    } else if output == nil, !printRecipe, !budget.dryRun {
       throw ValidationError("missing output file; for example: qconvert \(input) out.qm")
     }
-    if budget.isAsked, bits != nil || observeOnly != nil || printRecipe {
+    if budget.isSearch, bits != nil {
+      throw ValidationError("--target-size chooses the bits; leave out --bits")
+    }
+    if budget.isSearch || budget.dryRun, observeOnly != nil || printRecipe {
       throw ValidationError(
-        "--target-size chooses the bits; leave out --bits, --observe-only and --print-recipe")
+        "--target-size and --dry-run convert; leave out --observe-only and --print-recipe")
     }
     if let groupSize, groupSize < 1 || perTensor {
       throw ValidationError("--group-size \(groupSize): expected at least 1, without --per-tensor")
@@ -190,6 +193,7 @@ public struct ConvertCommand: ParsableCommand {
     }
     if let file = observeOnly ?? output { try requireNoInput(file) }
     if let observeOnly { return try observe(to: observeOnly, requested, console) }
+    if budget.dryRun { return try dryRun(requested, start, console) }
     guard let output else { throw QMError.usage("missing output file") }
     guard !output.lowercased().hasSuffix(".onnx") else {
       throw QMError.usage(
@@ -200,12 +204,10 @@ public struct ConvertCommand: ParsableCommand {
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
 
-    let (graph, source) = try readNetwork(requested, console)
-    var recipe = requested.resolved(for: graph, hasSamples: hasSamples)
-    let metadata = try metadata(of: graph, recipe, source)
-    let prepared = try prepare(graph, recipe, console)
+    let network = try readPrepared(requested, console)
+    var recipe = network.recipe
     let (conversion, bytes, budget) = try within(.file(input)) { () throws(QMError) in
-      try convert(prepared, recipe, metadata, console)
+      try convert(network, console)
     }
     if let bits = budget?.bits, let width = Recipe.WeightWidth(bits: bits) {
       recipe.weights = width
@@ -218,7 +220,7 @@ public struct ConvertCommand: ParsableCommand {
     let seconds = (clock.now - start).seconds
 
     let report = ConversionReport(
-      source: .init(path: input, bytes: source.count),
+      source: .init(path: input, bytes: network.byteCount),
       output: .init(path: output, bytes: bytes.count), bits: recipe.weights.bits,
       activations: (recipe.activations ?? .dynamic).rawValue,
       ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
@@ -342,13 +344,33 @@ public struct ConvertCommand: ParsableCommand {
     }
   }
 
+  /// A network that was read and observed.
+  struct PreparedNetwork {
+    let prepared: PreparedConversion
+    /// With everything that depends on the network.
+    let recipe: Recipe
+    let metadata: Program.Metadata
+    /// Size of its file.
+    let byteCount: Int
+  }
+
+  func readPrepared(_ requested: Recipe, _ console: Console) throws(QMError) -> PreparedNetwork {
+    let (graph, source) = try readNetwork(requested, console)
+    let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
+    return PreparedNetwork(
+      prepared: try prepare(graph, recipe, console), recipe: recipe,
+      metadata: try metadata(of: graph, recipe, source), byteCount: source.count)
+  }
+
   /// Converts with the bits of the recipe, or with those that keep the budget.
   private func convert(
-    _ prepared: PreparedConversion, _ recipe: Recipe, _ metadata: Program.Metadata,
-    _ console: Console
+    _ network: PreparedNetwork, _ console: Console
   ) throws(QMError) -> (Conversion, file: [UInt8], BudgetReport?) {
-    if budget.isAsked { return try search(prepared, recipe, metadata, console) }
-    let conversion = try prepared.convert(metadata: metadata) { phase in
+    if budget.isSearch {
+      let (result, report) = try search(network, console)
+      return (result.conversion, result.file, report)
+    }
+    let conversion = try network.prepared.convert(metadata: network.metadata) { phase in
       ConvertCommand.show(phase, console)
     }
     console.progress("compressing")

@@ -20,6 +20,15 @@ extension Conversion.Alternative {
   }
 }
 
+extension Conversion.WeightCost {
+  /// The cost as a report states it.
+  public var report: DryRunReport.WeightCost {
+    .init(
+      node: node, weights: weights, count: count, bytes: byteCount, errorShare: errorShare,
+      decibelsPerKilobyte: decibelsPerKilobyte)
+  }
+}
+
 extension BudgetTrials.Trial {
   /// The trial as a report states it.
   public var report: BudgetReport.Trial {

@@ -34,6 +34,10 @@ struct ConversionState {
   /// Kernels and threads of the steps' own products.
   let kernels: KernelSet
   let threads: ThreadPool
+  /// What roundings of the weights have shown, for all conversions of the same network.
+  let knownRoundings = KnownRoundings()
+  /// What free grids made of the weights; empty for fixed ones.
+  var roundedWeights: [RoundedWeights] = []
   /// The choices of activations that were measured.
   var alternatives: [Conversion.Alternative] = []
   /// Values on which only outputs depend.
@@ -42,6 +46,19 @@ struct ConversionState {
   let front: SpectralFrontEnd
   /// The steep functions of the network.
   let steepFunctions: SteepFunctions
+
+  /// A weight tensor after rounding.
+  struct RoundedWeights {
+    /// Index of the node.
+    let node: Int
+    let value: Graph.ValueID
+    /// Number of weights.
+    let count: Int
+    /// Estimated size in the file, in bits.
+    let bits: Int
+    /// What its rounding adds to the error of the network's outputs, relative to their signal.
+    let outputError: Double
+  }
 
   /// - Throws: `usage` if a pattern of the recipe matches no node.
   init(

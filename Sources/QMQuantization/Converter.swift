@@ -235,6 +235,13 @@ public struct Converter: Sendable {
       areSamplesMade: state.reference?.areMade ?? false,
       isJudgedOnFittedSamples: state.reference?.roles.areAllOne ?? false,
       floatReasons: state.floatReasons, alternatives: state.alternatives)
+    let outputError = state.roundedWeights.reduce(0) { $0 + $1.outputError }
+    conversion.weightCosts = state.roundedWeights.map { weights in
+      .init(
+        node: state.graph.nodes[weights.node].name, weights: state.graph[weights.value].name,
+        count: weights.count, byteCount: (weights.bits + 7) / 8,
+        errorShare: outputError > 0 ? weights.outputError / outputError : 0)
+    }
     conversion.program.metadata.entries += conversion.floatValues.map {
       .init("float32 \($0.value)", $0.reason)
     }

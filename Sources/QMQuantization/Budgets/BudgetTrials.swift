@@ -191,6 +191,31 @@ public struct BudgetTrials {
     return best
   }
 
+  /// Converts with each of the usual numbers of bits that is possible.
+  /// - Parameters:
+  ///   - bits: a further number of bits.
+  ///   - drop: measures what a conversion loses.
+  ///   - progress: called with the current phase.
+  /// - Returns: the conversion with `bits`.
+  /// - Throws: `usage` if the weights cannot take `bits`; errors of runs and of `drop`.
+  public mutating func survey(
+    _ bits: Double, drop: (Conversion) throws(QMError) -> Double? = { _ in nil },
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> Result {
+    let asked = try convert(bits: bits, drop: drop, progress: progress)
+    for bits in BudgetTrials.usualBits where prepared.widths.contains(bits) && bits != asked.bits {
+      do throws(QMError) {
+        _ = try convert(bits: bits, drop: drop, progress: progress)
+      } catch {
+        guard error.code == .usage else { throw error }
+      }
+    }
+    return asked
+  }
+
+  /// In an order in which each is predicted well from those before it.
+  private static let usualBits = [4, 3, 2, 1.5, 2.5, 5, 6, 8]
+
   /// Whether a search for quality tries this number of bits: quarters up to 4, halves up to 6.
   private static func isStep(_ bits: Double) -> Bool {
     let parts = bits <= 4 ? 4.0 : bits <= 6 ? 2 : 1

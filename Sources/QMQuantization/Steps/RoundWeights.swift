@@ -22,7 +22,13 @@ struct RoundWeights: ConversionStep {
     let tensors = try state.weightTensors()
     let rounded: [QuantizedTensor]
     if state.grid == .free {
-      rounded = try FreeGridRounding(tensors, bits: bits, state).run(progress: progress)
+      let results = try FreeGridRounding(tensors, bits: bits, state).run(progress: progress)
+      rounded = results.map(\.rounded.tensor)
+      state.roundedWeights = zip(tensors, results).map { tensor, result in
+        ConversionState.RoundedWeights(
+          node: tensor.place.node, value: tensor.value, count: tensor.weights.elementCount,
+          bits: result.rounded.bits, outputError: result.outputError)
+      }
     } else {
       guard let bits = state.recipe.weights.codeWidth else {
         throw .usage("\(bits) bits in a fixed grid; expected 2 to 8 without a fraction")

@@ -44,21 +44,29 @@ struct FreeGridRounding {
     let choice: BitAllocation.Choice
   }
 
-  /// - Returns: codes and scales of each tensor.
+  /// - Returns: codes and scales of each tensor, and what its error adds to that of the network's
+  ///   outputs.
   /// - Throws: `usage` if even the coarsest steps take more bits.
-  func run(progress: (Conversion.Phase) -> Void) throws(QMError) -> [QuantizedTensor] {
-    let energies = try tensors.map { (tensor) throws(QMError) in try tensor.energy() }
-    var options: [[Option]] = []
-    for (tensor, energy) in zip(tensors, energies) {
-      options.append(try self.options(tensor, energy))
+  func run(
+    progress: (Conversion.Phase) -> Void
+  ) throws(QMError) -> [(rounded: WeightTensor.Rounded, outputError: Double)] {
+    if state.knownRoundings.energies.isEmpty {
+      state.knownRoundings.energies = try tensors.map { (tensor) throws(QMError) in
+        try tensor.energy()
+      }
     }
+    let options = try tensors.indices.map { (tensor) throws(QMError) in try self.options(tensor) }
     let first = try allocated(options)
     guard let reference = state.reference, tensors.count > 1 else {
-      return try refined(first, energies)
+      return try refined(first).map { ($0, $0.error) }
     }
-    let gains = WeightGains(tensors: tensors, state: state, reference: reference)
-    let factors = try gains.measured(tests(options, first, energies), progress: progress)
-    return try refined(allocated(bounded(options), gains: factors), energies)
+    let gains = try WeightGains(tensors: tensors, state: state, reference: reference).measured(
+      tests(options, first),
+      rounded: { (test) throws(QMError) in
+        try self.rounded(test.tensor, step: test.step, test.granularity)
+      }, progress: progress)
+    let finest = try refined(allocated(bounded(options), gains: gains))
+    return zip(finest, gains).map { ($0, $0.error * $1) }
   }
 
   /// The options that spend the budget best.
@@ -105,34 +113,24 @@ struct FreeGridRounding {
   }
 
   /// Roundings of each tensor with steps around the chosen one.
-  private func tests(
-    _ options: [[Option]], _ chosen: [Option], _ energies: [Double]
-  ) throws(QMError) -> [WeightGains.Test] {
-    var tests: [WeightGains.Test] = []
+  private func tests(_ options: [[Option]], _ chosen: [Option]) -> [KnownRoundings.Rounding] {
+    var tests: [KnownRoundings.Rounding] = []
     for (tensor, chosen) in chosen.enumerated() {
       let ladder = options[tensor].filter { $0.granularity == chosen.granularity }
       guard let place = ladder.firstIndex(of: chosen) else { continue }
       let offsets = [0, 4, -2, 2].prefix(WeightGains.testCount(tensors: tensors.count))
       let places = Set(offsets.map { min(max(place + $0, 0), ladder.count - 1) })
-      for option in places.sorted().map({ ladder[$0] }) {
-        tests.append(
-          WeightGains.Test(
-            tensor: tensor,
-            rounded: try rounded(
-              tensors[tensor], step: option.step, option.granularity, energies[tensor])))
+      tests += places.sorted().map {
+        rounding(tensor, step: ladder[$0].step, ladder[$0].granularity)
       }
     }
     return tests
   }
 
-  private func options(_ tensor: WeightTensor, _ energy: Double) throws(QMError) -> [Option] {
+  private func options(_ index: Int) throws(QMError) -> [Option] {
+    let tensor = tensors[index]
     if state.widths[tensor.place.node] != nil {
-      let rounded = try rounded(tensor, step: nil, .perTensor, energy)
-      return [
-        Option(
-          step: nil, granularity: .perTensor,
-          choice: .init(bits: rounded.bits, error: rounded.error))
-      ]
+      return [try option(index, step: nil, .perTensor)]
     }
     var options: [Option] = []
     let granularities: [Granularity] =
@@ -141,19 +139,35 @@ struct FreeGridRounding {
       : [.perTensor, .perChannel(axis: 0)]
     for granularity in granularities {
       for step in WeightTensor.steps {
-        let rounded = try rounded(tensor, step: step, granularity, energy)
-        options.append(
-          Option(
-            step: step, granularity: granularity,
-            choice: .init(bits: rounded.bits, error: rounded.error)))
+        options.append(try option(index, step: step, granularity))
       }
     }
     return options
   }
 
+  private func option(
+    _ tensor: Int, step: Float?, _ granularity: Granularity
+  ) throws(QMError) -> Option {
+    let rounding = rounding(tensor, step: step, granularity)
+    if let choice = state.knownRoundings.choices[rounding] {
+      return Option(step: step, granularity: granularity, choice: choice)
+    }
+    let rounded = try rounded(tensor, step: step, granularity)
+    let choice = BitAllocation.Choice(bits: rounded.bits, error: rounded.error)
+    state.knownRoundings.choices[rounding] = choice
+    return Option(step: step, granularity: granularity, choice: choice)
+  }
+
+  private func rounding(
+    _ tensor: Int, step: Float?, _ granularity: Granularity
+  ) -> KnownRoundings.Rounding {
+    .init(tensor: tensor, step: step, granularity: granularity, largestCode: largestCode)
+  }
+
   private func rounded(
-    _ tensor: WeightTensor, step: Float?, _ granularity: Granularity, _ energy: Double
+    _ index: Int, step: Float?, _ granularity: Granularity
   ) throws(QMError) -> WeightTensor.Rounded {
+    let (tensor, energy) = (tensors[index], state.knownRoundings.energies[index])
     guard let step else {
       let width = state.widths[tensor.place.node] ?? .eight
       return try tensor.measured(state.fixedGrid(tensor, width), energy: energy)
@@ -163,31 +177,23 @@ struct FreeGridRounding {
   }
 
   /// The finest rounding within the budget when all chosen steps are divided by one factor.
-  private func refined(_ chosen: [Option], _ energies: [Double]) throws(QMError)
-    -> [QuantizedTensor]
-  {
-    func rounded(_ factor: Float) throws(QMError) -> (tensors: [QuantizedTensor], bits: Int) {
-      var (rounded, bits): ([QuantizedTensor], Int) = ([], 0)
-      for (index, tensor) in tensors.enumerated() {
-        let result = try self.rounded(
-          tensor, step: chosen[index].step.map { $0 * factor }, chosen[index].granularity,
-          energies[index])
-        rounded.append(result.tensor)
-        bits += result.bits
+  private func refined(_ chosen: [Option]) throws(QMError) -> [WeightTensor.Rounded] {
+    func rounded(_ factor: Float) throws(QMError) -> [WeightTensor.Rounded] {
+      try chosen.enumerated().map { (tensor, option) throws(QMError) in
+        try self.rounded(tensor, step: option.step.map { $0 * factor }, option.granularity)
       }
-      return (rounded, bits)
     }
     var best = try rounded(1)
     var (fine, coarse): (Float, Float) = (0.5, 1)
     for _ in 0..<FreeGridRounding.mostRefinements {
       let factor = (fine + coarse) / 2
       let finer = try rounded(factor)
-      if finer.bits <= budget {
+      if finer.reduce(0, { $0 + $1.bits }) <= budget {
         (best, coarse) = (finer, factor)
       } else {
         fine = factor
       }
     }
-    return best.tensors
+    return best
   }
 }

@@ -19,29 +19,42 @@ struct WeightGains {
     [4, 2].first { 2 * $0 * tensors <= mostRuns } ?? 1
   }
 
-  /// One tensor rounded, with the error of its product's outputs.
-  struct Test {
-    let tensor: Int
-    let rounded: WeightTensor.Rounded
-  }
-
   /// For each tensor the geometric mean of the outputs' error over the error of its own product.
-  /// - Parameter tests: at least one for each tensor.
+  /// - Parameters:
+  ///   - tests: roundings of single tensors, at least one for each tensor.
+  ///   - rounded: rounds a tensor.
   func measured(
-    _ tests: [Test], progress: (Conversion.Phase) -> Void
+    _ tests: [KnownRoundings.Rounding],
+    rounded: (KnownRoundings.Rounding) throws(QMError) -> WeightTensor.Rounded,
+    progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> [Double] {
     let count = min(
       reference.roles.choosing.count, max(2, WeightGains.mostRuns / max(tests.count, 1)))
-    let comparisons = try reference.compare(
-      tests.count, over: program([]), at: reference.roles.choosing.prefix(count),
-      program: { test throws(QMError) in
-        try program([(tests[test].tensor, tests[test].rounded.tensor)])
-      }, progress: progress)
+    let known = state.knownRoundings
+    func measurement(_ test: KnownRoundings.Rounding) -> KnownRoundings.Measurement {
+      .init(rounding: test, samples: count)
+    }
+    let unknown = tests.filter { known.ratios[measurement($0)] == nil }
+    let roundings = try unknown.map(rounded)
+    if !unknown.isEmpty {
+      let comparisons = try reference.compare(
+        unknown.count, over: program([]), at: reference.roles.choosing.prefix(count),
+        program: { test throws(QMError) in
+          try program([(unknown[test].tensor, roundings[test].tensor)])
+        }, progress: progress)
+      for (index, comparison) in comparisons.enumerated() {
+        let errors = OutputErrors(comparison).flat(samples: count)
+        let error = errors.reduce(0, +) / Double(max(errors.count, 1))
+        let own = roundings[index].error
+        known.ratios[measurement(unknown[index])] =
+          own > 0 ? max(error, WeightGains.leastError) / own : 0
+      }
+    }
     var ratios = [[Double]](repeating: [], count: tensors.count)
-    for (test, comparison) in zip(tests, comparisons) where test.rounded.error > 0 {
-      let errors = OutputErrors(comparison).flat(samples: count)
-      let error = errors.reduce(0, +) / Double(max(errors.count, 1))
-      ratios[test.tensor].append(max(error, WeightGains.leastError) / test.rounded.error)
+    for test in tests {
+      if let ratio = known.ratios[measurement(test)], ratio > 0 {
+        ratios[test.tensor].append(ratio)
+      }
     }
     return ratios.map(geometricMean)
   }

@@ -38,7 +38,7 @@ public struct BudgetReport: Report {
 
   /// Most bytes that the file may have; nil if that was not asked.
   public let targetBytes: Int?
-  /// The bits that were chosen.
+  /// The bits that were chosen or asked for.
   public let bits: Double
   /// What was tried, in its order.
   public let trials: [Trial]
@@ -53,5 +53,75 @@ public struct BudgetReport: Report {
   enum CodingKeys: String, CodingKey {
     case bits, trials
     case targetBytes = "target_bytes"
+  }
+}
+
+/// The results of `qconvert --dry-run`: what conversions with several numbers of bits would give.
+public struct DryRunReport: Report {
+  /// What the weights of a node cost.
+  public struct WeightCost: Codable, Hashable, Sendable {
+    /// Name of the node.
+    public let node: String
+    /// Name of the weights.
+    public let weights: String
+    /// Number of weights.
+    public let count: Int
+    /// Estimated bytes in the file.
+    public let bytes: Int
+    /// Share of the error that the rounding of all weights causes at the outputs, 0 to 1.
+    public let errorShare: Double
+    /// What the outputs lose, in dB, for each 1000 bytes that these weights give up.
+    public let decibelsPerKilobyte: Double
+
+    /// A node's costs from their parts.
+    public init(
+      node: String, weights: String, count: Int, bytes: Int, errorShare: Double,
+      decibelsPerKilobyte: Double
+    ) {
+      self.node = node
+      self.weights = weights
+      self.count = count
+      self.bytes = bytes
+      self.errorShare = errorShare
+      self.decibelsPerKilobyte = decibelsPerKilobyte
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case node, weights, count, bytes
+      case errorShare = "error_share"
+      case decibelsPerKilobyte = "db_per_kb"
+    }
+  }
+
+  /// The network's file.
+  public let source: FileSize
+  /// What was tried and, with a budget, chosen.
+  public let budget: BudgetReport
+  /// What the weights cost with the chosen bits, the dearest first; empty if their codes all have the
+  /// same width.
+  public let nodes: [WeightCost]
+  /// Number of samples.
+  public let samples: Int
+  /// Number of inputs that the conversion made from noise, because it got no samples.
+  public let madeInputs: Int
+  /// Time of all conversions.
+  public let seconds: Double
+
+  /// A report from its parts.
+  public init(
+    source: FileSize, budget: BudgetReport, nodes: [WeightCost], samples: Int, madeInputs: Int,
+    seconds: Double
+  ) {
+    self.source = source
+    self.budget = budget
+    self.nodes = nodes
+    self.samples = samples
+    self.madeInputs = madeInputs
+    self.seconds = seconds
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case source, budget, nodes, samples, seconds
+    case madeInputs = "made_inputs"
   }
 }
