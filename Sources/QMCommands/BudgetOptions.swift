@@ -39,6 +39,30 @@ struct BudgetOptions: ParsableArguments {
       """)
   var dryRun = false
 
+  @OptionGroup var metrics: MetricOptions
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      Samples on which the metric or the agreement is measured. Default: those of --samples that \
+      judge, to which nothing is fitted; all, if so few rows cannot show the agreement.
+      """,
+      valueName: "folder|in.npz"))
+  var metricSamples: String?
+
   /// Whether an option asks for a search.
-  var isSearch: Bool { targetSize != nil }
+  var isSearch: Bool { targetSize != nil || metrics.maxDrop != nil }
+
+  func validate() throws {
+    if targetSize != nil, metrics.maxDrop != nil {
+      throw ValidationError("--target-size and --max-drop contradict each other; leave one out")
+    }
+    if metrics.metric != nil, !isSearch, !dryRun {
+      throw ValidationError(
+        "--metric needs --max-drop, --target-size or --dry-run; qverify judges a finished file")
+    }
+    if metricSamples != nil, metrics.metric == nil, metrics.maxDrop == nil {
+      throw ValidationError("--metric-samples needs --metric or --max-drop")
+    }
+  }
 }

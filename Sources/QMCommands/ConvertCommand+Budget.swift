@@ -2,9 +2,10 @@ import QMFormat
 import QMOperations
 import QMQuantization
 import QMReport
+import QMRuntime
 import QMTensor
 
-/// `qconvert --target-size`, `--dry-run`: bits of a weight by what they lead to.
+/// `qconvert --target-size`, `--max-drop`: bits of a weight by what they lead to.
 extension ConvertCommand {
   /// Converts with the bits that keep the budget.
   func search(
@@ -12,92 +13,210 @@ extension ConvertCommand {
   ) throws(QMError) -> (BudgetTrials.Result, BudgetReport) {
     var trials = try trials(network)
     func progress(_ phase: Conversion.Phase) { ConvertCommand.show(phase, console) }
-    let result = try trials.mostBits(within: budget.targetSize?.bytes ?? .max, progress: progress)
-    return (result, report(trials, result))
+    if let size = budget.targetSize {
+      let loss = try metricLoss(network, console)
+      let result = try trials.mostBits(
+        within: size.bytes, drop: loss?.measure ?? { _ in nil }, progress: progress)
+      return (result, report(trials, result, loss))
+    }
+    var known: BudgetTrials.Result?
+    let loss: Loss
+    if let metric = try metricLoss(network, console) {
+      loss = metric
+    } else if !network.prepared.scores.isEmpty, let share = allowedShare {
+      loss = try agreementLoss(share, network, console)
+    } else {
+      guard budget.metricSamples == nil else {
+        throw .usage("--metric-samples needs --metric, or a network whose outputs are scores")
+      }
+      if let decibels = allowedDecibels {
+        let finest = try trials.convert(bits: 8, drop: { _ in 1 }, progress: progress)
+        known = finest
+        loss = .decibels(decibels, below: finest.conversion)
+      } else {
+        loss = .errorPower(allowedShare ?? 0)
+      }
+    }
+    let result = try trials.fewestBits(
+      losing: loss.limit ?? 0, known: known,
+      drop: { (conversion) throws(QMError) in try loss.measure(conversion) ?? .nan },
+      progress: progress)
+    guard let result else {
+      let least = trials.trials.compactMap(\.drop).min() ?? .nan
+      throw QMError(
+        .qualityTooLow,
+        "\(loss.name) falls by \(Units.significant(loss.shown(least))) at least, which is over "
+          + "--max-drop \(Units.significant(loss.limit.map(loss.shown) ?? 0)); nothing was written")
+    }
+    return (result, report(trials, result, loss))
   }
 
-  private func trials(_ network: PreparedNetwork) throws(QMError) -> BudgetTrials {
+  func trials(_ network: PreparedNetwork) throws(QMError) -> BudgetTrials {
     try BudgetTrials(
       network.prepared, recipe: network.recipe, metadata: network.metadata,
       threads: ThreadPool(threadCount: machine.conversionThreads))
   }
 
-  private func report(_ trials: BudgetTrials, _ result: BudgetTrials.Result) -> BudgetReport {
+  func report(
+    _ trials: BudgetTrials, _ result: BudgetTrials.Result, _ loss: Loss?
+  ) -> BudgetReport {
     BudgetReport(
-      targetBytes: budget.targetSize?.bytes, bits: result.bits, trials: trials.trials.map(\.report))
-  }
-
-  // MARK: Dry run
-
-  /// Bits with which a dry run shows the cost of each node, unless others are asked for.
-  private static let usualBits = 4.0
-  /// Nodes that are printed.
-  private static let printedNodes = 20
-
-  /// Prints what conversions give, and writes nothing.
-  func dryRun(
-    _ requested: Recipe, _ start: ContinuousClock.Instant, _ console: Console
-  ) throws {
-    guard !CheckpointFile.isOne(input) else {
-      throw QMError.usage("--dry-run needs a network, found arrays").within(.file(input))
-    }
-    let network = try readPrepared(requested, console)
-    let (result, report) = try within(.file(input)) {
-      () throws(QMError) -> (BudgetTrials.Result, BudgetReport) in
-      if budget.isSearch { return try search(network, console) }
-      var trials = try trials(network)
-      let result = try trials.survey(
-        bits == nil && recipeFile == nil ? ConvertCommand.usualBits : network.recipe.weights.bits,
-        progress: { ConvertCommand.show($0, console) })
-      return (result, self.report(trials, result))
-    }
-    let conversion = result.conversion
-    let dryRun = DryRunReport(
-      source: .init(path: input, bytes: network.byteCount), budget: report,
-      nodes: conversion.weightCosts.map(\.report).sorted {
-        ($1.decibelsPerKilobyte, $0.node) < ($0.decibelsPerKilobyte, $1.node)
+      targetBytes: budget.targetSize?.bytes,
+      drop: loss.map {
+        .init(measure: $0.name, float: $0.float, allowed: $0.limit.map($0.shown))
       },
-      samples: conversion.areSamplesMade ? 0 : conversion.sampleCount,
-      madeInputs: conversion.areSamplesMade ? conversion.sampleCount : 0,
-      seconds: (ContinuousClock().now - start).seconds)
-    show(dryRun, console)
-    try console.json(dryRun)
-    try console.finish()
+      bits: result.bits, trials: trials.trials.map { $0.report(showing: loss?.shown ?? { $0 }) })
   }
 
-  private func show(_ report: DryRunReport, _ console: Console) {
-    show(report.budget, console)
-    if report.madeInputs > 0 {
-      console.line("measured on made inputs, which does not bound real ones: give --samples")
+  // MARK: Losses
+
+  /// What a conversion loses, and how much it may.
+  struct Loss {
+    /// What is measured.
+    let name: String
+    /// The metric of the float network.
+    var float: Double?
+    /// Most that may be lost, in the unit of ``measure``; nil if anything may.
+    let limit: Double?
+    let measure: (Conversion) throws(QMError) -> Double?
+    /// A loss in the unit that the user sees.
+    var shown: (Double) -> Double = { $0 }
+
+    /// Of the rows of the samples that judge; any loss is allowed.
+    static var ofJudgedRows: Loss {
+      Loss(name: "top-1 agreement", limit: nil) { $0.topOneLoss }
     }
-    guard !report.nodes.isEmpty else { return }
-    console.line("with \(Units.shortest(report.budget.bits)) bits:")
-    console.table(
-      ["node", "weights", "bits", "bytes", "share of the error", "dB per kB"],
-      report.nodes.prefix(ConvertCommand.printedNodes).map { node in
-        [
-          (node.node.isEmpty ? node.weights : node.node).abbreviated, "\(node.count)",
-          Units.fixed(8 * Double(node.bytes) / Double(node.count), 2), "\(node.bytes)",
-          Units.percent(node.errorShare), Units.significant(node.decibelsPerKilobyte),
-        ]
-      }, trailing: [1, 2, 3, 4, 5])
-    if report.nodes.count > ConvertCommand.printedNodes {
-      let rest = report.nodes.count - ConvertCommand.printedNodes
-      console.line("  and \(Units.count(rest, "node")) more; --json lists all")
+
+    /// Of outputs that are no scores.
+    static func errorPower(_ limit: Double) -> Loss {
+      Loss(name: "error power over signal power", limit: limit) { $0.errorPower }
+    }
+
+    /// dB below another conversion.
+    static func decibels(_ limit: Double, below finest: Conversion) -> Loss {
+      let least = finest.errorPower
+      return Loss(
+        name: "SQNR in dB", limit: Comparison.ratio(ofDecibels: limit),
+        measure: { $0.errorPower > least ? $0.errorPower / max(least, 1e-12) : 1 },
+        shown: { Comparison.decibels($0) })
     }
   }
+
+  /// The dB below 8 bits that may be lost, of a network without scores or with that unit.
+  private var allowedDecibels: Double? {
+    switch budget.metrics.maxDrop {
+    case .decibels(let number), .absolute(let number): number
+    case .share, nil: nil
+    }
+  }
+
+  /// The share of rows, or of power, that may be lost.
+  private var allowedShare: Double? {
+    switch budget.metrics.maxDrop {
+    case .share(let share), .absolute(let share): share
+    case .decibels, nil: nil
+    }
+  }
+
+  /// The loss of rows whose highest score is at the same class as in the float network.
+  private func agreementLoss(
+    _ limit: Double, _ network: PreparedNetwork, _ console: Console
+  ) throws(QMError) -> Loss {
+    let names = network.prepared.scores
+    var (samples, indices) = try metricSamples(network)
+    var options = machine.modelOptions
+    options.threadCount = machine.conversionThreads
+    func classes(_ program: Program) throws(QMError) -> TopClasses {
+      var classes = TopClasses()
+      try samples.run(try Model(program, options: options), at: indices, console) {
+        (_, outputs) throws(QMError) in
+        for name in names.sorted() {
+          if let scores = outputs[name] { try classes.add(scores, of: name) }
+        }
+      }
+      return classes
+    }
+    var float = try classes(network.prepared.floatProgram)
+    func isTooFew() -> Bool { limit > 0 && Double(float.rowCount) * limit < 1 }
+    if isTooFew(), indices.count < samples.count {
+      indices = Array(0..<samples.count)
+      float = try classes(network.prepared.floatProgram)
+    }
+    if isTooFew() {
+      console.note(
+        "\(Units.count(float.rowCount, "row")) cannot show a loss of \(Units.percent(limit)); "
+          + "give more samples with --metric-samples")
+    }
+    return Loss(name: "top-1 agreement", limit: limit) { [float] (conversion) throws(QMError) in
+      try classes(conversion.program).loss(against: float)
+    }
+  }
+
+  /// The loss of the user's metric, which judges the float network first; nil without a metric.
+  func metricLoss(_ network: PreparedNetwork, _ console: Console) throws(QMError) -> Loss? {
+    guard let metric = budget.metrics.command else { return nil }
+    let (samples, indices) = try metricSamples(network)
+    var options = machine.modelOptions
+    options.threadCount = machine.conversionThreads
+    func value(_ program: Program) throws(QMError) -> Metric.Value {
+      try metric.value(of: Model(program, options: options), on: samples, at: indices, console)
+    }
+    let float: Metric.Value
+    do throws(QMError) {
+      float = try value(network.prepared.floatProgram)
+    } catch {
+      guard error.code == .invalidInput, budget.metricSamples == nil else { throw error }
+      throw QMError(
+        error.code,
+        error.message + "; it got the \(Units.count(indices.count, "sample")) that judge, "
+          + "--metric-samples gives it others", context: error.context)
+    }
+    return Loss(
+      name: float.name ?? "metric", float: float.number,
+      limit: try metric.limit(budget.metrics.maxDrop, float),
+      measure: { (conversion) throws(QMError) in
+        try value(conversion.program).loss(against: float)
+      })
+  }
+
+  /// The samples for the metric, and which of them.
+  private func metricSamples(
+    _ network: PreparedNetwork
+  ) throws(QMError) -> (any SampleSource, indices: [Int]) {
+    if let path = budget.metricSamples {
+      let samples = try Samples.open(path, for: network.prepared.floatProgram, sampling)
+      return (samples, Array(0..<samples.count))
+    }
+    if let samples = network.samples, let indices = network.prepared.judgingIndices {
+      return (samples, indices)
+    }
+    guard let samples = network.prepared.judgingSamples else {
+      throw .usage("--metric needs samples", remedies: .giveSamples)
+    }
+    return (samples, Array(0..<samples.count))
+  }
+
+  // MARK: Text
 
   /// Prints what was tried, the most bits first.
   func show(_ report: BudgetReport, _ console: Console) {
-    console.table(
-      ["bits", "bytes predicted", "bytes", "SQNR predicted", "SQNR", ""],
-      report.trials.sorted { $0.bits > $1.bits }.map { trial in
-        [
-          Units.shortest(trial.bits), trial.predictedBytes.map(String.init) ?? "–",
-          "\(trial.bytes)", trial.predictedDecibels.map(Units.decibels) ?? "–",
-          trial.signalToNoiseDecibels.map(Units.decibels) ?? "–",
-          budget.isSearch && trial.bits == report.bits ? "chosen" : "",
-        ]
-      }, trailing: [0, 1, 2, 3, 4])
+    var header = ["bits", "bytes predicted", "bytes", "SQNR predicted", "SQNR"]
+    if report.drop != nil { header += ["loss predicted", "loss"] }
+    func number(_ loss: Double?) -> String { loss.map { Units.significant($0) } ?? "–" }
+    let rows = report.trials.sorted { $0.bits > $1.bits }.map { trial in
+      var row = [
+        Units.shortest(trial.bits), trial.predictedBytes.map(String.init) ?? "–", "\(trial.bytes)",
+        trial.predictedDecibels.map(Units.decibels) ?? "–",
+        trial.signalToNoiseDecibels.map(Units.decibels) ?? "–",
+      ]
+      if report.drop != nil { row += [number(trial.predictedDrop), number(trial.drop)] }
+      return row + [budget.isSearch && trial.bits == report.bits ? "chosen" : ""]
+    }
+    console.table(header + [""], rows, trailing: Set(header.indices))
+    guard let drop = report.drop else { return }
+    console.line(
+      "loss of \(drop.measure)"
+        + (drop.float.map { ", which is \(Units.significant($0, digits: 4)) in float" } ?? "")
+        + (drop.allowed.map { "; at most \(Units.significant($0)) was allowed" } ?? ""))
   }
 }

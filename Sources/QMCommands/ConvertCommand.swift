@@ -170,11 +170,19 @@ public struct ConvertCommand: ParsableCommand {
       throw ValidationError("missing output file; for example: qconvert \(input) out.qm")
     }
     if budget.isSearch, bits != nil {
-      throw ValidationError("--target-size chooses the bits; leave out --bits")
+      throw ValidationError("--target-size and --max-drop choose the bits; leave out --bits")
     }
     if budget.isSearch || budget.dryRun, observeOnly != nil || printRecipe {
       throw ValidationError(
-        "--target-size and --dry-run convert; leave out --observe-only and --print-recipe")
+        "budgets and dry runs convert; leave out --observe-only and --print-recipe")
+    }
+    if budget.metrics.maxDrop != nil || budget.metrics.metric != nil,
+      !hasSamples, budget.metricSamples == nil
+    {
+      throw ValidationError("--max-drop and --metric need --samples, or --metric-samples")
+    }
+    if budget.metrics.maxDrop != nil, budget.metrics.metric == nil, !hasSamples {
+      throw ValidationError("--max-drop without --metric needs --samples")
     }
     if let groupSize, groupSize < 1 || perTensor {
       throw ValidationError("--group-size \(groupSize): expected at least 1, without --per-tensor")
@@ -251,44 +259,6 @@ public struct ConvertCommand: ParsableCommand {
   /// Whether samples, or statistics from samples, are given.
   var hasSamples: Bool { samples != nil || !statistics.isEmpty }
 
-  private func readNetwork(
-    _ recipe: Recipe, _ console: Console
-  ) throws(QMError) -> (graph: Graph, source: Buffer) {
-    console.progress("reading")
-    let source = try Buffer.mapping(path: input)
-    var changes = try NetworkOptions.changes(recipe.network)
-    if let weights { changes.weights = try CheckpointFile.weights(path: weights, console) }
-    let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
-    for name in information.misdeclaredOutputs {
-      console.note("output '\(name)' is declared with another shape than the network computes")
-    }
-    Network.noteConvertedTypes(information, console)
-    if graph.isQuantized {
-      console.note(
-        "the network is quantized already: its codes are kept, and what it leaves in float32 stays float32"
-      )
-    }
-    return (graph, source)
-  }
-
-  private func readSamples(
-    of graph: Graph, _ console: Console
-  ) throws(QMError) -> (any SampleSource)? {
-    let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: graph, sampling)
-    }
-    try folder?.examine(for: graph, console)
-    return folder
-  }
-
-  private func converter(_ recipe: Recipe) -> Converter {
-    var options = machine.modelOptions
-    options.threadCount = machine.conversionThreads
-    return Converter(
-      recipe: recipe, options: options,
-      memoryBudget: memoryBudget.map { $0.multipliedReportingOverflow(by: 1_000_000).partialValue })
-  }
-
   private func observe(to path: String, _ recipe: Recipe, _ console: Console) throws {
     guard !CheckpointFile.isOne(input) else {
       throw QMError.usage("--observe-only needs a network, found arrays").within(.file(input))
@@ -303,63 +273,6 @@ public struct ConvertCommand: ParsableCommand {
     }
     console.line("\(Units.count(samples.count, "sample")) observed, written to \(path)")
     try console.finish()
-  }
-
-  /// What the file says about its origin.
-  private func metadata(
-    of graph: Graph, _ recipe: Recipe, _ source: Buffer
-  ) throws(QMError) -> Program.Metadata {
-    // Without the source's name, so that a network gives the same file whatever its name.
-    var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
-    var digest = Digest()
-    digest.update(UnsafeRawBufferPointer(source.bytes))
-    metadata.sourceDigest = digest.finished()
-    metadata.recipe = recipe.entries
-    if let weights {
-      metadata.entries.append(.init("weights", try CheckpointFile.digest(weights)))
-    }
-    metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
-    metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }
-    return metadata
-  }
-
-  /// Observes the network on its samples.
-  private func prepare(
-    _ graph: Graph, _ recipe: Recipe, _ console: Console
-  ) throws(QMError) -> PreparedConversion {
-    let converter = converter(recipe)
-    if !statistics.isEmpty {
-      let observations = try Observations(contentsOf: statistics)
-      return try within(.file(input)) { () throws(QMError) in
-        try converter.prepare(graph, observations: observations) { phase in
-          ConvertCommand.show(phase, console)
-        }
-      }
-    }
-    let samples = try readSamples(of: graph, console)
-    return try within(.file(input)) { () throws(QMError) in
-      try converter.prepare(graph, samples: samples) { phase in
-        ConvertCommand.show(phase, console)
-      }
-    }
-  }
-
-  /// A network that was read and observed.
-  struct PreparedNetwork {
-    let prepared: PreparedConversion
-    /// With everything that depends on the network.
-    let recipe: Recipe
-    let metadata: Program.Metadata
-    /// Size of its file.
-    let byteCount: Int
-  }
-
-  func readPrepared(_ requested: Recipe, _ console: Console) throws(QMError) -> PreparedNetwork {
-    let (graph, source) = try readNetwork(requested, console)
-    let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
-    return PreparedNetwork(
-      prepared: try prepare(graph, recipe, console), recipe: recipe,
-      metadata: try metadata(of: graph, recipe, source), byteCount: source.count)
   }
 
   /// Converts with the bits of the recipe, or with those that keep the budget.

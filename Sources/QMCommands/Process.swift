@@ -39,6 +39,54 @@ enum Process {
     #endif
   }
 
+  /// Runs a command of the shell, with the signals of a fresh process and no standard input.
+  /// - Parameters:
+  ///   - command: for `/bin/sh -c`; `$1` is the argument.
+  ///   - output: path of the file to which it prints.
+  ///   - errors: path of the file for its standard error.
+  /// - Returns: its exit status; 128 plus the number of the signal that ended it.
+  /// - Throws: `cannotOpen` if the shell cannot be started.
+  static func runShell(
+    _ command: String, argument: String, output: String, errors: String
+  ) throws(QMError) -> Int32 {
+    #if canImport(Darwin)
+      var (actions, attributes): (posix_spawn_file_actions_t?, posix_spawnattr_t?) = (nil, nil)
+    #else
+      var (actions, attributes) = (posix_spawn_file_actions_t(), posix_spawnattr_t())
+    #endif
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+    posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+    posix_spawn_file_actions_addopen(&actions, 2, errors, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+    // This process ignores and blocks signals, which its children would inherit.
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var (none, standard) = (sigset_t(), sigset_t())
+    sigemptyset(&none)
+    sigemptyset(&standard)
+    for number in [SIGPIPE, SIGXFSZ] { sigaddset(&standard, number) }
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setsigdefault(&attributes, &standard)
+    posix_spawnattr_setflags(
+      &attributes, Int16(POSIX_SPAWN_SETSIGMASK) | Int16(POSIX_SPAWN_SETSIGDEF))
+    let texts: [String] = ["sh", "-c", command, "sh", argument]
+    var words: [UnsafeMutablePointer<CChar>?] = texts.map { strdup($0) }
+    words.append(nil)
+    defer { for word in words { free(word) } }
+    var child = pid_t()
+    let reason = posix_spawn(&child, "/bin/sh", &actions, &attributes, &words, environ)
+    guard reason == 0 else {
+      throw QMError.cannotOpen(String(cString: strerror(reason))).within(.file("/bin/sh"))
+    }
+    var status: Int32 = 0
+    while waitpid(child, &status, 0) < 0 {
+      guard errno == EINTR else { return 127 }
+    }
+    let signal = status & 0x7f
+    return signal == 0 ? (status >> 8) & 0xff : 128 + signal
+  }
+
   /// Whether two paths lead to the same file; false if one of them does not exist.
   static func isSameFile(_ left: String, _ right: String) -> Bool {
     var (a, b) = (stat(), stat())

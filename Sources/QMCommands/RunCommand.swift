@@ -147,8 +147,7 @@ public struct RunCommand: ParsableCommand {
       for name in outputs {
         if let tensor = tensors[name] { digest.update(tensor.bytes) }
       }
-      let parts = try (samples as? SampleBatches)?.outputs(tensors, of: index) ?? [(stem, tensors)]
-      for (stem, tensors) in parts {
+      for (stem, tensors) in try samples.results(tensors, of: index) {
         if let results {
           try Process.uninterrupted { () throws(QMError) in
             try results.write(tensors, stem: stem)

@@ -45,6 +45,7 @@ public struct VerifyCommand: ParsableCommand {
       "Fail if the signal-to-noise ratio of an output is lower.", valueName: "dB"))
   var tolerance: Double?
 
+  @OptionGroup var metrics: MetricOptions
   @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
@@ -56,6 +57,10 @@ public struct VerifyCommand: ParsableCommand {
   public func validate() throws {
     if let tolerance, !tolerance.isFinite {
       throw ValidationError("--tolerance \(tolerance): expected a finite number of dB")
+    }
+    if metrics.metric != nil, samples == nil { throw ValidationError("--metric needs samples") }
+    if metrics.maxDrop != nil, metrics.metric == nil || reference == nil {
+      throw ValidationError("--max-drop needs --metric and --reference")
     }
     if perValue, reference == nil { throw ValidationError("--per-value needs --reference") }
   }
@@ -80,6 +85,10 @@ public struct VerifyCommand: ParsableCommand {
       return try Program(opened)
     }
     if program.inputs.isEmpty, let samples {
+      guard metrics.metric == nil else {
+        throw QMError.usage("--metric judges outputs of networks; the file holds arrays")
+          .within(.file(file))
+      }
       return try compareArrays(
         program, opened, CheckpointFile.arrays(path: samples, console), console)
     }
@@ -107,7 +116,11 @@ public struct VerifyCommand: ParsableCommand {
     if program.metadata.isMeasuredOnMadeInputs {
       console.line("the file states figures of made inputs, which do not bound those of samples")
     }
-    let failure = failure(report, program)
+    var failure = metrics.maxDrop == nil || tolerance != nil ? failure(report, program) : nil
+    if let folder, let metric = metrics.command {
+      let loss = try judge(metric, program, referenceProgram, on: folder, &report, console)
+      failure = failure ?? loss
+    }
     report.passed = failure == nil
     try console.json(report)
     try console.finish()
@@ -141,6 +154,36 @@ public struct VerifyCommand: ParsableCommand {
     program.metadata.measurements.first {
       $0.measure == .signalToNoise && program.outputs[$0.output].name == output
     }.map { Double($0.value) }
+  }
+
+  /// Measures the user's metric.
+  /// - Returns: the error if the file loses more than allowed.
+  private func judge(
+    _ metric: Metric, _ program: Program, _ reference: Program?, on samples: any SampleSource,
+    _ report: inout VerificationReport, _ console: Console
+  ) throws(QMError) -> QMError? {
+    func value(_ program: Program) throws(QMError) -> Metric.Value {
+      try metric.value(
+        of: Model(program, options: machine.modelOptions), on: samples,
+        at: Array(0..<samples.count), console)
+    }
+    let found = try value(program)
+    let float = try reference.map(value)
+    let loss = float.map(found.loss)
+    report.metric = .init(
+      name: found.name, value: found.number, reference: float?.number, drop: loss)
+    let name = found.name ?? "metric"
+    func number(_ value: Double) -> String { Units.significant(value, digits: 4) }
+    console.line(
+      "\(name) \(number(found.number))"
+        + (float.map { ", \(number($0.number)) in the reference" } ?? ""))
+    guard let float, let loss, let limit = try metric.limit(metrics.maxDrop, float),
+      !(loss <= limit)
+    else { return nil }
+    return QMError(
+      .outOfTolerance,
+      "\(name) goes from \(number(float.number)) to \(number(found.number)), by more than "
+        + "--max-drop \(metrics.maxDrop?.description ?? "")", context: [.file(file)])
   }
 
   private func failure(_ report: VerificationReport, _ program: Program) -> QMError? {

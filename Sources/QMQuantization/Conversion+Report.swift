@@ -31,10 +31,12 @@ extension Conversion.WeightCost {
 
 extension BudgetTrials.Trial {
   /// The trial as a report states it.
-  public var report: BudgetReport.Trial {
+  /// - Parameter shown: converts losses to the unit of the report.
+  public func report(showing shown: (Double) -> Double = { $0 }) -> BudgetReport.Trial {
     .init(
       bits: bits, predictedBytes: predictedByteCount, bytes: byteCount,
-      predictedDecibels: predictedSignalToNoise, signalToNoiseDecibels: signalToNoise, drop: drop)
+      predictedDecibels: predictedSignalToNoise, signalToNoiseDecibels: signalToNoise,
+      predictedDrop: predictedDrop.map(shown), drop: drop.map(shown))
   }
 }
 

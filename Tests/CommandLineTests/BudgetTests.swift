@@ -107,7 +107,171 @@ import Testing
     #expect(try folder.names.isEmpty)
   }
 
+  // MARK: Losses
+
+  /// A metric that prints these lines, one in each call.
+  private func metric(_ lines: String...) throws -> String {
+    let script = folder.path("metric.sh")
+    let text = """
+      test -d "$1" || exit 9
+      ls "$1" > "$0.names"
+      n=$(cat "$0.count" 2>/dev/null || echo 0)
+      echo $((n + 1)) > "$0.count"
+      shift $#
+      set -- \(lines.map { "'\($0)'" }.joined(separator: " "))
+      shift $n
+      echo "$1"
+      """
+    try text.write(toFile: script, atomically: true, encoding: .utf8)
+    try? FileManager.default.removeItem(atPath: script + ".count")
+    return "sh '\(script)'"
+  }
+
+  @Test func theMetricGetsTheOutputsOfItsSamples() throws {
+    let (calibration, evaluation) = (Fixture.calibration, Fixture.evaluation)
+    func names(_ samples: String) throws -> Set<String> {
+      let names = try FileManager.default.contentsOfDirectory(atPath: samples)
+      return Set(names.map { $0.replacingOccurrences(of: ".npy", with: ".y.npy") })
+    }
+    func given() throws -> Set<String> {
+      let text = try String(contentsOfFile: folder.path("metric.sh.names"), encoding: .utf8)
+      return Set(text.split(separator: "\n").map(String.init))
+    }
+    let command = try metric("1", "1")
+    let judged = try convert("a.qm", "--max-drop", "1000", "--metric", command, "--grid", "fixed")
+    #expect(judged.status == 65, "a third call prints nothing")
+    #expect(judged.errors.contains("printed ''"))
+    let some = try given()
+    #expect(some.count == 8)
+    #expect(some.isSubset(of: try names(calibration)))
+    let other = try convert(
+      "a.qm", "--max-drop", "1%", "--metric", try metric("1", "1", "1", "1", "1", "1", "1"),
+      "--metric-samples", evaluation)
+    #expect(other.status == 0, "\(other.errors)")
+    #expect(try given() == names(evaluation))
+  }
+
+  /// The first call judges the float network. 3.5 bits are tried first, then fewer.
   @Test(arguments: [
+    (["100", "99", "90", "90", "90", "90", "90"], "2", 3.5),
+    (["100", "99", "90", "90", "90", "90", "90"], "2%", 3.5),
+    (["100", "99", "98", "90", "90", "90", "90"], "2%", 3),
+    (["50", "49.5", "40", "40", "40", "40", "40"], "1", 3.5),
+    (["50", "49.5", "40", "40", "40", "40", "40"], "1%", 3.5),
+    ([#"{"primary": 2}"#, "2", "1", "1", "1", "1"], "0", 3.5),
+    (
+      [
+        #"{"primary": "e", "e": 1, "better": "lower"}"#, #"{"primary": 0, "better": "lower"}"#,
+        #"{"primary": "e", "e": NaN, "better": "lower"}"#, "3", "3", "3", "3",
+      ], "0", 3.5
+    ),
+  ])
+  func theFewestBitsWithinALossAreFound(lines: [String], allowed: String, most: Double) throws {
+    let script = try metric(lines[0])
+    var text = try String(contentsOfFile: folder.path("metric.sh"), encoding: .utf8)
+    text = text.replacingOccurrences(
+      of: "'\(lines[0])'", with: lines.map { "'\($0)'" }.joined(separator: " "))
+    try text.write(toFile: folder.path("metric.sh"), atomically: true, encoding: .utf8)
+    let converted = try convert("out.qm", "--max-drop", allowed, "--metric", script, "--json")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let report = try converted.json
+    let bits = try #require(report["bits"] as? Double)
+    let budget = try #require(report["budget"] as? [String: Any])
+    let trials = try #require(budget["trials"] as? [[String: Any]])
+    let drop = try #require(budget["drop"] as? [String: Any])
+    let limit = try #require(drop["allowed"] as? Double)
+    #expect(trials[0]["bits"] as? Double == 3.5)
+    let good = trials.filter { ($0["drop"] as? Double).map { $0 <= limit } ?? false }
+    #expect(bits == good.compactMap { $0["bits"] as? Double }.min())
+    #expect(bits <= most)
+    #expect(trials.count <= 5)
+  }
+
+  @Test func withoutAMetricRowsAreCounted() throws {
+    let converted = try convert("out.qm", "--max-drop", "5%", "--json")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let budget = try #require(try converted.json["budget"] as? [String: Any])
+    let drop = try #require(budget["drop"] as? [String: Any])
+    #expect(drop["measure"] as? String == "top-1 agreement")
+    let trials = try #require(budget["trials"] as? [[String: Any]])
+    let chosen = try #require(trials.first { $0["bits"] as? Double == budget["bits"] as? Double })
+    #expect(try #require(chosen["drop"] as? Double) <= 0.05)
+    // Few rows cannot show a small loss.
+    let few = try convert("few.qm", "--max-drop", "0.01%")
+    #expect(few.status == 0)
+    #expect(few.errors.contains("cannot show a loss"))
+  }
+
+  @Test func decibelsAreCountedFromEightBits() throws {
+    let eight = try convert("eight.qm", "--bits", "8", "--json")
+    let outputs = try #require(try eight.json["outputs"] as? [[String: Any]])
+    let finest = try #require(outputs[0]["sqnr_db"] as? Double)
+    let converted = try convert("out.qm", "--max-drop", "6dB", "--json")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let report = try converted.json
+    let found = try #require(
+      (report["outputs"] as? [[String: Any]])?[0]["sqnr_db"] as? Double)
+    #expect(found >= finest - 6.001)
+    #expect(try #require(report["bits"] as? Double) < 8)
+  }
+
+  @Test func aLossThatNoFileKeepsIsRefused() throws {
+    let refused = try convert(
+      "out.qm", "--max-drop", "1", "--metric",
+      try metric("9", "1", "2", "3", "4", "5", "6", "7", "7", "7", "7"))
+    #expect(refused.status == 2)
+    #expect(refused.errors.contains("nothing was written"))
+    #expect(try !folder.names.contains("out.qm"))
+  }
+
+  @Test(arguments: [
+    ("exit 3", "ended with status 3"), ("echo oops >&2; exit 1", "status 1: oops"),
+    ("kill -9 $$", "status 137"), ("echo good", "printed 'good'"), ("true", "printed ''"),
+    ("echo '{}'", "without a number"), (#"echo '{"primary": "a"}'"#, "no number 'a'"),
+    (#"echo '{"primary": true}'"#, "without a number"),
+    (#"echo '{"primary": 1, "better": "up"}'"#, "another \"better\""), ("echo nan", "no finite"),
+    ("exec no-such-command", "127"),
+  ])
+  func aMetricThatFailsIsOneLine(command: String, words: String) throws {
+    try Data("old".utf8).write(to: URL(fileURLWithPath: folder.path("out.qm")))
+    let refused = try convert("out.qm", "--max-drop", "1%", "--metric", "\(command); :")
+    #expect(refused.status == 65)
+    #expect(refused.errors.contains(words), "\(refused.errors)")
+    #expect(refused.errors.split(separator: "\n").count == 1)
+    #expect(try bytes("out.qm") == Data("old".utf8))
+    #expect(try folder.names == ["out.qm"])
+  }
+
+  @Test func aFinishedFileIsJudgedByAMetric() throws {
+    #expect(try convert("out.qm", "--bits", "4").status == 0)
+    func verify(_ allowed: String, _ lines: (String, String)) throws -> Tool.Result {
+      try Tool.qverify(
+        folder.path("out.qm"), Fixture.evaluation, "--reference", Fixture.model, "--metric",
+        try metric(lines.0, lines.1), "--max-drop", allowed, "--json")
+    }
+    let good = try verify("5%", ("96", "100"))
+    #expect(good.status == 0, "\(good.errors)")
+    let found = try #require(try good.json["metric"] as? [String: Any])
+    #expect(found["value"] as? Double == 96)
+    #expect(found["reference"] as? Double == 100)
+    #expect(found["drop"] as? Double == 4)
+    let bad = try verify("3%", ("96", "100"))
+    #expect(bad.status == 1)
+    #expect(bad.errors.contains("goes from 100 to 96"))
+    #expect(try bad.json["passed"] as? Bool == false)
+    let alone = try Tool.qverify(
+      folder.path("out.qm"), Fixture.evaluation, "--metric", try metric("0.5"))
+    #expect(alone.status == 0, "\(alone.errors)")
+    #expect(alone.output.contains("metric 0.5"))
+    let needless = try Tool.qverify(folder.path("out.qm"), "--metric", "true")
+    #expect(needless.status == 64)
+  }
+
+  @Test(arguments: [
+    ["--max-drop", "1%", "--bits", "4"], ["--max-drop", "-1%"], ["--max-drop", "x"],
+    ["--max-drop", "1%"], ["--max-drop", "1%", "--target-size", "9kB"], ["--metric", "true"],
+    ["--max-drop", "1dB", "--metric", "true"], ["--metric-samples", "x"],
+    ["--max-drop", "1%", "--metric", " "], ["--metric-better", "lower", "--dry-run"],
     ["--target-size", "9kB", "--bits", "4"], ["--target-size", "0"], ["--target-size", "9 kB"],
     ["--target-size", "9GB"], ["--target-size", "-1"], ["--target-size"],
     ["--dry-run", "--bits", "32"], ["--dry-run", "--print-recipe"],

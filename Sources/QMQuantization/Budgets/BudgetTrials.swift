@@ -23,6 +23,8 @@ public struct BudgetTrials {
     /// SQNR in dB of the worst part of an output, on the samples that judge; nil if nothing was
     /// measured.
     public let signalToNoise: Double?
+    /// What the result loses as predicted from earlier trials of a search; nil if nothing tells.
+    public let predictedDrop: Double?
     /// What the result loses against the float network; nil if that was not asked.
     public let drop: Double?
   }
@@ -46,6 +48,24 @@ public struct BudgetTrials {
   private let threads: ThreadPool
   private var sizes: RateCurve
   private var decibels = RateCurve(slope: 6.02)
+  private var losses: LossCurve?
+
+  /// Losses fall with the power of the bits, so that their logarithms are about a line: the power of an
+  /// error is a quarter with each bit.
+  private struct LossCurve {
+    var curve: RateCurve
+    /// Smaller losses than this count alike.
+    let floor: Double
+
+    /// −ln of a loss.
+    func height(_ loss: Double) -> Double {
+      -naturalLogarithm(max(loss < 1e6 ? loss : 1e6, floor))
+    }
+
+    func loss(at bits: Double) -> Double? {
+      curve.value(at: bits).map { Comparison.ratio(ofDecibels: -10 * $0 / 2.302585092994046) }
+    }
+  }
 
   /// Conversions that a search makes before it takes the best one so far.
   private static let mostTrials = 5
@@ -98,7 +118,8 @@ public struct BudgetTrials {
     let trial = Trial(
       bits: bits, predictedByteCount: sizes.value(at: bits).map { Int($0) },
       byteCount: file.count, predictedSignalToNoise: decibels.value(at: bits),
-      signalToNoise: signalToNoise, drop: try drop(conversion))
+      signalToNoise: signalToNoise, predictedDrop: losses?.loss(at: bits),
+      drop: try drop(conversion))
     trials.append(trial)
     sizes.add(bits: bits, value: Double(file.count))
     if let signalToNoise, signalToNoise.isFinite {
@@ -110,10 +131,12 @@ public struct BudgetTrials {
   /// The conversion with the most bits whose file has at most so many bytes, to one percent.
   /// - Parameters:
   ///   - limit: in bytes.
+  ///   - drop: measures what a conversion loses; nil if that is not asked.
   ///   - progress: called with the current phase.
-  /// - Throws: `usage` with the smallest size if no file is as small; errors of runs.
+  /// - Throws: `usage` with the smallest size if no file is as small; errors of runs and of `drop`.
   public mutating func mostBits(
-    within limit: Int, progress: (Conversion.Phase) -> Void = { _ in }
+    within limit: Int, drop: (Conversion) throws(QMError) -> Double? = { _ in nil },
+    progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Result {
     var search = CrossingSearch(
       prepared.widths, limit: Double(limit) * (1 - BudgetTrials.unusedShare / 3), curve: sizes,
@@ -125,7 +148,7 @@ public struct BudgetTrials {
     {
       let result: Result
       do throws(QMError) {
-        result = try convert(bits: search.widths[index], progress: progress)
+        result = try convert(bits: search.widths[index], drop: drop, progress: progress)
       } catch {
         guard error.code == .usage else { throw error }
         impossible = error
@@ -153,29 +176,28 @@ public struct BudgetTrials {
   /// The conversion with the fewest bits that loses at most so much.
   /// - Parameters:
   ///   - limit: in the unit of `drop`.
+  ///   - known: a conversion with the most bits that loses less, if there is one already.
   ///   - drop: measures what a conversion loses against the float network; more is worse.
   ///   - progress: called with the current phase.
   /// - Returns: nil if even the most bits lose more; the last of ``trials`` says how much.
   /// - Throws: errors of runs and of `drop`.
   public mutating func fewestBits(
-    losing limit: Double, drop: (Conversion) throws(QMError) -> Double,
+    losing limit: Double, known: Result? = nil, drop: (Conversion) throws(QMError) -> Double,
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Result? {
     let widths = prepared.widths.filter(BudgetTrials.isStep)
-    // Errors fall with the power of the bits, so their logarithms are about a line: −ln of the power
-    // falls by ln 4 with each bit.
-    let floor = max(limit, 1e-4)
-    func height(_ drop: Double) -> Double {
-      -naturalLogarithm(max(drop < 1e6 ? drop : 1e6, floor / 16))
-    }
-    let first = widths[(widths.count - 1) / 2]
+    let least = max(limit, 1e-4)
+    var losses = LossCurve(curve: RateCurve(slope: 1.386), floor: least / 16)
+    let start = widths[(widths.count - 1) / 2]
     var search = CrossingSearch(
-      widths, limit: height(floor),
-      curve: RateCurve(slope: 1.386, guess: (first, height(floor))), isNoisy: true)
-    var best: Result?
+      widths, limit: losses.height(least),
+      curve: RateCurve(slope: 1.386, guess: (start, losses.height(least))), isNoisy: true)
+    var best = known
+    if known != nil { search.setAbove(widths.count - 1) }
     while best == nil || trials.count < BudgetTrials.mostTrials,
       let index = search.next(towardsAbove: true)
     {
+      self.losses = losses
       let result: Result
       do throws(QMError) {
         result = try convert(bits: widths[index], drop: drop, progress: progress)
@@ -185,7 +207,9 @@ public struct BudgetTrials {
         continue
       }
       let found = trials.last?.drop ?? .infinity
-      search.add(height(found), at: index, isBelow: !(found <= limit))
+      let height = losses.height(found)
+      search.add(height, at: index, isBelow: !(found <= limit))
+      losses.curve.add(bits: widths[index], value: height)
       if found <= limit, best.map({ $0.bits > result.bits }) ?? true { best = result }
     }
     return best
@@ -227,5 +251,15 @@ extension Conversion {
   /// SQNR in dB of the worst part of an output; nil if nothing was measured.
   public var worstSignalToNoise: Double? {
     outputReports.flatMap(\.decidingFigures).map(\.signalToNoiseDecibels).min()
+  }
+
+  /// The power of the error over that of the signal: of the worst part of an output, the median over
+  /// the samples; 0 if nothing was measured.
+  public var errorPower: Double { OutputErrors(comparisons).medians.max() ?? 0 }
+
+  /// Share of the rows whose highest score is at another class than in the float network, 0 to 1, of
+  /// the worst output; nil if no output holds scores of classes.
+  public var topOneLoss: Double? {
+    comparisons.values.compactMap(\.topOneAgreement).min().map { 1 - $0 }
   }
 }

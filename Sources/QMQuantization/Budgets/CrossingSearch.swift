@@ -34,8 +34,11 @@ package struct CrossingSearch {
   package mutating func add(_ value: Double, at index: Int, isBelow: Bool) {
     measuredCount += 1
     curve.add(bits: widths[index], value: value)
-    if isBelow { below = max(below ?? index, index) } else { above = min(above ?? index, index) }
+    if isBelow { below = max(below ?? index, index) } else { setAbove(index) }
   }
+
+  /// Says that a width is not below the limit, by how much is unknown.
+  package mutating func setAbove(_ index: Int) { above = min(above ?? index, index) }
 
   /// Excludes a width, and all smaller ones, as impossible.
   package mutating func exclude(_ index: Int) { first = max(first, index + 1) }

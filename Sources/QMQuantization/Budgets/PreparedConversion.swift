@@ -55,6 +55,26 @@ public struct PreparedConversion {
     }
   }
 
+  // MARK: The float network
+
+  /// The float network.
+  public var floatProgram: Program { state.graph.flattened().program }
+
+  /// Names of the outputs whose rows are scores of classes; empty without samples.
+  public var scores: Set<String> { state.reference?.judgedParts.scores ?? [] }
+
+  /// The samples that judge, to which nothing is fitted if there are enough; nil without samples.
+  public var judgingSamples: (any SampleSource)? {
+    state.reference.map { $0.kept.samples(at: $0.roles.judge) }
+  }
+
+  /// The indices of ``judgingSamples`` in the source of samples; nil without one.
+  public var judgingIndices: [Int]? {
+    guard let reference = state.reference, !reference.areMade else { return nil }
+    let indices = reference.kept.samples[reference.roles.judge].map(\.index)
+    return indices.contains(nil) ? nil : indices.compactMap(\.self)
+  }
+
   // MARK: Widths
 
   /// The widths that a search may choose, in ascending order: hundredths of a bit from 1.5 on if

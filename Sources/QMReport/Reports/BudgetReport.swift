@@ -12,46 +12,72 @@ public struct BudgetReport: Report {
     public let predictedDecibels: Double?
     /// SQNR in dB of the worst part of an output; nil if nothing was measured.
     public let signalToNoiseDecibels: Double?
+    /// What the result loses as predicted from earlier trials of a search; nil if nothing tells.
+    public let predictedDrop: Double?
     /// What the result loses against the float network; nil if that was not asked.
     public let drop: Double?
 
     /// A trial from its parts.
     public init(
       bits: Double, predictedBytes: Int?, bytes: Int, predictedDecibels: Double?,
-      signalToNoiseDecibels: Double?, drop: Double?
+      signalToNoiseDecibels: Double?, predictedDrop: Double? = nil, drop: Double?
     ) {
       self.bits = bits
       self.predictedBytes = predictedBytes
       self.bytes = bytes
       self.predictedDecibels = predictedDecibels
       self.signalToNoiseDecibels = signalToNoiseDecibels
+      self.predictedDrop = predictedDrop
       self.drop = drop
     }
 
     enum CodingKeys: String, CodingKey {
       case bits, bytes, drop
       case predictedBytes = "predicted_bytes"
+      case predictedDrop = "predicted_drop"
       case predictedDecibels = "predicted_sqnr_db"
       case signalToNoiseDecibels = "sqnr_db"
     }
   }
 
+  /// What may be lost.
+  public struct Drop: Codable, Hashable, Sendable {
+    /// What is measured: `top-1 agreement`, `error power`, `SQNR in dB`, or the metric.
+    public let measure: String
+    /// The metric of the float network; nil without a metric.
+    public let float: Double?
+    /// Most that may be lost, in the unit of ``Trial/drop``; nil if nothing was asked.
+    public let allowed: Double?
+
+    /// A loss from its parts.
+    public init(measure: String, float: Double?, allowed: Double?) {
+      self.measure = measure
+      self.float = float
+      self.allowed = allowed
+    }
+  }
+
   /// Most bytes that the file may have; nil if that was not asked.
   public let targetBytes: Int?
+  /// What may be lost, or what is measured; nil if nothing was asked.
+  public let drop: Drop?
   /// The bits that were chosen or asked for.
   public let bits: Double
   /// What was tried, in its order.
   public let trials: [Trial]
 
   /// A report from its parts.
-  public init(targetBytes: Int? = nil, bits: Double, trials: [Trial]) {
+  public init(
+    targetBytes: Int? = nil, drop: Drop? = nil, bits: Double, trials: [Trial]
+  ) {
     self.targetBytes = targetBytes
+    self.drop = drop
     self.bits = bits
     self.trials = trials
   }
 
   enum CodingKeys: String, CodingKey {
-    case bits, trials
+    case bits, trials, drop
     case targetBytes = "target_bytes"
   }
 }

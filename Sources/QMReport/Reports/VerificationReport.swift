@@ -46,6 +46,26 @@ public struct VerificationReport: Report {
     }
   }
 
+  /// What the user's own metric says.
+  public struct Metric: Codable, Hashable, Sendable {
+    /// The metric's name for its number; nil if it has none.
+    public let name: String?
+    /// The number for the file.
+    public let value: Double
+    /// The number for the reference; nil without one.
+    public let reference: Double?
+    /// How much worse the file is than the reference; nil without one.
+    public let drop: Double?
+
+    /// A metric from its parts.
+    public init(name: String?, value: Double, reference: Double?, drop: Double?) {
+      self.name = name
+      self.value = value
+      self.reference = reference
+      self.drop = drop
+    }
+  }
+
   /// Path of the file.
   public let file: String
   /// Size of the file, in bytes.
@@ -73,6 +93,8 @@ public struct VerificationReport: Report {
   public var notRun: String?
   /// How close each inner value is; nil if not requested.
   public var values: [Value]?
+  /// What the user's own metric says; nil if not requested.
+  public var metric: Metric?
   /// Whether the file is as good as its metadata states, or as requested.
   public var passed = true
 
@@ -86,7 +108,7 @@ public struct VerificationReport: Report {
 
   enum CodingKeys: String, CodingKey {
     case file, bytes, nodes, constants, samples, truth, outputs, saturation, saturated, values
-    case passed
+    case metric, passed
     case identicalKernels = "identical_kernels"
     case selfTestSamples = "self_test_samples"
     case notRun = "not_run"
