@@ -151,6 +151,9 @@ extension Program {
     /// measurements are of these, and do not bound those of real samples.
     public static let madeInputsKey = "made inputs"
 
+    /// Key of the entry for the digest of the samples that the conversion got: 64 hexadecimal digits.
+    public static let sampleSetKey = "samples digest"
+
     /// Whether the measurements are of inputs that the conversion made itself.
     public var isMeasuredOnMadeInputs: Bool {
       entries.contains { $0.key == Program.Metadata.madeInputsKey }

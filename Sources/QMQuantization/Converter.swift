@@ -218,6 +218,11 @@ public struct Converter: Sendable {
         .init(
           reference.areMade ? Program.Metadata.madeInputsKey : "samples",
           "\(reference.sampleCount)"))
+      if !reference.areMade {
+        program.metadata.entries.append(
+          .init(
+            Program.Metadata.sampleSetKey, reference.kept.source.bytes.hexadecimal))
+      }
       let example = reference.kept.inputs(of: 0)
       for input in state.graph.inputs {
         let name = state.graph[input].name

@@ -147,6 +147,24 @@ struct ToolTests {
     #expect(inputs[0]["shape"] as? [String] == ["n", "64"])
     let text = try Tool.qinspect(file)
     #expect(text.output.contains("integer"))
+    let entries = try #require(report["entries"] as? [[String: String]])
+    let digest = try #require(entries.first { $0["key"] == "samples digest" }?["value"])
+    #expect(digest.count == 64 && text.output.contains(digest))
+    // Other names of the same samples do not change it, other samples do.
+    let renamed = folder.path("renamed")
+    try FileManager.default.createDirectory(atPath: renamed, withIntermediateDirectories: true)
+    let names = try FileManager.default.contentsOfDirectory(atPath: Fixture.calibration).sorted()
+    for (index, name) in names.enumerated() {
+      try FileManager.default.copyItem(
+        atPath: "\(Fixture.calibration)/\(name)", toPath: "\(renamed)/\(names.count - index).npy")
+    }
+    for (limit, isSame) in [(names.count, true), (names.count - 1, false)] {
+      let other = folder.path("other.qm")
+      let converted = try Tool.qconvert(
+        Fixture.model, other, "--samples", renamed, "--limit-samples", "\(limit)")
+      #expect(converted.status == 0, "\(converted.errors)")
+      #expect(try Tool.qinspect(other).output.contains(digest) == isSame)
+    }
   }
 
   @Test func inspectsANetwork() throws {

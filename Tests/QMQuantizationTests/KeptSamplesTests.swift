@@ -47,6 +47,30 @@ import Testing
     #expect(same(merged, whole))
   }
 
+  /// All samples count, kept or not, as often as they occur.
+  @Test func theDigestOfTheSourceDependsOnContentsAlone() throws {
+    let tensors = try tensors(60)
+    let whole = try kept(tensors).source
+    #expect(try kept(tensors.shuffled(), threadCount: 3).source == whole)
+    var merged = try kept(Array(tensors[..<17]))
+    merged.merge(try kept(Array(tensors[17...])))
+    #expect(merged.source == whole)
+    #expect(try kept(Array(tensors.dropLast())).source != whole)
+    #expect(try kept(tensors + tensors.suffix(1)).source != whole)
+    let single = try kept(Array(tensors.prefix(1)))
+    #expect(single.source.bytes == single.samples[0].digest)
+  }
+
+  @Test func digestsOfSamplesAreAddedWithCarries() {
+    var sum = SampleSetDigest()
+    sum.add([UInt8](repeating: 0xff, count: 32))
+    sum.add([UInt8](repeating: 0, count: 31) + [1])
+    #expect(sum == SampleSetDigest())
+    sum.add([UInt8](repeating: 0, count: 30) + [1, 0xfe])
+    sum.add([UInt8](repeating: 0, count: 30) + [2, 3])
+    #expect(sum.bytes.suffix(3) == [0, 4, 1])
+  }
+
   /// A part may keep what the whole must not: a sample that the whole drops for its size comes
   /// before it.
   @Test func whatFitsInAPartAloneIsDropped() throws {

@@ -181,7 +181,9 @@ import Testing
       }
       try expectRefused("header", nil, .malformed)
       try expectRefused("header", Tensor([2], [UInt8](repeating: 0x7b, count: 2)), .malformed)
-      try expectRefused("header", header { $0["version"] = 3 }, .unsupported)
+      try expectRefused("header", header { $0["version"] = 2 }, .unsupported)
+      try expectRefused("header", header { $0["source"] = nil }, .malformed)
+      try expectRefused("header", header { $0["source"] = "00" }, .malformed)
       try expectRefused("header", header { $0["samples"] = 0 }, .malformed)
       try expectRefused("header", header { $0["samples"] = -3 }, .malformed)
       try expectRefused("header", header { $0["samples"] = Int.max }, .malformed)

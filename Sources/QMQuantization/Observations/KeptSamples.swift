@@ -32,14 +32,18 @@ package struct KeptSamples: SampleSource {
   /// The least digest of a sample that was not kept; nil if all were kept. Samples with larger
   /// digests are not kept either.
   package private(set) var cut: [UInt8]?
+  /// Of all samples of the source, kept or not.
+  package private(set) var source = SampleSetDigest()
 
   init() {}
 
   /// - Parameters:
   ///   - samples: kept samples, in any order.
   ///   - cut: their ``cut``.
-  init(_ samples: [Sample], cut: [UInt8]?) {
+  ///   - source: of all samples that they were chosen from.
+  init(_ samples: [Sample], cut: [UInt8]?, source: SampleSetDigest = SampleSetDigest()) {
     self.cut = cut
+    self.source = source
     for sample in samples { offer(sample) }
   }
 
@@ -54,7 +58,10 @@ package struct KeptSamples: SampleSource {
       }
       let sample = Sample(
         name: name, digest: KeptSamples.digest(of: inputs), inputs: inputs, index: index)
-      kept.withLock { $0.offer(sample) }
+      kept.withLock { kept in
+        kept.source.add(sample.digest)
+        kept.offer(sample)
+      }
       return true
     }
     self = kept.withLock { $0 }
@@ -90,6 +97,7 @@ package struct KeptSamples: SampleSource {
 
   /// Selects the kept samples of both parts together.
   package mutating func merge(_ other: KeptSamples) {
+    source.add(other.source.bytes)
     if let theirs = other.cut, cut.map({ theirs.lexicographicallyPrecedes($0) }) ?? true {
       cut = theirs
       samples.removeAll { !$0.digest.lexicographicallyPrecedes(theirs) }

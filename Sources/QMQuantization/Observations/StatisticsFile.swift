@@ -37,6 +37,8 @@ struct StatisticsFile: Sendable {
     var version = StatisticsFile.version
     var network: String
     var samples = 0
+    /// The digest of all samples.
+    var source: String?
     /// The least digest of a sample that was not kept; nil if all were kept.
     var cut: String?
     var kept: [Kept] = []
@@ -45,7 +47,7 @@ struct StatisticsFile: Sendable {
     var moments: [Moments] = []
   }
 
-  static let version = 2
+  static let version = 3
   /// Bound of all counts. No run reaches it, and sums of several counts cannot overflow.
   fileprivate static let countRange = 0..<1 << 48
 
@@ -115,6 +117,7 @@ extension StatisticsFile {
       _ statistics: Statistics, _ kept: KeptSamples, sampleCount: Int
     ) throws(QMError) {
       header.samples = sampleCount
+      header.source = kept.source.bytes.hexadecimal
       header.cut = kept.cut.map(\.hexadecimal)
       try append(statistics)
       for (number, sample) in kept.samples.enumerated() {
@@ -333,8 +336,12 @@ extension StatisticsFile {
     guard !samples.isEmpty else {
       throw .malformed("the file holds no sample", remedies: .observeAgain)
     }
+    guard let source = try SampleSetDigest(bytes: bytes(header.source ?? "")) else {
+      throw .malformed("the header has no digest of the samples", remedies: .observeAgain)
+    }
     let kept = KeptSamples(
-      samples, cut: try header.cut.map { (text) throws(QMError) in try bytes(text) })
+      samples, cut: try header.cut.map { (text) throws(QMError) in try bytes(text) },
+      source: source)
     guard kept.count == samples.count else {
       throw .malformed("the kept samples contradict their limits", remedies: .observeAgain)
     }
