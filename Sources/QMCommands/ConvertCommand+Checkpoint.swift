@@ -12,7 +12,7 @@ extension ConvertCommand {
     let clock = ContinuousClock()
     let start = clock.now
     guard !hasSamples, recipe.activations == nil, recipe.network.isEmpty, weights == nil,
-      recipe.floatNodes.isEmpty, !explain
+      recipe.floatNodes.isEmpty, !explain, !budget.isSearch
     else {
       throw QMError.usage(
         "the file holds arrays without a network: use only --bits, --bits-for, --group-size, "

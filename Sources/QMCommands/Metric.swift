@@ -51,7 +51,7 @@ struct Metric {
   func value(
     of network: Model, on samples: any SampleSource, at indices: [Int], _ console: Console
   ) throws(QMError) -> Value {
-    let folder = try TemporaryFolder()
+    let folder = try Process.TemporaryFolder()
     let results = try ResultFolder(
       path: folder.path("outputs"), outputs: network.outputs.map(\.name))
     try samples.run(network, at: indices, console) { (name, outputs) throws(QMError) in
@@ -61,7 +61,8 @@ struct Metric {
     return try call(results.path, in: folder)
   }
 
-  private func call(_ outputs: String, in folder: TemporaryFolder) throws(QMError) -> Value {
+  private func call(_ outputs: String, in folder: Process.TemporaryFolder) throws(QMError) -> Value
+  {
     let (printed, complaints) = (folder.path("printed"), folder.path("complaints"))
     let status = try Process.runShell(
       "\(command) \"$1\"", argument: outputs, output: printed, errors: complaints)
@@ -156,23 +157,4 @@ extension SampleSource {
   ) throws(QMError) -> [(name: String, outputs: [String: Tensor])] {
     try (self as? SampleBatches)?.outputs(tensors, of: index) ?? [(name(of: index), tensors)]
   }
-}
-
-/// A folder that goes away with the object.
-private final class TemporaryFolder {
-  private let url: URL
-
-  init() throws(QMError) {
-    url = FileManager.default.temporaryDirectory.appendingPathComponent("qm-\(UUID().uuidString)")
-    do {
-      try FileManager.default.createDirectory(
-        at: url, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-    } catch {
-      throw QMError.cannotWrite("no folder can be made for the outputs").within(.file(url.path))
-    }
-  }
-
-  deinit { try? FileManager.default.removeItem(at: url) }
-
-  func path(_ name: String) -> String { url.appendingPathComponent(name).path }
 }

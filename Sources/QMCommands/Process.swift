@@ -1,9 +1,18 @@
 import Foundation
+import QMOperations
 import QMTensor
 
 /// The process as the operating system sees it: streams, signals, memory.
 enum Process {
   private static let writing = NSLock()
+  private static let temporary = Locked(Temporary())
+
+  /// What must not outlive the process.
+  private struct Temporary {
+    var folders: Set<String> = []
+    /// A command that runs.
+    var child: pid_t?
+  }
 
   /// Must be called first, while there is only one thread.
   static func prepare() {
@@ -37,6 +46,33 @@ enum Process {
       getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
       return Int(usage.ru_maxrss) * 1024
     #endif
+  }
+
+  /// A folder that goes away with the object, and if the process is interrupted.
+  final class TemporaryFolder {
+    private let url: URL
+
+    /// - Throws: `cannotWrite`.
+    init() throws(QMError) {
+      let url = FileManager.default.temporaryDirectory
+        .appendingPathComponent("qm-\(UUID().uuidString)")
+      self.url = url
+      temporary.withLock { _ = $0.folders.insert(url.path) }
+      do {
+        try FileManager.default.createDirectory(
+          at: url, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+      } catch {
+        throw QMError.cannotWrite("no folder can be made for the outputs").within(.file(url.path))
+      }
+    }
+
+    deinit {
+      let path = url.path
+      try? FileManager.default.removeItem(atPath: path)
+      temporary.withLock { _ = $0.folders.remove(path) }
+    }
+
+    func path(_ name: String) -> String { url.appendingPathComponent(name).path }
   }
 
   /// Runs a command of the shell, with the signals of a fresh process and no standard input.
@@ -79,6 +115,8 @@ enum Process {
     guard reason == 0 else {
       throw QMError.cannotOpen(String(cString: strerror(reason))).within(.file("/bin/sh"))
     }
+    temporary.withLock { [child] in $0.child = child }
+    defer { temporary.withLock { $0.child = nil } }
     var status: Int32 = 0
     while waitpid(child, &status, 0) < 0 {
       guard errno == EINTR else { return 127 }
@@ -125,6 +163,10 @@ enum Process {
       var number: Int32 = 0
       guard sigwait(&signals, &number) == 0 else { return }
       writing.lock()
+      temporary.withLock { temporary in
+        if let child = temporary.child { kill(child, number) }
+        for folder in temporary.folders { try? FileManager.default.removeItem(atPath: folder) }
+      }
       _exit(128 + number)
     }
   }

@@ -240,8 +240,9 @@ public struct Converter: Sendable {
       areSamplesMade: state.reference?.areMade ?? false,
       isJudgedOnFittedSamples: state.reference?.roles.areAllOne ?? false,
       floatReasons: state.floatReasons, alternatives: state.alternatives)
-    let outputError = state.roundedWeights.reduce(0) { $0 + $1.outputError }
-    conversion.weightCosts = state.roundedWeights.map { weights in
+    let roundedWeights = state.roundedWeights.filter { state.plan.weights[$0.value] != nil }
+    let outputError = roundedWeights.reduce(0) { $0 + $1.outputError }
+    conversion.weightCosts = roundedWeights.map { weights in
       .init(
         node: state.graph.nodes[weights.node].name, weights: state.graph[weights.value].name,
         count: weights.count, byteCount: (weights.bits + 7) / 8,

@@ -242,6 +242,29 @@ import Testing
     #expect(try folder.names == ["out.qm"])
   }
 
+  /// Nothing stays behind, also if the process is ended while the metric runs.
+  @Test(arguments: [
+    ("echo 1; :", Int32(0)), ("exit 1; :", 65), ("kill -TERM $PPID; sleep 20; :", 143),
+  ])
+  func outputsForTheMetricAreRemoved(command: String, status: Int32) throws {
+    let ended = try Tool.qconvert.run(
+      [
+        Fixture.model, folder.path("out.qm"), "--samples", Fixture.calibration, "--max-drop", "1%",
+        "--metric", command,
+      ], environment: ["TMPDIR": folder.url.path])
+    #expect(ended.status == status, "\(ended.errors)")
+    #expect(try folder.names == (status == 0 ? ["out.qm"] : []))
+  }
+
+  @Test func arraysHaveNoBudgets() throws {
+    let array = Fixture.root.appendingPathComponent("fixtures/npy/double_quotes.npy").path
+    for option in [["--target-size", "9kB"], ["--dry-run"]] {
+      let refused = try Tool.qconvert.run([array, folder.path("o.qm")] + option)
+      #expect(refused.status == 64)
+      #expect(refused.errors.contains("arrays"))
+    }
+  }
+
   @Test func aFinishedFileIsJudgedByAMetric() throws {
     #expect(try convert("out.qm", "--bits", "4").status == 0)
     func verify(_ allowed: String, _ lines: (String, String)) throws -> Tool.Result {

@@ -103,5 +103,5 @@ public struct PreparedConversion {
   }
 
   /// About what a node, its values, names and scales take in a file.
-  private static let bytesPerNode = 100
+  private static let bytesPerNode = 60
 }
