@@ -53,7 +53,7 @@ extension Convolution {
     ) -> Void
   ) {
     // Extents of the input without the gaps.
-    let inputExtents = zip(extents.axes, spacing).map { ($0.input - 1) / $1 + 1 }
+    let inputExtents = zip(extents.axes, spacing).map { ($0.input + $1 - 1) / $1 }
     let outputExtents = extents.axes.map(\.output)
     let windowExtents = extents.axes.map(\.window)
     let inputPlane = inputExtents.reduce(1, *)

@@ -172,9 +172,8 @@ extension Convolution {
     }
   }
 
-  /// Extent of an input axis, including its gaps.
+  /// Extent of an input axis, including its gaps; less than 1 without elements.
   private func spaced(_ extent: Int, _ axis: Int) throws(QMError) -> Int {
-    guard spacing[axis] > 1, extent > 1 else { return extent }
     let (distance, overflow) = (extent - 1).multipliedReportingOverflow(by: spacing[axis])
     guard !overflow, distance < Window.largest else {
       throw .malformed(

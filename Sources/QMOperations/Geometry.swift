@@ -12,7 +12,7 @@ struct WindowAxis: Hashable, Sendable {
   let before: Int
   /// Padding after the last element; at least 0.
   let after: Int
-  /// Number of positions of the window; at least 1.
+  /// Number of positions of the window; at least 0.
   let output: Int
 
   /// The element that tap `tap` of window `position` reads; padding if outside `0..<input`.
@@ -57,13 +57,15 @@ struct Window {
   }
 
   /// The window along spatial axis `axis` of `input` elements.
-  /// - Parameter roundsUp: whether a last window that reaches beyond the padded end counts, if it
-  ///   begins in the input or in the padding before it.
-  /// - Throws: `malformed` if no window fits.
+  /// - Parameters:
+  ///   - input: less than 0 for the gaps of a transposed convolution over no elements.
+  ///   - roundsUp: whether a last window that reaches beyond the padded end counts, if it begins in
+  ///     the input or in the padding before it.
+  /// - Throws: `malformed` if no window fits, but there are elements.
   func along(_ axis: Int, input: Int, roundsUp: Bool = false) throws(QMError) -> WindowAxis {
     let stride = strides[axis]
-    guard input >= 1, input <= Self.largest else {
-      throw .malformed("spatial axis \(axis) has extent \(input), expected 1...\(Self.largest)")
+    guard (-Self.largest...Self.largest).contains(input) else {
+      throw .malformed("spatial axis \(axis) has extent \(input), expected 0...\(Self.largest)")
     }
     let reach = (extents[axis] - 1) * dilations[axis] + 1
     let before: Int
@@ -79,16 +81,16 @@ struct Window {
       after = total - before
     }
     let room = input + before + after - reach
-    guard room >= 0 else {
+    var output = (room >= 0 ? room / stride : -((stride - 1 - room) / stride)) + 1
+    if roundsUp, room % stride != 0, output * stride < input + before { output += 1 }
+    guard output > 0 || input <= 0 else {
       throw .malformed(
         "a window of \(reach) elements does not fit into spatial axis \(axis): \(input) elements, padded to \(input + before + after)"
       )
     }
-    var output = room / stride + 1
-    if roundsUp, room % stride != 0, output * stride < input + before { output += 1 }
     return WindowAxis(
-      input: input, window: extents[axis], stride: stride, dilation: dilations[axis],
-      before: before, after: after, output: output)
+      input: max(input, 0), window: extents[axis], stride: stride, dilation: dilations[axis],
+      before: before, after: after, output: max(output, 0))
   }
 
   /// The output's spatial axis `axis`. If the input's is dynamic, so is the output's; its name is

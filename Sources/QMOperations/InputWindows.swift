@@ -63,9 +63,11 @@ package struct InputWindows: Sendable {
     }
   }
 
-  /// Number of output positions that a source gives, over all samples of a batch.
+  /// Number of output positions that a source gives, over all samples of a batch; 0 for a source
+  /// without elements.
   /// - Parameter shape: shape of the source, which the operation's type rule accepts.
   package func count(of source: Source, _ shape: [Int]) throws(QMError) -> Int {
+    if shape.contains(0) { return 0 }
     switch (kind, source) {
     case (.rows, _): return shape.dropLast().reduce(1, *)
     case (.windows(let attributes, let weights), _):
@@ -136,7 +138,7 @@ private struct WindowCopy {
     outputExtents = extents.axes.map(\.output)
     tapExtents = extents.axes.map(\.window)
     // Extents of the input without the gaps.
-    let inputExtents = zip(extents.axes, convolution.spacing).map { ($0.input - 1) / $1 + 1 }
+    let inputExtents = zip(extents.axes, convolution.spacing).map { ($0.input + $1 - 1) / $1 }
     inputPlane = inputExtents.reduce(1, *)
     offsets = extents.axes.indices.map { number in
       let (axis, spacing) = (extents.axes[number], convolution.spacing[number])

@@ -180,7 +180,6 @@ public struct Pooling: IntegerOperation, EncodedOutput {
     let output = outputs[0]
     let shape = try input.concreteShape()
     let name = "\(Self.name) \(kernels.rawValue)"
-    guard !shape.contains(0) else { return Kernel(name: name) { (_) throws(QMError) in } }
     // Kernels sum codes in int32. Windows whose sums might not fit use the reference loops.
     let tapCount = window.reduce(1.0) { $0 * Double($1) }
     guard kind == .maximum || input.quantization == .none || tapCount * 65535 < 0x1p31 else {

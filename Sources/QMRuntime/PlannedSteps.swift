@@ -39,7 +39,7 @@ struct PlannedSteps {
     let operands = try resolution.operands(of: index)
     let outputs = node.outputs.compactMap { resolution.types[$0] }
     let weights = try weights(of: index, model, operands)
-    if let transpose,
+    if let transpose, !outputs.contains(where: \.isEmpty),
       case .transpose(let operation) = model.program.nodes[transpose].operation,
       let kernel = try node.operation.body.kernel(
         for: operands, outputs: outputs, packed: weights, kernels: model.kernels,

@@ -444,7 +444,7 @@ import Testing
       try shape(
         [1, 3, 8, 8], [4, 3, 3, 3], padding: .explicit(before: [0, -1], after: [0, 0]))
     }
-    #expect(throws: QMError.malformed("")) { try shape([1, 3, 0, 8], [4, 3, 3, 3]) }
+    #expect(throws: QMError.malformed("")) { try shape([1, 3, 1, 8], [4, 3, 3, 3]) }
     #expect(throws: QMError.malformed("")) { try shape([1, 3, 8, 8], [4, 3, 0, 3]) }
   }
 }

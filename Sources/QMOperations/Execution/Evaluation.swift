@@ -54,7 +54,7 @@ extension Operation {
 
 extension ValueType {
   /// Whether the shape is known and has no elements.
-  fileprivate var isEmpty: Bool { shape.extents?.contains(0) ?? false }
+  package var isEmpty: Bool { shape.extents?.contains(0) ?? false }
 }
 
 /// A node with the kernel that runs it on concrete shapes: a fast one, or its reference loops.
