@@ -18,9 +18,6 @@ public struct RandomNetwork: Sendable {
       && network.inputs.allSatisfy { $0.type.shape.extents.map { !$0.contains(0) } ?? false }
   }
 
-  /// Whether extents depend on numbers, which a conversion rounds.
-  var hasExtentsFromNumbers: Bool { network.nodes.contains { $0.operation == "NonZero" } }
-
   /// The inputs of one sample.
   public func inputs(sample: Int) throws(QMError) -> [String: Tensor] {
     var random = SeededGenerator(seed: UInt64(sample) &+ 1)
