@@ -109,7 +109,9 @@ let package = Package(
       exclude: ["main.c", "avx512_emulation.h"]),
     .testTarget(
       name: "CommandLineTests",
-      dependencies: ["qconvert", "qverify", "qinspect", "qrun", "QMOperations"]),
+      dependencies: [
+        "qconvert", "qverify", "qinspect", "qrun", "QMFormat", "QMNumPy", "QMOperations",
+      ]),
   ],
   swiftLanguageModes: [.v6]
 )

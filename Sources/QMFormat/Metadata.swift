@@ -33,6 +33,9 @@ extension Program {
       case deviation = 4
       /// Fraction of elements that are equal in both.
       case agreement = 5
+      /// Median over the samples of the root mean square of the float network's signal, to which the
+      /// error of a sample is compared.
+      case magnitude = 6
 
       /// The name of the measure, for people.
       public var name: String {
@@ -43,6 +46,7 @@ extension Program {
         case .topOneAgreement: "top-1 agreement"
         case .deviation: "deviation of SQNR in dB"
         case .agreement: "agreement"
+        case .magnitude: "magnitude"
         }
       }
     }

@@ -134,8 +134,10 @@ public struct Verification {
         expected = try like(found, expected, parts)
         let next = judgedRun.nextStep(session, tensors, reference: expected, measured: found)
         for name in expected.outputs.keys {
-          try comparisons[name, default: parts.comparison(of: name)].add(
-            name, reference: expected, measured: found, next: next)
+          try comparisons[
+            name,
+            default: parts.comparison(of: name, leastMagnitudes: magnitudes(of: name))
+          ].add(name, reference: expected, measured: found, next: next)
         }
       }
       progress(.comparing(done: index + 1, of: inputs.count))
@@ -151,6 +153,16 @@ public struct Verification {
       report.saturated = saturation.shares.prefix(3).filter { $0.saturatedCount > 0 }
         .map { .init(name: $0.name, share: $0.share) }
     }
+  }
+
+  /// The magnitudes of the signals that the file states, by part, if it states them of more samples.
+  private func magnitudes(of output: String) -> [Program.Metadata.Part?: Double] {
+    guard inputs.areSamples, !program.metadata.isMeasuredOnMadeInputs else { return [:] }
+    let stated = program.metadata.measurements.filter {
+      $0.measure == .magnitude && $0.sampleCount > inputs.count
+        && program.outputs[$0.output].name == output
+    }
+    return Dictionary(stated.map { ($0.part, Double($0.value)) }, uniquingKeysWith: max)
   }
 
   /// The expected outputs that the program has, with its element types: those in NumPy files may

@@ -33,6 +33,7 @@ public struct Comparison: Sendable, Hashable {
   public private(set) var misplacedCount = 0
   private var samples: [SamplePower] = []
   private let isAboutMean: Bool
+  private let leastMagnitude: Double
 
   /// Powers of one sample, summed over its elements.
   private struct SamplePower: Hashable {
@@ -44,10 +45,16 @@ public struct Comparison: Sendable, Hashable {
   }
 
   /// A comparison of no samples yet.
-  /// - Parameter isAboutMean: whether the signal of each sample is about the mean of the reference
-  ///   elements over all samples; for numbers whose mean says nothing, such as the log odds of rare
-  ///   events.
-  public init(aboutMean isAboutMean: Bool = false) { self.isAboutMean = isAboutMean }
+  /// - Parameters:
+  ///   - isAboutMean: whether the signal of each sample is about the mean of the reference elements
+  ///     over all samples; for numbers whose mean says nothing, such as the log odds of rare events.
+  ///   - leastMagnitude: the signal of each sample counts as at least this root mean square, in the
+  ///     unit of the elements. For a few samples, the ``medianMagnitude`` of more: among a few, one
+  ///     whose signal is small by chance would decide.
+  public init(aboutMean isAboutMean: Bool = false, leastMagnitude: Double = 0) {
+    self.isAboutMean = isAboutMean
+    self.leastMagnitude = leastMagnitude
+  }
 
   /// Signal-to-quantization-noise ratio in dB, `10·log10(Σ r² / Σ (r − m)²)` with reference
   /// elements r and measured elements m; infinite if nothing differs.
@@ -64,8 +71,17 @@ public struct Comparison: Sendable, Hashable {
     let signals = sampleSignals
     let least = 0.01 * signals.reduce(0, +) / Double(max(samples.count, 1))
     return zip(samples, signals).map { sample, signal in
-      sample.noise > 0 ? sample.noise / max(signal, least) : 0
+      let usual = leastMagnitude * leastMagnitude * sample.count
+      return sample.noise > 0 ? sample.noise / max(signal, least, usual) : 0
     }
+  }
+
+  /// The median over the samples of the root mean square of their signal, in the unit of the elements;
+  /// 0 without finite elements.
+  public var medianMagnitude: Double {
+    let magnitudes = zip(samples, sampleSignals).filter { $0.0.count > 0 }
+      .map { ($1 / $0.count).squareRoot() }
+    return magnitudes.isEmpty ? 0 : Comparison.median(magnitudes)
   }
 
   private var sampleSignals: [Double] {
@@ -91,11 +107,13 @@ public struct Comparison: Sendable, Hashable {
     normalizedErrors.map { $0 > 0 ? Comparison.decibels(1 / $0) : .infinity }
   }
 
-  /// The median absolute deviation of the samples' SQNR from ``medianSignalToNoise``, in dB.
+  /// The median absolute deviation from ``medianSignalToNoise``, in dB, of the SQNR of the other
+  /// samples that differ. With the one that is the median, the deviation of a few would be too small.
   public var deviation: Double {
     let median = medianSignalToNoise
     guard median.isFinite else { return 0 }
-    return Comparison.median(sampleRatios.map { abs($0 - median) })
+    let deviations = sampleRatios.filter(\.isFinite).map { abs($0 - median) }.sorted()
+    return deviations[deviations.count / 2]
   }
 
   /// The lower of the two middle numbers where their count is even.

@@ -59,7 +59,7 @@ struct OpcodeTests {
     #expect(Softmax.Kind.softmax.rawValue == 0 && Softmax.Kind.logSoftmax.rawValue == 1)
     #expect(Pad.Mode.constant.rawValue == 0 && Pad.Mode.reflect.rawValue == 1)
     #expect(Pad.Mode.edge.rawValue == 2 && Pad.Mode.wrap.rawValue == 3)
-    #expect(Program.Metadata.Measure.allCases.map(\.rawValue) == Array(0...5))
+    #expect(Program.Metadata.Measure.allCases.map(\.rawValue) == Array(0...6))
     #expect(ExecutionMode.allCases.map(\.rawValue) == Array(0...3))
     #expect(Container.Kind.program.rawValue == 1 && Container.Kind.data.rawValue == 2)
     #expect(Container.Kind.names.rawValue == 128 && Container.Kind.metadata.rawValue == 129)

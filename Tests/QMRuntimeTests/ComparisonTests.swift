@@ -38,6 +38,40 @@ import Testing
     #expect(broken.largestDifference == .infinity)
   }
 
+  /// Two of three samples have a signal of 10, one is almost silent: alone it is compared with the
+  /// signal of the others, as loud ones are with their own.
+  @Test func aFewSamplesAreComparedWithTheUsualSignal() {
+    func add(_ signal: Float, to comparison: inout Comparison) {
+      comparison.add([signal, -signal], [signal + 1, -signal], rowLength: 1)
+    }
+    var many = Comparison()
+    for signal in [10, 1, 10] as [Float] { add(signal, to: &many) }
+    #expect(many.medianMagnitude == 10)
+    let usual = Comparison.decibels(200)
+    #expect(many.medianSignalToNoise == usual)
+    for (signal, decibels) in [(1, usual), (10, usual), (100, usual + 20)] as [(Float, Double)] {
+      var one = Comparison(leastMagnitude: many.medianMagnitude)
+      add(signal, to: &one)
+      #expect(abs(one.medianSignalToNoise - decibels) < 1e-9)
+    }
+    var alone = Comparison()
+    add(1, to: &alone)
+    #expect(abs(alone.medianSignalToNoise - usual + 20) < 1e-9)
+    #expect(Comparison().medianMagnitude == 0)
+  }
+
+  /// Of 10, 20, 20, 26 dB and one sample without a difference, the median is 20 dB, and the others
+  /// that differ are 0, 6 and 10 dB from it.
+  @Test func theDeviationIsThatOfTheOtherSamples() {
+    var comparison = Comparison()
+    for decibels in [20, 10, 26, 20, .infinity] as [Double] {
+      let noise = Float(1 / Comparison.ratio(ofDecibels: decibels).squareRoot())
+      comparison.add([1], [1 + noise], rowLength: 1)
+    }
+    #expect(abs(comparison.medianSignalToNoise - 20) < 1e-4)
+    #expect(abs(comparison.deviation - 6) < 1e-4)
+  }
+
   @Test func otherTypesAreNumbersAndOtherShapesAreRefused() throws {
     let codes = try Tensor([3], [1, 2, 3] as [Int64])
     var comparison = Comparison()

@@ -29,10 +29,13 @@ public struct JudgedParts: Sendable, Hashable {
   public private(set) var scores: Set<String> = []
 
   /// The comparison of an output, without samples yet.
-  public func comparison(of output: String) -> OutputComparison {
+  /// - Parameter magnitudes: what the signal of a sample counts as at least, by part.
+  public func comparison(
+    of output: String, leastMagnitudes magnitudes: [Program.Metadata.Part?: Double] = [:]
+  ) -> OutputComparison {
     OutputComparison(
       parts[output] ?? [], areScores: scores.contains(output),
-      isState: states.inputs[output] != nil)
+      isState: states.inputs[output] != nil, leastMagnitudes: magnitudes)
   }
 
   /// The inner values that parts name.

@@ -14,7 +14,7 @@ public struct OutputComparison: Sendable, Hashable {
   }
 
   /// All elements of the output.
-  public private(set) var whole = Comparison()
+  public private(set) var whole: Comparison
   /// The parts, in their order; empty if the output is judged as a whole.
   public private(set) var parts: [Part]
   /// Whether the output is a state, which does not decide: its effect on the other outputs does.
@@ -41,13 +41,20 @@ public struct OutputComparison: Sendable, Hashable {
   ///   - parts: the parts of the output, see ``JudgedParts``.
   ///   - areScores: whether rows along the last axis are scores of classes.
   ///   - isState: whether the output is an input of the next step.
+  ///   - magnitudes: what the signal of a sample counts as at least, by part; nil stands for the whole
+  ///     output.
   public init(
-    _ parts: [Program.Metadata.Part] = [], areScores: Bool = false, isState: Bool = false
+    _ parts: [Program.Metadata.Part] = [], areScores: Bool = false, isState: Bool = false,
+    leastMagnitudes magnitudes: [Program.Metadata.Part?: Double] = [:]
   ) {
     self.areScores = areScores
     self.isState = isState
+    whole = Comparison(leastMagnitude: magnitudes[nil] ?? 0)
     self.parts = parts.map {
-      Part(part: $0, comparison: Comparison(aboutMean: $0.form == .logOdds))
+      Part(
+        part: $0,
+        comparison: Comparison(
+          aboutMean: $0.form == .logOdds, leastMagnitude: magnitudes[$0] ?? 0))
     }
     isChosen = parts.contains { !$0.value.isEmpty }
   }
@@ -128,6 +135,7 @@ public struct OutputComparison: Sendable, Hashable {
     for (part, comparison) in judged where comparison.sampleCount > 0 {
       append(.signalToNoise, comparison.medianSignalToNoise, part)
       append(.deviation, comparison.deviation, part)
+      append(.magnitude, comparison.medianMagnitude, part)
     }
     append(.largestDifference, whole.largestDifference)
     append(.cosine, whole.cosine)

@@ -26,8 +26,9 @@ public struct OutputReport: Codable, Hashable, Sendable {
   /// Whether the output is an input of the next step. Then its own error does not decide: its effect
   /// on the other outputs does, which have parts after one more step.
   public let isState: Bool
-  /// Signal-to-quantization-noise ratio in dB: of each sample by the power of its own signal, the
-  /// median over the samples, of the worst part. Infinite if nothing differs.
+  /// Signal-to-quantization-noise ratio in dB: of each sample by the power of its own signal (of fewer
+  /// samples than the file's, at least the usual one that the file states), the median over the
+  /// samples, of the worst part. Infinite if nothing differs.
   public let signalToNoiseDecibels: Double
   /// Median absolute deviation of the samples from that, in dB.
   public let deviationDecibels: Double
