@@ -45,7 +45,7 @@ struct BudgetOptions: ParsableArguments {
     help: ArgumentHelp(
       """
       Samples on which the metric or the agreement is measured. Default: those of --samples that \
-      judge, to which nothing is fitted; all, if so few rows cannot show the agreement.
+      judge, to which nothing is fitted; all, if they have too few rows to show the agreement.
       """,
       valueName: "folder|in.npz"))
   var metricSamples: String?

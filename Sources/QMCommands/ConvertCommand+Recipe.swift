@@ -100,7 +100,7 @@ extension ConvertCommand {
       return
     }
     var remedies: [Remedy] = conversion.areSamplesMade ? [.giveSamples] : []
-    if bits < 8 { remedies.append(.useBits(min(Int(bits) + 2, 8))) }
+    if bits < 8, !budget.isSearch { remedies.append(.useBits(min(Int(bits) + 2, 8))) }
     if recipe.activations == .int8 {
       remedies.append(.useRanges(recipe.rangeEstimator == .minMax ? "mse" : "minmax"))
     }

@@ -199,7 +199,11 @@ import Testing
     // Few rows cannot show a small loss.
     let few = try convert("few.qm", "--max-drop", "0.01%")
     #expect(few.status == 0)
-    #expect(few.errors.contains("cannot show a loss"))
+    #expect(few.errors.contains("32 rows without a change may hide a loss of 9.4 %"))
+    let enough = try convert(
+      "enough.qm", "--max-drop", "5%", "--metric-samples", Fixture.evaluation)
+    #expect(enough.status == 0)
+    #expect(!enough.errors.contains("may hide"))
   }
 
   @Test func decibelsAreCountedFromEightBits() throws {

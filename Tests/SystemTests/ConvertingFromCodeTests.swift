@@ -33,6 +33,11 @@ import Testing
       print(output.name, output.signalToNoiseDecibels, "dB")
     }
     try AtomicFile.write(conversion.program.encoded(), to: output)
+
+    let prepared = try Converter(recipe: recipe).prepare(graph, samples: samples)
+    var trials = try BudgetTrials(prepared, recipe: recipe)
+    let largest = try trials.mostBits(within: 12_000)
+    try AtomicFile.write(largest.file, to: output)
   }
 
   /// Compares line by line, with the paths replaced.
@@ -42,10 +47,13 @@ import Testing
     let text = try String(contentsOf: article, encoding: .utf8)
       .replacing("\"in.onnx\"", with: "source").replacing("\"calib\"", with: "folder")
       .replacing("\"out.qm\"", with: "output")
-    let block = try #require(text.split(separator: "```swift\n").dropFirst().first)
+    let blocks = text.split(separator: "```swift\n").dropFirst()
+    #expect(blocks.count == 2)
     let code = try String(contentsOf: URL(fileURLWithPath: #filePath), encoding: .utf8)
-    for line in try #require(block.split(separator: "```").first).split(separator: "\n") {
-      #expect(code.contains("    \(line)\n"), "\(line)")
+    for block in blocks {
+      for line in try #require(block.split(separator: "```").first).split(separator: "\n") {
+        #expect(code.contains("    \(line)\n"), "\(line)")
+      }
     }
   }
 }
