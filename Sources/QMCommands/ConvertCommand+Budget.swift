@@ -45,8 +45,8 @@ extension ConvertCommand {
       let least = trials.trials.compactMap(\.drop).min() ?? .nan
       throw QMError(
         .qualityTooLow,
-        "\(loss.name) falls by \(Units.significant(loss.shown(least))) at least, which is over "
-          + "--max-drop \(Units.significant(loss.limit.map(loss.shown) ?? 0)); nothing was written")
+        "the least loss of \(loss.name) is \(Units.significant(loss.shown(least))), over --max-drop "
+          + "\(Units.significant(loss.limit.map(loss.shown) ?? 0)); nothing was written")
     }
     return (result, report(trials, result, loss))
   }

@@ -274,8 +274,12 @@ public struct ResultFolder: Sendable {
   }
 
   /// Writes every output of one sample; each file appears whole or not at all.
-  /// - Throws: `cannotWrite`, with the path of the file.
+  /// - Throws: `cannotWrite`, with the path of the file; also for a stem that leads out of the folder.
   public func write(_ outputs: [String: Tensor], stem: String) throws(QMError) {
+    guard !stem.utf8.contains(where: { $0 == UInt8(ascii: "/") || $0 == 0 }) else {
+      throw QMError.cannotWrite("'\(stem.abbreviated)' is not the name of a file")
+        .within(.file(path))
+    }
     for (name, tensor) in outputs.sorted(by: { $0.key < $1.key }) {
       try NPY.write(tensor, to: Folder.path(path, stem + "." + sampleKey(for: name) + ".npy"))
     }

@@ -164,6 +164,13 @@ import Testing
     try withTemporaryFolder { folder in
       try write(folder, ["a.npy": scalar(1)])
       let results = try ResultFolder(path: folder, outputs: ["y/0"])
+      // Stems may come from files: none leads out of the folder.
+      for stem in ["../a", "/tmp/a", "a/b", "a\0b"] {
+        let error = #expect(throws: QMError.self) {
+          try results.write(["y/0": Tensor([1], [1 as Float])], stem: stem)
+        }
+        #expect(error?.code == .cannotWrite)
+      }
       try results.write(["y/0": scalar(7)], stem: "a")
       let samples = try SampleFolder(path: folder, inputs: [.init("x")], outputs: ["y/0"])
       #expect(samples.stems == ["a"])

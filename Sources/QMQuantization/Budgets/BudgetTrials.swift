@@ -186,7 +186,7 @@ public struct BudgetTrials {
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Result? {
     let widths = prepared.widths.filter(BudgetTrials.isStep)
-    let least = max(limit, 1e-4)
+    let least = limit > 0 ? max(limit, 1e-12) : 1e-4
     var losses = LossCurve(curve: RateCurve(slope: 1.386), floor: least / 16)
     let start = widths[(widths.count - 1) / 2]
     var search = CrossingSearch(
