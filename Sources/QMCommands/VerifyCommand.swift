@@ -188,8 +188,9 @@ public struct VerifyCommand: ParsableCommand {
 
   private func failure(_ report: VerificationReport, _ program: Program) -> QMError? {
     for output in report.outputs {
-      for (name, found) in output.decidingFigures {
-        let (required, reason) = required(name, of: output, program)
+      for part in output.decidingFigures {
+        let found = part.signalToNoiseDecibels
+        let (required, reason) = required(part, of: output, program)
         guard !(found >= required) else { continue }
         let words =
           output.misplaced > 0
@@ -198,7 +199,7 @@ public struct VerifyCommand: ParsableCommand {
         return QMError(
           .outOfTolerance,
           "\(words)SQNR \(Units.decibels(found)) is under \(Units.decibels(required)), \(reason)",
-          context: [.file(file), .value(name)])
+          context: [.file(file), .value(part.name)])
       }
     }
     return nil
@@ -206,12 +207,12 @@ public struct VerifyCommand: ParsableCommand {
 
   /// The required SQNR of a part of an output, in dB, and why.
   private func required(
-    _ part: String, of output: OutputReport, _ program: Program
+    _ part: OutputReport.Part, of output: OutputReport, _ program: Program
   ) -> (decibels: Double, reason: String) {
     if let tolerance { return (tolerance, "--tolerance") }
     let stated = program.metadata.measurements.filter {
       let name = program.outputs[$0.output].name
-      return name == output.name && ($0.part?.description(of: name) ?? name) == part
+      return name == output.name && ($0.part?.description(of: name) ?? name) == part.name
     }
     guard let median = stated.first(where: { $0.measure == .signalToNoise }) else {
       return (
@@ -226,11 +227,13 @@ public struct VerifyCommand: ParsableCommand {
     // These figures are of samples; ranges were not made for inputs from a seed.
     guard samples != nil else { return (-.infinity, "") }
     let deviation = stated.first { $0.measure == .deviation }.map { Double($0.value) } ?? 0
-    // 1 dB is for the median in the file, which is of few samples too.
+    // Of few samples, a deviation is too small by chance as easily as too large. 1 dB is for the
+    // median in the file, which is of few samples too.
     let explained =
       Double(median.value) - 1
       - OutputReport.chance(
-        deviationDecibels: deviation, samples: min(median.sampleCount, output.samples))
+        deviationDecibels: max(deviation, part.deviationDecibels),
+        samples: min(median.sampleCount, output.samples))
     return (
       min(explained, VerifyCommand.exactSignalToNoise),
       "what chance explains of the \(Units.decibels(Double(median.value))) that the file states"

@@ -6,7 +6,8 @@ import QMTensor
 import Testing
 
 /// When `qverify` finds samples worse than the file states: below median − 3.75 · MAD / √m − 1 dB,
-/// with m the smaller of the number of samples at hand and of those behind the file's figures.
+/// with m the smaller of the number of samples at hand and of those behind the file's figures, and MAD
+/// the larger of both deviations.
 @Suite struct VerdictTests {
   /// Figures of the file, samples at hand, and whether their SQNR passes.
   struct Case: CustomTestStringConvertible, Sendable {
@@ -18,6 +19,8 @@ import Testing
     let stated: Int
     let samples: Int
     let decibels: Double
+    /// How far every other sample is from `decibels`, in turn above and below.
+    var foundDeviation = 0.0
     let passes: Bool
   }
 
@@ -33,7 +36,11 @@ import Testing
     Case(deviation: 4, stated: 16, samples: 16, decibels: 35.1, passes: false),
     Case(deviation: 4, stated: 16, samples: 1, decibels: 24.1, passes: true),
     Case(deviation: 4, stated: 16, samples: 1, decibels: 23.9, passes: false),
-    // The file's median is of few samples too.
+    // The file's median is of few samples too, and so is its deviation: 3.75 · 4 / √4 + 1 dB.
+    Case(
+      deviation: 1, stated: 4, samples: 16, decibels: 31.6, foundDeviation: 4, passes: true),
+    Case(
+      deviation: 1, stated: 4, samples: 16, decibels: 31.4, foundDeviation: 4, passes: false),
     Case(deviation: 4, stated: 1, samples: 16, decibels: 24.1, passes: true),
     // Above 60 dB only the rounding of float operations differs.
     Case(median: 140, deviation: 0, stated: 8, samples: 8, decibels: 61, passes: true),
@@ -44,7 +51,8 @@ import Testing
     try write(
       [(.signalToNoise, given.median), (.deviation, given.deviation)], of: given.stated, to: folder)
     for sample in 0..<given.samples {
-      try add(sample, magnitude: 1, decibels: given.decibels, to: folder)
+      let deviation = Double([0, 1, 0, -1][sample % 4]) * given.foundDeviation
+      try add(sample, magnitude: 1, decibels: given.decibels + deviation, to: folder)
     }
     let result = try Tool.qverify(folder.path("y.qm"), folder.path("samples"))
     #expect(result.status == (given.passes ? 0 : 1), "\(result.errors)")

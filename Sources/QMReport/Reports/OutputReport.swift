@@ -73,10 +73,12 @@ public struct OutputReport: Codable, Hashable, Sendable {
   }
 
   /// The figures that decide: those of the parts or, without parts, of the output; none for a state.
-  public var decidingFigures: [(name: String, signalToNoiseDecibels: Double)] {
+  public var decidingFigures: [Part] {
     guard !isState else { return [] }
-    return parts.isEmpty
-      ? [(name, signalToNoiseDecibels)] : parts.map { ($0.name, $0.signalToNoiseDecibels) }
+    let whole = Part(
+      name: name, signalToNoiseDecibels: signalToNoiseDecibels, deviationDecibels: deviationDecibels
+    )
+    return parts.isEmpty ? [whole] : parts
   }
 
   /// How far the median over some samples may be from that over all by chance, in dB: the median of m
