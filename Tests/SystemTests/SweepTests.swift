@@ -13,4 +13,12 @@ import Testing
       #expect(trial.findings.isEmpty, "seed \(seed): \(trial.network)")
     }
   }
+
+  /// NonZero finds no element in the network of this seed, and an integer has no mean of nothing: such a
+  /// run is refused, which is no finding.
+  @Test func extentsThatTheRunDecides() throws {
+    let trial = try NetworkTrial(seed: 502_503)
+    #expect(trial.network.network.nodes.map(\.operation) == ["NonZero", "ReduceMean"])
+    #expect(trial.findings.isEmpty)
+  }
 }
