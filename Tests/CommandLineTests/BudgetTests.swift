@@ -219,6 +219,28 @@ import Testing
     #expect(try #require(report["bits"] as? Double) < 8)
   }
 
+  /// Of outputs that are no scores, a percentage is of power, and a bare number is in dB.
+  @Test(arguments: [("1%", "error power over signal power", 20.0), ("20", "SQNR in dB", 15)])
+  func otherOutputsLoseSignal(allowed: String, measure: String, least: Double) throws {
+    let other = Fixture.root.appendingPathComponent("fixtures/models/digits_cnn").path
+    let cut = [
+      "\(other)/model.onnx", "--samples", "\(other)/calib", "--output",
+      "/f/f.13/GlobalAveragePool_output_0", "--max-drop", allowed,
+    ]
+    let converted = try Tool.qconvert.run(cut + [folder.path("out.qm"), "--json"])
+    #expect(converted.status == 0, "\(converted.errors)")
+    let report = try converted.json
+    let budget = try #require(report["budget"] as? [String: Any])
+    let drop = try #require(budget["drop"] as? [String: Any])
+    #expect(drop["measure"] as? String == measure)
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    #expect(try #require(outputs[0]["sqnr_db"] as? Double) >= least)
+    #expect(try #require(report["bits"] as? Double) < 8)
+    let samples = try Tool.qconvert.run(
+      cut + [folder.path("o.qm"), "--metric-samples", "\(other)/eval"])
+    #expect(samples.status == 64)
+  }
+
   @Test func aLossThatNoFileKeepsIsRefused() throws {
     let refused = try convert(
       "out.qm", "--max-drop", "1", "--metric",

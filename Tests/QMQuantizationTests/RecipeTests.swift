@@ -52,7 +52,7 @@ import Testing
     (#"{"bits": "4"}"#, "'bits'"),
     (#"{"ranges": "best"}"#, "ranges 'best'"),
     (#"{"thresholds": {"tolerated": 3}}"#, "unknown key 'tolerated'"),
-    (#"{"prices": {"int16": 0}}"#, "price int16 is 0"),
+    (#"{"prices": {"int16": 0}}"#, "int16 is 0.0, expected a positive number"),
     (#"{"keep_float": ["("]}"#, "'(' is not a regular expression"),
     (#"{"bits_for": [{"nodes": "a", "bits": 1}]}"#, "bits 1"),
     ("[]", "not a recipe"), ("{", "not a recipe"), ("", "not a recipe"),
