@@ -166,8 +166,9 @@ enum Process {
       temporary.withLock { temporary in
         if let child = temporary.child { kill(child, number) }
         for folder in temporary.folders { try? FileManager.default.removeItem(atPath: folder) }
+        // Here, so that a thread that awaits the command cannot end the process another way.
+        _exit(128 + number)
       }
-      _exit(128 + number)
     }
   }
 }
