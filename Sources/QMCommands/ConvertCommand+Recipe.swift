@@ -84,7 +84,7 @@ extension ConvertCommand {
     if reports.isEmpty, recipe.thresholds.leastDecibels != nil {
       throw QMError.usage(
         "--min-sqnr needs --samples on which to measure the network"
-          + (conversion.notMeasured.map { "; no made input runs: \($0)" } ?? ""))
+          + (conversion.notMeasured.map { "; no made input serves: \($0)" } ?? ""))
     }
     guard
       let worst = reports.flatMap(\.decidingFigures).min(by: {

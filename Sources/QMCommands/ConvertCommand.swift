@@ -326,7 +326,7 @@ public struct ConvertCommand: ParsableCommand {
     console.line("\(width), \(report.activations) activations\(found)\(seen)\(made)")
     if let budget = report.budget { show(budget, console) }
     if report.outputs.isEmpty {
-      let reason = report.notMeasured.map { " (no made input runs: \($0))" } ?? ""
+      let reason = report.notMeasured.map { " (no made input serves: \($0))" } ?? ""
       console.line("accuracy was not measured\(reason): give --samples, or use qverify --reference")
     } else {
       if report.madeInputs > 0 {

@@ -75,6 +75,7 @@ struct ConversionState {
     groups = ParameterGroups(graph, tail: tail)
     var floatNodes: Set<Int> = []
     for pattern in recipe.floatNodes { floatNodes.formUnion(try pattern.nodes(of: graph)) }
+    if reference?.areMade ?? true { floatNodes.formUnion(graph.productsOfUnlikeColumns) }
     self.floatNodes = floatNodes
     var widths: [Int: BitWidth] = [:]
     for rule in recipe.widths {

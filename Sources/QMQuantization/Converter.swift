@@ -74,7 +74,7 @@ public struct Converter: Sendable {
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> PreparedConversion {
     progress(.simplifying)
-    let graph = try DefaultPasses.run(on: source)
+    let graph = try simplified(source)
     guard let samples, samples.count > 0 else {
       return try prepareWithoutSamples(graph, asRead: source, progress)
     }
@@ -96,6 +96,9 @@ public struct Converter: Sendable {
       })
     else { return PreparedConversion(withoutSamples) }
     do throws(QMError) {
+      guard graph.productsOfUnlikeColumns.isEmpty else {
+        throw .unsupported("channels of an input have units of their own, of unknown means")
+      }
       let samples = try MadeSamples(
         for: graph.flattened().program, asRead: source.flattened().program, options)
       let reference = try ReferenceRuns(
@@ -136,7 +139,7 @@ public struct Converter: Sendable {
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> PreparedConversion {
     progress(.simplifying)
-    let graph = try DefaultPasses.run(on: source)
+    let graph = try simplified(source)
     try observations.require(of: graph)
     let reference = try ReferenceRuns(
       graph, observations, options: options, memoryBudget: memoryBudget)
@@ -157,7 +160,7 @@ public struct Converter: Sendable {
   ) throws(QMError) {
     guard samples.count > 0 else { throw .usage("no samples", remedies: .giveSamples) }
     progress(.simplifying)
-    let graph = try DefaultPasses.run(on: source)
+    let graph = try simplified(source)
     let reference = try ReferenceRuns(
       graph, withoutKeptOf: samples, options: options, memoryBudget: memoryBudget)
     var writer = try StatisticsFile.Writer(path: path, network: StatisticsFile.network(of: graph))
@@ -166,6 +169,12 @@ public struct Converter: Sendable {
       take: { (place, moments) throws(QMError) in try writer.append(moments, of: place) },
       progress: progress)
     try writer.finish(statistics, reference.kept, sampleCount: samples.count)
+  }
+
+  /// The graph that is observed and quantized.
+  private func simplified(_ source: Graph) throws(QMError) -> Graph {
+    let graph = try DefaultPasses.run(on: source)
+    return recipe.weights == .float32 ? graph : try EqualizeColumns().run(on: graph)
   }
 
   /// The state before the first step, with what the steps must observe.

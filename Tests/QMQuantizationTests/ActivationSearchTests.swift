@@ -173,4 +173,81 @@ import Testing
     #expect(comparison.otherShapeCount > 0)
     #expect(comparison.signalToNoise > 30)
   }
+
+  /// Features of unlike units that were normalized by constants, which are now in the weights: means of
+  /// many deviations, sizes from 0.01 to 1,000,000.
+  @Test(arguments: [true, false]) func columnsOfUnlikeUnits(hasSamples: Bool) throws {
+    let (means, deviations): ([Float], [Float]) = (
+      [40, 5e4, 0.03, 1000, 2e6, 0.5], [5, 1e4, 0.02, 3, 3e5, 0.2]
+    )
+    var network = try TestNetwork([8, 6])
+    var generator = SeededGenerator(seed: 9)
+    let rows = (0..<24 * 6).map { index in
+      Float.random(in: -1...1, using: &generator) / deviations[index % 6]
+    }
+    let bias = (0..<24).map { row in
+      -(0..<6).reduce(Float(0)) { $0 + rows[row * 6 + $1] * means[$1] }
+    }
+    let product = try network.product(network.x, 24, "first", weights: rows)
+    let shifted = try network.graph.append(
+      .binary(Binary(.add)), name: "shifted",
+      [product, network.graph.addConstant(name: "bias", Tensor([24], bias))],
+      outputNames: ["shifted"])[0]
+    let y = try network.product(network.unary(.relu, shifted, "relu"), 4, "y")
+    let samples = (0..<12).map { seed in
+      numbers(48, seed: seed, -1.5...1.5).enumerated().map { index, number in
+        means[index % 6] + number * deviations[index % 6]
+      }
+    }
+    var graph = network.graph
+    try graph.addOutput(name: "y", y)
+    let conversion =
+      try hasSamples
+      ? network.converted(y, samples: samples) : Converter(recipe: Recipe()).convert(graph)
+    let (float, small) = (try Model(graph.flattened().program), try Model(conversion.program))
+    var (signal, error) = (Float(0), Float(0))
+    for seed in 20..<24 {
+      let x = numbers(48, seed: UInt64(seed), -1.5...1.5).enumerated().map { index, number in
+        means[index % 6] + number * deviations[index % 6]
+      }
+      let inputs = ["x": try Tensor([8, 6], x)]
+      let right = try #require(try float.run(inputs)["y"]).elements(as: Float.self)
+      let found = try #require(try small.run(inputs)["y"]).elements(as: Float.self)
+      for (right, found) in zip(right, found) {
+        signal += right * right
+        error += (right - found) * (right - found)
+      }
+    }
+    // 30 dB.
+    #expect(signal > 1000 * error)
+  }
+
+  /// Without samples, the ranges of the run are not fine enough for many layers of unlike channels.
+  @Test func typesAreChosenOnMadeInputsToo() throws {
+    var network = try TestNetwork([8, 24])
+    var value = network.x
+    for layer in 0..<24 {
+      // One channel is a hundred times as large, and read by weights that are as much smaller.
+      let weights = (0..<24 * 24).map { index in
+        Float.random(in: -0.3...0.3, using: &network.generator)
+          * (index % 24 == 0 && layer > 0 ? 0.01 : 1) * (index / 24 == 0 ? 100 : 1)
+      }
+      value = try network.product(value, 24, "layer\(layer)", weights: weights)
+      value = try network.unary(.leakyRelu(slope: 0.9), value, "activation\(layer)")
+    }
+    let y = try network.product(value, 6, "y")
+    var graph = network.graph
+    try graph.addOutput(name: "y", y)
+    let conversion = try Converter(recipe: Recipe()).convert(graph)
+    let (float, dynamic) = (
+      try #require(conversion.alternatives.first { $0.name == "float" }),
+      try #require(conversion.alternatives.first { $0.name == "dynamic" })
+    )
+    let chosen = try #require(conversion.alternatives.first { $0.isChosen })
+    #expect(dynamic.signalToNoiseDecibels < float.signalToNoiseDecibels - 4)
+    #expect(chosen.signalToNoiseDecibels >= float.signalToNoiseDecibels - 2)
+    #expect(chosen.price < float.price)
+    #expect(conversion.plan.activations.values.allSatisfy { $0 == .dynamic })
+    #expect(!conversion.floatReasons.isEmpty)
+  }
 }

@@ -52,9 +52,10 @@ import Testing
     var network = try TestNetwork([8, 16])
     var weights = numbers(12 * 16, seed: 5, -1...1)
     for row in 0..<12 { weights[row * 16] /= 20 }
+    let magnitudes = try network.unary(.absolute, network.x, "magnitudes")
     let hidden = try network.graph.append(
       .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "hidden",
-      [network.x, network.graph.addConstant(name: "w", Tensor([12, 16], weights))])[0]
+      [magnitudes, network.graph.addConstant(name: "w", Tensor([12, 16], weights))])[0]
     let y = try network.product(network.unary(.tanh, hidden, "tanh"), 4, "y")
     let samples = (0..<4).map { seed in
       numbers(128, seed: seed, -1...1).enumerated().map { $0 % 16 == 0 ? $1 * 20 : $1 }

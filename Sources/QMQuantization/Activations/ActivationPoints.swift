@@ -73,9 +73,10 @@ struct ActivationPoints {
     }
     for product in state.products
     where decided[product.input] == nil && state.readsCodes(product) {
-      guard let place = places[state.groups.group(of: product.input)],
-        !points[place].dynamicValues.contains(product.input)
-      else { continue }
+      let group = state.groups.group(of: product.input)
+      guard places[group] != nil || state.dynamic.contains(product.input) else { continue }
+      let place = place(of: group)
+      guard !points[place].dynamicValues.contains(product.input) else { continue }
       points[place].dynamicValues.append(product.input)
     }
     let steep = state.steepFunctions.inputs

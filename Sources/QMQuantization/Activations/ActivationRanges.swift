@@ -11,6 +11,9 @@ struct ActivationRanges {
   /// Activations that no sample computes.
   private(set) var unseen: Set<Graph.ValueID> = []
 
+  /// No ranges: activations are quantized in the run, or stay float32.
+  init() {}
+
   /// - Parameters:
   ///   - activations: all values of the groups that may have fixed parameters.
   ///   - state: has the statistics of the activations.

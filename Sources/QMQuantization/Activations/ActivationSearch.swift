@@ -88,7 +88,9 @@ struct ActivationSearch {
       return Candidate(
         name: name, types: types, price: points.price(types), errors: errors, excess: excess)
     }
-    let cheapest = candidate("int8", points.cheapest, measured[1])
+    let cheapest = candidate(
+      points.points.contains { $0.types[0] == .int8 } ? "int8" : "dynamic", points.cheapest,
+      measured[1])
     var candidates = [cheapest]
     var contributions: [Int: Double] = [:]
     if !cheapest.isReached {

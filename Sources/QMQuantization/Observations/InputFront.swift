@@ -8,7 +8,7 @@ import QMTensor
 /// Given: a network as it was read, before batch normalizations are folded into products.
 /// Result:
 /// - constants that the network subtracts from its input, or divides it by: the numbers have that mean
-///   and that deviation;
+///   and that deviation; without such, the factors of ``EqualizeColumns``;
 /// - a batch normalization with at most one product in front of it, which only this input reaches: its
 ///   statistics are the variances that the numbers lead to there.
 struct InputFront {
@@ -27,8 +27,13 @@ struct InputFront {
   /// - Parameters:
   ///   - input: number of the input's value.
   ///   - program: the network as it was read.
-  init(of input: Int, in program: Program, _ options: Model.Options) {
+  ///   - passed: the network after the passes.
+  init(of input: Int, in program: Program, passed: Program, _ options: Model.Options) {
     steps = InputFront.steps(behind: input, program)
+    let name = program.values[input].name
+    if steps.isEmpty, let input = passed.inputs.first(where: { passed.values[$0].name == name }) {
+      steps = InputFront.steps(behind: input, passed)
+    }
     guard let found = InputFront.normalization(behind: input, program) else { return }
     var prefix = program
     prefix.nodes.removeSubrange(found.node...)

@@ -41,7 +41,7 @@ package struct MadeSamples: SampleSource {
       guard let input = source.inputs.first(where: { source.values[$0].name == name }) else {
         continue
       }
-      fronts[name] = InputFront(of: input, in: source, options)
+      fronts[name] = InputFront(of: input, in: source, passed: program, options)
     }
     self.fronts = fronts
     for index in 0..<count { amplitudes.append(try amplitudes(ofSample: index)) }

@@ -18,29 +18,33 @@ struct ChooseActivations: ConversionStep {
   func apply(
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
-    guard state.recipe.needsSamples, let reference = state.reference else { return }
-    state.separateRanges()
-    try state.keepNonFinite()
-    let activations = state.quantizableActivations
-    let ranges = ActivationRanges(of: activations, state)
+    guard let reference = state.reference, state.recipe.activations != .float else { return }
+    var (activations, ranges): ([Graph.ValueID], ActivationRanges) = ([], ActivationRanges())
+    if state.recipe.needsSamples {
+      state.separateRanges()
+      try state.keepNonFinite()
+      activations = state.quantizableActivations
+      ranges = ActivationRanges(of: activations, state)
+    }
     let points = ActivationPoints(
       of: activations, ranges, state, shapes: try reference.shapes())
+    guard !points.points.isEmpty else { return }
     let outcome = try ActivationSearch(state, reference, points).run(progress: progress)
     progress(.rounding)
 
     let types = outcome.candidates[outcome.chosen].types
     state.plan = points.plan(types, from: state.plan)
     state.floatReasons = [:]
-    for value in state.codedActivations {
-      if let reason = state.reasons[state.groups.group(of: value)] {
-        state.floatReasons[value] = reason
+    if state.recipe.needsSamples {
+      for value in state.codedActivations {
+        state.floatReasons[value] = state.reasons[state.groups.group(of: value)]
       }
     }
     for value in ranges.unseen { state.floatReasons[value] = .unseen }
     for (index, point) in points.points.enumerated()
     where types[index] == .float {
       let error = outcome.contributions[index] ?? 0
-      for value in point.values {
+      for value in point.values + point.dynamicValues {
         state.floatReasons[value] = .sensitive(signalToNoise: error > 0 ? 1 / error : .infinity)
       }
     }

@@ -1,0 +1,117 @@
+import QMOperations
+import QMTensor
+
+/// Given: a matrix product or convolution with constant weights that reads an input of the network, at
+/// most moved; the largest weights of its input channels differ by more than 8 times, as they do
+/// where the inputs were normalized by constants, or cut out by a window, that are now in the weights.
+/// Result: each channel of the input is multiplied by its largest weight over that of all channels, and
+/// its weights are divided by the same. One scale for all channels of the weights, and one for those
+/// of the input, are then fine enough.
+///
+/// Only for quantization: in float32 nothing is gained. Outputs are equal up to float rounding.
+public struct EqualizeColumns: Pass {
+  public static let name = "equalize-columns"
+
+  /// Ratio of the largest weights of two channels from which all are scaled.
+  private static let ratio: Float = 8
+  /// Least factor of an input. A channel with smaller weights adds nothing to a sum of float32
+  /// numbers of one size.
+  private static let leastFactor: Float = 0x1p-40
+
+  /// The pass; it has no options.
+  public init() {}
+
+  public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
+    let uses = Uses(graph)
+    var rewriter = try Rewriter(graph)
+    var moved = Set(graph.inputs)
+    for node in graph.nodes {
+      if case .moved(let operands) = node.operation.body.elementSource(
+        operandCount: node.inputs.count), operands.compactMap(node.input).allSatisfy(moved.contains)
+      {
+        moved.formUnion(node.outputs)
+      }
+      guard let input = node.input(ProductOperand.input), moved.contains(input),
+        graph[input].type.elementType == .float32,
+        let weightsID = node.input(ProductOperand.weights), isProduct(node.operation),
+        let weights = graph[weightsID].constant, weights.elementType == .float32,
+        graph[weightsID].stored == nil, uses.onlyConsumer(of: weightsID) != nil,
+        node.inputs.count <= ProductOperand.weightScales,
+        let factors = try factors(weights)
+      else {
+        try rewriter.copy(node)
+        continue
+      }
+      let columns = rewriter.addConstant(name: "\(node.name).columns", factors)
+      let equalized = try rewriter.append(
+        .binary(Binary(.multiply)), name: "\(node.name).equalized",
+        [rewriter.value(input), columns])
+      let scaled = try Operation.binary(Binary(.divide)).evaluate([weights, factors])[0]
+      var inputs = node.inputs.map { input in input.map { rewriter.value($0) } }
+      inputs[ProductOperand.input] = equalized[0]
+      inputs[ProductOperand.weights] = rewriter.addConstant(name: graph[weightsID].name, scaled)
+      try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
+    }
+    return try rewriter.finished().then(RemoveDeadNodes())
+  }
+
+  private func isProduct(_ operation: Operation) -> Bool {
+    switch operation {
+    case .matrixMultiply(let product): product.rightLayout == .channelsFirst
+    case .convolution(let convolution):
+      convolution.order == .channelsLast && convolution.groups == 1 && !convolution.isTransposed
+    default: false
+    }
+  }
+
+  /// The factor of each channel of the input, along the last axis of the weights; nil if the channels
+  /// are of about one size.
+  private func factors(_ weights: Tensor) throws(QMError) -> Tensor? {
+    let largest = EqualizeColumns.largest(weights)
+    let sizes = largest.filter { $0.isNormal }
+    guard largest.count > 1, let high = sizes.max(), let low = sizes.min(),
+      high.isFinite, low < high / EqualizeColumns.ratio
+    else { return nil }
+    return try Tensor(
+      [largest.count],
+      largest.map { $0.isNormal ? max($0 / high, EqualizeColumns.leastFactor) : 1 })
+  }
+
+  /// The largest magnitude of each channel, along the last axis.
+  private static func largest(_ weights: Tensor) -> [Float] {
+    let count = weights.shape.last ?? 1
+    var largest = [Float](repeating: 0, count: count)
+    weights.withElements(as: Float.self) { elements in
+      for (index, element) in elements.enumerated() {
+        largest[index % count] = max(largest[index % count], abs(element))
+      }
+    }
+    return largest
+  }
+}
+
+extension Graph {
+  /// Indices of the products whose input was scaled by factors of which more than a quarter are below
+  /// 1/64: the channels have units of their own. Without samples nothing tells their means, which may
+  /// be much larger than their deviations.
+  public var productsOfUnlikeColumns: Set<Int> {
+    var unlike: Set<ValueID> = []
+    var products: Set<Int> = []
+    for (index, node) in nodes.enumerated() {
+      if case .binary(let binary) = node.operation, binary.function == .multiply,
+        let factors = node.input(1).flatMap({ self[$0].constant }), factors.shape.count == 1,
+        factors.elementType == .float32, factors.elementCount > 1
+      {
+        let sorted = factors.elements(as: Float.self).map { abs($0) }.sorted()
+        if sorted[sorted.count / 4] < sorted[sorted.count - 1] / 64 {
+          unlike.formUnion(node.outputs)
+        }
+      } else if let input = node.input(ProductOperand.input), unlike.contains(input),
+        !node.operation.body.accumulators.products.isEmpty
+      {
+        products.insert(index)
+      }
+    }
+    return products
+  }
+}
