@@ -186,6 +186,9 @@ extension ConvertCommand {
     _ network: PreparedNetwork
   ) throws(QMError) -> (any SampleSource, indices: [Int]) {
     if let path = budget.metricSamples {
+      // The limit is of the samples that are observed: a metric may need all of its own.
+      var sampling = sampling
+      sampling.limitSamples = nil
       let samples = try Samples.open(path, for: network.prepared.floatProgram, sampling)
       return (samples, Array(0..<samples.count))
     }

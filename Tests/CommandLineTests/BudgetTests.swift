@@ -146,7 +146,7 @@ import Testing
     #expect(some.isSubset(of: try names(calibration)))
     let other = try convert(
       "a.qm", "--max-drop", "1%", "--metric", try metric("1", "1", "1", "1", "1", "1", "1"),
-      "--metric-samples", evaluation)
+      "--metric-samples", evaluation, "--limit-samples", "16")
     #expect(other.status == 0, "\(other.errors)")
     #expect(try given() == names(evaluation))
   }
