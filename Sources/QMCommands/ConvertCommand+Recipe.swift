@@ -47,7 +47,7 @@ extension ConvertCommand {
 
   /// - Throws: `usage` if parts of the recipe contradict each other.
   private func check(_ recipe: Recipe) throws(QMError) {
-    let isFloat = recipe.weights == .float32
+    let isFloat = recipe.weights.bits > 8
     if recipe.grid == .free, recipe.groupSize != nil {
       throw .usage("--grid free has no groups of channels; leave out --group-size")
     }
@@ -59,7 +59,7 @@ extension ConvertCommand {
         recipe.groupSize == nil, recipe.widths.isEmpty, recipe.floatNodes.isEmpty
       else {
         throw .usage(
-          "--bits 32 keeps the network in float; leave out --activations, --per-tensor, "
+          "--bits 16 and 32 run the network in float; leave out --activations, --per-tensor, "
             + "--group-size, --bits-for and --keep-float")
       }
     }

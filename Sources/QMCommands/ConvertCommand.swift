@@ -37,8 +37,8 @@ public struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: """
-      Bits per weight in the file, on average and at most: 1.5 to 8, also fractions; 32 keeps the \
-      network in float. Default: 8.
+      Bits per weight in the file, on average and at most: 1.5 to 8, also fractions; 16 stores \
+      float16, 32 keeps the network in float. Default: 8.
       """)
   var bits: Double?
 
@@ -148,7 +148,7 @@ public struct ConvertCommand: ParsableCommand {
   /// Checks the options that do not depend on files.
   public func validate() throws {
     if let bits, Recipe.WeightWidth(bits: bits) == nil {
-      throw ValidationError("--bits \(bits): expected 1.5 to 8, or 32 for float")
+      throw ValidationError("--bits \(bits): expected 1.5 to 8, 16, or 32 for float")
     }
     if let leastSignalToNoise, !leastSignalToNoise.isFinite {
       throw ValidationError("--min-sqnr \(leastSignalToNoise): expected a finite number of dB")
@@ -319,7 +319,8 @@ public struct ConvertCommand: ParsableCommand {
     console.line(
       "\(Units.bytes(report.source.bytes)) → \(Units.bytes(report.output.bytes)), "
         + "\(Units.fixed(report.ratio, 2)) times smaller, in \(Units.seconds(report.seconds))")
-    let width = report.bits == 32 ? "float32 weights" : "\(Units.shortest(report.bits))-bit weights"
+    let bits = Units.shortest(report.bits)
+    let width = report.bits > 8 ? "float\(bits) weights" : "\(bits)-bit weights"
     let seen = report.samples > 0 ? ", \(Units.count(report.samples, "sample"))" : ""
     let made = report.madeInputs > 0 ? ", \(report.madeInputs) inputs made from noise" : ""
     let found = report.ranges.map { ", ranges by \($0)" } ?? ""

@@ -78,6 +78,9 @@ public struct Plan: Sendable {
 
   /// Codes and scales of the weights that are quantized.
   public var weights: [Graph.ValueID: QuantizedTensor] = [:]
+  /// Weights that are stored as float16, rounded to nearest, and converted back when a model is
+  /// opened. Their numbers must be finite as float16.
+  public var halfWeights: Set<Graph.ValueID> = []
   /// Indices of the nodes that run in float32: they read all operands unrounded.
   public var floatNodes: Set<Int> = []
   /// The activations that are quantized; all others stay float32.

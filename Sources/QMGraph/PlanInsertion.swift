@@ -118,6 +118,13 @@ private struct PlanInsertion {
     switch weights {
     case .numbers(let numbers):
       return rewriter.addConstant(name: name + ".dequantized", numbers)
+    case .half(let numbers):
+      if let known = rounded[value] { return known }
+      let new = try rewriter.append(
+        .cast(Cast(to: .float32)), name: name + ".float32",
+        [rewriter.addConstant(name: name, numbers)])[0]
+      rounded[value] = new
+      return new
     case .codes(let weights):
       if let known = rounded[value] { return known }
       let codes = rewriter.addConstant(name: name, weights.codes, weights.quantization)

@@ -13,6 +13,7 @@ struct RoundingSites {
   enum Weights {
     case codes(QuantizedTensor)
     case numbers(Tensor)
+    case half(Tensor)
   }
 
   /// Quantization parameters of the values that are rounded where they are computed.
@@ -38,8 +39,13 @@ struct RoundingSites {
     }
     for (index, node) in graph.nodes.enumerated() where !floatNodes.contains(index) {
       for (position, input) in node.inputs.enumerated() {
-        guard let input, let codes = plan.weights[input] else { continue }
-        weights[Operand(node: index, position: position)] = .codes(codes)
+        guard let input else { continue }
+        let operand = Operand(node: index, position: position)
+        if let codes = plan.weights[input] {
+          weights[operand] = .codes(codes)
+        } else if plan.halfWeights.contains(input), let constant = graph[input].constant {
+          weights[operand] = .half(try constant.converted(to: .float16))
+        }
       }
       if let input = node.input(0), let axes = RoundingSites.dynamicAxes(of: node, plan, graph) {
         let operand = Operand(node: index, position: 0)

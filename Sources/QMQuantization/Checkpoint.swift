@@ -45,8 +45,9 @@ public struct Checkpoint: Sendable {
     groupSize: Int? = nil, metadata: Program.Metadata = .init(),
     progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) {
-    guard weights == .float32 || weights.codeWidth != nil else {
-      throw .usage("\(weights.bits) bits for arrays; expected 2 to 8 without a fraction, or 32")
+    let isFloat = weights == .float16 || weights == .float32
+    guard isFloat || weights.codeWidth != nil else {
+      throw .usage("\(weights.bits) bits for arrays; expected 2 to 8 without a fraction, 16 or 32")
     }
     let ownWidths = try Checkpoint.widths(of: arrays.map(\.name), widths)
     var constants: [Program.Constant] = []
@@ -73,7 +74,10 @@ public struct Checkpoint: Sendable {
           constants.append(.init(rounded.scales))
         } else {
           places.append((constants.count, false))
-          constants.append(.init(tensor))
+          let stored =
+            try weights == .float16 && Checkpoint.becomesCodes(tensor)
+            ? Checkpoint.half(tensor, comparing: &comparison) : tensor
+          constants.append(.init(stored))
         }
         comparisons[name] = comparison
       }
@@ -122,8 +126,8 @@ public struct Checkpoint: Sendable {
       }
     }
     var metadata = metadata
-    for (index, name) in names.enumerated() where places[index].hasScales {
-      guard let comparison = comparisons[name] else { continue }
+    for (index, name) in names.enumerated() {
+      guard let comparison = comparisons[name], comparison.sampleCount > 0 else { continue }
       // An array counts as one sample, although it was compared block by block.
       metadata.measurements += comparison.measurements(output: index)
         .filter { $0.measure != .topOneAgreement }
@@ -132,6 +136,18 @@ public struct Checkpoint: Sendable {
     return Program(
       values: values, constants: constants, nodes: nodes, inputs: [], outputs: outputs,
       metadata: metadata)
+  }
+
+  /// The float16 numbers next to the elements; the elements if one is too large.
+  private static func half(
+    _ tensor: Tensor, comparing comparison: inout Comparison
+  ) throws(QMError) -> Tensor {
+    guard tensor.withElements(as: Float.self, { $0.allSatisfy { abs($0) <= 65504 } }) else {
+      return tensor
+    }
+    let half = try tensor.converted(to: .float16)
+    try comparison.add(reference: tensor, measured: half.converted(to: .float32))
+    return half
   }
 
   /// Checks that all elements are finite float32 numbers.

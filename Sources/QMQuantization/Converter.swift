@@ -90,7 +90,7 @@ public struct Converter: Sendable {
   ) throws(QMError) -> PreparedConversion {
     let withoutSamples = try observed(graph, nil, progress)
     // A network that is quantized already keeps its codes, so there is nothing to fit.
-    guard case .codes = recipe.weights, !recipe.needsSamples, !graph.isQuantized,
+    guard recipe.weights != .float32, !recipe.needsSamples, !graph.isQuantized,
       graph.nodes.contains(where: {
         !$0.operation.body.weightOperands(of: graph.operands(of: $0)).isEmpty
       })
@@ -174,7 +174,8 @@ public struct Converter: Sendable {
   /// The graph that is observed and quantized.
   private func simplified(_ source: Graph) throws(QMError) -> Graph {
     let graph = try DefaultPasses.run(on: source)
-    return recipe.weights == .float32 ? graph : try EqualizeColumns().run(on: graph)
+    guard case .codes = recipe.weights else { return graph }
+    return try EqualizeColumns().run(on: graph)
   }
 
   /// The state before the first step, with what the steps must observe.

@@ -33,7 +33,7 @@ extension Recipe: Codable {
     }
     if let bits = try values.decodeIfPresent(Double.self, forKey: .bits) {
       guard let width = WeightWidth(bits: bits) else {
-        throw QMError.usage("bits \(bits); a weight has 1.5 to 8 bits, or 32")
+        throw QMError.usage("bits \(bits); a weight has 1.5 to 8, 16 or 32")
       }
       weights = width
     }

@@ -21,25 +21,28 @@ public struct Recipe: Hashable, Sendable {
   public enum WeightWidth: Hashable, Sendable {
     /// As integer codes that take at most this many bits on average, 1.5 to 8, scales included.
     case codes(Double)
+    /// As float16, if their range allows; the network runs in float32.
+    case float16
     /// As float32. Nothing is quantized.
     case float32
 
-    /// Bits of a weight: 1.5 to 8, or 32.
+    /// Bits of a weight: 1.5 to 8, 16 or 32.
     public var bits: Double {
       switch self {
       case .codes(let bits): bits
+      case .float16: 16
       case .float32: 32
       }
     }
 
     /// The width of weights with this many bits.
-    /// - Parameter bits: 1.5 to 8, or 32; nil for other widths.
+    /// - Parameter bits: 1.5 to 8, 16 or 32; nil for other widths.
     public init?(bits: Double) {
-      if bits == 32 {
-        self = .float32
-      } else {
-        guard (1.5...8).contains(bits) else { return nil }
-        self = .codes(bits)
+      switch bits {
+      case 32: self = .float32
+      case 16: self = .float16
+      case 1.5...8: self = .codes(bits)
+      default: return nil
       }
     }
 
@@ -168,7 +171,7 @@ public struct Recipe: Hashable, Sendable {
   /// added.
   public func resolved(for graph: Graph? = nil, hasSamples: Bool) -> Recipe {
     var recipe = self
-    if case .float32 = weights {
+    if weights == .float16 || weights == .float32 {
       recipe.activations = .float
     } else if graph?.isQuantized == true {
       recipe.activations = .float

@@ -287,4 +287,30 @@ struct ToolTests {
     let ran = try Tool.qrun(file, Fixture.evaluation, "--labels", Fixture.labels, "--json")
     #expect(try #require(try ran.json["accuracy"] as? Double) > 0.96)
   }
+
+  @Test func halfPrecisionHalvesAFile() throws {
+    func convert(_ bits: String, _ file: String) throws -> Tool.Result {
+      try Tool.qconvert(
+        Fixture.model, file, "--bits", bits, "--samples", Fixture.calibration, "--json", "--quiet")
+    }
+    let (half, float) = (folder.path("16.qm"), folder.path("32.qm"))
+    #expect(try convert("32", float).status == 0)
+    let converted = try convert("16", half)
+    #expect(converted.status == 0, "\(converted.errors)")
+    let outputs = try #require(try converted.json["outputs"] as? [[String: Any]])
+    let figure = try #require(outputs.first?["sqnr_db"] as? Double)
+    #expect(figure > 55 && figure < 100)
+    func size(_ file: String) throws -> Int {
+      try #require(
+        try FileManager.default.attributesOfItem(atPath: file)[.size] as? Int)
+    }
+    #expect(try Double(size(half)) < 0.6 * Double(size(float)))
+    let verified = try Tool.qverify(half, Fixture.evaluation, "--reference", Fixture.model)
+    #expect(verified.status == 0, "\(verified.errors)")
+    // Recipes and files name it.
+    #expect(try Tool.qinspect(half).output.contains("bits: 16"))
+    let printed = try Tool.qconvert(Fixture.model, "--bits", "16", "--print-recipe")
+    #expect(printed.output.contains("\"bits\""))
+    #expect(try convert("12", folder.path("12.qm")).status == 64)
+  }
 }

@@ -137,4 +137,23 @@ import Testing
       try Checkpoint([("w", array)], weights: bits(8))
     }
   }
+
+  @Test func arraysOfHalfPrecision() throws {
+    let numbers = (0..<64).map { Float($0) / 7 - 3 }
+    let checkpoint = try Checkpoint(
+      [
+        ("w", Tensor([8, 8], numbers)), ("large", Tensor([8, 8], numbers.map { $0 * 1e5 })),
+        ("b", Tensor([8], [Float](repeating: 1 / 3, count: 8))),
+      ], weights: .float16)
+    let weights = try Model(checkpoint.program).weights
+    #expect(weights["w"]?.elementType == .float16)
+    let back = try #require(weights["w"]).converted(to: .float32).elements(as: Float.self)
+    // Eleven significant bits.
+    #expect(zip(back, numbers).allSatisfy { abs($0 - $1) <= abs($1) * 0x1p-11 })
+    #expect(back != numbers)
+    // Beyond the range of float16, and a vector.
+    #expect(weights["large"]?.elementType == .float32)
+    #expect(weights["b"]?.elementType == .float32)
+    #expect(try #require(checkpoint.comparisons["w"]).signalToNoise > 60)
+  }
 }
