@@ -313,4 +313,13 @@ struct ToolTests {
     #expect(printed.output.contains("\"bits\""))
     #expect(try convert("12", folder.path("12.qm")).status == 64)
   }
+
+  /// The bits that gains of single tensors ask for leave 31.1 dB, a looser bound of the errors 33.1.
+  @Test func theBestOfSeveralDivisionsOfTheBitsIsTaken() throws {
+    let converted = try Tool.qconvert(
+      Fixture.model, folder.path("out.qm"), "--bits", "3", "--samples", Fixture.calibration,
+      "--json", "--quiet")
+    let outputs = try #require(try converted.json["outputs"] as? [[String: Any]])
+    #expect(try #require(outputs.first?["sqnr_db"] as? Double) > 32)
+  }
 }

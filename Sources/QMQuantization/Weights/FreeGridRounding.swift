@@ -23,6 +23,8 @@ struct FreeGridRounding {
   private let largestCode: Int32
   /// What a tensor takes apart from its codes, in bits: headers of its section and streams.
   private static let headerBits = 512
+  /// Factors of the least bound of the tensors' errors that are tried.
+  private static let boundFactors = [1.5, 2, 3, 6]
   /// Steps of the bisection for the last factor.
   private static let mostRefinements = 4
 
@@ -60,12 +62,13 @@ struct FreeGridRounding {
     guard let reference = state.reference, tensors.count > 1 else {
       return try refined(first).map { ($0, $0.error) }
     }
-    let gains = try WeightGains(tensors: tensors, state: state, reference: reference).measured(
+    let network = WeightGains(tensors: tensors, state: state, reference: reference)
+    let gains = try network.measured(
       tests(options, first),
       rounded: { (test) throws(QMError) in
         try self.rounded(test.tensor, step: test.step, test.granularity)
       }, progress: progress)
-    let finest = try refined(allocated(bounded(options), gains: gains))
+    let finest = try refined(best(options, gains, network))
     return zip(finest, gains).map { ($0, $0.error * $1) }
   }
 
@@ -93,9 +96,31 @@ struct FreeGridRounding {
     return zip(options, allocation.chosen).map { $0[$1] }
   }
 
-  /// The options whose error is at most half more than the least bound that the budget allows for all
+  /// The allocation of least error of the outputs among those with several bounds of the tensors'
+  /// errors. Gains are measured one tensor at a time, and mislead where errors are large.
+  private func best(
+    _ options: [[Option]], _ gains: [Double], _ network: WeightGains
+  ) throws(QMError) -> [Option] {
+    var best: (options: [Option], error: Double)?
+    var tried: Set<[Option]> = []
+    var first: OutputErrors?
+    for factor in FreeGridRounding.boundFactors {
+      let chosen = try allocated(bounded(options, factor), gains: gains)
+      guard tried.insert(chosen).inserted else { continue }
+      let rounded = try chosen.enumerated().map { (tensor, option) throws(QMError) in
+        (tensor, try self.rounded(tensor, step: option.step, option.granularity).tensor)
+      }
+      let errors = try network.errors(rounded, like: first)
+      first = first ?? errors
+      if errors.meanLogarithm < best?.error ?? .infinity { best = (chosen, errors.meanLogarithm) }
+    }
+    if let best { return best.options }
+    return try allocated(options, gains: gains)
+  }
+
+  /// The options whose error is at most `factor` times the least bound that the budget allows for all
   /// tensors.
-  private func bounded(_ options: [[Option]]) -> [[Option]] {
+  private func bounded(_ options: [[Option]], _ factor: Double) -> [[Option]] {
     func within(_ bound: Double) -> [[Option]] {
       options.map { options in
         let small = options.filter { $0.choice.error <= bound }
@@ -106,7 +131,7 @@ struct FreeGridRounding {
     var bound = 1e-4
     while bound < 1 {
       let fewest = within(bound).reduce(0) { $0 + ($1.map(\.choice.bits).min() ?? 0) }
-      if fewest <= budget { return within(1.5 * bound) }
+      if fewest <= budget { return within(factor * bound) }
       bound *= 1.1
     }
     return options

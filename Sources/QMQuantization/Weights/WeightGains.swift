@@ -59,6 +59,13 @@ struct WeightGains {
     return ratios.map(geometricMean)
   }
 
+  /// The errors of the outputs with some tensors rounded.
+  func errors(
+    _ rounded: [(tensor: Int, codes: QuantizedTensor)], like base: OutputErrors?
+  ) throws(QMError) -> OutputErrors {
+    try reference.errors(of: [program(rounded)], at: reference.roles.choosing, like: base)[0]
+  }
+
   /// The geometric mean of one, two or four numbers; of three, that of the first two. 1 for none.
   /// Square roots have the same bits on every machine.
   private func geometricMean(_ numbers: [Double]) -> Double {
