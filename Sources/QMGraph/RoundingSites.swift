@@ -110,6 +110,9 @@ extension RoundingSites {
   /// The sites in the graph before the fusions, for a plan that was made for the graph after them.
   /// - Throws: `usage` if the plan was made for another graph than `fused`.
   init(of plan: Plan, in fused: Rewritten, before exact: Graph) throws(QMError) {
+    guard plan.halfWeights.isEmpty else {
+      throw .unsupported("float16 weights before the fusions; expected codes or float32")
+    }
     let sites = try RoundingSites(of: plan, in: fused.graph)
     for index in exact.values.indices {
       let value = Graph.ValueID(index)

@@ -75,7 +75,7 @@ struct ConversionState {
     groups = ParameterGroups(graph, tail: tail)
     var floatNodes: Set<Int> = []
     for pattern in recipe.floatNodes { floatNodes.formUnion(try pattern.nodes(of: graph)) }
-    if reference?.areMade ?? true { floatNodes.formUnion(graph.productsOfUnlikeColumns) }
+    if reference?.areMade ?? true { floatNodes.formUnion(graph.productsOfUnknownMeans) }
     self.floatNodes = floatNodes
     var widths: [Int: BitWidth] = [:]
     for rule in recipe.widths {
@@ -278,5 +278,17 @@ struct ConversionState {
       else { return nil }
       return Product(index: index, node: node, weights: weights, input: input)
     }
+  }
+}
+
+extension Graph {
+  /// Indices of the products that read channels with units of their own, which no samples show:
+  /// nothing tells their means, which may be much larger than their deviations. A window in front of a
+  /// spectrum has small factors as well, but its channels are all of one signal.
+  var productsOfUnknownMeans: Set<Int> {
+    let unlike = productsOfUnlikeColumns
+    guard !unlike.isEmpty else { return [] }
+    let front = SpectralFrontEnd(self).values
+    return unlike.filter { !nodes[$0].outputs.contains(where: front.contains) }
   }
 }

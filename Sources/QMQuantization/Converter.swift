@@ -74,7 +74,7 @@ public struct Converter: Sendable {
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> PreparedConversion {
     progress(.simplifying)
-    let graph = try simplified(source)
+    let graph = try simplified(source, recipe.weights)
     guard let samples, samples.count > 0 else {
       return try prepareWithoutSamples(graph, asRead: source, progress)
     }
@@ -96,7 +96,7 @@ public struct Converter: Sendable {
       })
     else { return PreparedConversion(withoutSamples) }
     do throws(QMError) {
-      guard graph.productsOfUnlikeColumns.isEmpty else {
+      guard graph.productsOfUnknownMeans.isEmpty else {
         throw .unsupported("channels of an input have units of their own, of unknown means")
       }
       let samples = try MadeSamples(
@@ -139,8 +139,8 @@ public struct Converter: Sendable {
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> PreparedConversion {
     progress(.simplifying)
-    let graph = try simplified(source)
-    try observations.require(of: graph)
+    try observations.require(of: simplified(source))
+    let graph = try simplified(source, recipe.weights)
     let reference = try ReferenceRuns(
       graph, observations, options: options, memoryBudget: memoryBudget)
     return PreparedConversion(try observed(graph, reference, progress))
@@ -171,10 +171,12 @@ public struct Converter: Sendable {
     try writer.finish(statistics, reference.kept, sampleCount: samples.count)
   }
 
-  /// The graph that is observed and quantized.
-  private func simplified(_ source: Graph) throws(QMError) -> Graph {
+  /// The graph that is observed and quantized. Statistics are of the one for codes.
+  private func simplified(
+    _ source: Graph, _ weights: Recipe.WeightWidth = .codes(8)
+  ) throws(QMError) -> Graph {
     let graph = try DefaultPasses.run(on: source)
-    guard case .codes = recipe.weights else { return graph }
+    guard case .codes = weights else { return graph }
     return try EqualizeColumns().run(on: graph)
   }
 

@@ -13,12 +13,12 @@ import Testing
     var generator = SeededGenerator(seed: 31)
     var graph = Graph()
     let x = try graph.addInput(name: "x", ValueType(.float32, Shape([.free("n"), .fixed(6)])))
-    func weights(_ name: String, _ outputs: Int) -> Graph.ValueID {
+    func weights(_ name: String, _ outputs: Int) throws -> Graph.ValueID {
       let numbers = (0..<outputs * 6).map { index in
         Float.random(in: 0.5...1, using: &generator) * sizes[index % 6]
           * (index % 5 == 0 ? -1 : 1)
       }
-      return graph.addConstant(name: name, try! Tensor([outputs, 6], numbers))
+      return graph.addConstant(name: name, try Tensor([outputs, 6], numbers))
     }
     func product(_ value: Graph.ValueID, _ weights: Graph.ValueID, _ name: String) throws
       -> Graph.ValueID
@@ -27,10 +27,10 @@ import Testing
         .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: name, [value, weights],
         outputNames: [name])[0]
     }
-    let shared = weights("w1", 6)
+    let shared = try weights("w1", 6)
     let first = try product(x, shared, "first")
     let hidden = try graph.append(.unary(Unary(.tanh)), name: "tanh", [first])[0]
-    let second = try product(hidden, isShared ? shared : weights("w2", 6), "second")
+    let second = try product(hidden, isShared ? shared : try weights("w2", 6), "second")
     try graph.addOutput(name: "y", second)
     return graph
   }
@@ -84,5 +84,20 @@ import Testing
     #expect(try products(sizes) == 1)
     #expect(try products([1, 0.5, 0.9, 0.2, 0.001, 0.7]) == 0)
     #expect(try products([1, 1, 1, 1, 1, 1]) == 0)
+    // The scales of a normalization inside the network say nothing of its inputs.
+    var network = Graph()
+    let x = try network.addInput(name: "x", ValueType(.float32, [2, 6]))
+    let hidden = try network.append(.unary(Unary(.tanh)), name: "tanh", [x])[0]
+    let scaled = try network.append(
+      .binary(Binary(.multiply)), name: "scaled",
+      [
+        hidden,
+        network.addConstant(name: "gamma", Tensor([6], [1, 1e-3, 1e-4, 1e-5, 1, 0] as [Float])),
+      ])
+    let y = try network.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y",
+      [scaled[0], network.addConstant(name: "w", Tensor([1, 6], [Float](repeating: 1, count: 6)))])
+    try network.addOutput(name: "y", y[0])
+    #expect(network.productsOfUnlikeColumns.isEmpty)
   }
 }

@@ -90,6 +90,38 @@ import Testing
     }
   }
 
+  /// Statistics are of the graph for codes, in which channels of unlike size are scaled; float weights
+  /// need no such scaling.
+  @Test(arguments: [Recipe.WeightWidth.codes(8), .float16, .float32])
+  func statisticsServeEveryWidth(weights: Recipe.WeightWidth) throws {
+    try inFolder { folder in
+      var graph = Graph()
+      let x = try graph.addInput(name: "x", ValueType(.float32, Shape([.free("n"), .fixed(4)])))
+      let sizes = (0..<20).map { Float($0 % 7 + 1) * [1, 100, 0.1, 30][$0 % 4] }
+      let y = try graph.append(
+        .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y",
+        [x, graph.addConstant(name: "w", Tensor([5, 4], sizes))])[0]
+      try graph.addOutput(name: "y", y)
+      var generator = SeededGenerator(seed: 5)
+      let samples = try (0..<12).map { _ in
+        [
+          "x": try Tensor(
+            [4, 4], (0..<16).map { _ in Float.random(in: -1...1, using: &generator) })
+        ]
+      }
+      let path = folder.appending(path: "1.qstats").path
+      try Converter(recipe: Recipe(weights: weights))
+        .observe(graph, samples: TensorSamples(samples), to: path)
+      let merged = try Converter(recipe: Recipe(weights: weights)).convert(
+        graph, observations: Observations(contentsOf: [path]))
+      let whole = try Converter(recipe: Recipe(weights: weights)).convert(
+        graph, samples: TensorSamples(samples))
+      #expect(merged.program == whole.program)
+      let isScaled = merged.program.nodes.contains { $0.operation.name == "Binary" }
+      #expect(isScaled == (weights == .codes(8)))
+    }
+  }
+
   @Test func equalSamplesInSeveralPartsGiveTheFileOfTheWhole() throws {
     try inFolder { folder in
       let graph = try graph()

@@ -24,13 +24,8 @@ public struct EqualizeColumns: Pass {
   public func rewrite(_ graph: Graph) throws(QMError) -> Rewritten {
     let uses = Uses(graph)
     var rewriter = try Rewriter(graph)
-    var moved = Set(graph.inputs)
+    let moved = graph.movedInputs
     for node in graph.nodes {
-      if case .moved(let operands) = node.operation.body.elementSource(
-        operandCount: node.inputs.count), operands.compactMap(node.input).allSatisfy(moved.contains)
-      {
-        moved.formUnion(node.outputs)
-      }
       guard let input = node.input(ProductOperand.input), moved.contains(input),
         graph[input].type.elementType == .float32,
         let weightsID = node.input(ProductOperand.weights), isProduct(node.operation),
@@ -91,14 +86,29 @@ public struct EqualizeColumns: Pass {
 }
 
 extension Graph {
-  /// Indices of the products whose input was scaled by factors of which more than a quarter are below
-  /// 1/64: the channels have units of their own. Without samples nothing tells their means, which may
-  /// be much larger than their deviations.
+  /// The inputs of the network, and what data movement alone makes of them.
+  fileprivate var movedInputs: Set<ValueID> {
+    var moved = Set(inputs)
+    for node in nodes {
+      let source = node.operation.body.elementSource(operandCount: node.inputs.count)
+      if case .moved(let operands) = source,
+        operands.compactMap(node.input).allSatisfy(moved.contains)
+      {
+        moved.formUnion(node.outputs)
+      }
+    }
+    return moved
+  }
+
+  /// Indices of the products that read an input of the network scaled by factors, after
+  /// ``EqualizeColumns``, of which more than a quarter are below 1/64 of the largest one.
   public var productsOfUnlikeColumns: Set<Int> {
+    let moved = movedInputs
     var unlike: Set<ValueID> = []
     var products: Set<Int> = []
     for (index, node) in nodes.enumerated() {
       if case .binary(let binary) = node.operation, binary.function == .multiply,
+        node.input(0).map(moved.contains) ?? false,
         let factors = node.input(1).flatMap({ self[$0].constant }), factors.shape.count == 1,
         factors.elementType == .float32, factors.elementCount > 1
       {

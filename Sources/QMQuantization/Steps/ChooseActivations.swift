@@ -28,7 +28,7 @@ struct ChooseActivations: ConversionStep {
     }
     let points = ActivationPoints(
       of: activations, ranges, state, shapes: try reference.shapes())
-    guard !points.points.isEmpty else { return }
+    guard state.recipe.needsSamples || !points.points.isEmpty else { return }
     let outcome = try ActivationSearch(state, reference, points).run(progress: progress)
     progress(.rounding)
 

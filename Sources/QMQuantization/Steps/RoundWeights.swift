@@ -7,6 +7,9 @@ import QMTensor
 /// leaves in float32 stay float32, unless the recipe gives their node a width. With 16 bits, weights
 /// become float16.
 struct RoundWeights: ConversionStep {
+  /// Largest magnitudes of weights that float16 holds with most of its eleven bits.
+  private static let float16Magnitudes: ClosedRange<Float> = 0x1p-12...65504
+
   func observations(_ state: ConversionState) -> Set<Observation> {
     guard case .codes = state.recipe.weights else { return [] }
     return Set(
@@ -19,7 +22,12 @@ struct RoundWeights: ConversionStep {
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
     if state.recipe.weights == .float16 {
-      state.plan.halfWeights = state.weightsThatFitFloat16
+      let fitting = try state.weightTensors().filter { tensor in
+        tensor.weights.withElements(as: Float.self) { elements in
+          RoundWeights.float16Magnitudes.contains(elements.reduce(0) { max($0, abs($1)) })
+        }
+      }
+      state.plan.halfWeights = Set(fitting.map(\.value))
       return
     }
     guard case .codes(let bits) = state.recipe.weights else { return }
@@ -81,22 +89,5 @@ struct RoundWeights: ConversionStep {
     return !node.operation.body.accumulators.products.allSatisfy {
       AccumulatorBound.keepsHalf(codes, $0.layout, by: .int8)
     }
-  }
-}
-
-extension ConversionState {
-  /// Weights whose largest magnitude float16 holds with most of its eleven bits.
-  fileprivate var weightsThatFitFloat16: Set<Graph.ValueID> {
-    var values: Set<Graph.ValueID> = []
-    for (_, node) in quantizableNodes {
-      for operand in node.operation.body.weightOperands(of: graph.operands(of: node)) {
-        guard let value = node.input(operand.position), let constant = graph[value].constant,
-          constant.elementType == .float32, graph[value].stored == nil
-        else { continue }
-        let largest = constant.withElements(as: Float.self) { $0.reduce(0) { max($0, abs($1)) } }
-        if (0x1p-12...65504).contains(largest) { values.insert(value) }
-      }
-    }
-    return values
   }
 }
