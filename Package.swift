@@ -51,6 +51,8 @@ let package = Package(
     .target(name: "QMReport", dependencies: ["QMGraph", "QMRuntime"]),
     .target(name: "QMQuantization", dependencies: ["QMGraph", "QMReport", "QMNumPy"]),
 
+    .target(name: "QMTraining", dependencies: ["QMQuantization"]),
+
     // The tools.
     .target(
       name: "QMCommands",

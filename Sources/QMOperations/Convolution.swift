@@ -144,11 +144,11 @@ extension Convolution {
 
 extension Convolution {
   /// The extents of one convolution, by name.
-  struct Extents {
-    let samples: Int
-    let inputChannels: Int
-    let outputChannels: Int
-    let axes: [WindowAxis]
+  package struct Extents {
+    package let samples: Int
+    package let inputChannels: Int
+    package let outputChannels: Int
+    package let axes: [WindowAxis]
   }
 
   private func spatialAxes(rank: Int) -> Range<Int> {
@@ -235,7 +235,7 @@ extension Convolution {
   }
 
   /// The extents of concrete operands that ``outputTypes(for:)`` accepts.
-  func extents(input: [Int], weights: [Int]) throws(QMError) -> Extents {
+  package func extents(input: [Int], weights: [Int]) throws(QMError) -> Extents {
     let window = try window(of: weights)
     var axes: [WindowAxis] = []
     for (axis, position) in spatialAxes(rank: input.count).enumerated() {

@@ -1,22 +1,22 @@
 import QMTensor
 
 /// How a window slides along one spatial axis.
-struct WindowAxis: Hashable, Sendable {
+package struct WindowAxis: Hashable, Sendable {
   /// Extent of the input without padding.
-  let input: Int
+  package let input: Int
   /// Number of taps.
-  let window: Int
-  let stride: Int
-  let dilation: Int
+  package let window: Int
+  package let stride: Int
+  package let dilation: Int
   /// Padding before the first element; at least 0.
-  let before: Int
+  package let before: Int
   /// Padding after the last element; at least 0.
-  let after: Int
+  package let after: Int
   /// Number of positions of the window; at least 0.
-  let output: Int
+  package let output: Int
 
   /// The element that tap `tap` of window `position` reads; padding if outside `0..<input`.
-  func inputPosition(_ position: Int, tap: Int) -> Int {
+  package func inputPosition(_ position: Int, tap: Int) -> Int {
     position * stride + tap * dilation - before
   }
 }
