@@ -102,6 +102,8 @@ let package = Package(
       name: "QMONNXTests",
       dependencies: ["QMONNX", "QMGraph", "QMRuntime", "QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMQuantizationTests", dependencies: ["QMQuantization", "QMTestSupport"]),
+    .testTarget(
+      name: "QMTrainingTests", dependencies: ["QMTraining", "QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMReportTests", dependencies: ["QMReport", "QMGraph", "QMTestSupport"]),
     .testTarget(
       name: "SystemTests",
