@@ -19,6 +19,7 @@ let package = Package(
     .executable(name: "qverify", targets: ["qverify"]),
     .executable(name: "qinspect", targets: ["qinspect"]),
     .executable(name: "qrun", targets: ["qrun"]),
+    .executable(name: "qtune", targets: ["qtune"]),
   ],
   traits: [
     .trait(name: "Workshop", description: "Readers, quantization and the command-line tools."),
@@ -57,13 +58,14 @@ let package = Package(
     .target(
       name: "QMCommands",
       dependencies: [
-        "QMQuantization", "QMReport", "QMONNX", "QMNumPy",
+        "QMQuantization", "QMReport", "QMONNX", "QMNumPy", "QMTraining",
         .product(name: "ArgumentParser", package: "swift-argument-parser", condition: workshop),
       ]),
     .executableTarget(name: "qconvert", dependencies: ["QMCommands"]),
     .executableTarget(name: "qverify", dependencies: ["QMCommands"]),
     .executableTarget(name: "qinspect", dependencies: ["QMCommands"]),
     .executableTarget(name: "qrun", dependencies: ["QMCommands"]),
+    .executableTarget(name: "qtune", dependencies: ["QMCommands"]),
 
     // ONNX's operator cases: `make onnx-cases`. No product: it tests the reader and the operations.
     .executableTarget(

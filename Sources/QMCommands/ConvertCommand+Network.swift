@@ -48,7 +48,7 @@ extension ConvertCommand {
   }
 
   /// What the file says about its origin.
-  private func metadata(
+  func metadata(
     of graph: Graph, _ recipe: Recipe, _ source: Buffer
   ) throws(QMError) -> Program.Metadata {
     // Without the source's name, so that a network gives the same file whatever its name.

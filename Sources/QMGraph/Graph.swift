@@ -91,6 +91,9 @@ public struct Graph: Sendable {
   /// A graph without values and nodes.
   public init() {}
 
+  /// The identifiers of all values, in the order of ``values``.
+  public var valueIDs: [ValueID] { values.indices.map { ValueID($0) } }
+
   /// The value with this identifier.
   public subscript(id: ValueID) -> Value { values[id.index] }
 

@@ -6,7 +6,7 @@ import QMTensor
 /// The state that the steps of a conversion read and change.
 struct ConversionState {
   /// The float graph after the passes.
-  let graph: Graph
+  var graph: Graph
   /// Its weights may change before the first step, but not from codes to float32.
   var recipe: Recipe
   private(set) var groups: ParameterGroups

@@ -216,7 +216,7 @@ public struct Converter: Sendable {
   }
 
   /// Makes the program of the plan, and measures it if there are samples.
-  private static func finish(
+  static func finish(
     _ state: ConversionState, metadata: Program.Metadata, progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> Conversion {
     let simulation = try state.graph.inserting(state.plan)

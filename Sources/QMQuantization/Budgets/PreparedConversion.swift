@@ -55,6 +55,26 @@ public struct PreparedConversion {
     }
   }
 
+  /// The conversion with other weights: those of training.
+  /// - Parameters:
+  ///   - conversion: one of this network, whose graph and plan were changed.
+  ///   - graph: the graph of the conversion with other elements of constants.
+  ///   - plan: for the graph.
+  ///   - metadata: for the file; the measurements are added.
+  ///   - progress: called with the current phase.
+  /// - Throws: errors of runs.
+  package func replacing(
+    _ conversion: Conversion, graph: Graph, plan: Plan, metadata: Program.Metadata,
+    progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> Conversion {
+    var state = state
+    state.graph = graph
+    state.plan = plan
+    state.floatReasons = conversion.floatReasons
+    state.alternatives = conversion.alternatives
+    return try Converter.finish(state, metadata: metadata, progress: progress)
+  }
+
   // MARK: The float network
 
   /// The float network.

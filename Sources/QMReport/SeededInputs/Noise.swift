@@ -3,16 +3,16 @@ import QMTensor
 /// Numbers drawn from a seed: the generator SplitMix64 (Steele, Lea, Flood 2014). Everything is
 /// computed from integers and single float operations, so that the numbers are the same on every
 /// machine.
-struct RandomNumbers {
+package struct RandomNumbers {
   private var state: UInt64
 
   /// Numbers that differ for each pair of seed and stream.
-  init(seed: UInt64, stream: Int) {
+  package init(seed: UInt64, stream: Int) {
     state = seed &* 0x9E37_79B9_7F4A_7C15 &+ UInt64(stream)
   }
 
   /// 64 random bits.
-  mutating func next() -> UInt64 {
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -21,11 +21,11 @@ struct RandomNumbers {
   }
 
   /// A number of `0..<bound`; `bound` is at least 1.
-  mutating func next(below bound: Int) -> Int { Int(next() % UInt64(bound)) }
+  package mutating func next(below bound: Int) -> Int { Int(next() % UInt64(bound)) }
 
   /// A number of a nearly normal distribution of mean 0 and deviation 1: the sum of four uniform
   /// numbers, whose variance is 1/3.
-  mutating func nextNormal() -> Float {
+  package mutating func nextNormal() -> Float {
     (0..<4).reduce(Float(-2)) { sum, _ in sum + Float(next() >> 40) * 0x1p-24 } * 1.7
   }
 }

@@ -1,0 +1,245 @@
+import QMFormat
+import QMOperations
+import QMReport
+import QMRuntime
+import QMTensor
+
+/// How a network is trained.
+public struct TrainingOptions: Sendable, Codable, Hashable {
+  /// Steps of the optimizer.
+  public var steps = 500
+  /// Samples of a micro-batch.
+  public var batch = 32
+  /// Micro-batches of a step.
+  public var accumulate = 1
+  /// Largest learning rate.
+  public var rate: Float = 1e-3
+  public var optimizer = Optimizer.Kind.adamw
+  public var momentum: Float = 0.9
+  /// Factor of w in the decay.
+  public var weightDecay: Float = 0
+  /// Factor of sign(w) in the decay.
+  public var absoluteDecay: Float = 0
+  public var schedule = Schedule.Form.cosine
+  /// Share of the steps in which the rate rises.
+  public var warmUp: Float = 0.05
+  public var clip = Clipping.Kind.norm
+  public var clipThreshold: Float = 1
+  /// Share of the samples that are not trained on.
+  public var holdOut: Float = 0.1
+  public var seed: UInt64 = 0
+
+  /// The defaults.
+  public init() {}
+}
+
+/// Trains the parameters of a network on samples, with the float network as teacher.
+package final class Trainer {
+  private let network: TrainingNetwork
+  package let parameters: Parameters
+  private let teacher: Session
+  private let losses: [OutputLoss?]
+  private let samples: TrainingSamples
+  private let options: TrainingOptions
+  private let threads: ThreadPool
+  /// One pass for each set of input shapes.
+  private var passes: [(shapes: [[Int]], pass: TrainingPass)] = []
+  private let order: ShuffledOrder
+  private let heldOut: [Int]
+
+  /// Passes that are kept.
+  private static let mostPasses = 8
+  /// A loss of this many times the first is a divergence.
+  private static let divergence = 10.0
+  /// Times that training returns to the best state with half the rate.
+  private static let mostReturns = 3
+
+  /// What a step did.
+  package struct StepReport: Sendable {
+    package let step: Int
+    package let loss: Double
+    package let rate: Float
+    package let norm: Double
+    package let threshold: Double?
+    package let isClipped: Bool
+    /// The loss on the samples that are held out; nil if it was not measured after this step.
+    package var heldOutLoss: Double?
+    /// What happened, if training went back to the best state.
+    package var divergence: String?
+  }
+
+  /// - Parameter judging: indices of samples that must not be trained on.
+  /// - Throws: `invalidInput` with fewer than two samples; errors of runs.
+  package init(
+    _ network: TrainingNetwork, _ parameters: Parameters, teacher program: Program,
+    _ source: any SampleSource, judging: [Int], _ options: TrainingOptions, threads: ThreadPool
+  ) throws(QMError) {
+    self.network = network
+    self.parameters = parameters
+    self.options = options
+    self.threads = threads
+    var modelOptions = Model.Options()
+    modelOptions.threadCount = threads.threadCount
+    let model = try Model(program, options: modelOptions)
+    teacher = Session(model)
+    samples = try TrainingSamples(source, of: model)
+    guard source.count >= 2 else {
+      throw .invalidInput("\(source.count) sample; training needs at least 2")
+    }
+    let shown = try (0..<2).map { (index) throws(QMError) in try source.inputs(of: index) }
+    losses = OutputLoss.all(of: program, try JudgedParts(of: program, model, on: shown))
+    guard losses.contains(where: { $0 != nil }) else {
+      throw .unsupported("no output is float32, so that there is no loss")
+    }
+    // The judging samples, and others up to the share.
+    let all = ShuffledOrder(Array(0..<source.count), seed: options.seed &+ 1)
+      .batch(step: 0, size: source.count)
+    let wanted = max(1, Int(Float(source.count) * options.holdOut))
+    var held = judging.filter { $0 < source.count }
+    let isHeld = Set(held)
+    for index in all where !isHeld.contains(index) && held.count < wanted { held.append(index) }
+    if held.count >= source.count { held = [all[0]] }
+    heldOut = held.sorted()
+    let taken = Set(held)
+    order = ShuffledOrder((0..<source.count).filter { !taken.contains($0) }, seed: options.seed)
+  }
+
+  // MARK: Runs
+
+  private func pass(for shapes: [[Int]]) throws(QMError) -> TrainingPass {
+    if let place = passes.firstIndex(where: { $0.shapes == shapes }) {
+      let known = passes.remove(at: place)
+      passes.append(known)
+      return known.pass
+    }
+    if passes.count >= Trainer.mostPasses { passes.removeFirst() }
+    let pass = try TrainingPass(
+      network, shapes: shapes, parameters: parameters.elements, gradients: parameters.gradients,
+      lossOutputs: losses.indices.filter { losses[$0] != nil }, threads: threads)
+    passes.append((shapes, pass))
+    return pass
+  }
+
+  /// Runs some samples.
+  /// - Parameter trains: whether gradients are added.
+  /// - Returns: the mean loss of the samples.
+  private func run(_ indices: [Int], trains: Bool) throws(QMError) -> Double {
+    var total = 0.0
+    for batch in try samples.microBatches(indices, most: options.batch) {
+      let targets = try teacher.run(samples.named(batch))
+      let pass = try pass(for: batch.inputs.map(\.shape))
+      try pass.forward(batch.inputs)
+      for (position, loss) in losses.enumerated() {
+        guard let loss, let gradient = pass.outputGradient(position),
+          let target = targets[network.outputs[position].name]
+        else { continue }
+        let shape = pass.outputShape(position)
+        gradient.update(repeating: 0, count: shape.reduce(1, *))
+        guard let output = pass.output(position).baseAddress else { continue }
+        total += target.withElements(as: Float.self) { target in
+          guard let target = target.baseAddress else { return 0 }
+          return loss.add(
+            output, target, shape: shape, items: batch.samples.count,
+            weight: 1 / Float(indices.count), to: gradient)
+        }
+      }
+      if trains { try pass.backward() }
+    }
+    return total
+  }
+
+  /// The mean loss on the samples that are held out.
+  package func heldOutLoss() throws(QMError) -> Double { try run(heldOut, trains: false) }
+
+  // MARK: Training
+
+  /// Takes all steps, and leaves the parameters in the state of the least loss on the samples that are
+  /// held out, the first state included.
+  package func run(_ report: (StepReport) throws(QMError) -> Void) throws(QMError) {
+    var optimizer = makeOptimizer()
+    var clipping = Clipping(options.clip, threshold: options.clipThreshold)
+    var schedule = Schedule(
+      options.schedule, steps: options.steps, warmUp: Int(Float(options.steps) * options.warmUp))
+    let first = try heldOutLoss()
+    var best = (loss: first, numbers: parameters.snapshot())
+    var firstLoss: Double?
+    var (returns, reduction): (Int, Float) = (0, 1)
+    let interval = max(options.steps / 20, 1)
+    for step in 0..<options.steps {
+      parameters.clearGradients()
+      let indices = order.batch(step: step, size: options.batch * options.accumulate)
+      let loss = try run(indices, trains: true)
+      parameters.finishGradients()
+      scaleGradients()
+      let outcome = clipping.apply(to: parameters.slots, threads)
+      let rate = options.rate * schedule.factor(at: step) * reduction
+      var done = StepReport(
+        step: step, loss: loss, rate: rate, norm: outcome.norm, threshold: outcome.threshold,
+        isClipped: outcome.isClipped)
+      firstLoss = firstLoss ?? max(loss, first)
+      if !loss.isFinite || !outcome.norm.isFinite || loss > Trainer.divergence * (firstLoss ?? loss) {
+        returns += 1
+        let found = "step \(step): loss \(loss), norm \(outcome.norm)"
+        guard returns <= Trainer.mostReturns else {
+          throw QMError(.qualityTooLow, "training diverges at \(found)")
+        }
+        try parameters.restore(best.numbers)
+        optimizer = makeOptimizer()
+        reduction /= 2
+        done.divergence = found
+        try report(done)
+        continue
+      }
+      optimizer.update(parameters.slots, rates: rates(rate), threads)
+      parameters.keepScalesPositive()
+      parameters.round()
+      if (step + 1) % interval == 0 || step + 1 == options.steps {
+        let heldOut = try heldOutLoss()
+        done.heldOutLoss = heldOut
+        schedule.note(heldOutLoss: heldOut)
+        if heldOut < best.loss { best = (heldOut, parameters.snapshot()) }
+      }
+      try report(done)
+    }
+    try parameters.restore(best.numbers)
+  }
+
+  private func makeOptimizer() -> Optimizer {
+    Optimizer(
+      options.optimizer, for: parameters.slots, momentum: options.momentum,
+      squaredDecay: options.weightDecay, absoluteDecay: options.absoluteDecay)
+  }
+
+  /// Scales of codes have many weights each: their gradients are divided by √(N · Q).
+  ///
+  /// Source: Esser et al. 2020, "Learned Step Size Quantization", section 2.2.
+  private func scaleGradients() {
+    for slot in parameters.slots where slot.kind == .scales {
+      let factor = 1 / (Float(slot.weightsPerScale) * slot.largestCode).squareRoot()
+      for index in 0..<slot.count { slot.gradients[index] *= factor }
+    }
+  }
+
+  /// The rate of each slot. Adam changes each number by about the rate, whatever its gradient: for
+  /// scales it is relative to their size.
+  private func rates(_ rate: Float) -> [Float] {
+    parameters.slots.map { slot in
+      guard slot.kind == .scales, options.optimizer != .sgd, slot.count > 0 else { return rate }
+      var sum: Float = 0
+      for index in 0..<slot.count { sum += slot.values[index] }
+      return rate * (sum / Float(slot.count))
+    }
+  }
+}
+
+extension Parameters {
+  /// No scale may become 0 or negative: it stays at a hundredth of the mean of its tensor at least.
+  fileprivate func keepScalesPositive() {
+    for slot in slots where slot.kind == .scales && slot.count > 0 {
+      var sum: Float = 0
+      for index in 0..<slot.count { sum += abs(slot.values[index]) }
+      let least = max(sum / Float(slot.count) / 100, 0x1p-100)
+      for index in 0..<slot.count { slot.values[index] = max(slot.values[index], least) }
+    }
+  }
+}
