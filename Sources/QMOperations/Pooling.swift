@@ -93,7 +93,7 @@ public struct Pooling: IntegerOperation, EncodedOutput {
   func place(of axis: Int) -> Int { order == .channelsFirst ? axis + 2 : axis + 1 }
 
   /// How the window slides along each spatial axis of an input of this shape.
-  private func windowAxes(for shape: [Int]) throws(QMError) -> [WindowAxis] {
+  package func windowAxes(for shape: [Int]) throws(QMError) -> [WindowAxis] {
     let window = try window(for: Shape(shape))
     var axes: [WindowAxis] = []
     for axis in self.window.indices {

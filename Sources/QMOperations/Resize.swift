@@ -236,14 +236,14 @@ public struct Resize: ConditionalMovement {
 
   /// The elements that each output along one axis reads, ascending, with their weights; none where
   /// the output is the extrapolation.
-  struct AxisTaps: Sendable {
-    let axis: Int
-    let input: Int
-    let output: Int
+  package struct AxisTaps: Sendable {
+    package let axis: Int
+    package let input: Int
+    package let output: Int
     /// Output i has the taps `starts[i]..<starts[i + 1]`.
-    private(set) var starts: [Int] = [0]
-    private(set) var places: [Int] = []
-    private(set) var weights: [Float] = []
+    package private(set) var starts: [Int] = [0]
+    package private(set) var places: [Int] = []
+    package private(set) var weights: [Float] = []
 
     fileprivate init(axis: Int, input: Int, output: Int) {
       (self.axis, self.input, self.output) = (axis, input, output)
@@ -259,6 +259,24 @@ public struct Resize: ConditionalMovement {
     var isIdentity: Bool {
       input == output && places == Array(0..<output) && weights.allSatisfy { $0 == 1 }
     }
+  }
+
+  /// The elements that outputs read along the axes that are resized, in order.
+  /// - Throws: `unsupported` if they depend on the data of a run.
+  package func taps(of operands: [Operand?], output: [Int]) throws(QMError) -> [AxisTaps] {
+    func numbers(_ index: Int) throws(QMError) -> [Float]? {
+      guard let operand = optional(index, of: operands) else { return nil }
+      guard let constant = operand.constant else {
+        throw .unsupported("\(Self.name) depends on input \(index), which is no constant")
+      }
+      return constant.elements(as: Float.self)
+    }
+    guard let target = try required(1, of: operands).constant else {
+      throw .unsupported("\(Self.name) depends on input 1, which is no constant")
+    }
+    return try taps(
+      input: try required(0, of: operands).type.concreteShape(), output: output, target: target,
+      region: coordinates == .region ? numbers(2) : nil, scales: numbers(3))
   }
 
   private func taps(
