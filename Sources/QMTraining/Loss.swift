@@ -78,7 +78,9 @@ package struct OutputLoss: Sendable {
       let extent = shape.last ?? 1
       let part = weight * Float(extent) / Float(length)
       var sum = 0.0
-      var (own, teachers) = ([Float](repeating: 0, count: extent), [Float](repeating: 0, count: extent))
+      var (own, teachers) = (
+        [Float](repeating: 0, count: extent), [Float](repeating: 0, count: extent)
+      )
       forEachRow(count, extent, 1) { first in
         let ownSum = OutputLoss.softmax(output + first, &own)
         let teachersSum = OutputLoss.softmax(target + first, &teachers)

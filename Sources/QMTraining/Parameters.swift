@@ -198,6 +198,57 @@ package final class Parameters {
       Array(UnsafeBufferPointer(start: elements[parameter], count: initial.elementCount)))
   }
 
+  // MARK: Codes
+
+  private func code(_ weight: Float, inverse: Float, largest: Float) -> Int {
+    Int(min(max(weight * inverse, -largest), largest).roundedWithin22Bits)
+  }
+
+  /// The histograms of the codes of all parameters with codes.
+  /// - Parameter factor: of all scales.
+  package func histograms(scaledBy factor: Float = 1) -> [CodeHistogram] {
+    rounded.map { rounded in
+      let (weights, scales) = (slots[rounded.weights].values, slots[rounded.scales].values)
+      var histogram = CodeHistogram()
+      for run in rounded.runs {
+        let inverse = 1 / (scales[run.scale] * factor)
+        for index in run.range {
+          histogram.counts[
+            127 + code(weights[index], inverse: inverse, largest: rounded.largestCode)] += 1
+        }
+      }
+      return histogram
+    }
+  }
+
+  /// See ``RatePressure``.
+  func moveTowardsCheaperCodes(_ histograms: [CodeHistogram], by strength: Float) {
+    for (rounded, histogram) in zip(rounded, histograms) {
+      let bits = histogram.bitsOfCodes
+      let slopes = bits.indices.map { index in
+        (bits[min(index + 1, bits.count - 1)] - bits[max(index - 1, 0)]) / 2
+      }
+      let (weights, scales) = (slots[rounded.weights].values, slots[rounded.scales].values)
+      forEachRun(rounded.runs) { run in
+        let (scale, inverse) = (scales[run.scale], 1 / scales[run.scale])
+        let step = strength * scale
+        for index in run.range {
+          let code = code(weights[index], inverse: inverse, largest: rounded.largestCode)
+          weights[index] -= step * slopes[127 + code]
+        }
+      }
+    }
+  }
+
+  /// Multiplies all scales.
+  package func multiplyScales(by factor: Float) {
+    for rounded in rounded {
+      let scales = slots[rounded.scales]
+      for index in 0..<scales.count { scales.values[index] *= factor }
+    }
+    round()
+  }
+
   // MARK: Gradients
 
   /// Sets all gradients to 0.

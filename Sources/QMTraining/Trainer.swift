@@ -51,6 +51,8 @@ package final class Trainer {
   private static let mostPasses = 8
   /// A loss of this many times the first is a divergence.
   private static let divergence = 10.0
+  /// Bits of a state that may be kept, over the budget.
+  private static let tolerance = 1.002
   /// Times that training returns to the best state with half the rate.
   private static let mostReturns = 3
 
@@ -160,6 +162,8 @@ package final class Trainer {
     var clipping = Clipping(options.clip, threshold: options.clipThreshold)
     var schedule = Schedule(
       options.schedule, steps: options.steps, warmUp: Int(Float(options.steps) * options.warmUp))
+    var pressure = RatePressure(budget: bits())
+    let lastScaleStep = options.steps - options.steps / 10
     let first = try heldOutLoss()
     var best = (loss: first, numbers: parameters.snapshot())
     var firstLoss: Double?
@@ -177,7 +181,8 @@ package final class Trainer {
         step: step, loss: loss, rate: rate, norm: outcome.norm, threshold: outcome.threshold,
         isClipped: outcome.isClipped)
       firstLoss = firstLoss ?? max(loss, first)
-      if !loss.isFinite || !outcome.norm.isFinite || loss > Trainer.divergence * (firstLoss ?? loss) {
+      if !loss.isFinite || !outcome.norm.isFinite || loss > Trainer.divergence * (firstLoss ?? loss)
+      {
         returns += 1
         let found = "step \(step): loss \(loss), norm \(outcome.norm)"
         guard returns <= Trainer.mostReturns else {
@@ -190,18 +195,40 @@ package final class Trainer {
         try report(done)
         continue
       }
-      optimizer.update(parameters.slots, rates: rates(rate), threads)
+      optimizer.update(
+        parameters.slots, rates: rates(rate, movesScales: step < lastScaleStep), threads)
       parameters.keepScalesPositive()
+      _ = pressure.apply(to: parameters, parameters.histograms(), threads)
+      if step + 1 == lastScaleStep { fitScales(to: pressure.budget) }
       parameters.round()
       if (step + 1) % interval == 0 || step + 1 == options.steps {
         let heldOut = try heldOutLoss()
         done.heldOutLoss = heldOut
         schedule.note(heldOutLoss: heldOut)
-        if heldOut < best.loss { best = (heldOut, parameters.snapshot()) }
+        if heldOut < best.loss, bits() <= pressure.budget * Trainer.tolerance {
+          best = (heldOut, parameters.snapshot())
+        }
       }
       try report(done)
     }
     try parameters.restore(best.numbers)
+  }
+
+  /// Bits of all codes.
+  private func bits() -> Double { parameters.histograms().reduce(0) { $0 + $1.bits } }
+
+  /// Makes all scales coarser by one factor so that the codes take no more bits than allowed.
+  private func fitScales(to budget: Double) {
+    func bits(_ factor: Float) -> Double {
+      parameters.histograms(scaledBy: factor).reduce(0) { $0 + $1.bits }
+    }
+    guard bits(1) > budget else { return }
+    var (fine, coarse): (Float, Float) = (1, 1.5)
+    for _ in 0..<12 {
+      let middle = (fine + coarse) / 2
+      if bits(middle) > budget { fine = middle } else { coarse = middle }
+    }
+    parameters.multiplyScales(by: coarse)
   }
 
   private func makeOptimizer() -> Optimizer {
@@ -222,8 +249,9 @@ package final class Trainer {
 
   /// The rate of each slot. Adam changes each number by about the rate, whatever its gradient: for
   /// scales it is relative to their size.
-  private func rates(_ rate: Float) -> [Float] {
+  private func rates(_ rate: Float, movesScales: Bool) -> [Float] {
     parameters.slots.map { slot in
+      if slot.kind == .scales, !movesScales { return 0 }
       guard slot.kind == .scales, options.optimizer != .sgd, slot.count > 0 else { return rate }
       var sum: Float = 0
       for index in 0..<slot.count { sum += slot.values[index] }

@@ -30,9 +30,11 @@ package final class TrainingSamples {
   /// Whether two items that are put together along the first axis give the outputs of each, one after
   /// the other.
   private static func canBatch(_ source: any SampleSource, _ model: Model) throws(QMError) -> Bool {
-    guard source.count > 1, model.inputs.allSatisfy({ input in
-      input.type.shape.axes.first.map { $0.extent == nil } ?? false
-    }) else { return false }
+    guard source.count > 1,
+      model.inputs.allSatisfy({ input in
+        input.type.shape.axes.first.map { $0.extent == nil } ?? false
+      })
+    else { return false }
     let names = model.inputs.map(\.name)
     func ordered(_ index: Int) throws(QMError) -> [Tensor] {
       let inputs = try source.inputs(of: index)

@@ -87,7 +87,8 @@ public struct Clipping: Sendable, Codable, Hashable {
       for (index, slot) in slots.enumerated() {
         let factor = kind == .greedy && index < layerFactors.count ? layerFactors[index] : 1
         let most = Double(threshold * factor)
-        isClipped = reduce(slot.gradients, slot.count, norms[index].squareRoot(), to: most) || isClipped
+        isClipped =
+          reduce(slot.gradients, slot.count, norms[index].squareRoot(), to: most) || isClipped
       }
       return Outcome(norm: norm, threshold: nil, isClipped: isClipped)
     case .agc:

@@ -84,41 +84,41 @@ extension Optimizer {
     }
 
     func update(
-    _ slot: Parameters.Slot, _ rate: Float, _ first: UnsafeMutableBufferPointer<Float>,
-    _ second: UnsafeMutableBufferPointer<Float>, _ powers: (Float, Float), _ threads: ThreadPool
-  ) {
-    let (values, gradients) = (slot.values, slot.gradients)
-    let isDecayed = slot.kind == .weights
-    let squared = isDecayed ? squaredDecay : 0
-    let absolute = isDecayed ? absoluteDecay : 0
-    let (beta1, beta2) = (Optimizer.beta1, Optimizer.beta2)
-    let (correction1, correction2) = (1 / (1 - powers.0), 1 / (1 - powers.1))
-    guard let first = first.baseAddress else { return }
-    threads.forParts(of: slot.count) { range in
-      if absolute != 0 {
-        for i in range {
-          gradients[i] += values[i] > 0 ? absolute : values[i] < 0 ? -absolute : 0
+      _ slot: Parameters.Slot, _ rate: Float, _ first: UnsafeMutableBufferPointer<Float>,
+      _ second: UnsafeMutableBufferPointer<Float>, _ powers: (Float, Float), _ threads: ThreadPool
+    ) {
+      let (values, gradients) = (slot.values, slot.gradients)
+      let isDecayed = slot.kind == .weights
+      let squared = isDecayed ? squaredDecay : 0
+      let absolute = isDecayed ? absoluteDecay : 0
+      let (beta1, beta2) = (Optimizer.beta1, Optimizer.beta2)
+      let (correction1, correction2) = (1 / (1 - powers.0), 1 / (1 - powers.1))
+      guard let first = first.baseAddress else { return }
+      threads.forParts(of: slot.count) { range in
+        if absolute != 0 {
+          for i in range {
+            gradients[i] += values[i] > 0 ? absolute : values[i] < 0 ? -absolute : 0
+          }
         }
-      }
-      switch kind {
-      case .sgd:
-        for i in range {
-          first[i] = momentum * first[i] + (gradients[i] + squared * values[i])
-          values[i] -= rate * first[i]
-        }
-      case .adam, .adamw:
-        guard let second = second.baseAddress else { return }
-        let coupled = kind == .adam ? squared : 0
-        let kept = kind == .adamw ? 1 - rate * squared : 1
-        for i in range {
-          let gradient = gradients[i] + coupled * values[i]
-          first[i] = beta1 * first[i] + (1 - beta1) * gradient
-          second[i] = beta2 * second[i] + (1 - beta2) * (gradient * gradient)
-          let root = (second[i] * correction2).squareRoot() + Optimizer.epsilon
-          values[i] = values[i] * kept - rate * (first[i] * correction1) / root
+        switch kind {
+        case .sgd:
+          for i in range {
+            first[i] = momentum * first[i] + (gradients[i] + squared * values[i])
+            values[i] -= rate * first[i]
+          }
+        case .adam, .adamw:
+          guard let second = second.baseAddress else { return }
+          let coupled = kind == .adam ? squared : 0
+          let kept = kind == .adamw ? 1 - rate * squared : 1
+          for i in range {
+            let gradient = gradients[i] + coupled * values[i]
+            first[i] = beta1 * first[i] + (1 - beta1) * gradient
+            second[i] = beta2 * second[i] + (1 - beta2) * (gradient * gradient)
+            let root = (second[i] * correction2).squareRoot() + Optimizer.epsilon
+            values[i] = values[i] * kept - rate * (first[i] * correction1) / root
+          }
         }
       }
     }
   }
-}
 }
