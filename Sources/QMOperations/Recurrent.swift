@@ -189,27 +189,27 @@ extension Recurrent.Direction {
 
 extension Recurrent {
   /// Whether direction `index` runs from the end to the beginning.
-  func isReverse(_ index: Int) -> Bool { direction == .reverse || index == 1 }
+  package func isReverse(_ index: Int) -> Bool { direction == .reverse || index == 1 }
 
   /// The functions of direction `index`.
-  func functions(of index: Int) -> ArraySlice<UnaryFunction> {
+  package func functions(of index: Int) -> ArraySlice<UnaryFunction> {
     functions[index * cell.functionCount..<(index + 1) * cell.functionCount]
   }
 
   /// The extents of concrete operands, by name.
-  struct Extents {
-    let steps: Int
-    let batch: Int
-    let inputs: Int
-    let hidden: Int
-    let gates: Int
-    let directions: Int
+  package struct Extents {
+    package let steps: Int
+    package let batch: Int
+    package let inputs: Int
+    package let hidden: Int
+    package let gates: Int
+    package let directions: Int
     /// Rows of the weights of one direction.
-    var rows: Int { gates * hidden }
+    package var rows: Int { gates * hidden }
   }
 
   /// The extents of operands that ``outputTypes(for:)`` accepts.
-  func extents(input: [Int], recurrence: [Int]) -> Extents {
+  package func extents(input: [Int], recurrence: [Int]) -> Extents {
     Extents(
       steps: input[0], batch: input[1], inputs: input[2], hidden: recurrence[1],
       gates: cell.gateCount, directions: direction.count)
@@ -350,7 +350,7 @@ extension Recurrent {
 
   /// The number of steps of each batch item.
   /// - Throws: `invalidInput` if one is negative or beyond the steps of the input.
-  func lengths(_ extents: Extents, _ lengths: UnsafePointer<Int32>?) throws(QMError) -> [Int] {
+  package func lengths(_ extents: Extents, _ lengths: UnsafePointer<Int32>?) throws(QMError) -> [Int] {
     guard let lengths else { return [Int](repeating: extents.steps, count: extents.batch) }
     var result: [Int] = []
     for item in 0..<extents.batch {
