@@ -62,15 +62,19 @@ public struct TuneCommand: ParsableCommand {
     let (graph, source) = try convert.readNetwork(requested, console)
     let recipe = requested.resolved(for: graph, hasSamples: true)
     let metadata = try convert.metadata(of: graph, recipe, source)
-    guard let samples = try convert.readSamples(of: graph, console) else { return }
+    let labels = training.labels
+    let folder = try Samples.open(
+      samples, inputs: graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) },
+      outputs: graph.outputs.map(\.name) + (labels.map { [$0] } ?? []), sampling)
+    try folder.examine(for: graph, console)
     let result = try within(.file(input)) { () throws(QMError) in
       try Tuner(convert.converter(recipe), training.options)
-        .tune(graph, samples: samples, metadata: metadata) { phase in
+        .tune(graph, samples: folder, metadata: metadata) { phase in
           switch phase {
           case .converting(let phase): ConvertCommand.show(phase, console)
-          case .training(let done, let total, let loss, let heldOut):
+          case .training(let done, let total, let loss, let heldOut, let bits):
             console.progress("training", done: done, of: total)
-            if let heldOut { console.note("step \(done): loss \(loss), held out \(heldOut)") }
+            if let heldOut { console.note("step \(done): loss \(loss), held out \(heldOut), \(Int(bits / 8)) B") }
           }
         }
     }
@@ -115,6 +119,17 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "The threshold of clipping.")
   var clipNorm: Float = 1
 
+  @Option(
+    help: ArgumentHelp(
+      "Labels of the samples: an array of the archive, or <sample>.NAME.npy.", valueName: "NAME"))
+  var labels: String?
+
+  @Option(help: "The output that the labels are for. Default: the first.")
+  var labelledOutput: String?
+
+  @Option(help: "Share of the float network as teacher in the loss beside labels, 0 to 1.")
+  var teacher: Float = 0.5
+
   @Option(help: "Share of the samples that are not trained on, 0 to 0.5.")
   var holdOut: Float = 0.1
 
@@ -133,6 +148,9 @@ struct TrainingOptionGroup: ParsableArguments {
     options.clipThreshold = clipNorm
     options.holdOut = holdOut
     options.seed = seed
+    options.labels = labels
+    options.labelledOutput = labelledOutput
+    options.teacherShare = teacher
     return options
   }
 }

@@ -14,16 +14,24 @@ package struct OutputLoss: Sendable {
     case classes(axis: Int)
     /// The same for independent probabilities and their complements, the mean over the elements.
     case probabilities
-    /// The same as ``classes`` for scores in front of a softmax along the last axis, at a temperature
-    /// of 1.
+    /// The same as ``classes`` for scores in front of a softmax along an axis, counted from the end;
+    /// the softmax of log probabilities are the probabilities.
     ///
-    /// Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
-    case scores
+    /// Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2, with a
+    /// temperature of 1.
+    case scores(axis: Int)
+    /// Σ (y − t)² / count of each item.
+    case squared
   }
 
   package let form: Form
+  /// Whether targets of ``Form/scores(axis:)`` are probabilities, not scores.
+  package let targetsAreProbabilities: Bool
 
-  package init(_ form: Form) { self.form = form }
+  package init(_ form: Form, targetsAreProbabilities: Bool = false) {
+    self.form = form
+    self.targetsAreProbabilities = targetsAreProbabilities
+  }
 
   /// Probabilities count as at least this much.
   private static let least: Float = 1e-12
@@ -74,21 +82,34 @@ package struct OutputLoss: Sendable {
         }
       }
       return sum * Double(part)
-    case .scores:
-      let extent = shape.last ?? 1
+    case .scores(let axis):
+      let place = max(shape.count + axis, 0)
+      let (extent, inner) = (shape[place], shape[(place + 1)...].reduce(1, *))
       let part = weight * Float(extent) / Float(length)
       var sum = 0.0
       var (own, teachers) = (
         [Float](repeating: 0, count: extent), [Float](repeating: 0, count: extent)
       )
-      forEachRow(count, extent, 1) { first in
-        let ownSum = OutputLoss.softmax(output + first, &own)
-        let teachersSum = OutputLoss.softmax(target + first, &teachers)
-        for index in 0..<extent {
-          let (p, t) = (own[index] / ownSum, teachers[index] / teachersSum)
-          sum += Double(divergence(t, max(p, OutputLoss.least)))
-          gradient[first + index] += part * (p - t)
+      forEachRow(count, extent, inner) { first in
+        OutputLoss.softmax(output + first, inner, &own)
+        if targetsAreProbabilities {
+          for index in 0..<extent { teachers[index] = target[first + index * inner] }
+        } else {
+          OutputLoss.softmax(target + first, inner, &teachers)
         }
+        for (index, (p, t)) in zip(own, teachers).enumerated() {
+          sum += Double(divergence(t, max(p, OutputLoss.least)))
+          gradient[first + index * inner] += part * (p - t)
+        }
+      }
+      return sum * Double(part)
+    case .squared:
+      let part = weight / Float(length)
+      var sum = 0.0
+      for index in 0..<count {
+        let difference = output[index] - target[index]
+        sum += Double(difference) * Double(difference)
+        gradient[index] += part * 2 * difference
       }
       return sum * Double(part)
     }
@@ -115,17 +136,18 @@ package struct OutputLoss: Sendable {
     t > OutputLoss.least ? t * UnaryFunction.logarithm(t / p) : 0
   }
 
-  /// e^(x − max x).
-  /// - Returns: the sum.
-  private static func softmax(_ x: UnsafePointer<Float>, _ target: inout [Float]) -> Float {
+  /// The softmax of numbers that are `inner` apart.
+  private static func softmax(
+    _ x: UnsafePointer<Float>, _ inner: Int, _ target: inout [Float]
+  ) {
     var largest = x[0]
-    for index in target.indices { largest = max(largest, x[index]) }
+    for index in target.indices { largest = max(largest, x[index * inner]) }
     var sum: Float = 0
     for index in target.indices {
-      target[index] = UnaryFunction.exponential(x[index] - largest)
+      target[index] = UnaryFunction.exponential(x[index * inner] - largest)
       sum += target[index]
     }
-    return sum
+    for index in target.indices { target[index] /= sum }
   }
 
   private func forEachRow(_ count: Int, _ extent: Int, _ inner: Int, _ body: (Int) -> Void) {
@@ -135,21 +157,83 @@ package struct OutputLoss: Sendable {
 }
 
 extension OutputLoss {
-  /// The losses for the outputs of a network, as the network is judged: class probabilities and scores
-  /// by their divergence, others by their relative error; nil for outputs that are no float32 numbers.
-  package static func all(
-    of program: Program, _ parts: JudgedParts
-  ) -> [OutputLoss?] {
+  /// The losses for the outputs of a network with the float network as teacher: probabilities by their
+  /// divergence, also those whose logarithms are the output, others by their relative error; nil for
+  /// outputs that are no float32 numbers.
+  package static func distillation(of program: Program, _ parts: JudgedParts) -> [OutputLoss?] {
     program.outputs.map { output in
       guard program.values[output.value].type.elementType == .float32 else { return nil }
-      for part in parts.parts[output.name] ?? [] where part.value.isEmpty && !part.isNextStep {
-        switch part.form {
-        case .classLogOdds: return OutputLoss(.classes(axis: part.axis))
-        case .logOdds where part.ranges.isEmpty: return OutputLoss(.probabilities)
-        default: break
-        }
+      return OutputLoss(probabilities(output, of: program, parts) ?? .relative)
+    }
+  }
+
+  /// The divergence for an output that holds probabilities or their logarithms; else nil.
+  private static func probabilities(
+    _ output: Program.Output, of program: Program, _ parts: JudgedParts
+  ) -> Form? {
+    for part in parts.parts[output.name] ?? [] where part.value.isEmpty && !part.isNextStep {
+      switch part.form {
+      case .classLogOdds: return .classes(axis: part.axis)
+      case .logOdds where part.ranges.isEmpty: return .probabilities
+      default: break
       }
-      return OutputLoss(.relative)
+    }
+    guard let node = program.nodes.first(where: { $0.outputs.contains(output.value) }),
+      case .softmax(let softmax) = node.operation, softmax.kind == .logSoftmax
+    else { return nil }
+    return .scores(axis: softmax.axis - program.values[output.value].type.shape.rank)
+  }
+
+  /// The loss of an output whose targets are labels, and the targets.
+  /// - Parameters:
+  ///   - form: how the output is trained without labels.
+  ///   - shape: of the output.
+  ///   - labels: class indices in the shape of the output without the axis of the classes (or with
+  ///     extent 1 there); or numbers in the shape of the output.
+  /// - Throws: `invalidInput` if the labels do not fit.
+  package static func labelled(
+    _ form: Form, shape: [Int], _ labels: Tensor
+  ) throws(QMError) -> (loss: OutputLoss, target: Tensor) {
+    let hasNumbers = labels.elementType == .float32 || labels.elementType == .float64
+    if hasNumbers || form == .probabilities, labels.elementCount == shape.reduce(1, *) {
+      let target = try labels.converted(to: .float32)
+      return (OutputLoss(form == .probabilities ? form : .squared), target)
+    }
+    guard !hasNumbers, let axis = classAxis(of: form, shape, labels.shape) else {
+      throw .invalidInput(
+        "labels \(labels) do not fit an output \(shape): expected class indices of its shape without "
+          + "one axis, or float32 numbers of its shape")
+    }
+    let (extent, inner) = (shape[axis], shape[(axis + 1)...].reduce(1, *))
+    let indices = try labels.converted(to: .int64).elements(as: Int64.self)
+    let target = try Tensor(zeros: .float32, shape)
+    let elements = target.buffer.base.assumingMemoryBound(to: Float.self)
+    for (place, index) in indices.enumerated() {
+      guard index >= 0, index < extent else {
+        throw .invalidInput("label \(index); the output has \(extent) classes")
+      }
+      let (outer, rest) = place.quotientAndRemainder(dividingBy: inner)
+      elements[(outer * extent + Int(index)) * inner + rest] = 1
+    }
+    let relative = axis - shape.count
+    if case .classes = form { return (OutputLoss(.classes(axis: relative)), target) }
+    return (OutputLoss(.scores(axis: relative), targetsAreProbabilities: true), target)
+  }
+
+  /// The axis of an output without which it has the shape of the labels; axes of extent 1 do not count.
+  private static func classAxis(of form: Form, _ shape: [Int], _ labels: [Int]) -> Int? {
+    func core(_ shape: [Int]) -> [Int] { shape.filter { $0 != 1 } }
+    func fits(_ axis: Int) -> Bool {
+      var rest = shape
+      rest.remove(at: axis)
+      return core(rest) == core(labels)
+    }
+    switch form {
+    case .classes(let axis), .scores(let axis):
+      let place = shape.count + axis
+      return shape.indices.contains(place) && fits(place) ? place : nil
+    default:
+      return shape.indices.reversed().first { $0 > 0 && fits($0) } ?? (shape.count == 1 ? 0 : nil)
     }
   }
 }

@@ -28,6 +28,12 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   /// Share of the samples that are not trained on.
   public var holdOut: Float = 0.1
   public var seed: UInt64 = 0
+  /// The name of the labels among the samples' expected outputs; nil without labels.
+  public var labels: String?
+  /// The output that the labels are for; nil for the first that they fit.
+  public var labelledOutput: String?
+  /// Share of the float network's outputs in the loss; labels have the rest. Without labels it is 1.
+  public var teacherShare: Float = 0.5
 
   /// The defaults.
   public init() {}
@@ -66,6 +72,8 @@ package final class Trainer {
     package let isClipped: Bool
     /// The loss on the samples that are held out; nil if it was not measured after this step.
     package var heldOutLoss: Double?
+    /// Bits of all codes, as an entropy coder of order 0 stores them.
+    package var bits = 0.0
     /// What happened, if training went back to the best state.
     package var divergence: String?
   }
@@ -84,12 +92,13 @@ package final class Trainer {
     modelOptions.threadCount = threads.threadCount
     let model = try Model(program, options: modelOptions)
     teacher = Session(model)
-    samples = try TrainingSamples(source, of: model)
+    samples = try TrainingSamples(source, labels: options.labels, of: model)
     guard source.count >= 2 else {
       throw .invalidInput("\(source.count) sample; training needs at least 2")
     }
     let shown = try (0..<2).map { (index) throws(QMError) in try source.inputs(of: index) }
-    losses = OutputLoss.all(of: program, try JudgedParts(of: program, model, on: shown))
+    losses = OutputLoss.distillation(
+      of: program, try JudgedParts(of: program, model, on: shown))
     guard losses.contains(where: { $0 != nil }) else {
       throw .unsupported("no output is float32, so that there is no loss")
     }
@@ -127,27 +136,65 @@ package final class Trainer {
   /// - Returns: the mean loss of the samples.
   private func run(_ indices: [Int], trains: Bool) throws(QMError) -> Double {
     var total = 0.0
+    let teacherShare = options.labels == nil ? 1 : options.teacherShare
     for batch in try samples.microBatches(indices, most: options.batch) {
-      let targets = try teacher.run(samples.named(batch))
       let pass = try pass(for: batch.inputs.map(\.shape))
       try pass.forward(batch.inputs)
-      for (position, loss) in losses.enumerated() {
-        guard let loss, let gradient = pass.outputGradient(position),
-          let target = targets[network.outputs[position].name]
-        else { continue }
-        let shape = pass.outputShape(position)
-        gradient.update(repeating: 0, count: shape.reduce(1, *))
-        guard let output = pass.output(position).baseAddress else { continue }
-        total += target.withElements(as: Float.self) { target in
-          guard let target = target.baseAddress else { return 0 }
-          return loss.add(
-            output, target, shape: shape, items: batch.samples.count,
-            weight: 1 / Float(indices.count), to: gradient)
+      for position in losses.indices {
+        pass.outputGradient(position)?.update(
+          repeating: 0, count: pass.outputShape(position).reduce(1, *))
+      }
+      let weight = 1 / Float(indices.count)
+      if teacherShare > 0 {
+        let targets = try teacher.run(samples.named(batch))
+        for (position, loss) in losses.enumerated() {
+          guard let loss, let target = targets[network.outputs[position].name] else { continue }
+          total += add(
+            loss, target, at: position, of: pass, batch, weight: weight * teacherShare)
         }
+      }
+      if let labels = batch.labels, teacherShare < 1 {
+        let position = try labelledOutput(pass)
+        let (loss, target) = try within(.sample(samples.name(of: batch.samples[0]))) {
+          () throws(QMError) in
+          try OutputLoss.labelled(
+            losses[position]?.form ?? .relative, shape: pass.outputShape(position), labels)
+        }
+        total += add(
+          loss, target, at: position, of: pass, batch, weight: weight * (1 - teacherShare))
       }
       if trains { try pass.backward() }
     }
     return total
+  }
+
+  /// Adds the loss of an output and its gradient.
+  private func add(
+    _ loss: OutputLoss, _ target: Tensor, at position: Int, of pass: TrainingPass,
+    _ batch: TrainingSamples.MicroBatch, weight: Float
+  ) -> Double {
+    guard let gradient = pass.outputGradient(position),
+      let output = pass.output(position).baseAddress
+    else { return 0 }
+    return target.withElements(as: Float.self) { target in
+      guard let target = target.baseAddress else { return 0 }
+      return loss.add(
+        output, target, shape: pass.outputShape(position), items: batch.samples.count,
+        weight: weight, to: gradient)
+    }
+  }
+
+  /// The output that the labels are for.
+  private func labelledOutput(_ pass: TrainingPass) throws(QMError) -> Int {
+    guard let name = options.labelledOutput else {
+      return losses.firstIndex { $0 != nil } ?? 0
+    }
+    guard let position = network.outputs.firstIndex(where: { $0.name == name }) else {
+      throw .usage(
+        "no output '\(name.abbreviated)' for the labels; the outputs are "
+          + network.outputs.map(\.name).listed)
+    }
+    return position
   }
 
   /// The mean loss on the samples that are held out.
@@ -198,7 +245,7 @@ package final class Trainer {
       optimizer.update(
         parameters.slots, rates: rates(rate, movesScales: step < lastScaleStep), threads)
       parameters.keepScalesPositive()
-      _ = pressure.apply(to: parameters, parameters.histograms(), threads)
+      done.bits = pressure.apply(to: parameters, parameters.histograms(), threads)
       if step + 1 == lastScaleStep { fitScales(to: pressure.budget) }
       parameters.round()
       if (step + 1) % interval == 0 || step + 1 == options.steps {

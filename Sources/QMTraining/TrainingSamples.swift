@@ -9,6 +9,8 @@ package final class TrainingSamples {
   private let inputNames: [String]
   /// Whether items of equal shapes can be run together.
   package let canBatch: Bool
+  /// The name of the labels among the samples' expected outputs; nil without labels.
+  private let labelName: String?
   private var loaded: [Int: [Tensor]] = [:]
   private var loadedByteCount = 0
 
@@ -19,10 +21,14 @@ package final class TrainingSamples {
 
   /// - Parameters:
   ///   - source: the samples.
+  ///   - labels: the name of the labels among the samples' expected outputs.
   ///   - model: the float network, which shows whether items can be run together.
   /// - Throws: errors of the samples and of a run.
-  package init(_ source: any SampleSource, of model: Model) throws(QMError) {
+  package init(
+    _ source: any SampleSource, labels: String? = nil, of model: Model
+  ) throws(QMError) {
     self.source = source
+    labelName = labels
     inputNames = model.inputs.map(\.name)
     canBatch = try TrainingSamples.canBatch(source, model)
   }
@@ -83,9 +89,19 @@ package final class TrainingSamples {
     let inputs = try within(.sample(source.name(of: index))) { () throws(QMError) in
       try source.inputs(of: index)
     }
-    let tensors = inputNames.compactMap { inputs[$0] }
+    var tensors = inputNames.compactMap { inputs[$0] }
     guard tensors.count == inputNames.count else {
       throw QMError.invalidInput("an input is missing").within(.sample(source.name(of: index)))
+    }
+    if let labelName {
+      let labels = try source.expectedOutputs(of: index)[labelName]
+      guard let labels else {
+        throw QMError.invalidInput("no labels '\(labelName.abbreviated)'")
+          .within(.sample(source.name(of: index)))
+      }
+      // One item of labels along the first axis, as of the inputs.
+      tensors.append(
+        labels.shape.isEmpty ? try labels.reshaped([1]) : labels)
     }
     let byteCount = tensors.reduce(0) { $0 + $1.byteCount }
     if loadedByteCount + byteCount <= TrainingSamples.keptByteCount {
@@ -98,6 +114,7 @@ package final class TrainingSamples {
   /// Items that are run together.
   package struct MicroBatch {
     package let inputs: [Tensor]
+    package let labels: Tensor?
     /// Indices of the samples.
     package let samples: [Int]
 
@@ -114,7 +131,7 @@ package final class TrainingSamples {
   package func microBatches(_ indices: [Int], most: Int) throws(QMError) -> [MicroBatch] {
     guard canBatch, most > 1 else {
       return try indices.map { (index) throws(QMError) in
-        MicroBatch(inputs: try item(index), samples: [index])
+        microBatch(try item(index), [index])
       }
     }
     var batches: [MicroBatch] = []
@@ -133,9 +150,15 @@ package final class TrainingSamples {
       guard let inputs = try TrainingSamples.joined(items) else {
         throw .internalFault("items without axes were taken for a batch")
       }
-      batches.append(MicroBatch(inputs: inputs, samples: group.samples))
+      batches.append(microBatch(inputs, group.samples))
     }
     return batches
+  }
+
+  private func microBatch(_ tensors: [Tensor], _ samples: [Int]) -> MicroBatch {
+    MicroBatch(
+      inputs: Array(tensors.prefix(inputNames.count)),
+      labels: labelName == nil ? nil : tensors.last, samples: samples)
   }
 }
 

@@ -37,7 +37,7 @@ public struct Tuner: Sendable {
     /// The network is converted.
     case converting(Conversion.Phase)
     /// A step of training has ended.
-    case training(done: Int, of: Int, loss: Double, heldOutLoss: Double?)
+    case training(done: Int, of: Int, loss: Double, heldOutLoss: Double?, bits: Double)
   }
 
   /// Converts and trains.
@@ -75,7 +75,8 @@ public struct Tuner: Sendable {
     try trainer.run { (step) in
       progress(
         .training(
-          done: step.step + 1, of: options.steps, loss: step.loss, heldOutLoss: step.heldOutLoss))
+          done: step.step + 1, of: options.steps, loss: step.loss, heldOutLoss: step.heldOutLoss,
+          bits: step.bits))
     }
     let lossAfter = try trainer.heldOutLoss()
     let (graph, plan) = try before.replacing(network, parameters)
