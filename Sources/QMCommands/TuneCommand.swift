@@ -74,7 +74,9 @@ public struct TuneCommand: ParsableCommand {
           case .converting(let phase): ConvertCommand.show(phase, console)
           case .training(let done, let total, let loss, let heldOut, let bits):
             console.progress("training", done: done, of: total)
-            if let heldOut { console.note("step \(done): loss \(loss), held out \(heldOut), \(Int(bits / 8)) B") }
+            if let heldOut {
+              console.note("step \(done): loss \(loss), held out \(heldOut), \(Int(bits / 8)) B")
+            }
           }
         }
     }
@@ -105,7 +107,7 @@ struct TrainingOptionGroup: ParsableArguments {
   var accumulate: Int = 1
 
   @Option(help: "Largest learning rate.")
-  var rate: Float = 0.001
+  var rate: Float = 0.003
 
   @Option(help: "sgd, adam or adamw.")
   var optimizer: Optimizer.Kind = .adamw

@@ -55,6 +55,10 @@ package final class Parameters {
     let scales: Int
     let runs: [ScaleRun]
     let largestCode: Float
+    /// Whether the scales are stored with few significant bits.
+    let hasShortScales: Bool
+    /// The scales as the file stores them.
+    let storedScales: Floats
   }
 
   /// Consecutive weights with one scale.
@@ -97,7 +101,9 @@ package final class Parameters {
       rounded.append(
         Rounded(
           parameter: index, weights: slots.count - 1, scales: slots.count,
-          runs: Parameters.runs(shape, codes.granularity), largestCode: largest))
+          runs: Parameters.runs(shape, codes.granularity), largestCode: largest,
+          hasShortScales: Parameters.areShort(codes.scales),
+          storedScales: try floats(copying: codes.scales)))
       slots.append(
         Slot(
           name: parameter.name + ".scales", kind: .scales,
@@ -142,12 +148,38 @@ package final class Parameters {
     }
   }
 
+  // MARK: Scales
+
+  /// Significant bits of the scales of a free grid: scales of a file then have few different bytes.
+  private static let lostBits = UInt32(20)
+
+  /// Whether all scales of several have few significant bits, as the converter chose them.
+  private static func areShort(_ scales: Tensor) -> Bool {
+    guard scales.elementCount > 1 else { return false }
+    return scales.elements(as: Float.self).allSatisfy {
+      $0.bitPattern & (1 << lostBits - 1) == 0
+    }
+  }
+
+  /// Rounds the scales as the file stores them; in the gradient, this counts as the identity.
+  private func storeScales(_ rounded: Rounded, factor: Float = 1) {
+    let scales = slots[rounded.scales]
+    for index in 0..<scales.count {
+      let scale = scales.values[index] * factor
+      let half = UInt32(1) << (Parameters.lostBits - 1)
+      rounded.storedScales[index] =
+        rounded.hasShortScales
+        ? Float(bitPattern: (scale.bitPattern &+ half) & ~(2 * half - 1)) : scale
+    }
+  }
+
   // MARK: Rounding
 
   /// Rounds all weights, after they or their scales have changed.
   package func round() {
     for rounded in rounded {
-      let (weights, scales) = (slots[rounded.weights].values, slots[rounded.scales].values)
+      storeScales(rounded)
+      let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
       let target = elements[rounded.parameter]
       let largest = rounded.largestCode
       forEachRun(rounded.runs) { run in
@@ -170,12 +202,12 @@ package final class Parameters {
     guard let rounded = rounded.first(where: { $0.parameter == parameter }),
       let initial = network.parameters[parameter].codes
     else { return nil }
-    let (weights, scales) = (slots[rounded.weights].values, slots[rounded.scales])
+    let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
     let largest = rounded.largestCode
     var range: ClosedRange<Int32> = 0...0
     let codes = try Tensor(initial.codes.shape, as: Int8.self) { codes in
       for run in rounded.runs {
-        let inverse = 1 / scales.values[run.scale]
+        let inverse = 1 / scales[run.scale]
         for index in run.range {
           let code = Int8(min(max(weights[index] * inverse, -largest), largest).roundedWithin22Bits)
           codes[index] = code
@@ -186,7 +218,8 @@ package final class Parameters {
     return QuantizedTensor(
       codes: codes,
       scales: try Tensor(
-        initial.scales.shape, Array(UnsafeBufferPointer(start: scales.values, count: scales.count))),
+        initial.scales.shape,
+        Array(UnsafeBufferPointer(start: scales, count: initial.scales.elementCount))),
       granularity: initial.granularity, codeRange: range)
   }
 
@@ -208,10 +241,11 @@ package final class Parameters {
   /// - Parameter factor: of all scales.
   package func histograms(scaledBy factor: Float = 1) -> [CodeHistogram] {
     rounded.map { rounded in
-      let (weights, scales) = (slots[rounded.weights].values, slots[rounded.scales].values)
+      storeScales(rounded, factor: factor)
+      let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
       var histogram = CodeHistogram()
       for run in rounded.runs {
-        let inverse = 1 / (scales[run.scale] * factor)
+        let inverse = 1 / scales[run.scale]
         for index in run.range {
           histogram.counts[
             127 + code(weights[index], inverse: inverse, largest: rounded.largestCode)] += 1
@@ -228,7 +262,7 @@ package final class Parameters {
       let slopes = bits.indices.map { index in
         (bits[min(index + 1, bits.count - 1)] - bits[max(index - 1, 0)]) / 2
       }
-      let (weights, scales) = (slots[rounded.weights].values, slots[rounded.scales].values)
+      let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
       forEachRun(rounded.runs) { run in
         let (scale, inverse) = (scales[run.scale], 1 / scales[run.scale])
         let step = strength * scale
@@ -266,7 +300,7 @@ package final class Parameters {
       let sums = Locked([Double](repeating: 0, count: rounded.runs.count))
       threads.run(chunks: rounded.runs.count) { (chunk, _) in
         let run = rounded.runs[chunk]
-        let scale = scales.values[run.scale]
+        let scale = rounded.storedScales[run.scale]
         let limit = (largest + 0.5) * scale
         var sum = 0.0
         var part: Float = 0

@@ -13,7 +13,7 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   /// Micro-batches of a step.
   public var accumulate = 1
   /// Largest learning rate.
-  public var rate: Float = 1e-3
+  public var rate: Float = 3e-3
   public var optimizer = Optimizer.Kind.adamw
   public var momentum: Float = 0.9
   /// Factor of w in the decay.
