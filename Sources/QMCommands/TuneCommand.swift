@@ -132,6 +132,13 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "Share of the float network as teacher in the loss beside labels, 0 to 1.")
   var teacher: Float = 0.5
 
+  @Option(
+    help: """
+      Factor of the results of all products in the loss, which are compared with the float network's; \
+      helps with few samples. 0 for the outputs alone.
+      """)
+  var features: Float = 0
+
   @Option(help: "Share of the samples that are not trained on, 0 to 0.5.")
   var holdOut: Float = 0.1
 
@@ -153,6 +160,7 @@ struct TrainingOptionGroup: ParsableArguments {
     options.labels = labels
     options.labelledOutput = labelledOutput
     options.teacherShare = teacher
+    options.featureShare = features
     return options
   }
 }

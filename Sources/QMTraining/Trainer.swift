@@ -34,6 +34,12 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   public var labelledOutput: String?
   /// Share of the float network's outputs in the loss; labels have the rest. Without labels it is 1.
   public var teacherShare: Float = 0.5
+  /// Factor of the mean relative error of the results of all products, compared with the float
+  /// network's, in the loss; 0 for the outputs alone.
+  ///
+  /// Source: Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", section 2.2; Li et al. 2021,
+  /// "BRECQ", section 3.2.
+  public var featureShare: Float = 0
 
   /// The defaults.
   public init() {}
@@ -44,7 +50,9 @@ package final class Trainer {
   private let network: TrainingNetwork
   package let parameters: Parameters
   private let teacher: Session
-  private let losses: [OutputLoss?]
+  /// What the loss depends on: the outputs, then features.
+  private let targets: [Target]
+  private let featureCount: Int
   private let samples: TrainingSamples
   private let options: TrainingOptions
   private let threads: ThreadPool
@@ -52,6 +60,18 @@ package final class Trainer {
   private var passes: [(shapes: [[Int]], pass: TrainingPass)] = []
   private let order: ShuffledOrder
   private let heldOut: [Int]
+
+  /// A value that is compared with that of the float network.
+  private struct Target {
+    let name: String
+    let isOutput: Bool
+    /// The value in the network.
+    let value: Int
+    /// The value in the float network.
+    let teacherValue: Int
+    /// nil for an output that is no float32 number.
+    let loss: OutputLoss?
+  }
 
   /// Passes that are kept.
   private static let mostPasses = 8
@@ -97,11 +117,20 @@ package final class Trainer {
       throw .invalidInput("\(source.count) sample; training needs at least 2")
     }
     let shown = try (0..<2).map { (index) throws(QMError) in try source.inputs(of: index) }
-    losses = OutputLoss.distillation(
+    let losses = OutputLoss.distillation(
       of: program, try JudgedParts(of: program, model, on: shown))
     guard losses.contains(where: { $0 != nil }) else {
       throw .unsupported("no output is float32, so that there is no loss")
     }
+    let outputs = zip(network.outputs, program.outputs).enumerated().map { index, pair in
+      Target(
+        name: pair.0.name, isOutput: true, value: pair.0.value, teacherValue: pair.1.value,
+        loss: losses[index])
+    }
+    let features =
+      options.featureShare > 0 ? Trainer.features(network, program, without: outputs) : []
+    targets = outputs + features
+    featureCount = features.count
     // The judging samples, and others up to the share.
     let all = ShuffledOrder(Array(0..<source.count), seed: options.seed &+ 1)
       .batch(step: 0, size: source.count)
@@ -115,6 +144,24 @@ package final class Trainer {
     order = ShuffledOrder((0..<source.count).filter { !taken.contains($0) }, seed: options.seed)
   }
 
+  /// The results of the products with trained weights, which both networks have under one name.
+  private static func features(
+    _ network: TrainingNetwork, _ program: Program, without outputs: [Target]
+  ) -> [Target] {
+    var numbers: [String: Int] = [:]
+    for node in program.nodes {
+      for output in node.outputs { numbers[program.values[output].name] = output }
+    }
+    let taken = Set(outputs.map(\.value))
+    return network.products.compactMap { value in
+      let name = network.values[value].name
+      guard !taken.contains(value), let number = numbers[name] else { return nil }
+      return Target(
+        name: name, isOutput: false, value: value, teacherValue: number, loss: OutputLoss(.relative)
+      )
+    }
+  }
+
   // MARK: Runs
 
   private func pass(for shapes: [[Int]]) throws(QMError) -> TrainingPass {
@@ -126,7 +173,7 @@ package final class Trainer {
     if passes.count >= Trainer.mostPasses { passes.removeFirst() }
     let pass = try TrainingPass(
       network, shapes: shapes, parameters: parameters.elements, gradients: parameters.gradients,
-      lossOutputs: losses.indices.filter { losses[$0] != nil }, threads: threads)
+      lossValues: targets.filter { $0.loss != nil }.map(\.value), threads: threads)
     passes.append((shapes, pass))
     return pass
   }
@@ -140,61 +187,81 @@ package final class Trainer {
     for batch in try samples.microBatches(indices, most: options.batch) {
       let pass = try pass(for: batch.inputs.map(\.shape))
       try pass.forward(batch.inputs)
-      for position in losses.indices {
-        pass.outputGradient(position)?.update(
-          repeating: 0, count: pass.outputShape(position).reduce(1, *))
+      for target in targets {
+        pass.gradient(of: target.value)?.update(
+          repeating: 0, count: pass.shape(of: target.value).reduce(1, *))
       }
       let weight = 1 / Float(indices.count)
       if teacherShare > 0 {
-        let targets = try teacher.run(samples.named(batch))
-        for (position, loss) in losses.enumerated() {
-          guard let loss, let target = targets[network.outputs[position].name] else { continue }
+        let known = try teacherValues(batch)
+        for target in targets where trains || target.isOutput {
+          guard let loss = target.loss, let elements = known[target.teacherValue] else { continue }
+          let share = target.isOutput ? 1 : options.featureShare / Float(featureCount)
           total += add(
-            loss, target, at: position, of: pass, batch, weight: weight * teacherShare)
+            loss, elements, at: target.value, of: pass, batch, weight: weight * teacherShare * share
+          )
         }
       }
       if let labels = batch.labels, teacherShare < 1 {
-        let position = try labelledOutput(pass)
-        let (loss, target) = try within(.sample(samples.name(of: batch.samples[0]))) {
+        let target = try labelledTarget()
+        let (loss, elements) = try within(.sample(samples.name(of: batch.samples[0]))) {
           () throws(QMError) in
           try OutputLoss.labelled(
-            losses[position]?.form ?? .relative, shape: pass.outputShape(position), labels)
+            target.loss?.form ?? .relative, shape: pass.shape(of: target.value), labels)
         }
         total += add(
-          loss, target, at: position, of: pass, batch, weight: weight * (1 - teacherShare))
+          loss, elements, at: target.value, of: pass, batch, weight: weight * (1 - teacherShare))
       }
       if trains { try pass.backward() }
     }
     return total
   }
 
-  /// Adds the loss of an output and its gradient.
+  /// What the float network computes for the targets, by its own value.
+  private func teacherValues(
+    _ batch: TrainingSamples.MicroBatch
+  ) throws(QMError) -> [Int: Tensor] {
+    let wanted = Set(targets.map(\.teacherValue))
+    var known: [Int: Tensor] = [:]
+    let outputs: [String: Tensor]
+    if featureCount > 0 {
+      outputs = try teacher.run(
+        samples.named(batch),
+        observing: { (value, view) throws(QMError) in
+          guard wanted.contains(value), view.elementType == .float32 else { return }
+          known[value] = try Tensor(view.shape, Array(view.elements(as: Float.self)))
+        })
+    } else {
+      outputs = try teacher.run(samples.named(batch))
+    }
+    for output in teacher.model.program.outputs { known[output.value] = outputs[output.name] }
+    return known
+  }
+
+  /// Adds the loss of a value and its gradient.
   private func add(
-    _ loss: OutputLoss, _ target: Tensor, at position: Int, of pass: TrainingPass,
+    _ loss: OutputLoss, _ target: Tensor, at value: Int, of pass: TrainingPass,
     _ batch: TrainingSamples.MicroBatch, weight: Float
   ) -> Double {
-    guard let gradient = pass.outputGradient(position),
-      let output = pass.output(position).baseAddress
+    guard let gradient = pass.gradient(of: value), let output = pass.elements(of: value).baseAddress
     else { return 0 }
     return target.withElements(as: Float.self) { target in
       guard let target = target.baseAddress else { return 0 }
       return loss.add(
-        output, target, shape: pass.outputShape(position), items: batch.samples.count,
+        output, target, shape: pass.shape(of: value), items: batch.samples.count,
         weight: weight, to: gradient)
     }
   }
 
   /// The output that the labels are for.
-  private func labelledOutput(_ pass: TrainingPass) throws(QMError) -> Int {
-    guard let name = options.labelledOutput else {
-      return losses.firstIndex { $0 != nil } ?? 0
-    }
-    guard let position = network.outputs.firstIndex(where: { $0.name == name }) else {
+  private func labelledTarget() throws(QMError) -> Target {
+    let outputs = network.outputs.map(\.name)
+    let name = options.labelledOutput ?? outputs.first ?? ""
+    guard let target = targets.first(where: { $0.name == name && $0.isOutput }) else {
       throw .usage(
-        "no output '\(name.abbreviated)' for the labels; the outputs are "
-          + network.outputs.map(\.name).listed)
+        "no output '\(name.abbreviated)' for the labels; the outputs are \(outputs.listed)")
     }
-    return position
+    return target
   }
 
   /// The mean loss on the samples that are held out.

@@ -81,6 +81,37 @@ package struct TrainingNetwork {
   package private(set) var inputs: [Int] = []
   package private(set) var outputs: [(name: String, value: Int)] = []
 
+  /// The results of products with trained weights, after the functions that are fused into them: for
+  /// each, the value that the graph has too.
+  package var products: [Int] {
+    var isTrained: Set<Int> = []
+    for (index, value) in values.enumerated() {
+      if case .parameter(let parameter) = value.content, parameters[parameter].codes != nil {
+        isTrained.insert(index)
+      }
+    }
+    var results: [Int] = []
+    // The result of a product whose functions are nodes of their own is theirs.
+    var open: Set<Int> = []
+    for node in nodes {
+      guard case .operation(let operation) = node.step else { continue }
+      let reads = node.inputs.compactMap { $0 }
+      let isProduct: Bool
+      switch operation {
+      case .convolution, .matrixMultiply, .recurrent:
+        isProduct = reads.contains(where: isTrained.contains)
+      case .unary: isProduct = reads.contains(where: open.contains)
+      default: isProduct = false
+      }
+      guard isProduct, let output = node.outputs.first else { continue }
+      if inner.contains(output) { open.insert(output) } else { results.append(output) }
+    }
+    return results
+  }
+
+  /// Values between a product and the functions that were fused into it.
+  private var inner: Set<Int> = []
+
   /// The constants that training may change.
   package enum Trained {
     /// Codes of weights, biases, and the scales and shifts of normalizations.
@@ -101,6 +132,7 @@ package struct TrainingNetwork {
     parameters = builder.parameters
     activations = builder.activations
     inputs = builder.inputs
+    inner = builder.inner
     outputs = graph.outputs.compactMap { output in
       builder.numbers[output.value].map { (output.name, $0) }
     }
@@ -115,6 +147,7 @@ private struct NetworkBuilder {
   var parameters: [TrainingNetwork.Parameter] = []
   var activations: [TrainingNetwork.Activation] = []
   var inputs: [Int] = []
+  var inner: Set<Int> = []
   /// The number of each value of the graph.
   var numbers: [Graph.ValueID: Int] = [:]
   /// Values that hold codes of an activation, with the value that was quantized.
@@ -232,6 +265,7 @@ private struct NetworkBuilder {
     }
     let type = graph[node.outputs[0]].type
     var last = add(node.name, type, .computed)
+    inner.insert(last)
     nodes.append(
       .init(step: .operation(operation), name: node.name, inputs: inputs, outputs: [last]))
     for (place, function) in functions.enumerated() {
@@ -240,6 +274,7 @@ private struct NetworkBuilder {
         append(step, node.name, [last], node.outputs)
       } else {
         let next = add(node.name, type, .computed)
+        inner.insert(next)
         nodes.append(.init(step: step, name: node.name, inputs: [last], outputs: [next]))
         last = next
       }

@@ -58,12 +58,12 @@ package final class TrainingPass {
   ///   - shapes: of the inputs, in order.
   ///   - parameters: elements of each parameter; they may change between runs.
   ///   - gradients: where the gradient of each parameter is added; as many elements.
-  ///   - lossOutputs: positions of the outputs that the loss depends on.
+  ///   - lossValues: indices of the values that the loss depends on.
   /// - Throws: `invalidInput` if the shapes do not fit the network; `unsupported` for a node without
   ///   gradient; `outOfMemory`.
   package init(
     _ network: TrainingNetwork, shapes: [[Int]], parameters: [Floats], gradients: [Floats],
-    lossOutputs: [Int], kernels: KernelSet = .best, threads: ThreadPool
+    lossValues: [Int], kernels: KernelSet = .best, threads: ThreadPool
   ) throws(QMError) {
     self.network = network
     self.threads = threads
@@ -71,8 +71,8 @@ package final class TrainingPass {
     parameterGradients = gradients
     activations = network.activations.map { ActivationState(parameters: $0.parameters) }
     var layout = try PassLayout(network, shapes: shapes, kernels: kernels, threads: threads)
-    try layout.findGradients(lossOutputs: lossOutputs.map { network.outputs[$0].value })
-    let plan = try layout.memoryPlan()
+    try layout.findGradients(lossValues: lossValues)
+    let plan = try layout.memoryPlan(lossValues: lossValues)
     arena = try Buffer.allocate(byteCount: max(plan.byteCount, 1))
     scratch = try Buffer.allocate(byteCount: max(layout.scratchByteCount, 1))
     var addresses = [UnsafeMutableRawPointer?](repeating: nil, count: network.values.count)
@@ -153,23 +153,19 @@ package final class TrainingPass {
     }
   }
 
-  /// The elements of an output after a forward run; they are kept until the backward run begins.
-  package func output(_ position: Int) -> UnsafeMutableBufferPointer<Float> {
-    let value = network.outputs[position].value
-    return UnsafeMutableBufferPointer(
+  /// The elements of a value of the loss after a forward run; they are kept until the backward run
+  /// begins.
+  package func elements(of value: Int) -> UnsafeMutableBufferPointer<Float> {
+    UnsafeMutableBufferPointer(
       start: addresses[value]?.assumingMemoryBound(to: Float.self), count: count(of: value))
   }
 
-  /// The shape of an output.
-  package func outputShape(_ position: Int) -> [Int] {
-    types[network.outputs[position].value]?.shape.extents ?? []
-  }
+  /// The shape of a value.
+  package func shape(of value: Int) -> [Int] { types[value]?.shape.extents ?? [] }
 
-  /// ∂loss/∂output, which the caller writes between the forward and the backward run; nil if nothing
-  /// that training changes reaches the output.
-  package func outputGradient(_ position: Int) -> Floats? {
-    gradients[network.outputs[position].value]
-  }
+  /// ∂loss/∂value of a value of the loss, which the caller writes between the forward and the backward
+  /// run; nil if nothing that training changes reaches the value.
+  package func gradient(of value: Int) -> Floats? { gradients[value] }
 
   private func count(of value: Int) -> Int { types[value]?.shape.extents?.reduce(1, *) ?? 0 }
 
@@ -369,7 +365,7 @@ private struct PassLayout {
 
   // MARK: Gradients
 
-  mutating func findGradients(lossOutputs: [Int]) throws(QMError) {
+  mutating func findGradients(lossValues: [Int]) throws(QMError) {
     var depends: Set<Int> = []
     for (index, value) in network.values.enumerated() {
       if case .parameter = value.content { depends.insert(index) }
@@ -389,7 +385,7 @@ private struct PassLayout {
         depends.insert(node.outputs[0])
       }
     }
-    var reached = Set(lossOutputs.filter(depends.contains))
+    var reached = Set(lossValues.filter(depends.contains))
     receives = reached
     for step in forward.reversed() {
       let node = network.nodes[step.node]
@@ -405,7 +401,7 @@ private struct PassLayout {
       }
       receives.formUnion(reached)
     }
-    var begun = Set(lossOutputs)
+    var begun = Set(lossValues)
     for index in backward.indices {
       let step = backward[index]
       var begins: [Int] = []
@@ -443,7 +439,7 @@ private struct PassLayout {
   // MARK: Memory
 
   /// Time: each forward step takes one, then the loss, then each backward step.
-  mutating func memoryPlan() throws(QMError) -> MemoryPlan {
+  mutating func memoryPlan(lossValues: [Int]) throws(QMError) -> MemoryPlan {
     var first: [Int: Int] = [:]
     var last: [Int: Int] = [:]
     for input in network.inputs { first[input] = 0 }
@@ -457,12 +453,12 @@ private struct PassLayout {
       }
     }
     let loss = forward.count + 1
-    for (_, output) in network.outputs { use(output, at: loss) }
+    for value in lossValues + network.outputs.map(\.value) { use(value, at: loss) }
     var gradientFirst: [Int: Int] = [:]
     var gradientLast: [Int: Int] = [:]
-    for (_, output) in network.outputs where receives.contains(output) {
-      gradientFirst[output] = loss
-      gradientLast[output] = loss
+    for value in lossValues where receives.contains(value) {
+      gradientFirst[value] = loss
+      gradientLast[value] = loss
     }
     for (index, step) in backward.enumerated() {
       let (node, time) = (network.nodes[step.node], loss + 1 + index)
