@@ -69,12 +69,10 @@ final class GradientRun {
   let inputs: [Tensor]
   private var values: [UnsafeMutableBufferPointer<Float>] = []
   private var sums: [UnsafeMutableBufferPointer<Float>] = []
-  private let outputCount: Int
 
   init(_ test: GradientCase, threads: Int = 1, kernels: KernelSet = .best) throws {
     network = try TrainingNetwork(test.graph, training: .parameters)
     inputs = test.inputs
-    outputCount = network.outputs.count
     for parameter in network.parameters {
       let elements = parameter.initial.elements(as: Float.self)
       let value = UnsafeMutableBufferPointer<Float>.allocate(capacity: max(elements.count, 1))
@@ -86,7 +84,7 @@ final class GradientRun {
     }
     pass = try TrainingPass(
       network, shapes: inputs.map(\.shape), parameters: values.map { $0.baseAddress! },
-      gradients: sums.map { $0.baseAddress! }, lossOutputs: Array(0..<outputCount),
+      gradients: sums.map { $0.baseAddress! }, lossValues: network.outputs.map(\.value),
       kernels: kernels, threads: ThreadPool(threadCount: threads))
   }
 
@@ -104,8 +102,8 @@ final class GradientRun {
 
   /// Numbers for ∂loss/∂output, one array per output.
   func outputGradients(_ generator: inout SeededGenerator) throws -> [[Float]] {
-    try (0..<outputCount).map {
-      try generator.tensor([pass.output($0).count]).elements(as: Float.self)
+    try network.outputs.map {
+      try generator.tensor([pass.elements(of: $0.value).count]).elements(as: Float.self)
     }
   }
 
@@ -113,8 +111,8 @@ final class GradientRun {
   func loss(_ gradients: [[Float]], _ inputs: [Tensor]? = nil) throws -> Double {
     try pass.forward(inputs ?? self.inputs)
     var sum = 0.0
-    for (position, gradient) in gradients.enumerated() {
-      for (left, right) in zip(pass.output(position), gradient) {
+    for (output, gradient) in zip(network.outputs, gradients) {
+      for (left, right) in zip(pass.elements(of: output.value), gradient) {
         sum += Double(left) * Double(right)
       }
     }
@@ -124,8 +122,8 @@ final class GradientRun {
   /// Adds the gradients of the loss.
   func addGradients(_ gradients: [[Float]], _ inputs: [Tensor]? = nil) throws {
     _ = try loss(gradients, inputs)
-    for (position, gradient) in gradients.enumerated() {
-      guard let target = pass.outputGradient(position) else { continue }
+    for (output, gradient) in zip(network.outputs, gradients) {
+      guard let target = pass.gradient(of: output.value) else { continue }
       for (index, number) in gradient.enumerated() { target[index] = number }
     }
     try pass.backward()
