@@ -284,26 +284,50 @@ private struct DepthwiseFactors: ConvolutionFactors {
       }
     }
     sums.update(repeating: 0, count: taps * channels)
-    windows.places.withUnsafeBufferPointer { places in
-      for sample in 0..<samples {
-        let first = sample * windows.inputPositions * channels
-        for index in 0..<windows.positions * taps where places[index] >= 0 {
-          let gradient = elements.gradient + (sample * windows.positions + index / taps) * channels
-          let (place, row) = (first + Int(places[index]) * channels, index % taps * channels)
-          if let target = elements.inputGradient {
-            let (target, weights) = (target + place, rows + row)
-            for channel in 0..<channels { target[channel] += gradient[channel] * weights[channel] }
-          }
-          if elements.weightGradient != nil, let input = elements.input {
-            let (target, input) = (sums + row, input + place)
-            for channel in 0..<channels { target[channel] += gradient[channel] * input[channel] }
-          }
-        }
-      }
+    // Channels are independent of each other.
+    let blocks = (channels + DepthwiseFactors.width - 1) / DepthwiseFactors.width
+    memory.threads.run(chunks: blocks) { (block, _) in
+      let first = block * DepthwiseFactors.width
+      add(
+        elements, rows + first, sums + first, first, min(DepthwiseFactors.width, channels - first))
     }
     if let target = elements.weightGradient {
       for channel in 0..<channels {
         for tap in 0..<taps { target[channel * taps + tap] += sums[tap * channels + channel] }
+      }
+    }
+  }
+
+  /// Channels that a thread takes together.
+  private static let width = 32
+
+  /// Adds the gradients of neighbouring channels.
+  /// - Parameters:
+  ///   - rows: the weights of the first of them, as `[taps, channels]`.
+  ///   - sums: of the weights' gradients, likewise.
+  private func add(
+    _ elements: ConvolutionElements, _ rows: Floats, _ sums: Floats, _ first: Int, _ count: Int
+  ) {
+    windows.places.withUnsafeBufferPointer { places in
+      for sample in 0..<samples {
+        let start = sample * windows.inputPositions * channels + first
+        for position in 0..<windows.positions {
+          let gradient =
+            elements.gradient + (sample * windows.positions + position) * channels + first
+          for tap in 0..<windows.taps {
+            let index = Int(places[position * windows.taps + tap])
+            guard index >= 0 else { continue }
+            let (place, row) = (start + index * channels, tap * channels)
+            if let target = elements.inputGradient {
+              let (target, weights) = (target + place, rows + row)
+              for channel in 0..<count { target[channel] += gradient[channel] * weights[channel] }
+            }
+            if elements.weightGradient != nil, let input = elements.input {
+              let (target, input) = (sums + row, input + place)
+              for channel in 0..<count { target[channel] += gradient[channel] * input[channel] }
+            }
+          }
+        }
       }
     }
   }

@@ -46,27 +46,21 @@ extension UnaryFunction {
   fileprivate func addGradient(
     ofResult y: Floats, _ gradient: Floats, to target: Floats, count: Int
   ) {
+    @inline(__always)
+    func add(_ product: (_ gradient: Float, _ y: Float) -> Float) {
+      for i in 0..<count { target[i] += product(gradient[i], y[i]) }
+    }
     switch self {
-    case .relu:
-      for i in 0..<count { target[i] += y[i] > 0 ? gradient[i] : 0 }
-    case .leakyRelu(let slope):
-      for i in 0..<count { target[i] += y[i] < 0 ? gradient[i] * slope : gradient[i] }
-    case .clip(let minimum, let maximum):
-      for i in 0..<count { target[i] += y[i] > minimum && y[i] < maximum ? gradient[i] : 0 }
-    case .sigmoid:
-      for i in 0..<count { target[i] += gradient[i] * (y[i] * (1 - y[i])) }
-    case .tanh:
-      for i in 0..<count { target[i] += gradient[i] * (1 - y[i] * y[i]) }
-    case .exponential:
-      for i in 0..<count { target[i] += gradient[i] * y[i] }
-    case .squareRoot:
-      for i in 0..<count { target[i] += y[i] > 0 ? gradient[i] * (0.5 / y[i]) : 0 }
-    case .reciprocal:
-      for i in 0..<count { target[i] -= gradient[i] * (y[i] * y[i]) }
-    case .negate:
-      for i in 0..<count { target[i] -= gradient[i] }
-    case .affine(let scale, _):
-      for i in 0..<count { target[i] += gradient[i] * scale }
+    case .relu: add { $1 > 0 ? $0 : 0 }
+    case .leakyRelu(let slope): add { $1 < 0 ? $0 * slope : $0 }
+    case .clip(let minimum, let maximum): add { $1 > minimum && $1 < maximum ? $0 : 0 }
+    case .sigmoid: add { $0 * ($1 * (1 - $1)) }
+    case .tanh: add { $0 * (1 - $1 * $1) }
+    case .exponential: add { $0 * $1 }
+    case .squareRoot: add { $1 > 0 ? $0 * (0.5 / $1) : 0 }
+    case .reciprocal: add { -($0 * ($1 * $1)) }
+    case .negate: add { gradient, _ in -gradient }
+    case .affine(let scale, _): add { gradient, _ in gradient * scale }
     default: break
     }
   }
@@ -108,7 +102,7 @@ struct UnaryDerivative {
       let argument = memory.scratch.floats(at: arguments[index])
       let value = memory.scratch.floats(at: values[index])
       memory.threads.forParts(of: count) { range in
-        for i in range { argument[i] = function.argument(index, x[i]) }
+        function.writeArguments(index, x, to: argument, range)
       }
       try part.run(
         [argument], [value], scratch: memory.scratch + scratchOffset, threads: memory.threads)
@@ -116,15 +110,13 @@ struct UnaryDerivative {
     }
     let (first, second) = (results.first ?? x, results.count > 1 ? results[1] : x)
     memory.threads.forParts(of: count) { range in
-      for i in range {
-        target[i] += gradient[i] * function.derivative(x[i], first[i], second[i])
-      }
+      function.addGradient(gradient, at: x, first, second, to: target, range)
     }
   }
 }
 
 extension UnaryFunction {
-  /// Functions whose values ``derivative(_:_:_:)`` takes.
+  /// Functions whose values ``addGradient(_:at:_:_:to:_:)`` takes.
   fileprivate var partsOfDerivative: [UnaryFunction] {
     switch self {
     case .elu, .selu, .celu: [.exponential]
@@ -141,59 +133,81 @@ extension UnaryFunction {
     }
   }
 
-  /// What part `index` is applied to.
-  @inline(__always)
-  fileprivate func argument(_ index: Int, _ x: Float) -> Float {
+  /// Writes what part `index` is applied to.
+  fileprivate func writeArguments(
+    _ index: Int, _ x: Floats, to target: Floats, _ range: Range<Int>
+  ) {
+    @inline(__always)
+    func write(_ argument: (_ x: Float) -> Float) {
+      for i in range { target[i] = argument(x[i]) }
+    }
     switch self {
-    case .erf: -x * x
-    case .gelu: index == 0 ? x * 0x1.6a09e6p-1 : -0.5 * x * x
-    case .geluTanh: (x * x * x * 0x1.6e4e26p-5 + x) * 0x1.988454p-1
-    case .celu(let alpha): min(x / alpha, 0)
+    case .erf: write { -$0 * $0 }
+    case .gelu where index == 0: write { $0 * 0x1.6a09e6p-1 }
+    case .gelu: write { -0.5 * $0 * $0 }
+    case .geluTanh: write { ($0 * $0 * $0 * 0x1.6e4e26p-5 + $0) * 0x1.988454p-1 }
+    case .celu(let alpha): write { min($0 / alpha, 0) }
     // Not used for positive x, where it might overflow.
-    case .elu, .selu: min(x, 0)
-    default: x
+    case .elu, .selu: write { min($0, 0) }
+    default: write { $0 }
     }
   }
 
-  /// f′(x), given the values of ``partsOfDerivative``.
-  @inline(__always)
-  fileprivate func derivative(_ x: Float, _ first: Float, _ second: Float) -> Float {
+  /// Adds gradient · f′(x), given the values of ``partsOfDerivative``.
+  fileprivate func addGradient(
+    _ gradient: Floats, at x: Floats, _ first: Floats, _ second: Floats, to target: Floats,
+    _ range: Range<Int>
+  ) {
+    @inline(__always)
+    func add(_ derivative: (_ x: Float, _ first: Float, _ second: Float) -> Float) {
+      for i in range { target[i] += gradient[i] * derivative(x[i], first[i], second[i]) }
+    }
     switch self {
-    case .leakyRelu(let slope): return x < 0 ? slope : 1
-    case .clip(let minimum, let maximum): return x > minimum && x < maximum ? 1 : 0
-    case .thresholdedRelu(let threshold): return x <= threshold ? 0 : 1
-    case .elu(let alpha): return x > 0 ? 1 : first * alpha
-    case .selu(let alpha, let gamma): return (x > 0 ? 1 : first * alpha) * gamma
-    case .celu: return x > 0 ? 1 : first
+    case .leakyRelu(let slope): add { x, _, _ in x < 0 ? slope : 1 }
+    case .clip(let minimum, let maximum):
+      add { x, _, _ in x > minimum && x < maximum ? 1 : 0 }
+    case .thresholdedRelu(let threshold): add { x, _, _ in x <= threshold ? 0 : 1 }
+    case .elu(let alpha): add { x, power, _ in x > 0 ? 1 : power * alpha }
+    case .selu(let alpha, let gamma): add { x, power, _ in (x > 0 ? 1 : power * alpha) * gamma }
+    case .celu: add { x, power, _ in x > 0 ? 1 : power }
     case .hardSigmoid(let alpha, let beta):
-      let y = x * alpha + beta
-      return y > 0 && y < 1 ? alpha : 0
-    case .hardSwish: return x <= -3 ? 0 : x >= 3 ? 1 : x * 0x1.555556p-2 + 0.5
-    case .silu: return first * (1 + x * (1 - first))
+      add { x, _, _ in
+        let y = x * alpha + beta
+        return y > 0 && y < 1 ? alpha : 0
+      }
+    case .hardSwish:
+      add { x, _, _ in x <= -3 ? 0 : x >= 3 ? 1 : x * 0x1.555556p-2 + 0.5 }
+    case .silu: add { x, sigmoid, _ in sigmoid * (1 + x * (1 - sigmoid)) }
     // 2/√π · e^(−x²)
-    case .erf: return first * 0x1.20dd76p0
+    case .erf: add { _, power, _ in power * 0x1.20dd76p0 }
     // (1 + erf(x/√2)) / 2 + x · e^(−x²/2) / √(2π)
-    case .gelu: return 0.5 * (1 + first) + x * second * 0x1.988454p-2
+    case .gelu: add { x, erf, power in 0.5 * (1 + erf) + x * power * 0x1.988454p-2 }
     case .geluTanh:
-      let inner = (3 * x * x * 0x1.6e4e26p-5 + 1) * 0x1.988454p-1
-      return 0.5 * (1 + first) + 0.5 * x * (1 - first * first) * inner
-    case .softplus: return first
+      add { x, tanh, _ in
+        let inner = (3 * x * x * 0x1.6e4e26p-5 + 1) * 0x1.988454p-1
+        return 0.5 * (1 + tanh) + 0.5 * x * (1 - tanh * tanh) * inner
+      }
+    case .softplus: add { _, sigmoid, _ in sigmoid }
     case .softsign:
-      let root = 1 + x.magnitude
-      return 1 / (root * root)
+      add { x, _, _ in
+        let root = 1 + x.magnitude
+        return 1 / (root * root)
+      }
     case .mish:
       // tanh(s) = 1 − 2 / (e^(2s) + 1) with e^s = 1 / (1 − sigmoid(x)), s = softplus(x).
-      let rest = 1 - second
-      let square = rest * rest
-      let tanh = (1 - square) / (1 + square)
-      return tanh + x * (1 - tanh * tanh) * second
-    case .logarithm: return 1 / x
-    case .square: return 2 * x
-    case .absolute: return x < 0 ? -1 : x > 0 ? 1 : 0
-    case .sine: return first
-    case .cosine: return -first
-    case .tangent: return 1 + first * first
-    default: return 0
+      add { x, _, sigmoid in
+        let rest = 1 - sigmoid
+        let square = rest * rest
+        let tanh = (1 - square) / (1 + square)
+        return tanh + x * (1 - tanh * tanh) * sigmoid
+      }
+    case .logarithm: add { x, _, _ in 1 / x }
+    case .square: add { x, _, _ in 2 * x }
+    case .absolute: add { x, _, _ in x < 0 ? -1 : x > 0 ? 1 : 0 }
+    case .sine: add { _, cosine, _ in cosine }
+    case .cosine: add { _, sine, _ in -sine }
+    case .tangent: add { _, tangent, _ in 1 + tangent * tangent }
+    default: break
     }
   }
 }
@@ -266,25 +280,31 @@ extension BinaryFunction {
     _ gradient: Floats, _ a: Floats, _ b: Floats, power: Floats, _ position: Int,
     into target: Floats, _ range: Range<Int>
   ) {
+    @inline(__always)
+    func write(_ product: (_ gradient: Float, _ a: Float, _ b: Float) -> Float) {
+      for i in range { target[i] = product(gradient[i], a[i], b[i]) }
+    }
+    @inline(__always)
+    func writeWithPower(_ product: (_ gradient: Float, _ b: Float, _ power: Float) -> Float) {
+      for i in range { target[i] = product(gradient[i], b[i], power[i]) }
+    }
     switch (self, position) {
-    case (.subtract, _): for i in range { target[i] = -gradient[i] }
-    case (.multiply, 0): for i in range { target[i] = gradient[i] * b[i] }
-    case (.multiply, _): for i in range { target[i] = gradient[i] * a[i] }
-    case (.divide, 0): for i in range { target[i] = gradient[i] / b[i] }
-    case (.divide, _): for i in range { target[i] = -gradient[i] * a[i] / (b[i] * b[i]) }
-    case (.minimum, 0): for i in range { target[i] = b[i] < a[i] ? 0 : gradient[i] }
-    case (.minimum, _): for i in range { target[i] = b[i] < a[i] ? gradient[i] : 0 }
-    case (.maximum, 0): for i in range { target[i] = b[i] > a[i] ? 0 : gradient[i] }
-    case (.maximum, _): for i in range { target[i] = b[i] > a[i] ? gradient[i] : 0 }
-    case (.power, 0): for i in range { target[i] = gradient[i] * b[i] * power[i] }
-    case (.power, _): for i in range { target[i] = gradient[i] * power[i] }
-    case (.remainder, 0): for i in range { target[i] = gradient[i] }
-    case (.remainder, _):
-      for i in range { target[i] = -gradient[i] * (a[i] / b[i]).rounded(.towardZero) }
-    case (.parametricRelu, 0):
-      for i in range { target[i] = a[i] < 0 ? gradient[i] * b[i] : gradient[i] }
-    case (.parametricRelu, _): for i in range { target[i] = a[i] < 0 ? gradient[i] * a[i] : 0 }
-    case (.add, _): for i in range { target[i] = gradient[i] }
+    case (.add, _): write { gradient, _, _ in gradient }
+    case (.subtract, _): write { gradient, _, _ in -gradient }
+    case (.multiply, 0): write { gradient, _, b in gradient * b }
+    case (.multiply, _): write { gradient, a, _ in gradient * a }
+    case (.divide, 0): write { gradient, _, b in gradient / b }
+    case (.divide, _): write { gradient, a, b in -gradient * a / (b * b) }
+    case (.minimum, 0): write { gradient, a, b in b < a ? 0 : gradient }
+    case (.minimum, _): write { gradient, a, b in b < a ? gradient : 0 }
+    case (.maximum, 0): write { gradient, a, b in b > a ? 0 : gradient }
+    case (.maximum, _): write { gradient, a, b in b > a ? gradient : 0 }
+    case (.power, 0): writeWithPower { gradient, b, power in gradient * b * power }
+    case (.power, _): writeWithPower { gradient, _, power in gradient * power }
+    case (.remainder, 0): write { gradient, _, _ in gradient }
+    case (.remainder, _): write { gradient, a, b in -gradient * (a / b).rounded(.towardZero) }
+    case (.parametricRelu, 0): write { gradient, a, b in a < 0 ? gradient * b : gradient }
+    case (.parametricRelu, _): write { gradient, a, _ in a < 0 ? gradient * a : 0 }
     }
   }
 }

@@ -71,29 +71,77 @@ private struct PoolingGradient {
   /// Adds the gradient of up to ``width`` neighbouring channels of one sample.
   func add(_ gradient: Floats, _ x: Floats, to target: Floats, channels: Int) {
     windows.places.withUnsafeBufferPointer { places in
-      for position in 0..<windows.positions {
-        let own = position * windows.taps..<(position + 1) * windows.taps
-        let row = gradient + position * pitch
-        guard isMaximum else {
-          for tap in own where places[tap] >= 0 {
-            let line = target + Int(places[tap]) * pitch
-            for channel in 0..<channels { line[channel] += row[channel] * shares[position] }
+      guard let places = places.baseAddress else { return }
+      if !isMaximum {
+        addShares(places, gradient, to: target, channels: channels)
+      } else if channels == 1 {
+        addToMaxima(places, gradient, x, to: target)
+      } else {
+        addToMaxima(places, gradient, x, to: target, channels: channels)
+      }
+    }
+  }
+
+  private func addShares(
+    _ places: UnsafePointer<Int32>, _ gradient: Floats, to target: Floats, channels: Int
+  ) {
+    for position in 0..<windows.positions {
+      let (row, share) = (gradient + position * pitch, shares[position])
+      for tap in position * windows.taps..<(position + 1) * windows.taps where places[tap] >= 0 {
+        let line = target + Int(places[tap]) * pitch
+        for channel in 0..<channels { line[channel] += row[channel] * share }
+      }
+    }
+  }
+
+  private func addToMaxima(
+    _ places: UnsafePointer<Int32>, _ gradient: Floats, _ x: Floats, to target: Floats
+  ) {
+    for position in 0..<windows.positions {
+      var best = -Float.infinity
+      var winner = -1
+      for tap in position * windows.taps..<(position + 1) * windows.taps where places[tap] >= 0 {
+        let place = Int(places[tap]) * pitch
+        let isBetter = x[place] > best
+        best = isBetter ? x[place] : best
+        winner = isBetter ? place : winner
+      }
+      if winner >= 0 { target[winner] += gradient[position * pitch] }
+    }
+  }
+
+  private func addToMaxima(
+    _ places: UnsafePointer<Int32>, _ gradient: Floats, _ x: Floats, to target: Floats,
+    channels: Int
+  ) {
+    for position in 0..<windows.positions {
+      var best = SIMD16<Float>(repeating: -.infinity)
+      var winners = SIMD16<Int32>(repeating: -1)
+      for tap in position * windows.taps..<(position + 1) * windows.taps where places[tap] >= 0 {
+        let line = x + Int(places[tap]) * pitch
+        let numbers =
+          channels == PoolingGradient.width
+          ? UnsafeRawPointer(line).loadUnaligned(as: SIMD16<Float>.self)
+          : PoolingGradient.numbers(line, channels)
+        let isBetter = numbers .> best
+        best.replace(with: numbers, where: isBetter)
+        winners.replace(with: SIMD16(repeating: places[tap]), where: isBetter)
+      }
+      let row = gradient + position * pitch
+      withUnsafePointer(to: &winners) { pointer in
+        pointer.withMemoryRebound(to: Int32.self, capacity: PoolingGradient.width) { winners in
+          for channel in 0..<channels where winners[channel] >= 0 {
+            target[Int(winners[channel]) * pitch + channel] += row[channel]
           }
-          continue
-        }
-        var best = SIMD16<Float>(repeating: -.infinity)
-        var winner = SIMD16<Int32>(repeating: -1)
-        for tap in own where places[tap] >= 0 {
-          let line = x + Int(places[tap]) * pitch
-          for channel in 0..<channels where line[channel] > best[channel] {
-            best[channel] = line[channel]
-            winner[channel] = places[tap]
-          }
-        }
-        for channel in 0..<channels where winner[channel] >= 0 {
-          target[Int(winner[channel]) * pitch + channel] += row[channel]
         }
       }
     }
+  }
+
+  /// The numbers of the last channels; −∞ behind them.
+  private static func numbers(_ line: Floats, _ channels: Int) -> SIMD16<Float> {
+    var result = SIMD16<Float>(repeating: -.infinity)
+    for channel in 0..<channels { result[channel] = line[channel] }
+    return result
   }
 }
