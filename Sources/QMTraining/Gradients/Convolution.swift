@@ -239,16 +239,23 @@ private struct WindowFactors: ConvolutionFactors {
     }
   }
 
-  /// Adds the rows of the matrix to the elements that the windows read. Windows overlap, so that one
-  /// thread adds all.
+  /// Adds the rows of the matrix to the elements that the windows read. Windows overlap, so that a
+  /// thread adds some channels of all windows.
   private func addWindows(to target: Floats, first: Int, _ count: Int, _ memory: GradientMemory) {
     let source = memory.scratch.floats(at: matrix)
     let (taps, inputs, pitch) = (windows.taps, inputs, inputs * groups)
+    let threadCount = memory.threads.threadCount
+    let width = max(32, (inputs + threadCount - 1) / threadCount)
     windows.places.withUnsafeBufferPointer { places in
       let own = places.baseAddress! + first * taps
-      for index in 0..<count * taps where own[index] >= 0 {
-        let (row, added) = (target + Int(own[index]) * pitch, source + index * inputs)
-        for channel in 0..<inputs { row[channel] += added[channel] }
+      memory.threads.run(chunks: (inputs + width - 1) / width) { (chunk, _) in
+        let start = chunk * width
+        let channels = min(width, inputs - start)
+        for index in 0..<count * taps where own[index] >= 0 {
+          let row = target + Int(own[index]) * pitch + start
+          let added = source + index * inputs + start
+          for channel in 0..<channels { row[channel] += added[channel] }
+        }
       }
     }
   }
