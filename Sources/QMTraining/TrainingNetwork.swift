@@ -170,7 +170,19 @@ private struct NetworkBuilder {
       }
       if isPlain { plain += 1 }
     }
-    for output in graph.outputs { _ = number(output.value) }
+    for output in graph.outputs {
+      try expectNumbers(output.value)
+      _ = number(output.value)
+    }
+  }
+
+  /// - Throws: `unsupported` for codes of an activation, which exist only between a Quantize and its
+  ///   Dequantize.
+  private func expectNumbers(_ value: Graph.ValueID) throws(QMError) {
+    guard quantized[value] == nil else {
+      throw .unsupported(
+        "'\(graph[value].name.abbreviated)' holds codes; training takes a float network")
+    }
   }
 
   private mutating func add(
@@ -256,6 +268,7 @@ private struct NetworkBuilder {
       return false
     default: break
     }
+    for case let input? in node.inputs { try expectNumbers(input) }
     if case .quantized = trained { trainConstants(of: node, index) }
     let inputs = node.inputs.map { (input) in input.map { number($0) } }
     let (operation, functions) = node.operation.withoutFunctions

@@ -18,8 +18,8 @@ struct GradientCase {
   }
 
   /// A constant that is none, such as a shape.
-  mutating func constant(_ tensor: Tensor) -> Graph.ValueID {
-    graph.addConstant(name: "constant", tensor)
+  mutating func constant(_ tensor: Tensor, _ quantization: Quantization = .none) -> Graph.ValueID {
+    graph.addConstant(name: "constant", tensor, quantization)
   }
 
   mutating func constant(_ integers: [Int64]) throws -> Graph.ValueID {

@@ -163,4 +163,36 @@ import Testing
           == own.parameterGradients.map { $0.map(\.bitPattern) }, "\(network)")
     }
   }
+
+  /// Codes that are read as they are have no gradient, and are no float32 elements.
+  @Test func codesAreRefused() throws {
+    var generator = SeededGenerator(seed: 67)
+    let x = try generator.tensor([2, 4])
+    var fixed = GradientCase()
+    let codes = try fixed.append(
+      .quantize(Quantize(.int8, scale: 0.1, zeroPoint: 0)), [try fixed.parameter(x)])[0]
+    try fixed.output(try fixed.append(.cast(Cast(to: .float32)), [codes])[0])
+    #expect(throws: QMError.unsupported("")) { try GradientRun(fixed) }
+
+    var output = GradientCase()
+    try output.output(
+      try output.append(
+        .quantize(Quantize(.int8, scale: 0.1, zeroPoint: 0)), [try output.parameter(x)])[0])
+    #expect(throws: QMError.unsupported("")) { try GradientRun(output) }
+
+    var dynamic = GradientCase()
+    let rows = try dynamic.append(
+      .dynamicQuantize(DynamicQuantize(axes: 1)), [try dynamic.parameter(x)])
+    let left = rows[0]
+    let right = dynamic.constant(
+      try generator.tensor([3, 4], in: Int8(-7)...7),
+      .weights(bits: .eight, granularity: .perTensor)
+    )
+    let scales = dynamic.constant(try Tensor([1], [0.1] as [Float]))
+    try dynamic.output(
+      try dynamic.append(
+        .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)),
+        [left, right, nil, scales, rows[1]])[0])
+    #expect(throws: QMError.unsupported("")) { try GradientRun(dynamic) }
+  }
 }

@@ -9,7 +9,12 @@ extension Operation {
     guard let differentiable = body as? any Differentiable else {
       throw .unsupported("it has no gradient", remedies: .cutBefore)
     }
-    return try differentiable.gradient(of: node)
+    let kernel = try differentiable.gradient(of: node)
+    for position in kernel.readInputs {
+      guard let type = node.operands[position]?.type, type.quantization != .none else { continue }
+      throw .unsupported("input \(position) holds codes; training takes a float network")
+    }
+    return kernel
   }
 }
 
