@@ -164,8 +164,11 @@ package final class TrainingPass {
   package func shape(of value: Int) -> [Int] { types[value]?.shape.extents ?? [] }
 
   /// ∂loss/∂value of a value of the loss, which the caller writes between the forward and the backward
-  /// run; nil if nothing that training changes reaches the value.
-  package func gradient(of value: Int) -> Floats? { gradients[value] }
+  /// run; nil if nothing that training changes reaches the value, and for a parameter itself, whose
+  /// gradient is a sum over runs.
+  package func gradient(of value: Int) -> Floats? {
+    network.isParameter(value) ? nil : gradients[value]
+  }
 
   private func count(of value: Int) -> Int { types[value]?.shape.extents?.reduce(1, *) ?? 0 }
 
@@ -456,7 +459,7 @@ private struct PassLayout {
     for value in lossValues + network.outputs.map(\.value) { use(value, at: loss) }
     var gradientFirst: [Int: Int] = [:]
     var gradientLast: [Int: Int] = [:]
-    for value in lossValues where receives.contains(value) {
+    for value in lossValues where receives.contains(value) && !network.isParameter(value) {
       gradientFirst[value] = loss
       gradientLast[value] = loss
     }
@@ -495,5 +498,11 @@ private struct PassLayout {
             byteCount: try Tensor.byteCount(of: .float32, [count(of: value)]))))
     }
     return try MemoryPlan(requests.map(\.lifetime))
+  }
+}
+
+extension TrainingNetwork {
+  fileprivate func isParameter(_ value: Int) -> Bool {
+    if case .parameter = values[value].content { true } else { false }
   }
 }

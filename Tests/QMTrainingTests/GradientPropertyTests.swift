@@ -164,6 +164,18 @@ import Testing
     }
   }
 
+  /// An output that is a parameter takes no part in the loss, and keeps none from the others.
+  @Test func outputsMayBeParameters() throws {
+    var test = GradientCase()
+    let x = try test.parameter(try Tensor([2], [3, 4] as [Float]))
+    try test.output(try test.append(.unary(Unary(.square)), [x])[0])
+    try test.output(x)
+    let run = try GradientRun(test)
+    try run.addGradients([[1, 10], [100, 100]])
+    try run.addGradients([[1, 10], [100, 100]])
+    #expect(run.parameterGradients == [[12, 160]])
+  }
+
   /// Codes that are read as they are have no gradient, and are no float32 elements.
   @Test func codesAreRefused() throws {
     var generator = SeededGenerator(seed: 67)
