@@ -107,7 +107,7 @@ struct TrainingOptionGroup: ParsableArguments {
   var accumulate: Int = 1
 
   @Option(help: "Largest learning rate.")
-  var rate: Float = 0.003
+  var rate: Float = 0.01
 
   @Option(help: "sgd, adam or adamw.")
   var optimizer: Optimizer.Kind = .adamw
@@ -137,7 +137,7 @@ struct TrainingOptionGroup: ParsableArguments {
       Factor of the results of all products in the loss, which are compared with the float network's; \
       helps with few samples. 0 for the outputs alone.
       """)
-  var features: Float = 0
+  var features: Float = 1
 
   @Option(help: "Share of the samples that are not trained on, 0 to 0.5.")
   var holdOut: Float = 0.1

@@ -70,10 +70,16 @@ package final class Parameters {
   private let network: TrainingNetwork
   private let threads: ThreadPool
 
-  /// - Parameter largestCode: Q of each parameter with codes.
+  /// Training starts with the codes of the converter. Their weights start where they were before
+  /// rounding, or at the nearest place that has the same code: from the middle of their codes, all
+  /// weights with similar gradients would change their codes at the same step.
+  /// - Parameters:
+  ///   - weights: the weights before rounding, by the name of the parameter; nil for the middle.
+  ///   - largestCode: Q of each parameter with codes.
   /// - Throws: `outOfMemory`.
   package init(
     of network: TrainingNetwork, threads: ThreadPool,
+    weights: (TrainingNetwork.Parameter) -> Tensor? = { _ in nil },
     largestCode: (TrainingNetwork.Parameter) -> Int32
   ) throws(QMError) {
     self.network = network
@@ -104,6 +110,11 @@ package final class Parameters {
           runs: Parameters.runs(shape, codes.granularity), largestCode: largest,
           hasShortScales: Parameters.areShort(codes.scales),
           storedScales: try floats(copying: codes.scales)))
+      if let before = weights(parameter), before.type == parameter.initial.type,
+        let last = rounded.last
+      {
+        startFrom(before, last)
+      }
       slots.append(
         Slot(
           name: parameter.name + ".scales", kind: .scales,
@@ -111,6 +122,21 @@ package final class Parameters {
           unitLength: scales, weightsPerScale: count / max(scales, 1), largestCode: largest))
     }
     round()
+  }
+
+  /// The share of a code's width, to each side of its middle, in which its weights may start.
+  private static let startingShare: Float = 0.25
+
+  private func startFrom(_ weights: Tensor, _ rounded: Rounded) {
+    let (values, scales) = (slots[rounded.weights].values, rounded.storedScales)
+    weights.withElements(as: Float.self) { weights in
+      for run in rounded.runs {
+        let reach = Parameters.startingShare * scales[run.scale]
+        for index in run.range {
+          values[index] = min(max(weights[index], values[index] - reach), values[index] + reach)
+        }
+      }
+    }
   }
 
   private func floats(_ count: Int) throws(QMError) -> Floats {
@@ -171,6 +197,20 @@ package final class Parameters {
         rounded.hasShortScales
         ? Float(bitPattern: (scale.bitPattern &+ half) & ~(2 * half - 1)) : scale
     }
+  }
+
+  /// The size of the numbers of a slot: the mean scale of its codes, or the root mean square.
+  package func unit(of slot: Slot) -> Float {
+    if let rounded = rounded.first(where: {
+      slots[$0.weights].values == slot.values || slots[$0.scales].values == slot.values
+    }) {
+      let scales = slots[rounded.scales]
+      var sum: Float = 0
+      for index in 0..<scales.count { sum += scales.values[index] }
+      return sum / Float(max(scales.count, 1))
+    }
+    return Float(
+      (Clipping.squaredNorm(slot.values, slot.count) / Double(max(slot.count, 1))).squareRoot())
   }
 
   // MARK: Rounding

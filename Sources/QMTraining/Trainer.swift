@@ -13,7 +13,7 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   /// Micro-batches of a step.
   public var accumulate = 1
   /// Largest learning rate.
-  public var rate: Float = 3e-3
+  public var rate: Float = 0.01
   public var optimizer = Optimizer.Kind.adamw
   public var momentum: Float = 0.9
   /// Factor of w in the decay.
@@ -39,7 +39,7 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   ///
   /// Source: Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", section 2.2; Li et al. 2021,
   /// "BRECQ", section 3.2.
-  public var featureShare: Float = 0
+  public var featureShare: Float = 1
 
   /// The defaults.
   public init() {}
@@ -53,6 +53,8 @@ package final class Trainer {
   /// What the loss depends on: the outputs, then features.
   private let targets: [Target]
   private let featureCount: Int
+  /// Factor of the features; it falls to 0 while training.
+  private var featureShare: Float
   private let samples: TrainingSamples
   private let options: TrainingOptions
   private let threads: ThreadPool
@@ -60,6 +62,9 @@ package final class Trainer {
   private var passes: [(shapes: [[Int]], pass: TrainingPass)] = []
   private let order: ShuffledOrder
   private let heldOut: [Int]
+
+  /// The relative rate of scales beside that of weights: all codes of a channel depend on its scale.
+  private static let scaleRate: Float = 0.05
 
   /// A value that is compared with that of the float network.
   private struct Target {
@@ -131,6 +136,7 @@ package final class Trainer {
       options.featureShare > 0 ? Trainer.features(network, program, without: outputs) : []
     targets = outputs + features
     featureCount = features.count
+    featureShare = options.featureShare
     // The judging samples, and others up to the share.
     let all = ShuffledOrder(Array(0..<source.count), seed: options.seed &+ 1)
       .batch(step: 0, size: source.count)
@@ -194,9 +200,9 @@ package final class Trainer {
       let weight = 1 / Float(indices.count)
       if teacherShare > 0 {
         let known = try teacherValues(batch)
-        for target in targets where trains || target.isOutput {
+        for target in targets where trains && featureShare > 0 || target.isOutput {
           guard let loss = target.loss, let elements = known[target.teacherValue] else { continue }
-          let share = target.isOutput ? 1 : options.featureShare / Float(featureCount)
+          let share = target.isOutput ? 1 : featureShare / Float(featureCount)
           total += add(
             loss, elements, at: target.value, of: pass, batch, weight: weight * teacherShare * share
           )
@@ -284,6 +290,7 @@ package final class Trainer {
     var (returns, reduction): (Int, Float) = (0, 1)
     let interval = max(options.steps / 20, 1)
     for step in 0..<options.steps {
+      featureShare = options.featureShare * (1 - Float(step) / Float(options.steps))
       parameters.clearGradients()
       let indices = order.batch(step: step, size: options.batch * options.accumulate)
       let loss = try run(indices, trains: true)
@@ -361,15 +368,17 @@ package final class Trainer {
     }
   }
 
-  /// The rate of each slot. Adam changes each number by about the rate, whatever its gradient: for
-  /// scales it is relative to their size.
+  /// The rate of each slot. Adam changes each number by about the rate, whatever its gradient, so that
+  /// the rate is relative: to the scale of the codes for weights and their scales, to the root mean
+  /// square for other numbers.
+  ///
+  /// Source: Shazeer and Stern 2018, "Adafactor", section 8 (relative step size).
   private func rates(_ rate: Float, movesScales: Bool) -> [Float] {
     parameters.slots.map { slot in
       if slot.kind == .scales, !movesScales { return 0 }
-      guard slot.kind == .scales, options.optimizer != .sgd, slot.count > 0 else { return rate }
-      var sum: Float = 0
-      for index in 0..<slot.count { sum += slot.values[index] }
-      return rate * (sum / Float(slot.count))
+      guard options.optimizer != .sgd else { return rate }
+      let factor = slot.kind == .scales ? Trainer.scaleRate : 1
+      return rate * factor * max(parameters.unit(of: slot), 1e-3)
     }
   }
 }

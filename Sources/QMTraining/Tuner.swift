@@ -63,11 +63,15 @@ public struct Tuner: Sendable {
     let network = try TrainingNetwork(before.simulation, training: .quantized)
     let threads = ThreadPool(threadCount: converter.options.threadCount)
     let isFree = converter.recipe.weights.codeWidth == nil || converter.recipe.grid != .fixed
-    let parameters = try Parameters(of: network, threads: threads) { parameter in
-      guard let codes = parameter.codes else { return 0 }
-      let width = BitWidth(holding: codes.codeRange) ?? .eight
-      return isFree ? 63 : width.symmetricCodes.upperBound
-    }
+    let constants = before.graph.constants
+    let parameters = try Parameters(
+      of: network, threads: threads,
+      weights: { parameter in constants[parameter.name].flatMap { before.graph[$0].constant } },
+      largestCode: { parameter in
+        guard let codes = parameter.codes else { return 0 }
+        let width = BitWidth(holding: codes.codeRange) ?? .eight
+        return isFree ? 63 : width.symmetricCodes.upperBound
+      })
     let trainer = try Trainer(
       network, parameters, teacher: prepared.floatProgram, samples,
       judging: prepared.judgingIndices ?? [], options, threads: threads)
@@ -87,14 +91,22 @@ public struct Tuner: Sendable {
   }
 }
 
+extension Graph {
+  /// The constants by name.
+  fileprivate var constants: [String: ValueID] {
+    var constants: [String: ValueID] = [:]
+    for id in valueIDs where self[id].constant != nil { constants[self[id].name] = id }
+    return constants
+  }
+}
+
 extension Conversion {
   /// The graph and the plan with trained numbers.
   fileprivate func replacing(
     _ network: TrainingNetwork, _ parameters: Parameters
   ) throws(QMError) -> (Graph, Plan) {
     var (graph, plan) = (graph, plan)
-    var constants: [String: Graph.ValueID] = [:]
-    for id in graph.valueIDs where graph[id].constant != nil { constants[graph[id].name] = id }
+    let constants = graph.constants
     for (index, parameter) in network.parameters.enumerated() {
       switch parameter.role {
       case .codes(let name):
