@@ -350,7 +350,9 @@ extension Recurrent {
 
   /// The number of steps of each batch item.
   /// - Throws: `invalidInput` if one is negative or beyond the steps of the input.
-  package func lengths(_ extents: Extents, _ lengths: UnsafePointer<Int32>?) throws(QMError) -> [Int] {
+  package func lengths(_ extents: Extents, _ lengths: UnsafePointer<Int32>?) throws(QMError)
+    -> [Int]
+  {
     guard let lengths else { return [Int](repeating: extents.steps, count: extents.batch) }
     var result: [Int] = []
     for item in 0..<extents.batch {
