@@ -105,7 +105,8 @@ let package = Package(
       dependencies: ["QMONNX", "QMGraph", "QMRuntime", "QMNumPy", "QMTestSupport"]),
     .testTarget(name: "QMQuantizationTests", dependencies: ["QMQuantization", "QMTestSupport"]),
     .testTarget(
-      name: "QMTrainingTests", dependencies: ["QMTraining", "QMNumPy", "QMTestSupport"]),
+      name: "QMTrainingTests",
+      dependencies: ["QMTraining", "QMONNX", "QMNumPy", "QMTestSupport", "NetworkSweep"]),
     .testTarget(name: "QMReportTests", dependencies: ["QMReport", "QMGraph", "QMTestSupport"]),
     .testTarget(
       name: "SystemTests",

@@ -60,6 +60,22 @@ struct GradientCase {
   }
 
   init() {}
+
+  /// A network whose weights become parameters, but not the constants that an operation takes only
+  /// as constants.
+  init(_ graph: Graph, inputs: [Tensor]) throws {
+    self.graph = graph
+    self.inputs = inputs
+    for node in graph.nodes {
+      switch node.operation {
+      case .resize, .pad: continue
+      default: break
+      }
+      for case let input? in node.inputs where graph[input].constant?.elementType == .float32 {
+        try self.graph.makeParameter(input)
+      }
+    }
+  }
 }
 
 /// A network that is run forward and backward on the memory that it owns.
@@ -67,12 +83,20 @@ final class GradientRun {
   let network: TrainingNetwork
   let pass: TrainingPass
   let inputs: [Tensor]
+  /// The values of the network's float32 outputs.
+  let lossValues: [Int]
   private var values: [UnsafeMutableBufferPointer<Float>] = []
   private var sums: [UnsafeMutableBufferPointer<Float>] = []
 
   init(_ test: GradientCase, threads: Int = 1, kernels: KernelSet = .best) throws {
     network = try TrainingNetwork(test.graph, training: .parameters)
     inputs = test.inputs
+    var lossValues: [Int] = []
+    for (_, value) in network.outputs
+    where network.values[value].type.elementType == .float32 && !lossValues.contains(value) {
+      lossValues.append(value)
+    }
+    self.lossValues = lossValues
     for parameter in network.parameters {
       let elements = parameter.initial.elements(as: Float.self)
       let value = UnsafeMutableBufferPointer<Float>.allocate(capacity: max(elements.count, 1))
@@ -84,7 +108,7 @@ final class GradientRun {
     }
     pass = try TrainingPass(
       network, shapes: inputs.map(\.shape), parameters: values.map { $0.baseAddress! },
-      gradients: sums.map { $0.baseAddress! }, lossValues: network.outputs.map(\.value),
+      gradients: sums.map { $0.baseAddress! }, lossValues: lossValues,
       kernels: kernels, threads: ThreadPool(threadCount: threads))
   }
 
@@ -100,10 +124,10 @@ final class GradientRun {
 
   func element(_ index: Int, of parameter: Int) -> Float { values[parameter][index] }
 
-  /// Numbers for ∂loss/∂output, one array per output.
+  /// Numbers for ∂loss/∂output, one array per value of the loss.
   func outputGradients(_ generator: inout SeededGenerator) throws -> [[Float]] {
-    try network.outputs.map {
-      try generator.tensor([pass.elements(of: $0.value).count]).elements(as: Float.self)
+    try lossValues.map {
+      try generator.tensor([pass.elements(of: $0).count]).elements(as: Float.self)
     }
   }
 
@@ -111,8 +135,8 @@ final class GradientRun {
   func loss(_ gradients: [[Float]], _ inputs: [Tensor]? = nil) throws -> Double {
     try pass.forward(inputs ?? self.inputs)
     var sum = 0.0
-    for (output, gradient) in zip(network.outputs, gradients) {
-      for (left, right) in zip(pass.elements(of: output.value), gradient) {
+    for (value, gradient) in zip(lossValues, gradients) {
+      for (left, right) in zip(pass.elements(of: value), gradient) {
         sum += Double(left) * Double(right)
       }
     }
@@ -122,8 +146,8 @@ final class GradientRun {
   /// Adds the gradients of the loss.
   func addGradients(_ gradients: [[Float]], _ inputs: [Tensor]? = nil) throws {
     _ = try loss(gradients, inputs)
-    for (output, gradient) in zip(network.outputs, gradients) {
-      guard let target = pass.gradient(of: output.value) else { continue }
+    for (value, gradient) in zip(lossValues, gradients) {
+      guard let target = pass.gradient(of: value) else { continue }
       for (index, number) in gradient.enumerated() { target[index] = number }
     }
     try pass.backward()
