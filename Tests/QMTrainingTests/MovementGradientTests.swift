@@ -80,6 +80,18 @@ import Testing
     #expect(run.parameterGradients[0] == [20, 40, 5, 10, 17, 34, 0, 0])
   }
 
+  /// Long rows are added together, short ones one by one.
+  @Test mutating func rowsOfAnyLength() throws {
+    for length in [1, 2, 5, 40] {
+      let parts = [try generator.tensor([3, length]), try generator.tensor([3, 2 * length])]
+      try expectGradients(of: .concatenate(Concatenate(axis: 1)), parts, "\(length)")
+      try expectGradients(
+        of: .gather(Gather(axis: 0)), [parts[0], try Tensor([4], [2, 0, 2, 1] as [Int64])],
+        "\(length)")
+      try expectGradients(of: .tile(Tile()), [parts[0], integers([2, 2])], "\(length)")
+    }
+  }
+
   @Test mutating func repetitions() throws {
     try expectGradients(
       of: .expand(Expand()), [try generator.tensor([3, 1]), integers([2, 3, 4])])

@@ -35,12 +35,7 @@ struct MovementGradient {
     for position in moved where node.isWanted(position) {
       parts.append((position, try SourceNumbers(operation, moved, position, node, &scratch)))
     }
-    let (ready, counts) = (
-      parts,
-      try node.outputs.indices.map { (index) throws(QMError) in
-        try node.outputShape(index).reduce(1, *)
-      }
-    )
+    let ready = parts
     // Operands that decide where elements go are read in each run.
     let deciding = Set(
       node.operands.indices.filter { !moved.contains($0) && node.operands[$0]?.constant == nil })
@@ -48,14 +43,7 @@ struct MovementGradient {
       (memory) throws(QMError) in
       for (position, source) in ready {
         guard let target = memory.inputGradients[position] else { continue }
-        let numbers = try source.numbers(memory)
-        for (output, count) in counts.enumerated() {
-          guard let gradient = memory.outputGradients[output] else { continue }
-          let places = numbers[output]
-          for index in 0..<count where places[index] > 0 {
-            target[Int(places[index]) - 1] += gradient[index]
-          }
-        }
+        try source.add(to: target, memory)
       }
     }
   }
@@ -85,9 +73,18 @@ private final class SourceNumbers {
   private let operands: [Tensor?]
   private let outputs: [Tensor]
   private let work: Int
-  private var isKnown = false
   /// Whether the numbers are the same in every run.
   private let isConstant: Bool
+  private var isKnown = false
+  /// The numbers in another form, for each output; empty if that is not shorter.
+  private var runs: [[Run]] = []
+
+  /// Neighbouring elements that were moved together.
+  private struct Run {
+    /// Of the first element, in the operand and in the output.
+    let (place, index): (Int32, Int32)
+    var count: Int32
+  }
 
   init(
     _ operation: Operation, _ moved: [Int], _ position: Int, _ node: GradientNode,
@@ -132,16 +129,51 @@ private final class SourceNumbers {
     work = scratch.bytes(self.operation.scratchByteCount(threads: node.threadCount))
   }
 
-  func numbers(_ memory: GradientMemory) throws(QMError) -> [UnsafeMutablePointer<Int32>] {
-    if !isKnown {
-      let inputs = operands.enumerated().map { (index, tensor) in
-        tensor.map { $0.buffer.base + $0.byteOffset } ?? memory.inputs[index]
+  /// Adds the gradients of the outputs to that of the operand.
+  func add(to target: Floats, _ memory: GradientMemory) throws(QMError) {
+    if !isKnown { try find(memory) }
+    for (position, output) in outputs.enumerated() {
+      guard let gradient = memory.outputGradients[position] else { continue }
+      if !runs.isEmpty {
+        for run in runs[position] {
+          let (line, added) = (target + Int(run.place), gradient + Int(run.index))
+          for index in 0..<Int(run.count) { line[index] += added[index] }
+        }
+        continue
       }
-      try operation.run(
-        inputs, outputs.map { $0.buffer.base }, scratch: memory.scratch + work,
-        threads: memory.threads)
-      isKnown = isConstant
+      let numbers = output.buffer.base.assumingMemoryBound(to: Int32.self)
+      for index in 0..<output.elementCount where numbers[index] > 0 {
+        target[Int(numbers[index]) - 1] += gradient[index]
+      }
     }
-    return outputs.map { $0.buffer.base.assumingMemoryBound(to: Int32.self) }
+  }
+
+  /// Moves the numbers.
+  private func find(_ memory: GradientMemory) throws(QMError) {
+    let inputs = operands.enumerated().map { (index, tensor) in
+      tensor.map { $0.buffer.base + $0.byteOffset } ?? memory.inputs[index]
+    }
+    try operation.run(
+      inputs, outputs.map { $0.buffer.base }, scratch: memory.scratch + work,
+      threads: memory.threads)
+    guard isConstant else { return }
+    isKnown = true
+    let found = outputs.map { $0.withElements(as: Int32.self, SourceNumbers.runs) }
+    let count = found.reduce(0) { $0 + $1.count }
+    if 4 * count < outputs.reduce(0, { $0 + $1.elementCount }) { runs = found }
+  }
+
+  private static func runs(_ numbers: UnsafeBufferPointer<Int32>) -> [Run] {
+    var runs: [Run] = []
+    for (index, number) in numbers.enumerated() where number > 0 {
+      if let last = runs.last, last.index + last.count == index,
+        last.place + last.count == number - 1
+      {
+        runs[runs.count - 1].count += 1
+      } else {
+        runs.append(Run(place: number - 1, index: Int32(index), count: 1))
+      }
+    }
+    return runs
   }
 }
