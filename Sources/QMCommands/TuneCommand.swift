@@ -107,7 +107,7 @@ struct TrainingOptionGroup: ParsableArguments {
   var accumulate: Int = 1
 
   @Option(help: "Largest learning rate.")
-  var rate: Float = 0.01
+  var rate: Float = 0.005
 
   @Option(help: "sgd, adam or adamw.")
   var optimizer: Optimizer.Kind = .adamw

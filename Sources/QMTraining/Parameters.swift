@@ -59,6 +59,7 @@ package final class Parameters {
     let hasShortScales: Bool
     /// The scales as the file stores them.
     let storedScales: Floats
+    let leastScales: [Float]
   }
 
   /// Consecutive weights with one scale.
@@ -109,7 +110,8 @@ package final class Parameters {
           parameter: index, weights: slots.count - 1, scales: slots.count,
           runs: Parameters.runs(shape, codes.granularity), largestCode: largest,
           hasShortScales: Parameters.areShort(codes.scales),
-          storedScales: try floats(copying: codes.scales)))
+          storedScales: try floats(copying: codes.scales),
+          leastScales: codes.scales.elements(as: Float.self).map { $0 / Parameters.finest }))
       if let before = weights(parameter), before.type == parameter.initial.type,
         let last = rounded.last
       {
@@ -199,18 +201,34 @@ package final class Parameters {
     }
   }
 
-  /// The size of the numbers of a slot: the mean scale of its codes, or the root mean square.
+  /// The size of the numbers of a slot: the median scale of its codes, or the median
+  /// magnitude. A few may be a hundred times larger than the others: the scale of a channel of zeros, or
+  /// the bias behind a normalization.
   package func unit(of slot: Slot) -> Float {
     if let rounded = rounded.first(where: {
       slots[$0.weights].values == slot.values || slots[$0.scales].values == slot.values
     }) {
-      let scales = slots[rounded.scales]
-      var sum: Float = 0
-      for index in 0..<scales.count { sum += scales.values[index] }
-      return sum / Float(max(scales.count, 1))
+      return Parameters.median(slots[rounded.scales].values, slots[rounded.scales].count)
     }
-    return Float(
-      (Clipping.squaredNorm(slot.values, slot.count) / Double(max(slot.count, 1))).squareRoot())
+    return Parameters.median(slot.values, slot.count)
+  }
+
+  private static func median(_ values: Floats, _ count: Int) -> Float {
+    let magnitudes = (0..<count).map { abs(values[$0]) }.sorted()
+    return magnitudes.isEmpty ? 0 : magnitudes[magnitudes.count / 2]
+  }
+
+  /// The most by which training may divide a scale.
+  private static let finest: Float = 8
+
+  /// Keeps scales from becoming 0 or negative.
+  package func boundScales() {
+    for rounded in rounded {
+      let scales = slots[rounded.scales]
+      for index in 0..<scales.count {
+        scales.values[index] = max(scales.values[index], rounded.leastScales[index])
+      }
+    }
   }
 
   // MARK: Rounding

@@ -13,7 +13,7 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   /// Micro-batches of a step.
   public var accumulate = 1
   /// Largest learning rate.
-  public var rate: Float = 0.01
+  public var rate: Float = 0.005
   public var optimizer = Optimizer.Kind.adamw
   public var momentum: Float = 0.9
   /// Factor of w in the decay.
@@ -64,7 +64,9 @@ package final class Trainer {
   private let heldOut: [Int]
 
   /// The relative rate of scales beside that of weights: all codes of a channel depend on its scale.
-  private static let scaleRate: Float = 0.05
+  private static let scaleRate: Float = 0.1
+  /// The same for biases, on which whole channels depend.
+  private static let shiftRate: Float = 0.2
 
   /// A value that is compared with that of the float network.
   private struct Target {
@@ -318,7 +320,7 @@ package final class Trainer {
       }
       optimizer.update(
         parameters.slots, rates: rates(rate, movesScales: step < lastScaleStep), threads)
-      parameters.keepScalesPositive()
+      parameters.boundScales()
       done.bits = pressure.apply(to: parameters, parameters.histograms(), threads)
       if step + 1 == lastScaleStep { fitScales(to: pressure.budget) }
       parameters.round()
@@ -369,28 +371,21 @@ package final class Trainer {
   }
 
   /// The rate of each slot. Adam changes each number by about the rate, whatever its gradient, so that
-  /// the rate is relative: to the scale of the codes for weights and their scales, to the root mean
-  /// square for other numbers.
+  /// the rate is relative: to the scale of the codes for weights and their scales, to the median
+  /// magnitude for other numbers.
   ///
   /// Source: Shazeer and Stern 2018, "Adafactor", section 8 (relative step size).
   private func rates(_ rate: Float, movesScales: Bool) -> [Float] {
     parameters.slots.map { slot in
       if slot.kind == .scales, !movesScales { return 0 }
       guard options.optimizer != .sgd else { return rate }
-      let factor = slot.kind == .scales ? Trainer.scaleRate : 1
-      return rate * factor * max(parameters.unit(of: slot), 1e-3)
-    }
-  }
-}
-
-extension Parameters {
-  /// No scale may become 0 or negative: it stays at a hundredth of the mean of its tensor at least.
-  fileprivate func keepScalesPositive() {
-    for slot in slots where slot.kind == .scales && slot.count > 0 {
-      var sum: Float = 0
-      for index in 0..<slot.count { sum += abs(slot.values[index]) }
-      let least = max(sum / Float(slot.count) / 100, 0x1p-100)
-      for index in 0..<slot.count { slot.values[index] = max(slot.values[index], least) }
+      let factor: Float =
+        switch slot.kind {
+        case .weights: 1
+        case .shifts: Trainer.shiftRate
+        case .scales: Trainer.scaleRate
+        }
+      return rate * factor * max(parameters.unit(of: slot), 1e-4)
     }
   }
 }
