@@ -6,6 +6,14 @@ import QMTensor
 enum Process {
   private static let writing = NSLock()
   private static let temporary = Locked(Temporary())
+  private static let interruption = Locked(Interruption())
+
+  /// An interruption that the command answers itself.
+  private struct Interruption {
+    var isDeferred = false
+    /// The number of the signal.
+    var signal: Int32?
+  }
 
   /// What must not outlive the process.
   private struct Temporary {
@@ -35,6 +43,13 @@ enum Process {
     defer { writing.unlock() }
     return try body()
   }
+
+  /// From now on, the first interruption is left to the command: it asks
+  /// ``interruptingSignal`` between its steps, and ends by itself. The second ends the process.
+  static func deferInterruption() { interruption.withLock { $0.isDeferred = true } }
+
+  /// The signal of a deferred interruption; nil if there was none.
+  static var interruptingSignal: Int32? { interruption.withLock { $0.signal } }
 
   /// Peak memory of the process, in bytes.
   static var peakByteCount: Int {
@@ -161,7 +176,9 @@ enum Process {
     Thread.detachNewThread {
       var signals = awaited
       var number: Int32 = 0
-      guard sigwait(&signals, &number) == 0 else { return }
+      repeat {
+        guard sigwait(&signals, &number) == 0 else { return }
+      } while isLeftToCommand(number)
       writing.lock()
       temporary.withLock { temporary in
         if let child = temporary.child { kill(child, number) }
@@ -169,6 +186,15 @@ enum Process {
         // Here, so that a thread that awaits the command cannot end the process another way.
         _exit(128 + number)
       }
+    }
+  }
+
+  /// Whether a signal is the first, and the command answers it.
+  private static func isLeftToCommand(_ number: Int32) -> Bool {
+    interruption.withLock { interruption in
+      guard interruption.isDeferred, interruption.signal == nil else { return false }
+      interruption.signal = number
+      return true
     }
   }
 }

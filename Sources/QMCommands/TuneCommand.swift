@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import QMFormat
 import QMGraph
 import QMOperations
@@ -47,51 +48,116 @@ public struct TuneCommand: ParsableCommand {
   /// The command with default options; parsing sets them.
   public init() {}
 
+  /// Checks the options that do not depend on files.
+  public func validate() throws {
+    if case .codes = Recipe.WeightWidth(bits: bits) {
+    } else {
+      throw ValidationError("--bits \(bits): expected 1.5 to 8")
+    }
+  }
+
   /// Converts, trains, and prints what was gained.
   public func run() throws {
     let console = Console(tool: "qtune", self.console)
     let clock = ContinuousClock()
     let start = clock.now
-    var arguments = [input, output, "--bits", "\(bits)", "--samples", samples]
-    if let grid { arguments += ["--grid", grid.rawValue] }
-    var convert = try ConvertCommand.parse(arguments)
-    (convert.network, convert.sampling) = (network, sampling)
-    (convert.machine, convert.console) = (machine, self.console)
+    let convert = try conversion()
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     let requested = try convert.recipe()
     let (graph, source) = try convert.readNetwork(requested, console)
     let recipe = requested.resolved(for: graph, hasSamples: true)
     let metadata = try convert.metadata(of: graph, recipe, source)
-    let labels = training.labels
     let folder = try Samples.open(
       samples, inputs: graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) },
-      outputs: graph.outputs.map(\.name) + (labels.map { [$0] } ?? []), sampling)
+      outputs: graph.outputs.map(\.name) + (training.labels.map { [$0] } ?? []), sampling)
     try folder.examine(for: graph, console)
+    let log = try training.log.map { (path) throws(QMError) in try StepLog(path: path) }
+    Process.deferInterruption()
+    let checkpoint = output + ".checkpoint"
+    var steps: [StepReport] = []
     let result = try within(.file(input)) { () throws(QMError) in
-      try Tuner(convert.converter(recipe), training.options)
-        .tune(graph, samples: folder, metadata: metadata) { phase in
-          switch phase {
-          case .converting(let phase): ConvertCommand.show(phase, console)
-          case .training(let done, let total, let loss, let heldOut, let bits):
-            console.progress("training", done: done, of: total)
-            if let heldOut {
-              console.note("step \(done): loss \(loss), held out \(heldOut), \(Int(bits / 8)) B")
-            }
-          }
+      try Tuner(convert.converter(recipe), training.options).tune(
+        graph, samples: folder, metadata: metadata,
+        checkpoints: .init(
+          path: checkpoint, resumes: training.resume,
+          isInterrupted: { Process.interruptingSignal != nil })
+      ) { phase in
+        switch phase {
+        case .converting(let phase): ConvertCommand.show(phase, console)
+        case .training(let step, let total):
+          steps.append(step)
+          show(step, of: total, console)
+          log?.append(step)
+        case .writing: console.progress("writing")
         }
+      }
     }
-    let threads = ThreadPool(threadCount: machine.conversionThreads)
-    let bytes = try result.after.program.encoded(threads: threads)
-    let before = try result.before.program.encoded(threads: threads)
-    try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
-    console.line(
-      "\(Units.bytes(source.count)) → \(Units.bytes(bytes.count)) (\(Units.bytes(before.count)) before "
-        + "training) in \(Units.seconds((clock.now - start).seconds))")
-    console.line(
-      "loss on samples held out: \(result.heldOutLoss.before) → \(result.heldOutLoss.after)")
-    console.table(of: result.before.outputReports)
-    console.table(of: result.after.outputReports)
+    guard let result else {
+      console.note("interrupted; the state is in \(checkpoint): go on with --resume")
+      throw ExitCode(128 + (Process.interruptingSignal ?? SIGINT))
+    }
+    try log?.finish()
+    try convert.requireQuality(of: result.after, recipe, console)
+    try Process.uninterrupted { () throws(QMError) in
+      try AtomicFile.write(result.files.after, to: output)
+      unlink(checkpoint)
+    }
+    let report = TuningReport(
+      source: .init(path: input, bytes: source.count),
+      output: .init(path: output, bytes: result.files.after.count),
+      bytesBefore: result.files.before.count, bits: bits, steps: steps.count,
+      rate: steps.map(\.rate).max() ?? 0, samples: result.sampleCounts.trained,
+      heldOutSamples: result.sampleCounts.heldOut, lossBefore: result.heldOutLoss.before,
+      lossAfter: result.heldOutLoss.after,
+      clippedShare: steps.isEmpty
+        ? 0 : Double(steps.count(where: \.isClipped)) / Double(steps.count),
+      divergences: steps.compactMap(\.divergence), outputsBefore: result.before.outputReports,
+      outputs: result.after.outputReports, seconds: (clock.now - start).seconds)
+    show(report, console)
+    try console.json(report)
     try console.finish()
+  }
+
+  /// The conversion that precedes training.
+  private func conversion() throws -> ConvertCommand {
+    var arguments = [input, output, "--bits", "\(bits)", "--samples", samples]
+    if let grid { arguments += ["--grid", grid.rawValue] }
+    var convert = try ConvertCommand.parse(arguments)
+    (convert.network, convert.sampling) = (network, sampling)
+    (convert.machine, convert.console) = (machine, self.console)
+    return convert
+  }
+
+  private func show(_ step: StepReport, of total: Int, _ console: Console) {
+    console.progress("training", done: step.step + 1, of: total)
+    if let divergence = step.divergence {
+      console.note("training diverged at \(divergence); back to the best state with half the rate")
+    }
+    if let heldOut = step.heldOutLoss {
+      console.note(
+        "step \(step.step + 1) of \(total): loss \(Units.significant(step.loss)), "
+          + "held out \(Units.significant(heldOut)), gradient norm \(Units.significant(step.norm))"
+          + (step.isClipped ? " (clipped)" : "") + ", rate \(step.rate)")
+    }
+  }
+
+  private func show(_ report: TuningReport, _ console: Console) {
+    console.line(
+      "\(Units.bytes(report.source.bytes)) → \(Units.bytes(report.output.bytes)) "
+        + "(\(Units.bytes(report.bytesBefore)) before training) in \(Units.seconds(report.seconds))"
+    )
+    console.line(
+      "\(Units.shortest(report.bits))-bit weights, \(Units.count(report.steps, "step")) on "
+        + "\(Units.count(report.samples, "sample")), rate \(report.rate), "
+        + "\(Int((report.clippedShare * 100).rounded())) % of the steps clipped")
+    console.line(
+      "loss on \(Units.count(report.heldOutSamples, "sample")) held out: "
+        + "\(Units.significant(report.lossBefore)) → \(Units.significant(report.lossAfter))")
+    console.line("before training:")
+    console.table(of: report.outputsBefore)
+    console.line("after training:")
+    console.table(of: report.outputs)
+    console.line("written to \(report.output.path)")
   }
 }
 
@@ -106,8 +172,8 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "Micro-batches of a step.")
   var accumulate: Int = 1
 
-  @Option(help: "Largest learning rate.")
-  var rate: Float = 0.005
+  @Option(help: "Largest learning rate. Default: the best of three short tries.")
+  var rate: Float?
 
   @Option(help: "sgd, adam or adamw.")
   var optimizer: Optimizer.Kind = .adamw
@@ -145,6 +211,30 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "Seed of the order of the samples.")
   var seed: UInt64 = 0
 
+  @Option(
+    help: ArgumentHelp("Write every step as a line of JSON to this file.", valueName: "file"))
+  var log: String?
+
+  @Flag(help: "Go on from the checkpoint that an interrupted run left beside the output.")
+  var resume = false
+
+  func validate() throws {
+    func require(_ isValid: Bool, _ option: String, _ value: some Any, _ expected: String) throws {
+      guard isValid else { throw ValidationError("\(option) \(value): expected \(expected)") }
+    }
+    try require((1...10_000_000).contains(steps), "--steps", steps, "1 to 10000000")
+    try require((1...65_536).contains(batch), "--batch", batch, "1 to 65536")
+    try require((1...65_536).contains(accumulate), "--accumulate", accumulate, "1 to 65536")
+    if let rate { try require(rate > 0 && rate <= 100, "--rate", rate, "above 0, at most 100") }
+    try require(clipNorm > 0 && clipNorm.isFinite, "--clip-norm", clipNorm, "a number above 0")
+    try require((0...0.5).contains(holdOut), "--hold-out", holdOut, "0 to 0.5")
+    try require((0...1).contains(teacher), "--teacher", teacher, "0 to 1")
+    try require(features >= 0 && features.isFinite, "--features", features, "0 or more")
+    if labels == nil, labelledOutput != nil {
+      throw ValidationError("--labelled-output needs --labels")
+    }
+  }
+
   var options: TrainingOptions {
     var options = TrainingOptions()
     options.steps = steps
@@ -168,3 +258,39 @@ struct TrainingOptionGroup: ParsableArguments {
 extension Optimizer.Kind: ExpressibleByArgument {}
 extension Schedule.Form: ExpressibleByArgument {}
 extension Clipping.Kind: ExpressibleByArgument {}
+
+/// Steps of training as lines of JSON.
+final class StepLog {
+  private let path: String
+  private let handle: FileHandle
+  private let encoder = JSONEncoder()
+  private var failure: QMError?
+
+  /// - Throws: `cannotWrite`.
+  init(path: String) throws(QMError) {
+    self.path = path
+    encoder.outputFormatting = [.sortedKeys]
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
+    guard FileManager.default.createFile(atPath: path, contents: nil),
+      let handle = FileHandle(forWritingAtPath: path)
+    else { throw QMError.cannotWrite("the log cannot be created").within(.file(path)) }
+    self.handle = handle
+  }
+
+  /// Appends a step; a failure is told by ``finish()``.
+  func append(_ step: StepReport) {
+    guard failure == nil, let line = try? encoder.encode(step) else { return }
+    do {
+      try handle.write(contentsOf: line + Data("\n".utf8))
+    } catch {
+      failure = QMError.cannotWrite("the log cannot be written").within(.file(path))
+    }
+  }
+
+  /// - Throws: `cannotWrite` if a step could not be written.
+  func finish() throws(QMError) {
+    try? handle.close()
+    if let failure { throw failure }
+  }
+}

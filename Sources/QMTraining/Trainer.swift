@@ -12,8 +12,9 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   public var batch = 32
   /// Micro-batches of a step.
   public var accumulate = 1
-  /// Largest learning rate.
-  public var rate: Float = 0.005
+  /// Largest learning rate; nil for the best of three short tries. With adam and adamw it is relative:
+  /// to the scale of the codes for weights, to the size of other numbers.
+  public var rate: Float?
   public var optimizer = Optimizer.Kind.adamw
   public var momentum: Float = 0.9
   /// Factor of w in the decay.
@@ -43,6 +44,42 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
 
   /// The defaults.
   public init() {}
+
+  /// A rate that serves many networks.
+  static func usualRate(of optimizer: Optimizer.Kind) -> Float {
+    optimizer == .sgd ? 0.01 : 0.005
+  }
+}
+
+extension Optimizer {
+  /// The optimizer of a run.
+  init(_ options: TrainingOptions, for slots: [Parameters.Slot]) {
+    self.init(
+      options.optimizer, for: slots, momentum: options.momentum,
+      squaredDecay: options.weightDecay, absoluteDecay: options.absoluteDecay)
+  }
+}
+
+/// What a step of training did.
+public struct StepReport: Sendable, Codable, Hashable {
+  /// Number of the step, counted from 0.
+  public let step: Int
+  /// Mean loss of the step's samples.
+  public let loss: Double
+  /// The learning rate.
+  public let rate: Float
+  /// The Euclidean norm of all gradients before clipping.
+  public let norm: Double
+  /// What the norm was compared with; nil without one threshold for all.
+  public let threshold: Double?
+  /// Whether any gradient was reduced.
+  public let isClipped: Bool
+  /// The loss on the samples that are held out; nil if it was not measured after this step.
+  public internal(set) var heldOutLoss: Double?
+  /// Bits of all codes, as an entropy coder of order 0 stores them.
+  public internal(set) var bits = 0.0
+  /// What happened, if training went back to the best state.
+  public internal(set) var divergence: String?
 }
 
 /// Trains the parameters of a network on samples, with the float network as teacher.
@@ -53,7 +90,7 @@ package final class Trainer {
   /// What the loss depends on: the outputs, then features.
   private let targets: [Target]
   private let featureCount: Int
-  /// Factor of the features; it falls to 0 while training.
+  /// Factor of the features at this step.
   private var featureShare: Float
   private let samples: TrainingSamples
   private let options: TrainingOptions
@@ -84,26 +121,14 @@ package final class Trainer {
   private static let mostPasses = 8
   /// A loss of this many times the first is a divergence.
   private static let divergence = 10.0
+  /// Measurements on the samples that are held out, in a run.
+  private static let measurements = 20
+  /// Samples with which the features count fully until the end.
+  private static let fewSamples: Float = 100
   /// Bits of a state that may be kept, over the budget.
   private static let tolerance = 1.002
   /// Times that training returns to the best state with half the rate.
   private static let mostReturns = 3
-
-  /// What a step did.
-  package struct StepReport: Sendable {
-    package let step: Int
-    package let loss: Double
-    package let rate: Float
-    package let norm: Double
-    package let threshold: Double?
-    package let isClipped: Bool
-    /// The loss on the samples that are held out; nil if it was not measured after this step.
-    package var heldOutLoss: Double?
-    /// Bits of all codes, as an entropy coder of order 0 stores them.
-    package var bits = 0.0
-    /// What happened, if training went back to the best state.
-    package var divergence: String?
-  }
 
   /// - Parameter judging: indices of samples that must not be trained on.
   /// - Throws: `invalidInput` with fewer than two samples; errors of runs.
@@ -169,6 +194,9 @@ package final class Trainer {
       )
     }
   }
+
+  /// Number of samples that are trained on, and held out.
+  package var sampleCounts: (trained: Int, heldOut: Int) { (order.count, heldOut.count) }
 
   // MARK: Runs
 
@@ -277,64 +305,129 @@ package final class Trainer {
 
   // MARK: Training
 
-  /// Takes all steps, and leaves the parameters in the state of the least loss on the samples that are
-  /// held out, the first state included.
-  package func run(_ report: (StepReport) throws(QMError) -> Void) throws(QMError) {
-    var optimizer = makeOptimizer()
-    var clipping = Clipping(options.clip, threshold: options.clipThreshold)
-    var schedule = Schedule(
-      options.schedule, steps: options.steps, warmUp: Int(Float(options.steps) * options.warmUp))
-    var pressure = RatePressure(budget: bits())
-    let lastScaleStep = options.steps - options.steps / 10
-    let first = try heldOutLoss()
-    var best = (loss: first, numbers: parameters.snapshot())
-    var firstLoss: Double?
-    var (returns, reduction): (Int, Float) = (0, 1)
-    let interval = max(options.steps / 20, 1)
-    for step in 0..<options.steps {
-      featureShare = options.featureShare * (1 - Float(step) / Float(options.steps))
-      parameters.clearGradients()
-      let indices = order.batch(step: step, size: options.batch * options.accumulate)
-      let loss = try run(indices, trains: true)
-      parameters.finishGradients()
-      scaleGradients()
-      let outcome = clipping.apply(to: parameters.slots, threads)
-      let rate = options.rate * schedule.factor(at: step) * reduction
-      var done = StepReport(
-        step: step, loss: loss, rate: rate, norm: outcome.norm, threshold: outcome.threshold,
-        isClipped: outcome.isClipped)
-      firstLoss = firstLoss ?? max(loss, first)
-      if !loss.isFinite || !outcome.norm.isFinite || loss > Trainer.divergence * (firstLoss ?? loss)
-      {
-        returns += 1
-        let found = "step \(step): loss \(loss), norm \(outcome.norm)"
-        guard returns <= Trainer.mostReturns else {
-          throw QMError(.qualityTooLow, "training diverges at \(found)")
-        }
-        try parameters.restore(best.numbers)
-        optimizer = makeOptimizer()
-        reduction /= 2
-        done.divergence = found
-        try report(done)
-        continue
-      }
-      optimizer.update(
-        parameters.slots, rates: rates(rate, movesScales: step < lastScaleStep), threads)
-      parameters.boundScales()
-      done.bits = pressure.apply(to: parameters, parameters.histograms(), threads)
-      if step + 1 == lastScaleStep { fitScales(to: pressure.budget) }
-      parameters.round()
-      if (step + 1) % interval == 0 || step + 1 == options.steps {
-        let heldOut = try heldOutLoss()
-        done.heldOutLoss = heldOut
-        schedule.note(heldOutLoss: heldOut)
-        if heldOut < best.loss, bits() <= pressure.budget * Trainer.tolerance {
-          best = (heldOut, parameters.snapshot())
-        }
-      }
-      try report(done)
+  /// A run from its first step, or from a state that a checkpoint holds.
+  /// - Parameters:
+  ///   - resuming: the state to go on from; its options must be those of this trainer.
+  ///   - report: called after each step.
+  ///   - keep: called after each step with the state, to write a checkpoint; false stops the run.
+  /// - Returns: the loss on the samples that are held out, before training and of the best state, in
+  ///   which the parameters are left; nil if the run was stopped.
+  /// - Throws: `usage` if the state is of another run; `qualityTooLow` if training diverges.
+  package func run(
+    resuming: TrainingState? = nil,
+    report: (StepReport) throws(QMError) -> Void,
+    keep: (TrainingState) throws(QMError) -> Bool = { (_) in true }
+  ) throws(QMError) -> (before: Double, after: Double)? {
+    var state: TrainingState
+    if let resuming {
+      try resuming.requireMade(with: options, numbers: parameters.snapshot().count)
+      state = resuming
+      try parameters.restore(state.numbers)
+    } else {
+      state = try start(rate: try chosenRate(), steps: options.steps)
     }
-    try parameters.restore(best.numbers)
+    while state.step < state.stepCount {
+      let done = try step(&state)
+      try report(done)
+      state.numbers = parameters.snapshot()
+      guard try keep(state) else { return nil }
+    }
+    try parameters.restore(state.best)
+    return (state.lossBefore, state.bestLoss)
+  }
+
+  /// The state in front of the first step.
+  private func start(rate: Float, steps: Int) throws(QMError) -> TrainingState {
+    TrainingState(
+      options, parameters, rate: rate, steps: steps, loss: try heldOutLoss(), bits: bits())
+  }
+
+  /// Factors of the default rate that are tried, and the share of the steps that each try takes.
+  private static let (rateFactors, tryShare): ([Float], Int) = ([0.3, 1, 3], 10)
+  private static let fewestTrySteps = 8
+
+  /// The rate of the options, or the one of three with which a short run ends best.
+  private func chosenRate() throws(QMError) -> Float {
+    if let rate = options.rate { return rate }
+    let usual = TrainingOptions.usualRate(of: options.optimizer)
+    guard options.steps >= Trainer.tryShare * Trainer.fewestTrySteps / 2 else { return usual }
+    let steps = max(options.steps / Trainer.tryShare, Trainer.fewestTrySteps)
+    let numbers = parameters.snapshot()
+    var best: (rate: Float, loss: Double)?
+    for factor in Trainer.rateFactors {
+      var state = try start(rate: usual * factor, steps: steps)
+      var last = Double.infinity
+      do throws(QMError) {
+        while state.step < state.stepCount {
+          last = try step(&state).heldOutLoss ?? last
+        }
+      } catch {
+        guard error.code == .qualityTooLow else { throw error }
+        last = .infinity
+      }
+      try parameters.restore(numbers)
+      if last < best?.loss ?? .infinity { best = (state.rate, last) }
+    }
+    return best?.rate ?? usual * Trainer.rateFactors[0]
+  }
+
+  /// Takes one step.
+  private func step(_ state: inout TrainingState) throws(QMError) -> StepReport {
+    let step = state.step
+    let lastScaleStep = state.stepCount - state.stepCount / 10
+    featureShare = featureShare(at: Float(step) / Float(state.stepCount))
+    parameters.clearGradients()
+    let indices = order.batch(step: step, size: options.batch * options.accumulate)
+    let loss = try run(indices, trains: true)
+    parameters.finishGradients()
+    scaleGradients()
+    let outcome = state.clipping.apply(to: parameters.slots, threads)
+    let rate = state.rate * state.schedule.factor(at: step) * state.reduction
+    var done = StepReport(
+      step: step, loss: loss, rate: rate, norm: outcome.norm, threshold: outcome.threshold,
+      isClipped: outcome.isClipped)
+    state.firstLoss = state.firstLoss ?? max(loss, state.lossBefore)
+    state.step += 1
+    guard loss.isFinite, outcome.norm.isFinite,
+      loss <= Trainer.divergence * (state.firstLoss ?? loss)
+    else {
+      let found = "step \(step + 1): loss \(loss), gradient norm \(outcome.norm)"
+      state.returns += 1
+      guard state.returns <= Trainer.mostReturns else {
+        throw QMError(
+          .qualityTooLow,
+          "training diverges at \(found), at \(state.reduction) of the learning rate; "
+            + "ask for a lower rate")
+      }
+      try parameters.restore(state.best)
+      state.optimizer = Optimizer(options, for: parameters.slots)
+      state.reduction /= 2
+      done.divergence = found
+      return done
+    }
+    state.optimizer.update(
+      parameters.slots, rates: rates(rate, movesScales: step < lastScaleStep), threads)
+    parameters.boundScales()
+    done.bits = state.pressure.apply(to: parameters, parameters.histograms(), threads)
+    if step + 1 == lastScaleStep { fitScales(to: state.pressure.budget) }
+    parameters.round()
+    let interval = max(state.stepCount / Trainer.measurements, 1)
+    if (step + 1) % interval == 0 || step + 1 == state.stepCount {
+      let heldOut = try heldOutLoss()
+      done.heldOutLoss = heldOut
+      state.schedule.note(heldOutLoss: heldOut)
+      if heldOut < state.bestLoss, bits() <= state.pressure.budget * Trainer.tolerance {
+        (state.bestLoss, state.best) = (heldOut, parameters.snapshot())
+      }
+    }
+    return done
+  }
+
+  /// The factor of the features. With many samples the outputs alone teach enough in the end, and
+  /// features that must agree leave less freedom.
+  private func featureShare(at progress: Float) -> Float {
+    let last = min(1, Trainer.fewSamples / Float(max(order.count, 1)))
+    return options.featureShare * (1 - progress * (1 - last))
   }
 
   /// Bits of all codes.
@@ -352,12 +445,6 @@ package final class Trainer {
       if bits(middle) > budget { fine = middle } else { coarse = middle }
     }
     parameters.multiplyScales(by: coarse)
-  }
-
-  private func makeOptimizer() -> Optimizer {
-    Optimizer(
-      options.optimizer, for: parameters.slots, momentum: options.momentum,
-      squaredDecay: options.weightDecay, absoluteDecay: options.absoluteDecay)
   }
 
   /// Scales of codes have many weights each: their gradients are divided by √(N · Q).

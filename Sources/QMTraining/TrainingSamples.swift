@@ -166,6 +166,8 @@ package final class TrainingSamples {
 package struct ShuffledOrder: Sendable {
   private let indices: [Int]
   private let seed: UInt64
+  /// Samples of an epoch.
+  package var count: Int { indices.count }
 
   package init(_ indices: [Int], seed: UInt64) {
     self.indices = indices

@@ -22,6 +22,27 @@ public struct Tuner: Sendable {
     self.options = options
   }
 
+  /// Where the state is kept while training, so that a run can go on after an interruption.
+  public struct Checkpoints: Sendable {
+    /// The file of the state.
+    public var path: String
+    /// Whether to go on from the file.
+    public var resumes: Bool
+    /// Time between two states.
+    public var interval = Duration.seconds(60)
+    /// Asked after each step; true stops the run, after the state was written.
+    public var isInterrupted: @Sendable () -> Bool
+
+    /// States in a file.
+    public init(
+      path: String, resumes: Bool = false, isInterrupted: @escaping @Sendable () -> Bool = { false }
+    ) {
+      self.path = path
+      self.resumes = resumes
+      self.isInterrupted = isInterrupted
+    }
+  }
+
   /// What tuning gives.
   public struct Result: Sendable {
     /// The conversion before training.
@@ -30,6 +51,10 @@ public struct Tuner: Sendable {
     public let after: Conversion
     /// Mean loss on the samples that were held out, before and after training.
     public let heldOutLoss: (before: Double, after: Double)
+    /// Number of samples that were trained on, and held out.
+    public let sampleCounts: (trained: Int, heldOut: Int)
+    /// The file's bytes, before and after training.
+    public let files: (before: [UInt8], after: [UInt8])
   }
 
   /// A phase of tuning.
@@ -37,7 +62,9 @@ public struct Tuner: Sendable {
     /// The network is converted.
     case converting(Conversion.Phase)
     /// A step of training has ended.
-    case training(done: Int, of: Int, loss: Double, heldOutLoss: Double?, bits: Double)
+    case training(StepReport, of: Int)
+    /// The trained network is converted, and its size checked.
+    case writing
   }
 
   /// Converts and trains.
@@ -45,13 +72,15 @@ public struct Tuner: Sendable {
   ///   - source: the graph as it was read.
   ///   - samples: of the network's inputs.
   ///   - metadata: for the file.
+  ///   - checkpoints: where the state is kept; nil for nowhere.
   ///   - progress: called with the current phase.
+  /// - Returns: nil if the run was interrupted.
   /// - Throws: `usage` without samples, or for a recipe without codes; `unsupported` for a node
   ///   without gradient; errors of the conversion and of runs.
   public func tune(
     _ source: Graph, samples: any SampleSource, metadata: Program.Metadata = .init(),
-    progress: (Phase) -> Void = { _ in }
-  ) throws(QMError) -> Result {
+    checkpoints: Checkpoints? = nil, progress: (Phase) -> Void = { _ in }
+  ) throws(QMError) -> Result? {
     guard samples.count > 0 else { throw .usage("no samples", remedies: .giveSamples) }
     let prepared = try converter.prepare(
       source, samples: samples, progress: { progress(.converting($0)) })
@@ -75,20 +104,49 @@ public struct Tuner: Sendable {
     let trainer = try Trainer(
       network, parameters, teacher: prepared.floatProgram, samples,
       judging: prepared.judgingIndices ?? [], options, threads: threads)
-    let lossBefore = try trainer.heldOutLoss()
-    try trainer.run { (step) in
-      progress(
-        .training(
-          done: step.step + 1, of: options.steps, loss: step.loss, heldOutLoss: step.heldOutLoss,
-          bits: step.bits))
+    var resuming: TrainingState?
+    if let checkpoints, checkpoints.resumes {
+      resuming = try TrainingState(contentsOf: checkpoints.path, for: parameters)
     }
-    let lossAfter = try trainer.heldOutLoss()
-    let (graph, plan) = try before.replacing(network, parameters)
-    let after = try prepared.replacing(
-      before, graph: graph, plan: plan, metadata: metadata,
-      progress: { progress(.converting($0)) })
-    return Result(before: before, after: after, heldOutLoss: (lossBefore, lossAfter))
+    let clock = ContinuousClock()
+    var written = clock.now
+    let losses = try trainer.run(
+      resuming: resuming,
+      report: { (step) in progress(.training(step, of: options.steps)) },
+      keep: { (state) throws(QMError) in
+        guard let checkpoints else { return true }
+        let isInterrupted = checkpoints.isInterrupted()
+        if isInterrupted || clock.now - written >= checkpoints.interval {
+          try state.write(to: checkpoints.path)
+          written = clock.now
+        }
+        return !isInterrupted
+      })
+    guard let losses else { return nil }
+    progress(.writing)
+    let file = try before.program.encoded(threads: threads)
+    var after = before
+    var bytes: [UInt8] = []
+    // The entropy is an estimate of what the codes take: the size of the file decides.
+    for _ in 0...Tuner.mostCorrections {
+      let (graph, plan) = try before.replacing(network, parameters)
+      after = try prepared.replacing(
+        before, graph: graph, plan: plan, metadata: metadata,
+        progress: { progress(.converting($0)) })
+      bytes = try after.program.encoded(threads: threads)
+      guard Double(bytes.count) > Tuner.sizeTolerance * Double(file.count) else { break }
+      parameters.multiplyScales(by: Tuner.correction)
+    }
+    return Result(
+      before: before, after: after, heldOutLoss: losses, sampleCounts: trainer.sampleCounts,
+      files: (file, bytes))
   }
+
+  /// Growth of the file by training that is let pass, and the factor of all scales that takes back what
+  /// is beyond.
+  private static let (sizeTolerance, correction, mostCorrections): (Double, Float, Int) = (
+    1.01, 1.02, 4
+  )
 }
 
 extension Graph {

@@ -11,7 +11,7 @@ import QMTensor
 ///
 /// This is the gradient of the tensor's entropy where bits[c] is interpolated linearly, decoupled from
 /// the loss as the decay of AdamW is. μ follows the excess over the budget and is 0 below it.
-package struct RatePressure {
+package struct RatePressure: Codable, Sendable {
   /// Bits that all codes may take.
   package let budget: Double
   /// μ.

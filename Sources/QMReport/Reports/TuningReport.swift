@@ -1,0 +1,63 @@
+/// The results of `qtune`.
+public struct TuningReport: Report {
+  /// The network's file.
+  public let source: FileSize
+  /// The file that was written.
+  public let output: FileSize
+  /// Size of the file that the conversion alone gives, in bytes.
+  public let bytesBefore: Int
+  /// Requested number of bits per weight.
+  public let bits: Double
+  /// Steps that were taken.
+  public let steps: Int
+  /// Largest learning rate; relative with adam and adamw.
+  public let rate: Float
+  /// Samples that were trained on, and those that were held out.
+  public let samples: Int
+  public let heldOutSamples: Int
+  /// Mean loss on the samples that were held out, before and after training.
+  public let lossBefore: Double
+  public let lossAfter: Double
+  /// Share of the steps whose gradients were clipped, 0 to 1.
+  public let clippedShare: Double
+  /// Where training went back to its best state, and why.
+  public let divergences: [String]
+  /// Comparison of each output with the float network, before and after training.
+  public let outputsBefore: [OutputReport]
+  public let outputs: [OutputReport]
+  /// Time of the whole command, in seconds.
+  public let seconds: Double
+
+  /// A report from its parts.
+  public init(
+    source: FileSize, output: FileSize, bytesBefore: Int, bits: Double, steps: Int, rate: Float,
+    samples: Int, heldOutSamples: Int, lossBefore: Double, lossAfter: Double, clippedShare: Double,
+    divergences: [String], outputsBefore: [OutputReport], outputs: [OutputReport], seconds: Double
+  ) {
+    self.source = source
+    self.output = output
+    self.bytesBefore = bytesBefore
+    self.bits = bits
+    self.steps = steps
+    self.rate = rate
+    self.samples = samples
+    self.heldOutSamples = heldOutSamples
+    self.lossBefore = lossBefore
+    self.lossAfter = lossAfter
+    self.clippedShare = clippedShare
+    self.divergences = divergences
+    self.outputsBefore = outputsBefore
+    self.outputs = outputs
+    self.seconds = seconds
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case source, output, bits, steps, rate, samples, divergences, outputs, seconds
+    case bytesBefore = "bytes_before"
+    case heldOutSamples = "held_out_samples"
+    case lossBefore = "loss_before"
+    case lossAfter = "loss_after"
+    case clippedShare = "clipped_share"
+    case outputsBefore = "outputs_before"
+  }
+}
