@@ -2,6 +2,7 @@ import ArgumentParser
 import Foundation
 import QMFormat
 import QMGraph
+import QMNumPy
 import QMOperations
 import QMQuantization
 import QMReport
@@ -39,6 +40,17 @@ public struct TuneCommand: ParsableCommand {
       "Samples to train on: a folder, or one file.", valueName: "folder|in.npz"))
   var samples: String
 
+  @Flag(
+    name: .customLong("float"),
+    help: """
+      Train the float network on labels and write its constants to an .npz archive, which \
+      qconvert --weights takes.
+      """)
+  var isFloat = false
+
+  @Option(help: "How the weights start with --float: network (as they are), xavier or he.")
+  var start: Initialization = .network
+
   @OptionGroup var training: TrainingOptionGroup
   @OptionGroup var network: NetworkOptions
   @OptionGroup var sampling: SampleOptions
@@ -60,7 +72,7 @@ public struct TuneCommand: ParsableCommand {
   public func run() throws {
     let console = Console(tool: "qtune", self.console)
     let clock = ContinuousClock()
-    let start = clock.now
+    let began = clock.now
     let convert = try conversion()
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     let requested = try convert.recipe()
@@ -71,6 +83,7 @@ public struct TuneCommand: ParsableCommand {
       samples, inputs: graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) },
       outputs: graph.outputs.map(\.name) + (training.labels.map { [$0] } ?? []), sampling)
     try folder.examine(for: graph, console)
+    if isFloat { return try tuneFloat(graph, folder, convert, since: began, console) }
     let log = try training.log.map { (path) throws(QMError) in try StepLog(path: path) }
     Process.deferInterruption()
     let checkpoint = output + ".checkpoint"
@@ -92,10 +105,7 @@ public struct TuneCommand: ParsableCommand {
         }
       }
     }
-    guard let result else {
-      console.note("interrupted; the state is in \(checkpoint): go on with --resume")
-      throw ExitCode(128 + (Process.interruptingSignal ?? SIGINT))
-    }
+    guard let result else { throw interruption(checkpoint, console) }
     try log?.finish()
     try convert.requireQuality(of: result.after, recipe, console)
     try Process.uninterrupted { () throws(QMError) in
@@ -112,10 +122,54 @@ public struct TuneCommand: ParsableCommand {
       clippedShare: steps.isEmpty
         ? 0 : Double(steps.count(where: \.isClipped)) / Double(steps.count),
       divergences: steps.compactMap(\.divergence), outputsBefore: result.before.outputReports,
-      outputs: result.after.outputReports, seconds: (clock.now - start).seconds)
+      outputs: result.after.outputReports, seconds: (clock.now - began).seconds)
     show(report, console)
     try console.json(report)
     try console.finish()
+  }
+
+  /// Trains in float32 and writes the constants.
+  private func tuneFloat(
+    _ graph: Graph, _ samples: any SampleSource, _ convert: ConvertCommand,
+    since began: ContinuousClock.Instant, _ console: Console
+  ) throws {
+    let log = try training.log.map { (path) throws(QMError) in try StepLog(path: path) }
+    Process.deferInterruption()
+    let checkpoint = output + ".checkpoint"
+    var options = machine.modelOptions
+    options.threadCount = machine.conversionThreads
+    let result = try within(.file(input)) { () throws(QMError) in
+      try FloatTuner(training.options, model: options).tune(
+        graph, samples: samples, start: start,
+        checkpoints: .init(
+          path: checkpoint, resumes: training.resume,
+          isInterrupted: { Process.interruptingSignal != nil })
+      ) { step in
+        show(step, of: training.steps, console)
+        log?.append(step)
+      }
+    }
+    guard let result else { throw interruption(checkpoint, console) }
+    try log?.finish()
+    try Process.uninterrupted { () throws(QMError) in
+      try NPZArchive.write(result.parameters.map { ($0.name, $0.tensor) }, to: output)
+      unlink(checkpoint)
+    }
+    console.line(
+      "\(Units.count(result.parameters.count, "array")) trained on "
+        + "\(Units.count(result.sampleCounts.trained, "sample")) in "
+        + Units.seconds((ContinuousClock().now - began).seconds))
+    console.line(
+      "loss on \(Units.count(result.sampleCounts.heldOut, "sample")) held out: "
+        + "\(Units.significant(result.heldOutLoss.before)) → "
+        + Units.significant(result.heldOutLoss.after))
+    console.line("written to \(output); convert with qconvert --weights \(output)")
+    try console.finish()
+  }
+
+  private func interruption(_ checkpoint: String, _ console: Console) -> ExitCode {
+    console.note("interrupted; the state is in \(checkpoint): go on with --resume")
+    return ExitCode(128 + (Process.interruptingSignal ?? SIGINT))
   }
 
   /// The conversion that precedes training.
@@ -258,6 +312,7 @@ struct TrainingOptionGroup: ParsableArguments {
 extension Optimizer.Kind: ExpressibleByArgument {}
 extension Schedule.Form: ExpressibleByArgument {}
 extension Clipping.Kind: ExpressibleByArgument {}
+extension Initialization: ExpressibleByArgument {}
 
 /// Steps of training as lines of JSON.
 final class StepLog {

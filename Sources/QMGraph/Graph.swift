@@ -205,6 +205,51 @@ extension Graph {
     setConstant(of: id, constant, stored: self[id].stored, isParameter: true)
   }
 
+  /// Makes parameters of the constants that training may change: weights and biases of products and
+  /// recurrent layers, embeddings, scales and shifts of normalizations, slopes, and what is added to or
+  /// multiplied with values behind the first product. Means and variances of batch normalizations stay
+  /// as they are.
+  public mutating func makeTrainable() throws(QMError) {
+    /// Values behind a product.
+    var isBehind: Set<ValueID> = []
+    var found: [ValueID] = []
+    for node in nodes {
+      let positions: [Int]
+      switch node.operation {
+      case .convolution, .matrixMultiply: positions = [ProductOperand.weights, ProductOperand.bias]
+      case .recurrent:
+        positions = [
+          RecurrentOperand.weights, RecurrentOperand.recurrence, RecurrentOperand.bias,
+          RecurrentOperand.peepholes,
+        ]
+      case .batchNormalization, .layerNormalization, .groupNormalization: positions = [1, 2]
+      case .gather: positions = [0]
+      case .binary(let binary):
+        let isTrained =
+          binary.function == .parametricRelu
+          || (binary.function == .add || binary.function == .multiply)
+            && node.inputs.contains { $0.map(isBehind.contains) ?? false }
+        positions = isTrained ? [0, 1] : []
+      default: positions = []
+      }
+      let isProduct =
+        switch node.operation {
+        case .convolution, .matrixMultiply, .recurrent: true
+        default: false
+        }
+      if isProduct || node.inputs.contains(where: { $0.map(isBehind.contains) ?? false }) {
+        isBehind.formUnion(node.outputs)
+      }
+      for position in positions {
+        guard let id = node.input(position), let constant = self[id].constant,
+          constant.elementType == .float32, constant.elementCount > 1, !self[id].isParameter
+        else { continue }
+        found.append(id)
+      }
+    }
+    for id in found { try makeParameter(id) }
+  }
+
   /// Replaces the elements of a parameter. Codes of the old elements are dropped.
   /// - Throws: `usage` unless the value is a parameter of the tensor's type and shape.
   public mutating func setParameter(_ id: ValueID, to tensor: Tensor) throws(QMError) {

@@ -12,7 +12,7 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   public var batch = 32
   /// Micro-batches of a step.
   public var accumulate = 1
-  /// Largest learning rate; nil for the best of three short tries. With adam and adamw it is relative:
+  /// Largest learning rate; nil for the best of three short tries. With codes, and adam or adamw, it is relative:
   /// to the scale of the codes for weights, to the size of other numbers.
   public var rate: Float?
   public var optimizer = Optimizer.Kind.adamw
@@ -44,11 +44,6 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
 
   /// The defaults.
   public init() {}
-
-  /// A rate that serves many networks.
-  static func usualRate(of optimizer: Optimizer.Kind) -> Float {
-    optimizer == .sgd ? 0.01 : 0.005
-  }
 }
 
 extension Optimizer {
@@ -349,7 +344,11 @@ package final class Trainer {
   /// The rate of the options, or the one of three with which a short run ends best.
   private func chosenRate() throws(QMError) -> Float {
     if let rate = options.rate { return rate }
-    let usual = TrainingOptions.usualRate(of: options.optimizer)
+    let usual: Float =
+      switch options.optimizer {
+      case .sgd: 0.01
+      case .adam, .adamw: isRelative ? 0.005 : 0.001
+      }
     guard options.steps >= Trainer.tryShare * Trainer.fewestTrySteps / 2 else { return usual }
     let steps = max(options.steps / Trainer.tryShare, Trainer.fewestTrySteps)
     let numbers = parameters.snapshot()
@@ -457,15 +456,20 @@ package final class Trainer {
     }
   }
 
+  /// Whether rates are relative.
+  private var isRelative: Bool {
+    options.optimizer != .sgd && parameters.slots.contains { $0.kind == .scales }
+  }
+
   /// The rate of each slot. Adam changes each number by about the rate, whatever its gradient, so that
-  /// the rate is relative: to the scale of the codes for weights and their scales, to the median
+  /// with codes the rate is relative: to the scale of the codes for weights and their scales, to the median
   /// magnitude for other numbers.
   ///
   /// Source: Shazeer and Stern 2018, "Adafactor", section 8 (relative step size).
   private func rates(_ rate: Float, movesScales: Bool) -> [Float] {
     parameters.slots.map { slot in
       if slot.kind == .scales, !movesScales { return 0 }
-      guard options.optimizer != .sgd else { return rate }
+      guard isRelative else { return rate }
       let factor: Float =
         switch slot.kind {
         case .weights: 1

@@ -104,24 +104,9 @@ public struct Tuner: Sendable {
     let trainer = try Trainer(
       network, parameters, teacher: prepared.floatProgram, samples,
       judging: prepared.judgingIndices ?? [], options, threads: threads)
-    var resuming: TrainingState?
-    if let checkpoints, checkpoints.resumes {
-      resuming = try TrainingState(contentsOf: checkpoints.path, for: parameters)
-    }
-    let clock = ContinuousClock()
-    var written = clock.now
     let losses = try trainer.run(
-      resuming: resuming,
-      report: { (step) in progress(.training(step, of: options.steps)) },
-      keep: { (state) throws(QMError) in
-        guard let checkpoints else { return true }
-        let isInterrupted = checkpoints.isInterrupted()
-        if isInterrupted || clock.now - written >= checkpoints.interval {
-          try state.write(to: checkpoints.path)
-          written = clock.now
-        }
-        return !isInterrupted
-      })
+      parameters, options, checkpoints,
+      report: { (step) in progress(.training(step, of: options.steps)) })
     guard let losses else { return nil }
     progress(.writing)
     let file = try before.program.encoded(threads: threads)

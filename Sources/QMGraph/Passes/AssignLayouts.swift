@@ -2,8 +2,8 @@ import QMOperations
 import QMTensor
 
 /// Given: convolutions, pooling and batch normalization with channels first, as ONNX defines them.
-/// Result: the same with channels last, as the kernels require; weights are rearranged; a Transpose
-/// stands where a value enters or leaves a chain of such nodes. Element-wise operations and
+/// Result: the same with channels last, as the kernels require; weights are rearranged, parameters by
+/// a Transpose; a Transpose stands where a value enters or leaves a chain of such nodes. Element-wise operations and
 /// operations along axes follow their operands, so that no Transpose stands inside a chain.
 ///
 /// Outputs are equal bit for bit: the order of a product's additions does not depend on the layout.
@@ -58,7 +58,7 @@ private struct LayoutAssignment {
     let permutation = AxisOrder.channelsLast(rank: rank(value)).sources
     let name = source[value].name + ".channelsLast"
     let new: Graph.ValueID
-    if let constant = source[value].constant {
+    if let constant = source[value].constant, !source[value].isParameter {
       let moved = try Operation.transpose(Transpose(permutation: permutation)).evaluate([constant])
       new = rewriter.addConstant(
         name: name, moved[0], source[value].type.quantization,
@@ -130,6 +130,10 @@ private struct LayoutAssignment {
     guard let rank = images.first.map({ self.rank($0) }), rank > 2,
       let form = body.reordered(.channelsLast(rank: rank), operands)
     else { return nil }
+    let expandsParameter = zip(form.operands, node.inputs).contains { change, input in
+      change == .expandedAndReordered && (input.map { source[$0].isParameter } ?? false)
+    }
+    if expandsParameter { return nil }
     if body.prefersChannelsLast { return form }
     let reordered = zip(form.operands, node.inputs).compactMap { change, input in
       change == .reordered ? input : nil
