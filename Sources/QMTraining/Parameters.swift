@@ -38,6 +38,20 @@ package final class Parameters {
     package let weightsPerScale: Int
     /// For scales, the largest code.
     package let largestCode: Float
+
+    package init(
+      name: String, kind: Kind, values: Floats, gradients: Floats, count: Int, unitLength: Int,
+      weightsPerScale: Int = 0, largestCode: Float = 0
+    ) {
+      self.name = name
+      self.kind = kind
+      self.values = values
+      self.gradients = gradients
+      self.count = count
+      self.unitLength = unitLength
+      self.weightsPerScale = weightsPerScale
+      self.largestCode = largestCode
+    }
   }
 
   package private(set) var slots: [Slot] = []

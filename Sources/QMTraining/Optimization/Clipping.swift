@@ -41,7 +41,7 @@ public struct Clipping: Sendable, Codable, Hashable {
   /// Running mean and variance of the norm.
   private var mean = 0.0
   private var variance = 0.0
-  private var history: [Float] = []
+  private var history: [Double] = []
 
   /// Weight of the past in the running mean and variance, and the steps that only collect.
   private static let (memory, warmUp) = (0.97, 25)
@@ -122,7 +122,7 @@ public struct Clipping: Sendable, Codable, Hashable {
       var most = Double(threshold)
       if !sorted.isEmpty {
         let place = Int(Float(sorted.count - 1) * min(max(percentile, 0), 100) / 100)
-        most = min(most, Double(sorted[place]))
+        most = min(most, sorted[place])
       }
       return clip(slots, norm, to: most)
     }
@@ -134,7 +134,7 @@ public struct Clipping: Sendable, Codable, Hashable {
     let difference = norm - mean
     mean += (1 - Clipping.memory) * difference
     variance = Clipping.memory * (variance + (1 - Clipping.memory) * difference * difference)
-    history.append(Float(norm))
+    history.append(norm)
     if history.count > Clipping.historyLength { history.removeFirst() }
   }
 
