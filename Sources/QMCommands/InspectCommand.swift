@@ -26,10 +26,11 @@ public struct InspectCommand: ParsableCommand {
     let console = Console(tool: "qinspect", self.console)
     if try Network.isONNX(file) { return try inspectNetwork(console) }
     let opened = try QMFile(path: file)
-    let work = try within(.file(file)) { () throws(QMError) -> Work? in
-      try InspectCommand.work(Program(opened))
+    let report = try within(.file(file)) { () throws(QMError) in
+      let program = try Program(opened)
+      return try InspectionReport(
+        path: file, opened, program.constants, work: InspectCommand.work(program))
     }
-    let report = InspectionReport(path: file, opened, work: work)
     show(report, console)
     try console.json(report)
     try console.finish()
@@ -65,20 +66,29 @@ public struct InspectCommand: ParsableCommand {
     }
     console.line()
     console.table(
-      ["constant", "bits", "shape", "scales", "stored", "inflated", "layout"],
+      [
+        "constant", "bits", "entropy", "in the file", "shape", "scales", "stored", "inflated",
+        "layout",
+      ],
       report.constants.map {
         [
-          $0.name.abbreviated, "\($0.bits)", "\($0.shape)", $0.granularity ?? "–",
+          $0.name.abbreviated, "\($0.bits)", $0.entropyBits.map { Units.fixed($0, 2) } ?? "–",
+          $0.storedBits.map { Units.fixed($0, 2) } ?? "–", "\($0.shape)", $0.granularity ?? "–",
           Units.bytes($0.storedBytes), Units.bytes($0.inflatedBytes), $0.layout,
         ]
-      }, trailing: [1, 4, 5])
+      }, trailing: [1, 2, 3, 6, 7])
     console.line()
     console.table(of: report.nodes)
+    console.line()
+    console.table(
+      ["part", "bytes"], report.parts.map { [$0.name, "\($0.bytes)"] }, trailing: [1])
     console.line()
     console.line(
       "\(Units.count(report.weights, "weight")): codes of "
         + "\(Units.fixed(report.bitsPerWeightInCodes, 2)) bits on average, "
-        + "\(Units.fixed(report.bitsPerWeightInFile, 2)) bits in the file; "
+        + "\(Units.fixed(report.bitsPerWeightInFile, 2)) bits in the file, "
+        + "\(Units.fixed(report.bitsPerWeightWithScales, 2)) with scales; entropy "
+        + "\(Units.fixed(report.entropyPerWeight, 2)); "
         + "\(Units.percent(report.quantizedWeightShare)) quantized")
     if let share = report.integerMultiplyAddShare, let count = report.multiplyAdds {
       console.line(

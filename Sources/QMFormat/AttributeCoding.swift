@@ -34,6 +34,7 @@ extension ByteWriter: AttributeVisitor {
       code(elementType)
       float(scale)
       signed(Int(zeroPoint))
+      lastParameters = value.quantization
     }
   }
 
@@ -108,6 +109,7 @@ extension ByteReader: AttributeVisitor {
         throw malformed("element type \(code) is unknown")
       }
       value = .quantized(elementType, scale: try float(), zeroPoint: try zeroPoint())
+      lastParameters = value.quantization
     }
   }
 

@@ -8,6 +8,8 @@ struct ByteReader {
   private let bytes: UnsafeRawBufferPointer
   private let limits: DecodingLimits
   private(set) var offset = 0
+  /// Scale and zero point of the last output or type.
+  var lastParameters: Quantization?
 
   /// A reader of `bytes`, which must outlive it.
   init(_ bytes: UnsafeRawBufferPointer, limits: DecodingLimits) {

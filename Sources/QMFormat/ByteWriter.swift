@@ -1,6 +1,10 @@
+import QMTensor
+
 /// Writes the encodings that ``ByteReader`` reads.
 struct ByteWriter {
   private(set) var bytes: [UInt8] = []
+  /// Scale and zero point of the last output or type.
+  var lastParameters: Quantization?
 
   mutating func byte(_ byte: UInt8) { bytes.append(byte) }
 

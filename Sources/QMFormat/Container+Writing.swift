@@ -21,19 +21,20 @@ struct ContentDigest {
 
 extension Container {
   /// The bytes of a file with the given sections, in order.
-  /// - Parameter threads: deflate the sections in parallel.
+  /// - Parameters:
+  ///   - boundaries: for each section, where the distribution of its bytes may change; for sections
+  ///     without an entry, nowhere.
+  ///   - threads: deflate the sections in parallel.
   /// - Throws: `outOfMemory`.
   @_spi(Testing) public static func file(
-    of contents: [(kind: Kind, bytes: [UInt8])],
+    of contents: [(kind: Kind, bytes: [UInt8])], boundaries: [Int: [Int]] = [:],
     threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) -> [UInt8] {
     var table = ByteWriter()
     var stored: [[UInt8]] = []
     var digest = ContentDigest()
     let smallest = try threads.map(contents.count) { (index) throws(QMError) in
-      try contents[index].bytes.withUnsafeBytes { raw in
-        Result { () throws(QMError) in try Deflate.smallest(raw) }
-      }.get()
+      try Deflate.smallest(contents[index].bytes, boundaries: boundaries[index] ?? [])
     }
     for ((kind, bytes), deflated) in zip(contents, smallest) {
       bytes.withUnsafeBytes { digest.append(kind, $0) }

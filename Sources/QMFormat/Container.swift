@@ -56,10 +56,10 @@ public struct Container: Sendable {
   /// end-of-file mark that a transfer as text alters, and a zero.
   static let magic: [UInt8] = [0x51, 0x4D, 0x89, 0x0D, 0x0A, 0x1A, 0x0A, 0x00]
   /// The version of the format that this writer follows.
-  static let writeVersion: UInt16 = 1
+  static let writeVersion: UInt16 = 2
   /// The oldest version of a reader that understands every file of this writer. Before the format is
   /// stable, also the oldest version of a writer whose files this reader understands.
-  static let readVersion: UInt16 = 1
+  static let readVersion: UInt16 = 2
   /// Size of the header, which the table of sections follows.
   package static let headerByteCount = 68
   /// Offset of the CRC-32 over the rest of the header and the table.

@@ -15,6 +15,12 @@ public enum DataLayout: Hashable, Sendable {
   case planes
   /// As ``planes``; then each byte is replaced by its difference from the byte before it.
   case planeDifferences
+  /// Integers as ``planes``, after their sign was moved to the lowest bit: 0, −1, 1, −2, … become 0, 1,
+  /// 2, 3, … so that the high bytes of small numbers are 0.
+  case signPlanes
+  /// A table of tuples of codes, then the codes of tuples that are not in the table, then one byte for
+  /// each tuple of the stream.
+  case tuples(TupleTable)
 
   /// A radix above 16 leaves room for only one digit per byte.
   package static let radixes = 2...16
@@ -27,6 +33,8 @@ public enum DataLayout: Hashable, Sendable {
     case .digits: 2
     case .planes: 3
     case .planeDifferences: 4
+    case .signPlanes: 5
+    case .tuples: 6
     }
   }
 
@@ -41,7 +49,8 @@ public enum DataLayout: Hashable, Sendable {
   /// Size of `count` elements in this layout, in bytes.
   package func byteCount(of elementType: ElementType, count: Int) -> Int {
     switch self {
-    case .plain, .planes, .planeDifferences: return count * elementType.byteCount
+    case .plain, .planes, .planeDifferences, .signPlanes: return count * elementType.byteCount
+    case .tuples(let table): return table.byteCount(of: count)
     case .bits(let width):
       let (whole, rest) = count.quotientAndRemainder(dividingBy: 8)
       return whole * width.bits + (rest * width.bits + 7) / 8
@@ -55,7 +64,18 @@ public enum DataLayout: Hashable, Sendable {
   func admits(_ elementType: ElementType) -> Bool {
     switch self {
     case .plain, .planes, .planeDifferences: true
-    case .bits, .digits: elementType == .int8
+    case .bits, .digits, .tuples: elementType == .int8
+    case .signPlanes: elementType == .int16 || elementType == .int32 || elementType == .int64
+    }
+  }
+
+  /// Where the bytes of `count` elements may change their distribution.
+  func boundaries(of elementType: ElementType, count: Int) -> [Int] {
+    switch self {
+    case .planes, .planeDifferences, .signPlanes:
+      (1..<max(elementType.byteCount, 1)).map { $0 * count }
+    case .tuples(let table): table.boundaries
+    case .plain, .bits, .digits: []
     }
   }
 
@@ -108,16 +128,59 @@ public enum DataLayout: Hashable, Sendable {
         previous = byte
       }
       return bytes
+    case .signPlanes:
+      return DataLayout.planes.encoded(
+        SignBits.lowered(elements, elementType.byteCount), elementType)
+    case .tuples(let table):
+      return TupleTable.encoded(elements, size: table.size)?.bytes ?? []
     }
   }
 
-  /// The layout with the lowest ``estimatedBitCount(_:)``; the first if several are equal. It
+  /// The elements of a section in the layout that suits them.
+  package struct Encoded: Sendable {
+    /// The layout.
+    package let layout: DataLayout
+    /// The bytes in this layout.
+    package let bytes: [UInt8]
+    /// Where their distribution may change.
+    package let boundaries: [Int]
+    /// ``estimatedBitCount(_:boundaries:)``.
+    package let bitCount: Int
+  }
+
+  /// The layout with the lowest ``estimatedBitCount(_:boundaries:)``; the first if several are equal. It
   /// depends only on the elements, so that the content digest of a program does not depend on the
   /// version of zlib.
   /// - Parameter width: of weight codes; nil for other elements.
-  package static func best(for elements: [UInt8], _ elementType: ElementType, width: BitWidth?)
-    -> (layout: DataLayout, bytes: [UInt8])
-  {
+  package static func best(
+    for elements: [UInt8], _ elementType: ElementType, width: BitWidth?
+  ) -> Encoded {
+    let count = elements.count / elementType.byteCount
+    func encoded(_ layout: DataLayout, _ bytes: [UInt8]) -> Encoded {
+      let boundaries = layout.boundaries(of: elementType, count: count)
+      let bitCount = estimatedBitCount(bytes, boundaries: boundaries)
+      return Encoded(layout: layout, bytes: bytes, boundaries: boundaries, bitCount: bitCount)
+    }
+    var best = encoded(.plain, elements)
+    func offer(_ layout: DataLayout, _ bytes: [UInt8]) {
+      let offered = encoded(layout, bytes)
+      if offered.bitCount < best.bitCount { best = offered }
+    }
+    for layout in candidates(for: elements, elementType, width: width) {
+      offer(layout, layout.encoded(elements, elementType))
+    }
+    if elementType == .int8, !elements.isEmpty {
+      for size in TupleTable.sizes(for: elements, bits: best.bitCount) {
+        guard let (table, bytes) = TupleTable.encoded(elements, size: size) else { continue }
+        offer(.tuples(table), bytes)
+      }
+    }
+    return best
+  }
+
+  private static func candidates(
+    for elements: [UInt8], _ elementType: ElementType, width: BitWidth?
+  ) -> [DataLayout] {
     var candidates: [DataLayout] = []
     if let width, width < .eight { candidates.append(.bits(width)) }
     let codes = elements.lazy.map { Int(Int8(bitPattern: $0)) }
@@ -130,15 +193,8 @@ public enum DataLayout: Hashable, Sendable {
       }
     }
     if elementType.byteCount > 1 { candidates.append(.planes) }
-    candidates.append(.planeDifferences)
-    var best = (layout: DataLayout.plain, bytes: elements)
-    var fewest = estimatedBitCount(elements)
-    for candidate in candidates {
-      let bytes = candidate.encoded(elements, elementType)
-      let bitCount = estimatedBitCount(bytes)
-      if bitCount < fewest { (best, fewest) = ((candidate, bytes), bitCount) }
-    }
-    return best
+    if DataLayout.signPlanes.admits(elementType) { candidates.append(.signPlanes) }
+    return candidates + [.planeDifferences]
   }
 
   // MARK: Reading
@@ -174,6 +230,7 @@ package struct DataDecoder {
   private var sum: UInt8 = 0
   /// The codes that each byte encodes, one per byte of the word, the first in the lowest byte.
   private let digits: [UInt64]
+  private var tuples = TupleDecoder()
 
   /// A decoder that writes into `elements`, which it fills exactly and which must outlive it.
   package init(
@@ -209,10 +266,12 @@ package struct DataDecoder {
       UnsafeMutableRawBufferPointer(rebasing: elements[position...]).copyMemory(from: bytes)
     case .bits(let width): try appendBits(bytes, width: width.bits, to: target)
     case .digits(let radix, _): try appendDigits(bytes, radix: radix, to: target)
-    case .planes: appendPlanes(bytes, differences: false)
+    case .planes, .signPlanes: appendPlanes(bytes, differences: false)
     case .planeDifferences: appendPlanes(bytes, differences: true)
+    case .tuples(let table): try tuples.append(bytes, table, to: elements)
     }
     position += bytes.count
+    if layout == .signPlanes, position == elements.count { SignBits.raise(elements, size) }
   }
 
   private func appendBits(
@@ -337,67 +396,4 @@ private struct FieldSpread {
     // In each byte (field ^ sign) − sign; the highest bit keeps bytes from borrowing.
     return (((fields ^ signs) | Self.high) &- signs) ^ Self.high
   }
-}
-
-/// An estimate of the size after deflate, in bits: the size of a Huffman code for each block of
-/// 16,384 bytes. A run of a byte that repeats at least three times counts as one symbol, as with
-/// zlib's run-length strategy; a block that would grow counts as stored. Computed in integers only,
-/// so that every machine makes the same decision.
-package func estimatedBitCount(_ bytes: [UInt8]) -> Int {
-  var total = 0
-  var start = 0
-  while start < bytes.count {
-    let end = min(start + 16_384, bytes.count)
-    total += min(huffmanBitCount(bytes[start..<end]), 8 * (end - start) + 40)
-    start = end
-  }
-  return total
-}
-
-private func huffmanBitCount(_ bytes: ArraySlice<UInt8>) -> Int {
-  // 256 literals, the end of the block, and one symbol per power of two of a run's length.
-  var counts = [Int](repeating: 0, count: 266)
-  counts[256] = 1
-  var extraBits = 0
-  var index = bytes.startIndex
-  while index < bytes.endIndex {
-    let byte = bytes[index]
-    var run = 1
-    while run < 259, index + run < bytes.endIndex, bytes[index + run] == byte { run += 1 }
-    if run > 3 {
-      counts[Int(byte)] += 1
-      let power = (run - 1).bitWidth - 1 - (run - 1).leadingZeroBitCount
-      counts[257 + power] += 1
-      // About power − 2 extra bits for the length and one for the distance.
-      extraBits += max(0, power - 2) + 1
-    } else {
-      counts[Int(byte)] += run
-    }
-    index += run
-  }
-  let leaves = counts.filter { $0 > 0 }.sorted()
-  // Each symbol that occurs takes about four bits in the block's header.
-  let headerBits = 60 + 4 * leaves.count
-  return headerBits + extraBits + huffmanCost(leaves)
-}
-
-/// Total length of a text in its Huffman code, in bits: the sum of the weights of all inner nodes.
-/// - Parameter leaves: the number of occurrences of each symbol, ascending.
-private func huffmanCost(_ leaves: [Int]) -> Int {
-  var inner: [Int] = []
-  var (leaf, node, cost) = (0, 0, 0)
-  func next() -> Int {
-    if node == inner.count || (leaf < leaves.count && leaves[leaf] <= inner[node]) {
-      leaf += 1
-      return leaves[leaf - 1]
-    }
-    node += 1
-    return inner[node - 1]
-  }
-  for _ in 1..<max(leaves.count, 1) {
-    let weight = next() + next()
-    inner.append(weight)
-    cost += weight
-  }
-  return cost
 }

@@ -10,14 +10,24 @@ package enum Deflate {
   /// zlib's strategies for finding matches. Every reader inflates the streams of all of them.
   static let strategies = [Z_DEFAULT_STRATEGY, Z_FILTERED, Z_RLE, Z_HUFFMAN_ONLY]
 
-  /// The shortest stream over all ``strategies``; the first if several are equal.
-  package static func smallest(_ bytes: UnsafeRawBufferPointer) throws(QMError) -> [UInt8] {
-    var smallest = try compress(bytes, strategy: strategies[0])
-    for strategy in strategies.dropFirst() {
-      let stream = try compress(bytes, strategy: strategy)
-      if stream.count < smallest.count { smallest = stream }
-    }
-    return smallest
+  /// The shortest stream over all ``strategies`` and ``HuffmanBlocks``; the first if several are equal.
+  /// - Parameter boundaries: where the distribution of the bytes may change.
+  package static func smallest(
+    _ bytes: [UInt8], boundaries: [Int] = []
+  ) throws(QMError) -> [UInt8] {
+    let deflated = try bytes.withUnsafeBytes { raw in
+      Result { () throws(QMError) in
+        var smallest = try compress(raw, strategy: strategies[0])
+        for strategy in strategies.dropFirst() {
+          let stream = try compress(raw, strategy: strategy)
+          if stream.count < smallest.count { smallest = stream }
+        }
+        return smallest
+      }
+    }.get()
+    guard !bytes.isEmpty else { return deflated }
+    let blocks = HuffmanBlocks(bytes, boundaries: boundaries)
+    return (blocks.bitCount + 7) / 8 < deflated.count ? blocks.encoded(bytes) : deflated
   }
 
   private static func compress(_ bytes: UnsafeRawBufferPointer, strategy: Int32) throws(QMError)
@@ -26,7 +36,7 @@ package enum Deflate {
     var stream = z_stream()
     guard
       deflateInit2_(
-        &stream, Z_BEST_COMPRESSION, Z_DEFLATED, -MAX_WBITS, 8, strategy, ZLIB_VERSION,
+        &stream, Z_BEST_COMPRESSION, Z_DEFLATED, -MAX_WBITS, 9, strategy, ZLIB_VERSION,
         Int32(MemoryLayout<z_stream>.size)) == Z_OK
     else { throw .outOfMemory(byteCount: 1 << 18) }
     defer { deflateEnd(&stream) }

@@ -20,21 +20,9 @@ extension Program {
   package func encodedWithoutValidation(
     threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) -> [UInt8] {
-    var sections: [(kind: Container.Kind, bytes: [UInt8])] = []
-    let groups = dataGroups()
-    var dataSections: [ProgramListing.DataSection] = []
-    let layouts = try threads.map(groups.count) { (index) in
-      let first = constants[groups[index][0]]
-      var elements: [UInt8] = []
-      for constant in groups[index] {
-        elements.append(contentsOf: constants[constant].tensor.bytes)
-      }
-      return DataLayout.best(
-        for: elements, first.tensor.elementType, width: first.quantization.width)
-    }
-    for (group, best) in zip(groups, layouts) {
-      dataSections.append(ProgramListing.DataSection(layout: best.layout, constants: group))
-      sections.append((.data, best.bytes))
+    let groups = try DataGroup.all(constants, threads: threads)
+    let dataSections = groups.map {
+      ProgramListing.DataSection(layout: $0.encoded.layout, constants: $0.constants)
     }
     var ancillary: [(kind: Container.Kind, bytes: [UInt8])] = []
     if let names = encodedNames() { ancillary.append((.names, names)) }
@@ -46,7 +34,13 @@ extension Program {
         "the structure, names or metadata take \(bytes.count) bytes, the limit for each is "
           + "\(limits.payloadByteCount)")
     }
-    let file = try Container.file(of: payload + sections, threads: threads)
+    var boundaries: [Int: [Int]] = [:]
+    for (index, group) in groups.enumerated() {
+      boundaries[payload.count + index] = group.encoded.boundaries
+    }
+    let file = try Container.file(
+      of: payload + groups.map { (.data, $0.encoded.bytes) }, boundaries: boundaries,
+      threads: threads)
     do {
       try limits.check(
         tensorByteCount: constants.map(\.tensor.byteCount), fileByteCount: file.count)
@@ -54,41 +48,6 @@ extension Program {
       throw .unsupported(error.message)
     }
     return file
-  }
-
-  /// Constants of at most this many elements share sections: a table row and a Huffman code for
-  /// each would cost more than they save.
-  private static let smallElementCount = 1024
-  /// Maximum number of elements of a shared section, so that a reader of one small constant need
-  /// not inflate many others.
-  private static let sharedElementCount = 1 << 16
-
-  /// The constants of each data section; sections are in the order of their first constants.
-  private func dataGroups() -> [[Int]] {
-    /// Small constants share a section if these are equal.
-    struct SharingKey: Hashable {
-      let elementType: ElementType
-      let width: BitWidth?
-    }
-    var groups: [[Int]] = []
-    var shared: [SharingKey: (group: Int, elementCount: Int)] = [:]
-    for (index, constant) in constants.enumerated() {
-      let key = SharingKey(
-        elementType: constant.tensor.elementType, width: constant.quantization.width)
-      let count = constant.tensor.elementCount
-      guard count <= Program.smallElementCount else {
-        groups.append([index])
-        continue
-      }
-      if let open = shared[key], open.elementCount + count <= Program.sharedElementCount {
-        groups[open.group].append(index)
-        shared[key]?.elementCount += count
-      } else {
-        shared[key] = (groups.count, count)
-        groups.append([index])
-      }
-    }
-    return groups
   }
 
   private func encodedStructure(_ dataSections: [ProgramListing.DataSection]) throws(QMError)

@@ -8,7 +8,9 @@ extension ByteWriter {
     code(type.elementType)
     switch type.quantization {
     case .none: byte(0)
+    case .fixed where type.quantization == lastParameters: byte(4)
     case .fixed(let scale, let zeroPoint):
+      lastParameters = type.quantization
       byte(1)
       float(scale)
       signed(Int(zeroPoint))
@@ -41,11 +43,15 @@ extension ByteWriter {
   mutating func layout(_ layout: DataLayout) {
     byte(layout.number)
     switch layout {
-    case .plain, .planes, .planeDifferences: break
+    case .plain, .planes, .planeDifferences, .signPlanes: break
     case .bits(let width): byte(UInt8(width.bits))
     case .digits(let radix, let minimum):
       byte(UInt8(radix))
       signed(minimum)
+    case .tuples(let table):
+      byte(UInt8(table.size))
+      varint(table.count)
+      varint(table.escapeCount)
     }
   }
 }
@@ -75,9 +81,17 @@ extension ByteReader {
   private mutating func quantization() throws(QMError) -> Quantization {
     switch try byte() {
     case 0: return .none
-    case 1: return .fixed(scale: try float(), zeroPoint: try zeroPoint())
+    case 1:
+      let quantization = Quantization.fixed(scale: try float(), zeroPoint: try zeroPoint())
+      lastParameters = quantization
+      return quantization
     case 2: return .dynamic(axes: try varint())
     case 3: return .weights(bits: try width(), granularity: try granularity())
+    case 4:
+      guard let lastParameters else {
+        throw malformed("a type repeats scale and zero point, but none stand before it")
+      }
+      return lastParameters
     case let kind: throw malformed("quantization \(kind) is unknown")
     }
   }
@@ -113,6 +127,15 @@ extension ByteReader {
       return .digits(radix: radix, minimum: minimum)
     case 3: return .planes
     case 4: return .planeDifferences
+    case 5: return .signPlanes
+    case 6:
+      let (size, count, escapeCount) = (Int(try byte()), try varint(), try varint())
+      guard let table = TupleTable(size: size, count: count, escapeCount: escapeCount) else {
+        throw malformed(
+          "\(count) tuples of \(size) codes and \(escapeCount) others: expected up to 256 of 2 to 8 "
+            + "codes, 255 with others")
+      }
+      return .tuples(table)
     case let number: throw malformed("layout \(number) is unknown")
     }
   }

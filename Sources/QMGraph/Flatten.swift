@@ -13,7 +13,8 @@ public struct FlattenedGraph: Sendable {
 extension Graph {
   /// The program that computes this graph. Values are numbered: inputs first, then constants, then
   /// the outputs of the nodes. Constants that nothing reads are left out; equal ones are stored
-  /// once.
+  /// once. They have no names, nor have the codes that a Quantize makes: nothing asks for them by name,
+  /// and small files hold many.
   public func flattened(metadata: Program.Metadata = .init()) -> FlattenedGraph {
     var numbers: [ValueID: Int] = [:]
     var programValues: [Program.Value] = []
@@ -42,7 +43,7 @@ extension Graph {
       known[key, default: []].append(constants.count)
       numbers[value] = programValues.count
       programValues.append(
-        Program.Value(constant.type, name: self[value].name, constant: constants.count))
+        Program.Value(constant.type, constant: constants.count))
       constants.append(constant)
     }
 
@@ -50,7 +51,9 @@ extension Graph {
     for node in nodes {
       for output in node.outputs {
         numbers[output] = programValues.count
-        programValues.append(Program.Value(self[output].type, name: self[output].name))
+        programValues.append(
+          Program.Value(
+            self[output].type, name: node.operation.quantizes ? "" : self[output].name))
       }
       programNodes.append(
         Program.Node(
@@ -75,6 +78,16 @@ extension Graph {
     init(_ constant: Program.Constant) {
       type = constant.type
       sample = Array(constant.tensor.bytes.prefix(64))
+    }
+  }
+}
+
+extension Operation {
+  /// Whether the results are codes of an operand.
+  fileprivate var quantizes: Bool {
+    switch self {
+    case .quantize, .dynamicQuantize: true
+    default: false
     }
   }
 }

@@ -81,6 +81,8 @@ public struct Plan: Sendable {
   /// Weights that are stored as float16, rounded to nearest, and converted back when a model is
   /// opened. Their numbers must be finite as float16.
   public var halfWeights: Set<Graph.ValueID> = []
+  /// Float32 constants that replace the graph's, of the same shapes.
+  public var constants: [Graph.ValueID: Tensor] = [:]
   /// Indices of the nodes that run in float32: they read all operands unrounded.
   public var floatNodes: Set<Int> = []
   /// The activations that are quantized; all others stay float32.

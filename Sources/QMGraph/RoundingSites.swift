@@ -45,6 +45,8 @@ struct RoundingSites {
           weights[operand] = .codes(codes)
         } else if plan.halfWeights.contains(input), let constant = graph[input].constant {
           weights[operand] = .half(try constant.converted(to: .float16))
+        } else if let numbers = plan.constants[input] {
+          weights[operand] = .numbers(numbers)
         }
       }
       if let input = node.input(0), let axes = RoundingSites.dynamicAxes(of: node, plan, graph) {

@@ -112,9 +112,7 @@ public struct Checkpoint: Sendable {
     var nodes: [Program.Node] = []
     var outputs: [Program.Output] = []
     for (name, place) in zip(names, places) {
-      values[place.constant].name = name
       if place.hasScales {
-        values[place.constant + 1].name = "\(name) scales"
         nodes.append(
           Program.Node(
             .dequantize(Dequantize()), inputs: [place.constant, place.constant + 1],

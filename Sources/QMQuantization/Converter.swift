@@ -27,7 +27,7 @@ public struct Converter: Sendable {
   /// The steps of every conversion, in their order.
   private static let steps: [any ConversionStep] = [
     RoundWeights(), CorrectBiasesOfWeights(), AdoptStoredCodes(), ChooseActivations(),
-    CorrectBiasesOfActivations(),
+    CorrectBiasesOfActivations(), ShortenNormalizations(),
   ]
 
   /// A converter for one recipe.

@@ -162,15 +162,15 @@ struct ContainerTests {
 
   @Test func `A file of another version is unsupported`() throws {
     var bytes = try smallNetwork().encoded()
-    bytes[8] = 2
+    bytes[8] = 3
     #expect(try outcome(Container.reseal(bytes)) == .accepted)
-    bytes[10] = 2
-    #expect(try outcome(Container.reseal(bytes)) == .refused(.unsupported))
-    bytes[8] = 0
-    bytes[10] = 0
+    bytes[10] = 3
     #expect(try outcome(Container.reseal(bytes)) == .refused(.unsupported))
     bytes[8] = 1
     bytes[10] = 1
+    #expect(try outcome(Container.reseal(bytes)) == .refused(.unsupported))
+    bytes[8] = 2
+    bytes[10] = 2
     bytes[20] = 1
     #expect(try outcome(Container.reseal(bytes)) == .refused(.malformed))
   }

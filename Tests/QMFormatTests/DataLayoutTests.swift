@@ -42,7 +42,9 @@ struct DataLayoutTests {
       let elements = (0..<count * type.byteCount).map { _ in
         UInt8.random(in: 0...255, using: &random)
       }
-      for layout in [DataLayout.plain, .planes, .planeDifferences] {
+      var layouts: [DataLayout] = [.plain, .planes, .planeDifferences]
+      if [.int16, .int32, .int64].contains(type) { layouts.append(.signPlanes) }
+      for layout in layouts {
         let bytes = layout.encoded(elements, type)
         #expect(try decoded(bytes, layout, type, count) == elements, "\(layout)")
       }
@@ -113,6 +115,53 @@ struct DataLayoutTests {
 
     let table = (-128...127).map { UInt8(bitPattern: Int8($0 / 2)) }
     #expect(DataLayout.best(for: table, .int8, width: nil).layout == .planeDifferences)
+  }
+
+  @Test func `Tuples of codes come back, with escapes and a tuple that is not full`() throws {
+    var random = SeededGenerator(seed: 7)
+    var sizesWithEscapes: Set<Int> = []
+    for size in 2...8 {
+      for (count, spread) in [(1, 0), (16, 1), (1001, 1), (20_003, 3), (5000, 7), (60_000, 20)] {
+        // Small codes are the frequent ones.
+        let codes = (0..<count).map { _ in
+          UInt8(
+            bitPattern: Int8(
+              Int.random(in: 0...spread, using: &random) * Int.random(in: 0...1, using: &random)
+                * Int.random(in: -1...1, using: &random)))
+        }
+        guard let (table, bytes) = TupleTable.encoded(codes, size: size) else { continue }
+        let layout = DataLayout.tuples(table)
+        #expect(bytes.count == layout.byteCount(of: .int8, count: count))
+        #expect(layout.encoded(codes, .int8) == bytes)
+        #expect(try decoded(bytes, layout, .int8, count) == codes, "\(size), \(count)")
+        #expect(try joined(bytes, layout, .int8, count) == codes, "\(size), \(count)")
+        if table.escapeCount > 0 { sizesWithEscapes.insert(size) }
+      }
+    }
+    #expect(sizesWithEscapes.count > 2)
+  }
+
+  @Test func `Codes of less than a bit take less than a bit`() throws {
+    var random = SeededGenerator(seed: 8)
+    for share in [20, 8, 3] {
+      let codes = (0..<200_000).map { _ in
+        Int.random(in: 0..<share, using: &random) == 0
+          ? UInt8(bitPattern: Int8.random(in: -3...3, using: &random)) : 0
+      }
+      var counts = [Int](repeating: 0, count: 256)
+      for code in codes { counts[Int(code)] += 1 }
+      let entropy = Entropy.bits(counts)
+      let best = DataLayout.best(for: codes, .int8, width: .eight)
+      let deflated = 8 * (try Deflate.smallest(best.bytes, boundaries: best.boundaries)).count
+      #expect(deflated <= entropy + entropy / 8, "1 of \(share): \(best.layout)")
+    }
+  }
+
+  @Test func `The entropy is that of the formula`() {
+    #expect(Entropy.bits([]) == 0 && Entropy.bits([0, 7]) == 0)
+    #expect(Entropy.bits([8, 8]) == 16 && Entropy.bits([1, 1, 2]) == 6)
+    // 1000 · log₂(10/7) + …, by NumPy: 700, 200 and 100 of 1000.
+    #expect(Entropy.bits([700, 200, 100]) == 1156)
   }
 
   @Test func `The layout is found whatever the codes are`() throws {

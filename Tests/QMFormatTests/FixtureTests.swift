@@ -44,10 +44,12 @@ struct FixtureTests {
   @Test func `Every layout holds the same numbers`() throws {
     let program = try program("accept/layouts.qm")
     let codes = (0..<23).map { Int8($0 * 7 % 3 - 1) }
-    #expect(program.constants.count == 9)
+    #expect(program.constants.count == 13)
     for constant in program.constants {
       if constant.tensor.elementType == .int8 {
         #expect(constant.tensor.elements() == codes)
+      } else if constant.tensor.elementType == .int32 {
+        #expect(constant.tensor.elements() == codes.map(Int32.init))
       } else {
         #expect(constant.tensor.elements() == codes.map(Float.init))
       }
@@ -62,5 +64,7 @@ struct FixtureTests {
     let product = try program("accept/product.qm")
     #expect(product.nodes[0].inputs == [0, 1, 2, 3] && product.nodes[0].outputs == [4])
     #expect(product.values[4].type.shape == [.free("batch"), 2])
+    let moved = try program("accept/repeated_scale.qm")
+    #expect(moved.values[1].type == moved.values[0].type)
   }
 }

@@ -51,8 +51,25 @@ struct ProgramEncodingTests {
     #expect(file.listing.metadata.inputKeys == ["image"])
   }
 
-  @Test func `Small constants of one kind share a section`() throws {
+  @Test func `Small constants of one kind share a section, and codes where it is smaller`() throws {
     let file = try QMFile(buffer(smallNetwork().encoded()))
-    #expect(file.listing.dataSections.map(\.constants) == [[0], [1], [2, 4, 5], [3]])
+    #expect(file.listing.dataSections.map(\.constants) == [[0, 3], [1], [2, 4, 5]])
+    #expect(try sections(ofCodesWithin: [7, 1, 1]) == [[0], [1, 2]])
+    #expect(try sections(ofCodesWithin: [7, 1, 7]) == [[0, 2], [1]])
+  }
+
+  /// The data sections of a program with 5000 codes within each limit.
+  private func sections(ofCodesWithin limits: [Int8]) throws -> [[Int]] {
+    var random = SeededGenerator(seed: 5)
+    let constants = try limits.map { limit in
+      Program.Constant(
+        try Tensor([5000], (0..<5000).map { _ in Int8.random(in: -limit...limit, using: &random) }),
+        .weights(bits: BitWidth(4)!, granularity: .perTensor))
+    }
+    let program = Program(
+      values: constants.enumerated().map { .init($1.type, constant: $0) }, constants: constants,
+      nodes: [], inputs: [], outputs: [.init(name: "w", value: 0)])
+    return try QMFile(buffer(program.encodedWithoutValidation())).listing.dataSections
+      .map(\.constants)
   }
 }

@@ -60,8 +60,7 @@ import Testing
     let (tensors, file) = (conversion.plan.weights.values, conversion.program)
     let scaleBits = tensors.reduce(0) {
       $0
-        + estimatedBitCount(
-          DataLayout.best(for: Array($1.scales.bytes), .float32, width: nil).bytes)
+        + DataLayout.best(for: Array($1.scales.bytes), .float32, width: nil).bitCount
     }
     let codes = WeightSummary(try QMFile(file.encoded().withUnsafeBytes(Buffer.copying)))
       .storedByteCount

@@ -90,7 +90,8 @@ import Testing
         "\(node.operation.name) '\(node.name)': \(unequal) of \(differences.count)")
       compared += 1
     }
-    #expect(activations == .dynamic || compared >= 2)
+    // Below 4 bits a search may leave nothing with fixed ranges.
+    #expect(activations == .dynamic || bits < 4 || compared >= 2)
   }
 
   /// The dequantized operand of a node; nil for operands that only the integer form has.

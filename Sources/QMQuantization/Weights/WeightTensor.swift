@@ -65,8 +65,7 @@ struct WeightTensor {
   /// The estimated size in the file.
   static func storedBits(_ tensor: QuantizedTensor) -> Int {
     func bits(_ tensor: Tensor, _ width: BitWidth?) -> Int {
-      estimatedBitCount(
-        DataLayout.best(for: Array(tensor.bytes), tensor.elementType, width: width).bytes)
+      DataLayout.best(for: Array(tensor.bytes), tensor.elementType, width: width).bitCount
     }
     // The streams take a few bytes more than their symbols; 8 bytes are seldom exceeded.
     return bits(tensor.codes, BitWidth(holding: tensor.codeRange)) + bits(tensor.scales, nil) + 64

@@ -51,10 +51,17 @@ public struct Saturation {
     counts.sorted { $0.key < $1.key }
       .map { value, count in
         Share(
-          name: program.values[value].name, saturatedCount: count.saturated,
+          name: name(of: value), saturatedCount: count.saturated,
           elementCount: count.elements)
       }
       .sorted { $0.share > $1.share }
+  }
+
+  /// The name of a value, or of the node that computes it.
+  private func name(of value: Int) -> String {
+    let name = program.values[value].name
+    guard name.isEmpty else { return name }
+    return program.nodes.first { $0.outputs.contains(value) }?.name ?? ""
   }
 
   /// All values together.

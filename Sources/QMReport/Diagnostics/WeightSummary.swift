@@ -15,6 +15,11 @@ public struct WeightSummary: Sendable, Hashable {
   public private(set) var codeBitCount = 0
   /// Size of the weights in the file, in bytes, without their scales.
   public private(set) var storedByteCount = 0
+  /// Size of their scales in the file, in bytes.
+  public private(set) var scaleByteCount = 0
+  /// The constants with codes of weights, and the size of weights that are no codes, in bytes.
+  private var codes: [Int] = []
+  private var floatByteCount = 0
 
   /// Fraction of the weights that are codes, 0 to 1; 1 if there are no weights.
   public var quantizedShare: Double {
@@ -29,11 +34,26 @@ public struct WeightSummary: Sendable, Hashable {
     weightCount == 0 ? 0 : Double(8 * storedByteCount) / Double(weightCount)
   }
 
+  /// Average number of bits per weight in the file, with scales.
+  public var storedBitsPerWeightWithScales: Double {
+    weightCount == 0 ? 0 : Double(8 * (storedByteCount + scaleByteCount)) / Double(weightCount)
+  }
+
+  /// The order-0 entropy of the codes of each tensor, in bits per weight; weights that are no codes
+  /// count as they are stored.
+  /// - Parameter tensors: the constants of the file.
+  public func entropyPerWeight(_ tensors: [Program.Constant]) -> Double {
+    guard weightCount > 0 else { return 0 }
+    let entropy = codes.reduce(8 * floatByteCount) { $0 + tensors[$1].entropy }
+    return Double(entropy) / Double(weightCount)
+  }
+
   /// Counts the weights of an opened file.
   public init(_ file: QMFile) {
     let listing = file.listing
     let stored = file.storedByteCounts
     let dequantized = WeightSummary.dequantizedConstants(listing)
+    let scales = listing.scalesOfCodes
     var seen: Set<Int> = []
     for node in listing.nodes {
       let operands = node.inputs.map { $0.map { Operand(listing.values[$0].type) } }
@@ -44,25 +64,34 @@ public struct WeightSummary: Sendable, Hashable {
           let constant = listing.values[value].constant ?? dequantized[value],
           seen.insert(constant).inserted
         else { continue }
-        add(listing.constants[constant], storedByteCount: stored[constant])
+        if add(listing.constants[constant], storedByteCount: stored[constant]) {
+          if case .weights = listing.constants[constant].quantization {
+            codes.append(constant)
+          } else {
+            floatByteCount += stored[constant]
+          }
+          scaleByteCount += scales[constant].map { stored[$0] } ?? 0
+        }
       }
     }
   }
 
-  private mutating func add(_ type: ValueType, storedByteCount: Int) {
+  /// - Returns: whether it holds weights.
+  private mutating func add(_ type: ValueType, storedByteCount: Int) -> Bool {
     let count = type.shape.extents?.reduce(1, *) ?? 0
     let width: Int
     switch type.quantization {
     case .weights(let bits, _): width = bits.bits
     case .none, .fixed, .dynamic:
       // Tables of integers hold indices and shapes, not weights.
-      guard type.elementType.isFloatingPoint || type.quantization != .none else { return }
+      guard type.elementType.isFloatingPoint || type.quantization != .none else { return false }
       width = 8 * type.elementType.byteCount
     }
     weightCount += count
     if type.quantization != .none { quantizedWeightCount += count }
     codeBitCount += count * width
     self.storedByteCount += storedByteCount
+    return true
   }
 
   /// For each output of a Dequantize, the constant that it dequantizes.

@@ -20,30 +20,13 @@ public struct InspectionReport: Report {
     }
   }
 
-  /// A tensor of the file.
-  public struct Constant: Codable, Hashable, Sendable {
-    /// Its name in the network, or empty.
+  /// What a part of the file takes.
+  public struct Part: Codable, Hashable, Sendable {
+    /// `header and table`, `structure`, `names`, `metadata`, `codes of weights`, `scales of weights`, or
+    /// the element type of other constants.
     public let name: String
-    /// Element type: `int8`.
-    public let type: String
-    /// Number of bits of one code or element.
-    public let bits: Int
-    /// The extent of each axis, outermost first.
-    public let shape: [Int]
-    /// Which elements share a scale: `per channel`; nil without scales.
-    public let granularity: String?
-    /// Size in the file, in bytes.
-    public let storedBytes: Int
-    /// Size in memory, in bytes.
-    public let inflatedBytes: Int
-    /// How the elements are arranged in the file: `4-bit codes`.
-    public let layout: String
-
-    enum CodingKeys: String, CodingKey {
-      case name, type, bits, shape, granularity, layout
-      case storedBytes = "stored_bytes"
-      case inflatedBytes = "inflated_bytes"
-    }
+    /// Its size in the file, in bytes.
+    public let bytes: Int
   }
 
   /// An entry of the file's metadata.
@@ -89,15 +72,22 @@ public struct InspectionReport: Report {
   /// The outputs, in the order of the network.
   public let outputs: [Port]
   /// The constants, in the order of the file.
-  public let constants: [Constant]
+  public let constants: [ConstantReport]
+  /// What the parts of the file take; together its size.
+  public let parts: [Part]
   /// The nodes, in the order in which they run.
   public let nodes: [NodeReport]
   /// Number of elements of all weights.
   public let weights: Int
   /// Average number of bits per weight, by the width of its code or element.
   public let bitsPerWeightInCodes: Double
-  /// Average number of bits per weight in the file, after compression.
+  /// Average number of bits per weight in the file, after compression, without scales.
   public let bitsPerWeightInFile: Double
+  /// Average number of bits per weight in the file, with scales.
+  public let bitsPerWeightWithScales: Double
+  /// The order-0 entropy of the codes, for each tensor by itself, in bits per weight; weights that are
+  /// no codes count as they are stored.
+  public let entropyPerWeight: Double
   /// Fraction of the weights that are codes, 0 to 1.
   public let quantizedWeightShare: Double
   /// Number of multiply-adds of one run; nil if no input shapes were found that run.
@@ -107,10 +97,12 @@ public struct InspectionReport: Report {
 
   enum CodingKeys: String, CodingKey {
     case file, bytes, digest, producer, source, recipe, entries, measurements, inputs, outputs
-    case constants, nodes, weights
+    case constants, nodes, weights, parts
     case sourceDigest = "source_sha256"
     case bitsPerWeightInCodes = "bits_per_weight_in_codes"
     case bitsPerWeightInFile = "bits_per_weight_in_file"
+    case bitsPerWeightWithScales = "bits_per_weight_with_scales"
+    case entropyPerWeight = "entropy_bits_per_weight"
     case quantizedWeightShare = "quantized_weight_share"
     case multiplyAdds = "multiply_adds"
     case integerMultiplyAddShare = "integer_multiply_add_share"
@@ -120,8 +112,9 @@ public struct InspectionReport: Report {
   /// - Parameters:
   ///   - path: the path of the file, as the user gave it.
   ///   - opened: the file.
+  ///   - tensors: its constants.
   ///   - work: the work of one run; nil if no input shapes were found that run.
-  public init(path: String, _ opened: QMFile, work: Work?) {
+  public init(path: String, _ opened: QMFile, _ tensors: [Program.Constant], work: Work?) {
     let (listing, container) = (opened.listing, opened.container)
     let metadata = listing.metadata
     file = path
@@ -140,53 +133,46 @@ public struct InspectionReport: Report {
     }
     inputs = listing.inputs.map { Port(listing.values[$0].name, listing.values[$0].type) }
     outputs = listing.outputs.map { Port($0.name, listing.values[$0.value].type) }
-    constants = Constant.all(of: opened)
+    constants = ConstantReport.all(of: opened, tensors)
+    parts = Part.all(of: opened)
     nodes = listing.nodes.map { NodeReport($0, listing.note(of: $0)) }
     let summary = WeightSummary(opened)
     weights = summary.weightCount
     bitsPerWeightInCodes = summary.codeBitsPerWeight
     bitsPerWeightInFile = summary.storedBitsPerWeight
+    bitsPerWeightWithScales = summary.storedBitsPerWeightWithScales
+    entropyPerWeight = summary.entropyPerWeight(tensors)
     quantizedWeightShare = summary.quantizedShare
     multiplyAdds = work?.multiplyAdds
     integerMultiplyAddShare = work?.integerShare
   }
 }
 
-extension InspectionReport.Constant {
-  fileprivate static func all(of opened: QMFile) -> [InspectionReport.Constant] {
-    let listing = opened.listing
-    var names = [String](repeating: "", count: listing.constants.count)
-    for value in listing.values {
-      if let constant = value.constant { names[constant] = value.name }
+extension InspectionReport.Part {
+  fileprivate static func all(of opened: QMFile) -> [InspectionReport.Part] {
+    let container = opened.container
+    func size(_ kind: Container.Kind) -> Int {
+      container.sections.filter { $0.kind == kind }.reduce(0) { $0 + $1.storedByteCount }
     }
-    var layouts = [String](repeating: "", count: listing.constants.count)
-    for section in listing.dataSections {
-      for constant in section.constants { layouts[constant] = section.layout.name }
+    let known = container.sections.reduce(0) { $0 + $1.storedByteCount }
+    var parts = [
+      InspectionReport.Part(name: "header and table", bytes: container.byteCount - known),
+      .init(name: "structure", bytes: size(.program)), .init(name: "names", bytes: size(.names)),
+      .init(name: "metadata", bytes: size(.metadata)),
+    ]
+    var constants: [String: Int] = [:]
+    let scales = opened.listing.scalesOfCodes
+    for (index, (type, bytes)) in zip(opened.listing.constants, opened.storedByteCounts)
+      .enumerated()
+    {
+      var name = "\(type.elementType)"
+      if case .weights = type.quantization { name = "codes of weights" }
+      if scales.values.contains(index) { name = "scales of weights" }
+      constants[name, default: 0] += bytes
     }
-    let stored = opened.storedByteCounts
-    return listing.constants.enumerated().map { index, type in
-      var bits = 8 * type.elementType.byteCount
-      var granularity: String?
-      if case .weights(let width, let kind) = type.quantization {
-        (bits, granularity) = (width.bits, kind.shortDescription)
-      }
-      let shape = type.shape.extents ?? []
-      return InspectionReport.Constant(
-        name: names[index], type: "\(type.elementType)", bits: bits, shape: shape,
-        granularity: granularity, storedBytes: stored[index],
-        inflatedBytes: shape.reduce(type.elementType.byteCount, *), layout: layouts[index])
-    }
-  }
-}
-
-extension DataLayout {
-  fileprivate var name: String {
-    switch self {
-    case .plain: "plain"
-    case .bits(let width): "\(width.bits)-bit codes"
-    case .digits(let radix, _): "digits of radix \(radix)"
-    case .planes: "byte planes"
-    case .planeDifferences: "byte planes, differences"
-    }
+    parts += constants.sorted { $0.key < $1.key }.map { .init(name: $0.key, bytes: $0.value) }
+    let others = container.byteCount - parts.reduce(0) { $0 + $1.bytes }
+    if others > 0 { parts.append(.init(name: "others", bytes: others)) }
+    return parts
   }
 }
