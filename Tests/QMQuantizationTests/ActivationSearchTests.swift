@@ -75,8 +75,7 @@ import Testing
   }
 
   /// A filter bank between a power spectrum and its logarithm.
-  @Test(arguments: [Recipe.Activations.int8, .dynamic])
-  func aFilterBankBeforeALogarithmReadsFloats(activations: Recipe.Activations) throws {
+  private func spectralFront() throws -> (network: TestNetwork, y: Graph.ValueID) {
     var network = try TestNetwork([8, 16])
     // Each component is a hundredth to one times as large as the input.
     let components = (0..<16 * 16).map { index in
@@ -97,11 +96,26 @@ import Testing
       outputNames: ["shifted"])[0]
     let logarithm = try network.unary(.logarithm, shifted, "logarithm")
     let y = try network.product(logarithm, 4, "y")
+    return (network, y)
+  }
+
+  @Test(arguments: [Recipe.Activations.int8, .dynamic])
+  func aFilterBankBeforeALogarithmReadsFloats(activations: Recipe.Activations) throws {
+    let (network, y) = try spectralFront()
     let conversion = try network.converted(
       y, samples: (0..<4).map { numbers(128, seed: $0, -1...1) }, activations)
     #expect(try mode("bank", in: conversion) == .float)
     for name in ["spectrum", "y"] { #expect(try mode(name, in: conversion) == .integer, "\(name)") }
     #expect(try signalToNoise(conversion) > 30)
+  }
+
+  /// Inputs made of noise have no weak bands, whose logarithm would be that of the rounding of others.
+  @Test func withoutSamplesAWaveformBeforeALogarithmStaysFloat() throws {
+    var (network, y) = try spectralFront()
+    try network.graph.addOutput(name: "y", y)
+    let conversion = try Converter(recipe: Recipe(weights: .codes(8))).convert(network.graph)
+    #expect(try mode("spectrum", in: conversion) == .float)
+    #expect(try mode("y", in: conversion) == .integer)
   }
 
   /// Rows differ by a thousand times and count alike: ranges of the run are right for each of them.

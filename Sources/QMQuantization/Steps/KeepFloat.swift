@@ -15,6 +15,10 @@ struct SpectralFrontEnd {
   /// The values between a spectrum and its logarithm. Products among them, such as a filter bank,
   /// read them in float32 too: the logarithm magnifies the error of small sums without a bound.
   private(set) var spectra: Set<Graph.ValueID> = []
+  /// What the products read from which a spectrum with a logarithm is computed: the waveform. Codes of
+  /// the range of each run add white noise to it, and the logarithm of a band that is much weaker than
+  /// others is that of the noise. Only samples show whether there are such bands.
+  private(set) var waveforms: Set<Graph.ValueID> = []
 
   init(_ graph: Graph) {
     var producers: [Graph.ValueID: Int] = [:]
@@ -30,6 +34,7 @@ struct SpectralFrontEnd {
       graph[value].constant != nil ? .moved : paths[value] ?? .none
     }
     var steep: [Graph.ValueID] = []
+    var logarithms: [Graph.ValueID] = []
     for node in graph.nodes {
       let source = node.operation.body.elementSource(operandCount: node.inputs.count)
       var inputs = node.inputs.compactMap { $0 }
@@ -49,6 +54,7 @@ struct SpectralFrontEnd {
         case .square, .compression:
           if reached != .moved {
             steep += activations
+            if step == .compression, reached == .spectrum { logarithms += activations }
             reached =
               step == .compression || reached == .compressed ? .compressed : .spectrum
           }
@@ -57,13 +63,23 @@ struct SpectralFrontEnd {
       guard isPath else { continue }
       for output in node.outputs { paths[output] = reached }
     }
-    var pending = steep
-    while let value = pending.popLast() {
-      guard path(of: value).rawValue >= Path.computed.rawValue, values.insert(value).inserted,
-        let producer = producers[value]
-      else { continue }
-      if path(of: value) == .spectrum { spectra.insert(value) }
-      pending += graph.nodes[producer].inputs.compactMap { $0 }
+    /// The values after the first product on the paths to others.
+    func behind(_ ends: [Graph.ValueID]) -> Set<Graph.ValueID> {
+      var (values, pending) = (Set<Graph.ValueID>(), ends)
+      while let value = pending.popLast() {
+        guard path(of: value).rawValue >= Path.computed.rawValue, values.insert(value).inserted,
+          let producer = producers[value]
+        else { continue }
+        pending += graph.nodes[producer].inputs.compactMap { $0 }
+      }
+      return values
+    }
+    values = behind(steep)
+    spectra = values.filter { path(of: $0) == .spectrum }
+    let transforms = behind(logarithms)
+    for node in graph.nodes where SpectralFrontEnd.step(node) == .product {
+      guard node.outputs.contains(where: transforms.contains) else { continue }
+      waveforms.formUnion(node.inputs.compactMap { $0 }.filter { graph[$0].constant == nil })
     }
   }
 

@@ -59,6 +59,7 @@ struct RoundWeights: ConversionStep {
   private func chooseFloatAndDynamic(_ state: inout ConversionState) {
     let activations = state.recipe.activations
     guard activations != .float else { return }
+    let unseenWaveforms = state.reference?.areMade ?? true ? state.front.waveforms : []
     for (index, node) in state.quantizableNodes {
       if let weights = state.recurrentWeights(of: node) {
         guard weights.allSatisfy({ state.plan.weights[$0] != nil || state.graph[$0].stored != nil })
@@ -71,7 +72,7 @@ struct RoundWeights: ConversionStep {
           state.plan.weights[weights] = nil
           state.plan.floatNodes.insert(index)
         } else if activations == .dynamic, let input = node.input(ProductOperand.input),
-          !state.front.spectra.contains(input)
+          !state.front.spectra.contains(input), !unseenWaveforms.contains(input)
         {
           state.dynamic.insert(input)
         }
