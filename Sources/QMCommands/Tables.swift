@@ -24,6 +24,14 @@ extension Console {
             ]
           }
       }, trailing: [1, 2, 3, 4, 5, 6])
+    for report in reports {
+      guard let sample = report.worstSample, let decibels = report.worstSampleDecibels,
+        report.samples > 1
+      else { continue }
+      line(
+        "\(report.name.abbreviated): worst on sample \(sample.abbreviated), "
+          + Units.decibels(decibels))
+    }
     let states = reports.filter(\.isState).map(\.name.abbreviated)
     if !states.isEmpty {
       line(

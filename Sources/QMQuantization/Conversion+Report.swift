@@ -7,7 +7,7 @@ extension Conversion {
   /// samples.
   public var outputReports: [OutputReport] {
     program.outputs.compactMap { output in
-      comparisons[output.name].map { OutputReport(output.name, $0) }
+      comparisons[output.name].map { OutputReport(output.name, $0, samples: judgingSamples) }
     }
   }
 }

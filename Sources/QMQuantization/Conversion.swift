@@ -17,6 +17,8 @@ public struct Conversion: Sendable {
   public internal(set) var program: Program
   /// The program compared with the float graph, by output name; empty if nothing was measured.
   public let comparisons: [String: OutputComparison]
+  /// The names of the samples behind ``comparisons``, in their order.
+  public internal(set) var judgingSamples: [String] = []
   /// Number of samples, given or made, on which the float graph was observed.
   public let sampleCount: Int
   /// Whether the conversion made the samples itself, because it got none.

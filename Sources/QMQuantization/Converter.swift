@@ -252,6 +252,9 @@ public struct Converter: Sendable {
       areSamplesMade: state.reference?.areMade ?? false,
       isJudgedOnFittedSamples: state.reference?.roles.areAllOne ?? false,
       floatReasons: state.floatReasons, alternatives: state.alternatives)
+    if let reference = state.reference {
+      conversion.judgingSamples = reference.roles.judge.map(reference.kept.name)
+    }
     let roundedWeights = state.roundedWeights.filter { state.plan.weights[$0.value] != nil }
     let outputError = roundedWeights.reduce(0) { $0 + $1.outputError }
     conversion.weightCosts = roundedWeights.map { weights in

@@ -145,7 +145,9 @@ public struct Verification {
     report.samples = inputs.count
     report.truth = truths.contains(.besideSamples) ? .besideSamples : truths.first ?? .none
     report.outputs = model.outputs.compactMap { output in
-      comparisons[output.name].map { OutputReport(output.name, $0) }
+      comparisons[output.name].map {
+        OutputReport(output.name, $0, samples: (0..<inputs.count).map(inputs.name))
+      }
     }
     // Only for samples: the ranges were not made for seeded inputs.
     if inputs.areSamples, saturation.total.elementCount > 0 {

@@ -41,6 +41,24 @@ import Testing
         ], seconds: 1))
   }
 
+  @Test func theWorstSampleIsNamed() throws {
+    var comparison = OutputComparison()
+    func results(_ numbers: [Float]) throws -> JudgedRun.Results {
+      .init(outputs: ["y": try Tensor([1, 2], numbers)], innerValues: [:])
+    }
+    for measured in [[3, 4], [3, 5], [3, 4.1]] as [[Float]] {
+      try comparison.add(
+        "y", reference: results([3, 4]), measured: results(measured))
+    }
+    let report = OutputReport("y", comparison, samples: ["good", "bad", "fair"])
+    #expect(report.worstSample == "bad")
+    // 10 · log10((9 + 16) / 1)
+    #expect(abs(try #require(report.worstSampleDecibels) - 13.9794) < 1e-4)
+    var equal = OutputComparison()
+    try equal.add("y", reference: results([3, 4]), measured: results([3, 4]))
+    #expect(OutputReport("y", equal, samples: ["only"]).worstSample == nil)
+  }
+
   @Test func verifications() throws {
     var report = VerificationReport(file: "out.qm", bytes: 1000, nodes: 3, constants: 2)
     try expectToComeBack(report)

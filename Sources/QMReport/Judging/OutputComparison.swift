@@ -11,6 +11,16 @@ public struct OutputComparison: Sendable, Hashable {
     public let part: Program.Metadata.Part
     /// Their comparison.
     public internal(set) var comparison: Comparison
+    /// Which of the added samples were compared, in the order of the comparison.
+    fileprivate var samples: [Int] = []
+  }
+
+  /// The sample with the largest error.
+  public struct WorstSample: Sendable, Hashable {
+    /// Its number, in the order in which samples were added.
+    public let index: Int
+    /// SQNR in dB of the sample alone.
+    public let signalToNoise: Double
   }
 
   /// All elements of the output.
@@ -33,6 +43,9 @@ public struct OutputComparison: Sendable, Hashable {
   /// Whether the output is chosen from other numbers, which are judged in its place.
   package let isChosen: Bool
   private let areScores: Bool
+  /// Which of the added samples were compared as a whole.
+  private var samples: [Int] = []
+  private var addedCount = 0
   private var equalCount = 0
   private var elementCount = 0
 
@@ -77,6 +90,17 @@ public struct OutputComparison: Sendable, Hashable {
     return (worst.part, worst.comparison)
   }
 
+  /// The sample with the largest error, of the worst part or of the whole output; the first of several.
+  /// nil if nothing differs.
+  public var worstSample: WorstSample? {
+    let (part, comparison) = worst
+    let samples = parts.first { $0.part == part }?.samples ?? samples
+    let errors = comparison.normalizedErrors
+    guard let largest = errors.max(), largest > 0, let place = errors.firstIndex(of: largest)
+    else { return nil }
+    return WorstSample(index: samples[place], signalToNoise: Comparison.decibels(1 / largest))
+  }
+
   /// Adds one sample of an output alone, without inner values and next steps.
   /// - Parameters:
   ///   - reference: the output of the float network.
@@ -95,7 +119,9 @@ public struct OutputComparison: Sendable, Hashable {
     _ output: String, reference: JudgedRun.Results, measured: JudgedRun.Results,
     next: (reference: JudgedRun.Results, measured: JudgedRun.Results)? = nil
   ) throws(QMError) {
+    defer { addedCount += 1 }
     guard let left = reference.outputs[output], let right = measured.outputs[output] else { return }
+    samples.append(addedCount)
     if left.shape == right.shape {
       try whole.add(reference: left, measured: right)
       if isChosen {
@@ -117,6 +143,7 @@ public struct OutputComparison: Sendable, Hashable {
         let (left, right) = try part.numbers(of: output, pair.reference, pair.measured)
       else { continue }
       parts[index].comparison.add(left, right, rowLength: 1)
+      parts[index].samples.append(addedCount)
     }
   }
 

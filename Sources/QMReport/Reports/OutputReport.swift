@@ -49,9 +49,14 @@ public struct OutputReport: Codable, Hashable, Sendable {
   public let topOneAgreement: Double?
   /// Number of samples that were compared.
   public let samples: Int
+  /// Name of the sample with the largest error of the worst part; nil if nothing differs.
+  public let worstSample: String?
+  /// SQNR in dB of that sample alone; nil without one.
+  public let worstSampleDecibels: Double?
 
   /// The report of a comparison.
-  public init(_ name: String, _ comparison: OutputComparison) {
+  /// - Parameter samples: the names of the samples, in the order in which they were added.
+  public init(_ name: String, _ comparison: OutputComparison, samples names: [String] = []) {
     self.name = name
     isState = comparison.isState
     let worst = comparison.worst.comparison
@@ -70,6 +75,9 @@ public struct OutputReport: Codable, Hashable, Sendable {
     agreement = comparison.agreement
     topOneAgreement = comparison.topOneAgreement
     samples = comparison.sampleCount
+    let worstSample = comparison.worstSample.flatMap { $0.index < names.count ? $0 : nil }
+    self.worstSample = worstSample.map { names[$0.index] }
+    worstSampleDecibels = worstSample?.signalToNoise
   }
 
   /// The figures that decide: those of the parts or, without parts, of the output; none for a state.
@@ -92,6 +100,8 @@ public struct OutputReport: Codable, Hashable, Sendable {
     case name, parts, misplaced, cosine, agreement, samples
     case isState = "is_state"
     case otherShapes = "other_shapes"
+    case worstSample = "worst_sample"
+    case worstSampleDecibels = "worst_sample_sqnr_db"
     case signalToNoiseDecibels = "sqnr_db"
     case deviationDecibels = "deviation_db"
     case largestDifference = "largest_difference"
