@@ -15,8 +15,8 @@ extension ConvertCommand {
       recipe.floatNodes.isEmpty, !explain, !budget.isSearch
     else {
       throw QMError.usage(
-        "the file holds arrays without a network: use only --bits, --bits-for, --group-size, "
-          + "--per-tensor and --min-sqnr"
+        "the file holds arrays without a network: use only --bits, --grid, --bits-for, "
+          + "--group-size, --per-tensor and --min-sqnr"
       ).within(.file(input))
     }
     console.progress("reading")
@@ -29,8 +29,8 @@ extension ConvertCommand {
     metadata.recipe = recipe.entries
     let (checkpoint, bytes) = try within(.file(input)) { () throws(QMError) in
       let checkpoint = try Checkpoint(
-        arrays, weights: recipe.weights, widths: recipe.widths, granularity: recipe.granularity,
-        groupSize: recipe.groupSize, metadata: metadata
+        arrays, weights: recipe.weights, grid: recipe.grid, widths: recipe.widths,
+        granularity: recipe.granularity, groupSize: recipe.groupSize, metadata: metadata
       ) { done in console.progress("rounding", done: done, of: arrays.count) }
       let threads = ThreadPool(threadCount: machine.conversionThreads)
       return (checkpoint, try checkpoint.program.encoded(threads: threads))

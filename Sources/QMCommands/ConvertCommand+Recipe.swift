@@ -17,6 +17,7 @@ extension ConvertCommand {
     }
     if let bits, let width = Recipe.WeightWidth(bits: bits) { recipe.weights = width }
     if let grid { recipe.grid = grid }
+    if let effort { recipe.effort = effort }
     if let activations { recipe.activations = activations }
     if let ranges { recipe.rangeEstimator = ranges }
     if perTensor { recipe.granularity = .perTensor }

@@ -50,6 +50,12 @@ public struct ConvertCommand: ParsableCommand {
   var grid: Recipe.Grid?
 
   @Option(
+    help: """
+      How many roundings of the whole network are tried, counted in runs: fast, default or best.
+      """)
+  var effort: Recipe.Effort?
+
+  @Option(
     help: ArgumentHelp(
       "Samples of the network's inputs: a folder, or one file.", valueName: "folder|in.npz"))
   var samples: String?
@@ -230,7 +236,7 @@ public struct ConvertCommand: ParsableCommand {
     let report = ConversionReport(
       source: .init(path: input, bytes: network.byteCount),
       output: .init(path: output, bytes: bytes.count), bits: recipe.weights.bits,
-      activations: (recipe.activations ?? .dynamic).rawValue,
+      effort: recipe.effort.rawValue, activations: (recipe.activations ?? .dynamic).rawValue,
       ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
       samples: conversion.areSamplesMade ? 0 : conversion.sampleCount,
       madeInputs: conversion.areSamplesMade ? conversion.sampleCount : 0, outputs: reports,
@@ -324,7 +330,8 @@ public struct ConvertCommand: ParsableCommand {
     let seen = report.samples > 0 ? ", \(Units.count(report.samples, "sample"))" : ""
     let made = report.madeInputs > 0 ? ", \(report.madeInputs) inputs made from noise" : ""
     let found = report.ranges.map { ", ranges by \($0)" } ?? ""
-    console.line("\(width), \(report.activations) activations\(found)\(seen)\(made)")
+    let effort = report.effort == Recipe.Effort.standard.rawValue ? "" : ", effort \(report.effort)"
+    console.line("\(width), \(report.activations) activations\(found)\(seen)\(made)\(effort)")
     if let budget = report.budget { show(budget, console) }
     if report.outputs.isEmpty {
       let reason = report.notMeasured.map { " (no made input serves: \($0))" } ?? ""

@@ -70,4 +70,5 @@ extension KernelSet: ExpressibleByArgument {}
 extension WeightMemory: ExpressibleByArgument {}
 extension Recipe.Activations: ExpressibleByArgument {}
 extension Recipe.Grid: ExpressibleByArgument {}
+extension Recipe.Effort: ExpressibleByArgument {}
 extension RangeEstimator: ExpressibleByArgument {}

@@ -26,54 +26,64 @@ public struct Checkpoint: Sendable {
   static let leastElementsPerScale = 16
 
   /// Quantizes arrays.
+  ///
+  /// In a free grid, the default below 8 bits, the arrays that become codes take the given number of
+  /// bits on average in the file, scales included, divided so that the sum of their relative squared
+  /// errors is as small as possible.
   /// - Parameters:
   ///   - arrays: with names that are all different.
   ///   - weights: how float arrays are stored.
+  ///   - grid: which numbers they are rounded to.
   ///   - widths: other widths for the arrays whose names match; the last rule that matches holds.
   ///   - granularity: per tensor, or per channel along the first or the last axis, whichever has
   ///     the smaller expected error; the axis in the granularity is not used.
   ///   - groupSize: if not nil, so many consecutive elements of a channel share a scale, along the
-  ///     last axis if the channels are along the first, and the other way round.
+  ///     last axis if the channels are along the first, and the other way round; in a fixed grid.
   ///   - metadata: for the file; measurements are added.
   ///   - progress: called after each array.
   /// - Throws: `invalidInput` for an array with NaN, an infinity or a number too large for float32,
-  ///   with its name and index; `usage` if no array matches a rule; `malformed` for an array that a
-  ///   file cannot hold.
+  ///   with its name and index; `usage` if no array matches a rule, or for a number of bits that the
+  ///   grid does not have; `malformed` for an array that a file cannot hold.
   public init(
     _ arrays: [(name: String, tensor: Tensor)], weights: Recipe.WeightWidth,
-    widths: [Recipe.WidthRule] = [], granularity: Granularity = .perChannel(axis: 0),
-    groupSize: Int? = nil, metadata: Program.Metadata = .init(),
-    progress: (_ done: Int) -> Void = { _ in }
+    grid: Recipe.Grid = .auto, widths: [Recipe.WidthRule] = [],
+    granularity: Granularity = .perChannel(axis: 0), groupSize: Int? = nil,
+    metadata: Program.Metadata = .init(), progress: (_ done: Int) -> Void = { _ in }
   ) throws(QMError) {
-    let isFloat = weights == .float16 || weights == .float32
-    guard isFloat || weights.codeWidth != nil else {
-      throw .usage("\(weights.bits) bits for arrays; expected 2 to 8 without a fraction, 16 or 32")
-    }
     let ownWidths = try Checkpoint.widths(of: arrays.map(\.name), widths)
+    var floats: [Int: Tensor] = [:]
+    var rows: [ArrayInRows] = []
+    for (index, (name, given)) in arrays.enumerated() where given.elementType.isFloatingPoint {
+      try within(.value(name)) { () throws(QMError) in
+        let tensor = try given.converted(to: .float32)
+        try Checkpoint.requireFinite(tensor)
+        floats[index] = tensor
+        guard case .codes = weights, Checkpoint.becomesCodes(tensor) else { return }
+        rows.append(
+          try ArrayInRows(
+            index, tensor, ScaleArrangement(of: tensor, granularity, groupSize: groupSize),
+            width: ownWidths[name]))
+      }
+    }
+    let rounded = try Checkpoint.rounded(rows, weights, grid, groupSize: groupSize)
+    var codes: [Int: (ArrayInRows, QuantizedTensor)] = [:]
+    for (rows, rounded) in zip(rows, rounded) { codes[rows.array] = (rows, rounded) }
     var constants: [Program.Constant] = []
     /// For each array: its first constant, and whether the next constant holds its scales.
     var places: [(constant: Int, hasScales: Bool)] = []
     var comparisons: [String: Comparison] = [:]
     for (index, (name, given)) in arrays.enumerated() {
       try within(.value(name)) { () throws(QMError) in
-        guard given.elementType.isFloatingPoint else {
-          places.append((constants.count, false))
+        places.append((constants.count, codes[index] != nil))
+        guard let tensor = floats[index] else {
           constants.append(.init(given))
           return
         }
-        let tensor = try given.converted(to: .float32)
-        try Checkpoint.requireFinite(tensor)
         var comparison = Comparison()
-        if let bits = weights.codeWidth, Checkpoint.becomesCodes(tensor) {
-          let rounded = try Checkpoint.round(
-            tensor, ownWidths[name] ?? bits,
-            ScaleArrangement(of: tensor, granularity, groupSize: groupSize),
-            comparing: &comparison)
-          places.append((constants.count, true))
-          constants.append(rounded.codes)
-          constants.append(.init(rounded.scales))
+        if let (rows, rounded) = codes[index] {
+          try rows.compare(with: rounded, in: &comparison)
+          constants += try rows.constants(rounded)
         } else {
-          places.append((constants.count, false))
           let stored =
             try weights == .float16 && Checkpoint.becomesCodes(tensor)
             ? Checkpoint.half(tensor, comparing: &comparison) : tensor
@@ -85,6 +95,37 @@ public struct Checkpoint: Sendable {
     }
     program = Checkpoint.program(arrays.map(\.name), constants, places, comparisons, metadata)
     self.comparisons = comparisons
+  }
+
+  /// Codes and scales of the arrays that become codes.
+  private static func rounded(
+    _ arrays: [ArrayInRows], _ weights: Recipe.WeightWidth, _ grid: Recipe.Grid, groupSize: Int?
+  ) throws(QMError) -> [QuantizedTensor] {
+    guard case .codes(let bits) = weights, !arrays.isEmpty else { return [] }
+    let isFree = grid == .free || grid == .auto && bits < 8 && groupSize == nil
+    if isFree {
+      var fixedGrids: [Int: WeightGrid] = [:]
+      for (index, rows) in arrays.enumerated() {
+        fixedGrids[index] = try rows.width.map { (width) throws(QMError) in
+          try rows.fixedRounding(width).grid(for: rows.tensor)
+        }
+      }
+      let tensors = arrays.map {
+        WeightTensor(
+          weights: $0.tensor, use: .product, covariance: nil, kernels: .best,
+          threads: ThreadPool(threadCount: 1))
+      }
+      return try FreeGridRounding(
+        tensors, bits: bits, fixedGrids: fixedGrids,
+        isPerTensor: arrays.allSatisfy { $0.arrangement.granularity == .perTensor }
+      ).run { _ in }.map(\.rounded.tensor)
+    }
+    guard let width = weights.codeWidth else {
+      throw .usage("\(bits) bits for arrays in a fixed grid; expected 2 to 8 without a fraction")
+    }
+    return try arrays.map { (rows) throws(QMError) in
+      try rows.fixedRounding(rows.width ?? width).quantize(rows.tensor)
+    }
   }
 
   /// The widths of the arrays that match a rule, by name.
@@ -172,130 +213,6 @@ public struct Checkpoint: Sendable {
   private static func becomesCodes(_ tensor: Tensor) -> Bool {
     let count = tensor.elementCount
     return tensor.shape.count > 1 ? count >= leastElementsPerScale : count >= longVector
-  }
-
-  /// Elements that are rounded at a time, in whole channels: intermediate results take several
-  /// times their memory.
-  private static let blockLength = 1 << 20
-
-  /// The codes and scales of an array. The array and its dequantized codes are added to
-  /// `comparison`.
-  private static func round(
-    _ tensor: Tensor, _ bits: BitWidth, _ arrangement: ScaleArrangement,
-    comparing comparison: inout Comparison
-  ) throws(QMError) -> (codes: Program.Constant, scales: Tensor) {
-    let (rows, isInterleaved) = (arrangement.rows, arrangement.isInterleaved)
-    let depth = tensor.elementCount / rows
-    let rounding = NearestRounding(bits: bits, granularity: arrangement.granularityOfRows)
-    let codes = try Tensor(zeros: .int8, tensor.shape)
-    let target = codes.buffer.base.assumingMemoryBound(to: Int8.self)
-    var scales: [Float] = []
-    let step = max(1, blockLength / depth)
-    for first in stride(from: 0, to: rows, by: step) {
-      let count = min(step, rows - first)
-      let block =
-        isInterleaved
-        ? try columns(first..<first + count, of: tensor, rows)
-        : try Tensor(
-          .float32, [count, depth], buffer: tensor.buffer,
-          byteOffset: tensor.byteOffset + 4 * first * depth)
-      let rounded = try rounding.quantize(block)
-      scales += rounded.scales.elements(as: Float.self)
-      let measured = try Operation.dequantize(Dequantize()).evaluate(
-        [rounded.codes, rounded.scales],
-        quantizations: [.weights(bits: bits, granularity: rounding.granularity), .none])[0]
-      comparison.add(block.elements(), measured.elements(), rowLength: 1)
-      rounded.codes.withElements(as: Int8.self) { elements in
-        for row in 0..<count {
-          for index in 0..<depth {
-            let place =
-              isInterleaved ? index * rows + first + row : (first + row) * depth + index
-            target[place] = elements[row * depth + index]
-          }
-        }
-      }
-    }
-    if isInterleaved {
-      let groups = scales.count / rows
-      scales = (0..<scales.count).map { scales[$0 % rows * groups + $0 / rows] }
-    }
-    let shape = try arrangement.granularity.scaleShape(of: Shape(tensor.shape)).extents
-    return (
-      .init(codes, .weights(bits: bits, granularity: arrangement.granularity)),
-      try Tensor(shape ?? [scales.count], scales)
-    )
-  }
-
-  /// Columns of an array, seen as a matrix of `width` columns, as rows: `[range.count, depth]`.
-  private static func columns(_ range: Range<Int>, of tensor: Tensor, _ width: Int)
-    throws(QMError) -> Tensor
-  {
-    let depth = tensor.elementCount / width
-    let elements = tensor.withElements(as: Float.self) { elements in
-      range.flatMap { column in
-        (0..<depth).lazy.map { elements[$0 * width + column] }
-      }
-    }
-    return try Tensor([range.count, depth], elements)
-  }
-}
-
-/// Which elements of an array share a scale: all or some of a row of a matrix that has the elements
-/// of the array in their order, or of a column.
-private struct ScaleArrangement {
-  /// Number of rows, or of columns if ``isInterleaved``.
-  let rows: Int
-  /// Whether elements of a column share a scale, which lie ``rows`` apart.
-  let isInterleaved: Bool
-  /// In terms of the array's axes.
-  let granularity: Granularity
-  /// In terms of the rows.
-  let granularityOfRows: Granularity
-
-  /// - Parameters:
-  ///   - tensor: an array of at least one element.
-  ///   - granularity: per tensor, or else per channel.
-  ///   - groupSize: nil, or elements per scale, at least 1.
-  init(of tensor: Tensor, _ granularity: Granularity, groupSize: Int?) {
-    let shape = tensor.shape
-    let channelAxis = granularity == .perTensor ? nil : ScaleArrangement.channelAxis(of: tensor)
-    let isLast = (channelAxis ?? 0) > 0
-    let groupAxis = isLast ? 0 : shape.count - 1
-    if let groupSize, granularity != .perTensor, shape.count > 1, shape[groupAxis] > groupSize {
-      rows = tensor.elementCount / shape[groupAxis]
-      isInterleaved = isLast
-      self.granularity = .perGroup(axis: groupAxis, size: groupSize)
-      granularityOfRows = .perGroup(axis: 1, size: groupSize)
-      return
-    }
-    rows = channelAxis.map { shape[$0] } ?? 1
-    isInterleaved = isLast
-    self.granularity = channelAxis.map { .perChannel(axis: $0) } ?? .perTensor
-    granularityOfRows = channelAxis == nil ? .perTensor : .perChannel(axis: 0)
-  }
-
-  /// The first or the last axis, whichever gives the smaller scales: the mean over its channels of
-  /// the squared largest magnitude is lower. nil if channels would have too few elements per scale.
-  private static func channelAxis(of tensor: Tensor) -> Int? {
-    guard tensor.shape.count > 1 else { return nil }
-    var best: (axis: Int, spread: Double)?
-    for axis in [0, tensor.shape.count - 1] {
-      let channels = tensor.shape[axis]
-      guard channels > 1, tensor.elementCount / channels >= Checkpoint.leastElementsPerScale
-      else { continue }
-      let inner = axis == 0 ? tensor.elementCount / channels : 1
-      var largest = [Float](repeating: 0, count: channels)
-      tensor.withElements(as: Float.self) { elements in
-        for (index, element) in elements.enumerated() {
-          let channel = index / inner % channels
-          largest[channel] = max(largest[channel], abs(element))
-        }
-      }
-      let spread =
-        largest.reduce(0.0) { $0 + Double($1) * Double($1) } / Double(channels)
-      if best.map({ spread < $0.spread }) ?? true { best = (axis, spread) }
-    }
-    return best?.axis
   }
 }
 

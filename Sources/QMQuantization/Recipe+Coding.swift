@@ -11,7 +11,7 @@ extension Recipe: Codable {
   public static let version = 1
 
   private enum CodingKeys: String, CodingKey, CaseIterable {
-    case version, bits, grid, activations, scales, ranges, network, thresholds, prices
+    case version, bits, grid, effort, activations, scales, ranges, network, thresholds, prices
     case groupSize = "group_size"
     case floatNodes = "keep_float"
     case widths = "bits_for"
@@ -38,6 +38,7 @@ extension Recipe: Codable {
       weights = width
     }
     grid = try values.decodeIfPresent(Grid.self, forKey: .grid) ?? .auto
+    effort = try values.decodeIfPresent(Effort.self, forKey: .effort) ?? .standard
     activations = try values.decodeIfPresent(Activations.self, forKey: .activations)
     if try values.decodeIfPresent(Scales.self, forKey: .scales) == .perTensor {
       granularity = .perTensor
@@ -62,6 +63,7 @@ extension Recipe: Codable {
     try values.encode(Recipe.version, forKey: .version)
     try values.encode(weights.bits, forKey: .bits)
     try values.encode(grid, forKey: .grid)
+    try values.encode(effort, forKey: .effort)
     try values.encodeIfPresent(activations, forKey: .activations)
     try values.encode(
       granularity == .perTensor ? Scales.perTensor : .perChannel, forKey: .scales)
@@ -135,7 +137,8 @@ extension Recipe: Codable {
     let formatting: JSONEncoder.OutputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     func fields(_ recipe: Recipe) -> [String: any Encodable] {
       [
-        "bits": recipe.weights.bits, "grid": recipe.grid, "activations": recipe.activations,
+        "bits": recipe.weights.bits, "grid": recipe.grid, "effort": recipe.effort,
+        "activations": recipe.activations,
         "scales": recipe.granularity == .perTensor ? Scales.perTensor : Scales.perChannel,
         "ranges": recipe.rangeEstimator.description, "group_size": recipe.groupSize,
         "keep_float": recipe.floatNodes, "bits_for": recipe.widths, "network": recipe.network,

@@ -65,6 +65,18 @@ public struct Recipe: Hashable, Sendable {
     case free
   }
 
+  /// How many roundings of the whole network a conversion tries. It is counted in runs, never in
+  /// seconds, so that every machine makes the same file.
+  public enum Effort: String, Hashable, Sendable, CaseIterable, Codable {
+    /// The weights are rounded once, by their own errors. Activations all have the same type where they
+    /// can.
+    case fast
+    /// The effect of single roundings on the outputs is measured, and a few roundings of the whole.
+    case standard = "default"
+    /// More of both, and outputs within half of ``Thresholds/belowPlateauDecibels``.
+    case best
+  }
+
   /// A width for the weights of some nodes.
   public struct WidthRule: Hashable, Sendable {
     /// The nodes to which the rule applies.
@@ -137,6 +149,8 @@ public struct Recipe: Hashable, Sendable {
   public var activations: Activations?
   /// Which numbers weights are rounded to.
   public var grid = Grid.auto
+  /// How much a conversion tries.
+  public var effort = Effort.standard
   /// Whether a weight tensor has one scale, or one per output channel.
   public var granularity: Granularity
   /// How the ranges of activations are estimated.

@@ -81,7 +81,7 @@ import Testing
       return number * (group / 8 % 2 == 0 ? 16 : 1) * (channel % 2 == 0 ? 1 : 64)
     }
     let arrays = [(name: "w", tensor: try Tensor([40, 40], elements))]
-    let whole = try Checkpoint(arrays, weights: bits(4))
+    let whole = try Checkpoint(arrays, weights: bits(4), grid: .fixed)
     let grouped = try Checkpoint(arrays, weights: bits(4), groupSize: 8)
     #expect(
       grouped.program.constants[0].quantization
@@ -103,7 +103,7 @@ import Testing
       Recipe.WidthRule(try NodePattern("layer"), try #require(BitWidth(6))),
       Recipe.WidthRule(try NodePattern("^kernel$"), .eight),
     ]
-    let checkpoint = try Checkpoint(arrays(), weights: bits(3), widths: rules)
+    let checkpoint = try Checkpoint(arrays(), weights: bits(3), grid: .fixed, widths: rules)
     let widths = checkpoint.program.constants.compactMap { constant -> Int? in
       if case .weights(let width, _) = constant.quantization { width.bits } else { nil }
     }
@@ -114,6 +114,57 @@ import Testing
       try Checkpoint(arrays(), weights: bits(3), widths: none)
     }
     #expect(error?.message.contains("'kernel'") == true)
+  }
+
+  /// Arrays as those of a network: of unlike sizes, their numbers about normally distributed.
+  private func normal() throws -> [(name: String, tensor: Tensor)] {
+    var generator = SeededGenerator(seed: 9)
+    return try [("a", [64, 300]), ("b", [300, 40]), ("c", [40, 30])].map { name, shape in
+      let numbers = (0..<shape[0] * shape[1]).map { index in
+        (0..<12).reduce(-6 as Float) { sum, _ in sum + Float.random(in: 0..<1, using: &generator) }
+          * Float(1 + index % shape[1] % 3)
+      }
+      return (name, try Tensor(shape, numbers))
+    }
+  }
+
+  /// Codes and scales of all arrays in the file.
+  private func bitsPerWeight(_ checkpoint: Checkpoint) throws -> Double {
+    let reports = try checkpoint.arrayReports(in: checkpoint.program.encoded())
+    let count = reports.reduce(0) { $0 + $1.shape.reduce(1, *) }
+    return Double(8 * reports.reduce(0) { $0 + $1.bytes }) / Double(count)
+  }
+
+  @Test(arguments: [1.5, 2.5, 3, 4.2, 6]) func allArraysTogetherTakeTheBits(bits: Double) throws {
+    let checkpoint = try Checkpoint(normal(), weights: .codes(bits))
+    let used = try bitsPerWeight(checkpoint)
+    #expect(used <= bits + 0.02)
+    #expect(used > 0.93 * bits)
+    let found = try Model(checkpoint.program).weights
+    for (name, tensor) in try normal() {
+      var measured = Comparison()
+      try measured.add(reference: tensor, measured: #require(found[name]))
+      let stated = try #require(checkpoint.comparisons[name])
+      #expect(abs(measured.signalToNoise - stated.signalToNoise) < 1e-6)
+      #expect(stated.signalToNoise > 6 * bits - 5, "\(name)")
+    }
+  }
+
+  @Test func freeStepsLoseLessThanFixedOnesInAsManyBytes() throws {
+    func error(_ checkpoint: Checkpoint) -> Double {
+      checkpoint.comparisons.values.reduce(0) {
+        $0 + Comparison.ratio(ofDecibels: -$1.signalToNoise)
+      }
+    }
+    let fixed = try Checkpoint(normal(), weights: bits(3), grid: .fixed)
+    let free = try Checkpoint(normal(), weights: .codes(bitsPerWeight(fixed)))
+    #expect(error(free) < 0.8 * error(fixed))
+    #expect(throws: QMError.usage("")) {
+      try Checkpoint(normal(), weights: .codes(2.5), grid: .fixed)
+    }
+    #expect(throws: QMError.usage("")) {
+      try Checkpoint(normal(), weights: .codes(2.5), groupSize: 8)
+    }
   }
 
   @Test(arguments: [Float.nan, .infinity, -.infinity]) func whatIsNoNumberIsRefused(_ bad: Float)

@@ -104,6 +104,21 @@ import Testing
     }
   }
 
+  /// The effort is what is tried, and all of it keeps the budget.
+  @Test(arguments: Recipe.Effort.allCases) func everyEffortKeepsTheBudget(effort: Recipe.Effort)
+    throws
+  {
+    var recipe = Recipe(weights: .codes(2.5), activations: .float)
+    recipe.effort = effort
+    var tests = 0
+    let conversion = try Converter(recipe: recipe).convert(
+      graph(), samples: samples(),
+      progress: { if case .testing = $0 { tests += 1 } })
+    #expect((tests > 0) == (effort != .fast))
+    let used = try bitsPerWeight(conversion)
+    #expect(used <= 2.5 && used > 2.3)
+  }
+
   @Test func aFixedGridTakesNoFractions() throws {
     #expect(throws: QMError.self) { try convert(2.5, .fixed) }
   }

@@ -11,6 +11,7 @@ import Testing
       weights: .codes(3), activations: .dynamic, granularity: .perTensor,
       rangeEstimator: .percentile(99.5))
     recipe.groupSize = 16
+    recipe.effort = .best
     recipe.floatNodes = [try NodePattern("head/.*")]
     recipe.widths = [.init(try NodePattern("\"first\""), seven)]
     recipe.network.inputs = ["x=1,3,height,width"]

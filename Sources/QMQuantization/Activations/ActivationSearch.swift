@@ -17,7 +17,8 @@ import QMTensor
 ///    collinear, or clipped by what follows.
 /// 4. Bisection over the path of upgrades finds the cheapest program whose error, measured in whole,
 ///    is within the tolerance of the plateau.
-/// 5. The program is compared with those that have one type everywhere.
+/// 5. The program is compared with those that have one type everywhere. With the effort
+///    ``Recipe/Effort/fast``, there are only those.
 struct ActivationSearch {
   /// A choice of types, measured in whole.
   struct Candidate {
@@ -50,11 +51,8 @@ struct ActivationSearch {
   /// Places of the samples that choose.
   private let places: Range<Int>
   private let thresholds: Recipe.Thresholds
+  private let effort: Recipe.Effort
 
-  /// Whole programs that the bisection may measure.
-  private static let mostProbes = 8
-  /// Runs of one sample that the contributions may take.
-  private static let mostRuns = 480
   /// Errors below this share of what the tolerance leaves are not worth an upgrade.
   private static let negligible = 0.02
   /// Added to all errors in sums, so that the order of upgrades depends on nothing below 50 dB.
@@ -66,6 +64,7 @@ struct ActivationSearch {
     self.points = points
     places = reference.roles.choosing
     thresholds = state.recipe.thresholds
+    effort = state.recipe.effort
   }
 
   /// - Parameter progress: called with the number of tests that are done.
@@ -76,11 +75,12 @@ struct ActivationSearch {
     let first = try program(points.cheapest)
     let measured = try reference.errors(of: [base, first], at: places)
     let plateau = measured[0]
+    let tolerance = thresholds.belowPlateauDecibels * effort.shareOfTolerance
     let targets = zip(plateau.medians, plateau.areLogOdds).map { median, areLogOdds in
       let sufficient =
         areLogOdds ? thresholds.sufficientDecibelsOfLogOdds : thresholds.sufficientDecibels
       return max(
-        median * Comparison.ratio(ofDecibels: thresholds.belowPlateauDecibels),
+        median * Comparison.ratio(ofDecibels: tolerance),
         Comparison.ratio(ofDecibels: -sufficient))
     }
     func candidate(_ name: String, _ types: [ActivationType], _ errors: OutputErrors) -> Candidate {
@@ -94,19 +94,21 @@ struct ActivationSearch {
     var candidates = [cheapest]
     var contributions: [Int: Double] = [:]
     if !cheapest.isReached {
-      let measured = try self.contributions(over: base, plateau, targets, progress)
-      let path = path(measured, plateau.flat(samples: measured.sampleCount))
-      candidates += try bisect(path) { types throws(QMError) in
-        try candidate("search", types, errors(of: types, like: plateau))
+      if effort.measuresSingleRoundings {
+        let measured = try self.contributions(over: base, plateau, targets, progress)
+        let path = path(measured, plateau.flat(samples: measured.sampleCount))
+        candidates += try bisect(path) { types throws(QMError) in
+          try candidate("search", types, errors(of: types, like: plateau))
+        }
+        for point in points.points.indices {
+          contributions[point] = measured.errors[point][points.cheapest[point]]?.max()
+        }
       }
       for type in [ActivationType.dynamic, .int16] {
         let types = uniform(type)
         guard types != points.cheapest else { continue }
         candidates.append(
           candidate("\(type)", types, try errors(of: types, like: plateau)))
-      }
-      for point in points.points.indices {
-        contributions[point] = measured.errors[point][points.cheapest[point]]?.max()
       }
     }
     var chosen = 0
@@ -156,7 +158,7 @@ struct ActivationSearch {
   ) throws(QMError) -> Contributions {
     let points = points.points
     let sampleCount = max(
-      1, min(places.count, ActivationSearch.mostRuns / max(2 * points.count, 1)))
+      1, min(places.count, effort.runsOfContributions / max(2 * points.count, 1)))
     var result = Contributions(
       sampleCount: sampleCount, errors: points.map { _ in [.float: []] })
     let targets = plateau.flat(targets, samples: sampleCount)
@@ -273,7 +275,7 @@ struct ActivationSearch {
     var candidates: [Candidate] = []
     // Upgrades below `low` do not suffice, those up to `high` do, or nothing does.
     var (low, high) = (0, path.count)
-    while high - low > 1, candidates.count < ActivationSearch.mostProbes {
+    while high - low > 1, candidates.count < effort.probes {
       let middle = (low + high) / 2
       let candidate = try measure(path[middle - 1])
       candidates.append(candidate)

@@ -108,8 +108,8 @@ public struct PreparedConversion {
 
   /// Number of the weights whose bits the recipe's width decides.
   package func weightCount() throws(QMError) -> Int {
-    try state.weightTensors().filter { state.widths[$0.place.node] == nil }
-      .reduce(0) { $0 + $1.weights.elementCount }
+    try state.networkWeights().filter { state.widths[$0.place.node] == nil }
+      .reduce(0) { $0 + $1.tensor.weights.elementCount }
   }
 
   /// A guess at the bytes that the file takes apart from those weights.

@@ -22,7 +22,7 @@ struct CorrectBiasesOfWeights: ConversionStep {
     let activations = state.plan.activations
     state.plan.activations = [:]
     state.plan = try reference.keepingGains(
-      of: biases, in: state.plan,
+      of: biases, in: state.plan, halvings: state.recipe.effort.halvings,
       program: { (plan) throws(QMError) in try graph.inserting(plan).flattened().program })
     state.plan.activations = activations
   }
@@ -54,7 +54,7 @@ struct CorrectBiasesOfActivations: ConversionStep {
       return (means, zip(means, shifts).map { $0 + $1 })
     }
     state.plan = try reference.keepingGains(
-      of: biases, in: state.plan,
+      of: biases, in: state.plan, halvings: state.recipe.effort.halvings,
       program: { (plan) throws(QMError) in
         try graph.inserting(plan).lowered().flattened().program
       })

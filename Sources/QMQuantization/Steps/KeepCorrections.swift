@@ -3,9 +3,6 @@ import QMGraph
 import QMTensor
 
 extension ReferenceRuns {
-  /// Number of times that a set of corrections is halved.
-  private static let mostHalvings = 2
-
   /// A plan with those corrected biases that bring the outputs closer to the float network, on samples
   /// that the corrections were not fitted to.
   ///
@@ -14,9 +11,11 @@ extension ReferenceRuns {
   /// - Parameters:
   ///   - biases: corrected biases by index of the node.
   ///   - plan: has other biases.
+  ///   - halvings: number of times that a set of corrections may be halved.
   ///   - program: makes the program of a plan that is measured.
   func keepingGains(
-    of biases: [Int: Tensor], in plan: Plan, program: (Plan) throws(QMError) -> Program
+    of biases: [Int: Tensor], in plan: Plan, halvings mostHalvings: Int,
+    program: (Plan) throws(QMError) -> Program
   ) throws(QMError) -> Plan {
     guard !biases.isEmpty else { return plan }
     let uncorrected = try errors(of: [program(plan)], at: roles.choosing)[0]
@@ -31,7 +30,7 @@ extension ReferenceRuns {
       let error = try error(of: plan)
       if error < best.error {
         best = (plan, error)
-      } else if nodes.count > 1, halvings < ReferenceRuns.mostHalvings {
+      } else if nodes.count > 1, halvings < mostHalvings {
         let middle = nodes.startIndex + nodes.count / 2
         pending += [(nodes[middle...], halvings + 1), (nodes[..<middle], halvings + 1)]
       }

@@ -22,8 +22,8 @@ struct RoundWeights: ConversionStep {
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
     if state.recipe.weights == .float16 {
-      let fitting = try state.weightTensors().filter { tensor in
-        tensor.weights.withElements(as: Float.self) { elements in
+      let fitting = try state.networkWeights().filter { weights in
+        weights.tensor.weights.withElements(as: Float.self) { elements in
           RoundWeights.float16Magnitudes.contains(elements.reduce(0) { max($0, abs($1)) })
         }
       }
@@ -32,25 +32,27 @@ struct RoundWeights: ConversionStep {
     }
     guard case .codes(let bits) = state.recipe.weights else { return }
     progress(.rounding)
-    let tensors = try state.weightTensors()
+    let weights = try state.networkWeights()
     let rounded: [QuantizedTensor]
     if state.grid == .free {
-      let results = try FreeGridRounding(tensors, bits: bits, state).run(progress: progress)
+      let results = try FreeGridRounding(weights, bits: bits, state).run(progress: progress)
       rounded = results.map(\.rounded.tensor)
-      state.roundedWeights = zip(tensors, results).map { tensor, result in
+      state.roundedWeights = zip(weights, results).map { weights, result in
         ConversionState.RoundedWeights(
-          node: tensor.place.node, value: tensor.value, count: tensor.weights.elementCount,
-          bits: result.rounded.bits, outputError: result.outputError)
+          node: weights.place.node, value: weights.value,
+          count: weights.tensor.weights.elementCount, bits: result.rounded.bits,
+          outputError: result.outputError)
       }
     } else {
       guard let bits = state.recipe.weights.codeWidth else {
         throw .usage("\(bits) bits in a fixed grid; expected 2 to 8 without a fraction")
       }
-      rounded = try tensors.map { (tensor) throws(QMError) in
-        try tensor.rounded(to: state.fixedGrid(tensor, state.widths[tensor.place.node] ?? bits))
+      rounded = try weights.map { (weights) throws(QMError) in
+        try weights.tensor.rounded(
+          to: state.fixedGrid(weights, state.widths[weights.place.node] ?? bits))
       }
     }
-    for (tensor, codes) in zip(tensors, rounded) { state.plan.weights[tensor.value] = codes }
+    for (weights, codes) in zip(weights, rounded) { state.plan.weights[weights.value] = codes }
     chooseFloatAndDynamic(&state)
   }
 

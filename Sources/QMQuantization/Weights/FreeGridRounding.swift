@@ -15,23 +15,60 @@ import QMTensor
 ///    half more than the least bound that the budget allows: errors add up to a sum only while they
 ///    are small.
 /// 5. One factor scales all steps so that the budget is used.
+///
+/// With the effort ``Recipe/Effort/fast``, and without samples, steps 3 and 4 are left out.
 struct FreeGridRounding {
   private let tensors: [WeightTensor]
-  private let state: ConversionState
+  /// Grids of the tensors that have a width of their own, by index.
+  private let fixedGrids: [Int: WeightGrid]
+  private let isPerTensor: Bool
+  private let effort: Recipe.Effort
+  private let known: KnownRoundings
+  /// The network whose outputs are measured; nil for arrays, and without samples.
+  private let network: WeightGains?
   /// In bits.
   private let budget: Int
   private let largestCode: Int32
   /// What a tensor takes apart from its codes, in bits: headers of its section and streams.
   private static let headerBits = 512
-  /// Factors of the least bound of the tensors' errors that are tried.
-  private static let boundFactors = [1.5, 2, 3, 6]
-  /// Steps of the bisection for the last factor.
-  private static let mostRefinements = 4
 
+  /// Rounds the weights of a network.
   /// - Parameter bits: average bits of a weight in the file.
-  init(_ tensors: [WeightTensor], bits: Double, _ state: ConversionState) {
+  init(_ weights: [NetworkWeights], bits: Double, _ state: ConversionState) throws(QMError) {
+    var fixedGrids: [Int: WeightGrid] = [:]
+    for (index, weights) in weights.enumerated() {
+      fixedGrids[index] = try state.widths[weights.place.node].map { (width) throws(QMError) in
+        try state.fixedGrid(weights, width)
+      }
+    }
+    self.init(
+      weights.map(\.tensor), bits: bits, fixedGrids: fixedGrids,
+      isPerTensor: state.recipe.granularity == .perTensor, effort: state.recipe.effort,
+      known: state.knownRoundings,
+      network: state.reference.map {
+        WeightGains(tensors: weights, state: state, reference: $0)
+      })
+  }
+
+  /// Rounds arrays, or the weights of a network.
+  /// - Parameters:
+  ///   - bits: average bits of a weight in the file.
+  ///   - fixedGrids: grids of the tensors that have a width of their own, by index.
+  ///   - isPerTensor: whether each tensor has one step.
+  ///   - effort: how much is tried if there is a network.
+  ///   - known: what other roundings of the same tensors have shown.
+  ///   - network: measures what the tensors' errors do to the outputs; nil to take them as they are.
+  init(
+    _ tensors: [WeightTensor], bits: Double, fixedGrids: [Int: WeightGrid], isPerTensor: Bool,
+    effort: Recipe.Effort = .standard, known: KnownRoundings = KnownRoundings(),
+    network: WeightGains? = nil
+  ) {
     self.tensors = tensors
-    self.state = state
+    self.fixedGrids = fixedGrids
+    self.isPerTensor = isPerTensor
+    self.effort = effort
+    self.known = known
+    self.network = network
     budget = Int(bits * Double(tensors.reduce(0) { $0 + $1.weights.elementCount }))
     // Codes of 7 bits are multiplied faster than those of 8 on processors without dot products of
     // bytes. An average of 6 bits and more needs finer steps.
@@ -52,17 +89,18 @@ struct FreeGridRounding {
   func run(
     progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> [(rounded: WeightTensor.Rounded, outputError: Double)] {
-    if state.knownRoundings.energies.isEmpty {
-      state.knownRoundings.energies = try tensors.map { (tensor) throws(QMError) in
+    if known.energies.isEmpty {
+      known.energies = try tensors.map { (tensor) throws(QMError) in
         try tensor.energy()
       }
     }
     let options = try tensors.indices.map { (tensor) throws(QMError) in try self.options(tensor) }
-    let first = try allocated(options)
-    guard let reference = state.reference, tensors.count > 1 else {
-      return try refined(first).map { ($0, $0.error) }
+    guard let network, tensors.count > 1, effort.measuresSingleRoundings else {
+      let isBounded = network != nil && tensors.count > 1
+      let chosen = isBounded ? bounded(options, effort.boundFactors[0]) : options
+      return try refined(allocated(chosen)).map { ($0, $0.error) }
     }
-    let network = WeightGains(tensors: tensors, state: state, reference: reference)
+    let first = try allocated(options)
     let gains = try network.measured(
       tests(options, first),
       rounded: { (test) throws(QMError) in
@@ -91,7 +129,7 @@ struct FreeGridRounding {
     else {
       throw .usage(
         "the weights take more bits than allowed, even with the coarsest steps; allow more"
-          + (state.widths.isEmpty ? "" : ", or fewer for nodes with a width of their own"))
+          + (fixedGrids.isEmpty ? "" : ", or fewer for nodes with a width of their own"))
     }
     return zip(options, allocation.chosen).map { $0[$1] }
   }
@@ -104,7 +142,7 @@ struct FreeGridRounding {
     var best: (options: [Option], error: Double)?
     var tried: Set<[Option]> = []
     var first: OutputErrors?
-    for factor in FreeGridRounding.boundFactors {
+    for factor in effort.boundFactors {
       let chosen = try allocated(bounded(options, factor), gains: gains)
       guard tried.insert(chosen).inserted else { continue }
       let rounded = try chosen.enumerated().map { (tensor, option) throws(QMError) in
@@ -154,12 +192,12 @@ struct FreeGridRounding {
 
   private func options(_ index: Int) throws(QMError) -> [Option] {
     let tensor = tensors[index]
-    if state.widths[tensor.place.node] != nil {
+    if fixedGrids[index] != nil {
       return [try option(index, step: nil, .perTensor)]
     }
     var options: [Option] = []
     let granularities: [Granularity] =
-      tensor.use == .table || state.recipe.granularity == .perTensor
+      tensor.use == .table || isPerTensor
       ? [tensor.use == .table ? .perChannel(axis: 0) : .perTensor]
       : [.perTensor, .perChannel(axis: 0)]
     for granularity in granularities {
@@ -174,12 +212,12 @@ struct FreeGridRounding {
     _ tensor: Int, step: Float?, _ granularity: Granularity
   ) throws(QMError) -> Option {
     let rounding = rounding(tensor, step: step, granularity)
-    if let choice = state.knownRoundings.choices[rounding] {
+    if let choice = known.choices[rounding] {
       return Option(step: step, granularity: granularity, choice: choice)
     }
     let rounded = try rounded(tensor, step: step, granularity)
     let choice = BitAllocation.Choice(bits: rounded.bits, error: rounded.error)
-    state.knownRoundings.choices[rounding] = choice
+    known.choices[rounding] = choice
     return Option(step: step, granularity: granularity, choice: choice)
   }
 
@@ -192,13 +230,12 @@ struct FreeGridRounding {
   private func rounded(
     _ index: Int, step: Float?, _ granularity: Granularity
   ) throws(QMError) -> WeightTensor.Rounded {
-    let (tensor, energy) = (tensors[index], state.knownRoundings.energies[index])
-    guard let step else {
-      let width = state.widths[tensor.place.node] ?? .eight
-      return try tensor.measured(state.fixedGrid(tensor, width), energy: energy)
-    }
-    return try tensor.measured(
-      tensor.freeGrid(step: step, granularity, largestCode: largestCode), energy: energy)
+    let (tensor, energy) = (tensors[index], known.energies[index])
+    // Only tensors with grids of their own have no steps.
+    let grid =
+      fixedGrids[index]
+      ?? tensor.freeGrid(step: step ?? 1, granularity, largestCode: largestCode)
+    return try tensor.measured(grid, energy: energy)
   }
 
   /// The finest rounding within the budget when all chosen steps are divided by one factor.
@@ -210,7 +247,7 @@ struct FreeGridRounding {
     }
     var best = try rounded(1)
     var (fine, coarse): (Float, Float) = (0.5, 1)
-    for _ in 0..<FreeGridRounding.mostRefinements {
+    for _ in 0..<effort.refinements {
       let factor = (fine + coarse) / 2
       let finer = try rounded(factor)
       if finer.reduce(0, { $0 + $1.bits }) <= budget {

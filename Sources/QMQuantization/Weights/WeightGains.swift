@@ -4,7 +4,7 @@ import QMTensor
 
 /// How much the outputs of the network change with the error of each weight tensor.
 struct WeightGains {
-  let tensors: [WeightTensor]
+  let tensors: [NetworkWeights]
   let state: ConversionState
   let reference: ReferenceRuns
 

@@ -1,13 +1,9 @@
 import QMFormat
-import QMGraph
 import QMOperations
 import QMTensor
 
-/// A constant weight tensor that a conversion rounds to codes.
+/// A weight tensor that is rounded to codes, of a network or of a checkpoint.
 struct WeightTensor {
-  /// The operand by which its first node reads it.
-  let place: OperandPlace
-  let value: Graph.ValueID
   /// float32, output channels or rows along axis 0.
   let weights: Tensor
   let use: WeightOperand.Use

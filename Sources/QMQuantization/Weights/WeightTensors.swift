@@ -2,11 +2,19 @@ import QMGraph
 import QMOperations
 import QMTensor
 
+/// Constant weights of a network that a conversion rounds to codes.
+struct NetworkWeights {
+  /// The operand by which its first node reads it.
+  let place: OperandPlace
+  let value: Graph.ValueID
+  let tensor: WeightTensor
+}
+
 extension ConversionState {
   /// The weights that the recipe rounds, in the order of their first nodes.
-  func weightTensors() throws(QMError) -> [WeightTensor] {
+  func networkWeights() throws(QMError) -> [NetworkWeights] {
     var seen: Set<Graph.ValueID> = []
-    var tensors: [WeightTensor] = []
+    var tensors: [NetworkWeights] = []
     for (index, node) in quantizableNodes {
       let table = embedding(of: node)
       let weights =
@@ -25,9 +33,11 @@ extension ConversionState {
         }
         let place = OperandPlace(node: index, operand: position)
         tensors.append(
-          WeightTensor(
-            place: place, value: value, weights: constant, use: table == nil ? .product : .table,
-            covariance: covariances[place], kernels: kernels, threads: threads))
+          NetworkWeights(
+            place: place, value: value,
+            tensor: WeightTensor(
+              weights: constant, use: table == nil ? .product : .table,
+              covariance: covariances[place], kernels: kernels, threads: threads)))
       }
     }
     return tensors
@@ -35,8 +45,8 @@ extension ConversionState {
 
   /// The grid of codes of `width` bits, with a scale for each channel, group or tensor as the recipe
   /// says.
-  func fixedGrid(_ tensor: WeightTensor, _ width: BitWidth) throws(QMError) -> WeightGrid {
-    let node = graph.nodes[tensor.place.node]
+  func fixedGrid(_ weights: NetworkWeights, _ width: BitWidth) throws(QMError) -> WeightGrid {
+    let (tensor, node) = (weights.tensor, graph.nodes[weights.place.node])
     var granularity = recipe.granularity
     if tensor.use == .table {
       granularity = .perChannel(axis: 0)

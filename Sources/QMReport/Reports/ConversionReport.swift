@@ -49,6 +49,8 @@ public struct ConversionReport: Report {
   public let ratio: Double
   /// Requested number of bits per weight; 32 for a float program.
   public let bits: Double
+  /// How much the conversion tried: `fast`, `default` or `best`.
+  public let effort: String
   /// How activations are quantized for convolutions and matrix products: `int8`, `dynamic` or
   /// `float`.
   public let activations: String
@@ -77,7 +79,8 @@ public struct ConversionReport: Report {
 
   /// A report from its parts; the ratio is computed from the file sizes.
   public init(
-    source: FileSize, output: FileSize, bits: Double, activations: String, ranges: String?,
+    source: FileSize, output: FileSize, bits: Double, effort: String = "default",
+    activations: String, ranges: String?,
     samples: Int, madeInputs: Int = 0, outputs: [OutputReport], notMeasured: String? = nil,
     isJudgedOnFittedSamples: Bool = false, kept: [FloatValue], alternatives: [Alternative] = [],
     budget: BudgetReport? = nil, nodes: [NodeReport]?, seconds: Double
@@ -86,6 +89,7 @@ public struct ConversionReport: Report {
     self.output = output
     ratio = Double(source.bytes) / Double(output.bytes)
     self.bits = bits
+    self.effort = effort
     self.activations = activations
     self.ranges = ranges
     self.samples = samples
@@ -101,7 +105,8 @@ public struct ConversionReport: Report {
   }
 
   enum CodingKeys: String, CodingKey {
-    case source, output, ratio, bits, activations, ranges, samples, outputs, kept, nodes, seconds
+    case source, output, ratio, bits, effort, activations, ranges, samples, outputs, kept, nodes,
+      seconds
     case alternatives, budget
     case madeInputs = "made_inputs"
     case notMeasured = "not_measured"
