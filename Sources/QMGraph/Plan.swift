@@ -87,8 +87,8 @@ public struct Plan: Sendable {
   public var floatNodes: Set<Int> = []
   /// The activations that are quantized; all others stay float32.
   public var activations: [Graph.ValueID: Activation] = [:]
-  /// Biases that replace the graph's, by index of the product's node: float32, one number per
-  /// output channel.
+  /// Biases that replace the graph's, by index of the node: float32, one number per output channel of a
+  /// product, `[D, 2·G·H]` of a recurrent layer.
   public var biases: [Int: Tensor] = [:]
 
   /// A plan that leaves everything in float32.

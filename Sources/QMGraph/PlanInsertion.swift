@@ -89,9 +89,11 @@ private struct PlanInsertion {
         operation = .recurrent(recurrent)
       }
       if let bias = sites.biases[index] {
-        while inputs.count <= ProductOperand.bias { inputs.append(nil) }
-        let own = node.input(ProductOperand.bias).map { rewriter.source[$0].name }
-        inputs[ProductOperand.bias] = rewriter.addConstant(
+        var position = ProductOperand.bias
+        if case .recurrent = operation { position = RecurrentOperand.bias }
+        while inputs.count <= position { inputs.append(nil) }
+        let own = node.input(position).map { rewriter.source[$0].name }
+        inputs[position] = rewriter.addConstant(
           name: own ?? "\(node.name).bias", bias)
       }
       try rewriter.append(operation, name: node.name, inputs, replacing: node.outputs)

@@ -90,6 +90,7 @@ extension Plan {
   ) throws(QMError) -> Tensor? {
     switch node.operation {
     case .convolution, .matrixMultiply: break
+    case .recurrent: return biases[index]
     default: return nil
     }
     guard let input = node.input(ProductOperand.input),

@@ -43,6 +43,44 @@ import Testing
     return ["x": try Tensor([steps, batch, 12], numbers)]
   }
 
+  /// Steps come in pairs around a mean, so that the mean of the inputs is known whatever samples fit.
+  /// The outputs of the other cell come no closer by the correction, so that it is not kept.
+  @Test(arguments: [Recurrent.Cell.simple, .gru, .lstm, .lstmCoupled])
+  func theMeanOfTheProductsIsKept(cell: Recurrent.Cell) throws {
+    let (graph, mean) = (try network(cell), 0.5 as Float)
+    let samples = try (0..<24).map { seed in
+      let half = try #require(sample(4, 2, seed: 40 + UInt64(seed))["x"]).elements(as: Float.self)
+      return ["x": try Tensor([8, 2, 12], half.map { mean + $0 } + half.map { mean - $0 })]
+    }
+    let conversion = try Converter(recipe: Recipe(weights: .codes(2)))
+      .convert(graph, samples: TensorSamples(samples))
+    let index = try #require(
+      conversion.graph.nodes.firstIndex { $0.operation.name == "Recurrent" })
+    let node = conversion.graph.nodes[index]
+    let corrected = try #require(conversion.plan.biases[index]).elements(as: Float.self)
+    func constant(_ position: Int) throws -> [Float] {
+      let value = try #require(node.input(position))
+      return try #require(conversion.graph[value].constant).elements(as: Float.self)
+    }
+    let (weights, own) = (
+      try constant(RecurrentOperand.weights), try constant(RecurrentOperand.bias)
+    )
+    let value = try #require(node.input(RecurrentOperand.weights))
+    let rounded = try #require(conversion.plan.weights[value])
+    let codes = rounded.codes.elements(as: Int8.self).map(Float.init)
+    let scales = rounded.scales.elements(as: Float.self)
+    let rows = cell.gateCount * 10
+    for row in 0..<2 * rows {
+      let scale = scales[scales.count == 1 ? 0 : row]
+      let shift = (12 * row..<12 * (row + 1)).reduce(0 as Float) {
+        $0 + mean * (weights[$1] - codes[$1] * scale)
+      }
+      // Wb of each direction stands in front of its Rb.
+      let place = row / rows * 2 * rows + row % rows
+      #expect(abs(corrected[place] - own[place] - shift) < 1e-4, "row \(row)")
+    }
+  }
+
   @Test(arguments: Recurrent.Cell.allCases, [Recipe.Activations.dynamic, .int8])
   func becomesIntegersThatStayCloseToFloat(
     cell: Recurrent.Cell, activations: Recipe.Activations

@@ -84,9 +84,52 @@ extension ConversionState {
 
   /// The biases that correct the rounding of a plan's weights, by index of the node.
   func biases(correcting plan: Plan) throws(QMError) -> [Int: Tensor] {
-    try correctedBiases(of: plan) { product in
+    var biases = try correctedBiases(of: plan) { product in
       windowMeans(of: product).map { (exact: $0, rounded: $0) }
     }
+    for (index, node) in quantizableNodes {
+      if let bias = try recurrentBias(of: node, at: index, correcting: plan) {
+        biases[index] = bias
+      }
+    }
+    return biases
+  }
+
+  /// The bias of a recurrent layer that corrects the rounding of its weights by the means of its
+  /// inputs, and of its recurrence by those of its states: float32 `[D, 2·G·H]`.
+  private func recurrentBias(
+    of node: Graph.Node, at index: Int, correcting plan: Plan
+  ) throws(QMError) -> Tensor? {
+    guard case .recurrent(let recurrent) = node.operation, let values = recurrentWeights(of: node),
+      values.allSatisfy({ plan.weights[$0] != nil && graph[$0].stored == nil })
+    else { return nil }
+    let own = node.input(RecurrentOperand.bias)
+    guard own.map({ graph[$0].constant != nil }) ?? true,
+      let recurrence = graph[values[1]].constant, recurrence.shape.count == 2
+    else { return nil }
+    let hidden = recurrence.shape[1]
+    let rows = recurrent.cell.gateCount * hidden
+    let directions = recurrence.shape[0] / rows
+    var bias =
+      own.flatMap { graph[$0].constant?.elements(as: Float.self) }
+      ?? [Float](repeating: 0, count: directions * 2 * rows)
+    let operands = [RecurrentOperand.weights, RecurrentOperand.recurrence]
+    for (part, (operand, value)) in zip(operands, values).enumerated() {
+      guard let means = windowMeans[OperandPlace(node: index, operand: operand)],
+        let weights = graph[value].constant, let rounded = plan.weights[value],
+        let shifts = try BiasCorrection.corrected(
+          nil, weights: weights, rounded: rounded, means: means, roundedMeans: means)
+      else { continue }
+      // The candidate of this cell multiplies states that a gate has changed, of unknown means.
+      let corrected = recurrent.cell == .gru && part == 1 ? rows - hidden : rows
+      let elements = shifts.elements(as: Float.self)
+      for direction in 0..<directions {
+        for row in 0..<corrected {
+          bias[(2 * direction + part) * rows + row] += elements[direction * rows + row]
+        }
+      }
+    }
+    return try Tensor([directions, 2 * rows], bias)
   }
 
   /// Corrected biases by index of the node, for all products with rounded weights and known means.
