@@ -22,10 +22,8 @@ struct RoundWeights: ConversionStep {
     to state: inout ConversionState, progress: (Conversion.Phase) -> Void
   ) throws(QMError) {
     if state.recipe.weights == .float16 {
-      let fitting = try state.networkWeights().filter { weights in
-        weights.tensor.weights.withElements(as: Float.self) { elements in
-          RoundWeights.float16Magnitudes.contains(elements.reduce(0) { max($0, abs($1)) })
-        }
+      let fitting = try state.networkWeights().filter {
+        RoundWeights.fitsFloat16($0.value, state)
       }
       state.plan.halfWeights = Set(fitting.map(\.value))
       return
@@ -57,10 +55,13 @@ struct RoundWeights: ConversionStep {
   }
 
   /// Products whose sums may exceed 32 bits run in float32; inputs of recurrent layers, and without
-  /// fixed ranges those of all products, are quantized dynamically.
+  /// fixed ranges those of all products, are quantized dynamically. A waveform that no sample shows, and
+  /// whose spectrum has a logarithm, stays float32; at 8 bits the weights of its transform are float16.
   private func chooseFloatAndDynamic(_ state: inout ConversionState) {
     let activations = state.recipe.activations
     guard activations != .float else { return }
+    // Weights of fewer bits count in a budget.
+    let hasBudget = state.recipe.weights.bits < 8
     let unseenWaveforms = state.reference?.areMade ?? true ? state.front.waveforms : []
     for (index, node) in state.quantizableNodes {
       if let weights = state.recurrentWeights(of: node) {
@@ -74,13 +75,25 @@ struct RoundWeights: ConversionStep {
           state.plan.weights[weights] = nil
           state.plan.floatNodes.insert(index)
         } else if activations == .dynamic, let input = node.input(ProductOperand.input),
-          !state.front.spectra.contains(input), !unseenWaveforms.contains(input)
+          !state.front.spectra.contains(input)
         {
-          state.dynamic.insert(input)
+          if !unseenWaveforms.contains(input) {
+            state.dynamic.insert(input)
+          } else if !hasBudget, state.widths[index] == nil, RoundWeights.fitsFloat16(weights, state)
+          {
+            state.plan.weights[weights] = nil
+            state.plan.halfWeights.insert(weights)
+          }
         }
       }
     }
     for value in state.dynamic { state.plan.activations[value] = .dynamic }
+  }
+
+  private static func fitsFloat16(_ weights: Graph.ValueID, _ state: ConversionState) -> Bool {
+    state.graph[weights].constant?.withElements(as: Float.self) { elements in
+      float16Magnitudes.contains(elements.reduce(0) { max($0, abs($1)) })
+    } ?? false
   }
 
   /// Whether the sums of a product of int8 codes are not proven to stay within 32 bits: there are too
