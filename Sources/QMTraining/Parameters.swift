@@ -6,15 +6,14 @@ import QMTensor
 /// A parameter with codes has two sets of numbers: the weights w, and the scales s of their codes. The
 /// network reads
 ///
-///     ŵ = s · clamp(roundToNearestEven(w · (1 / s)), −Q, Q)
+///     ŵ = s · clamp(roundToNearestEven(w · (1 / s)), lowest, highest)
 ///
-/// which is the rounding of the converter. Its gradients are those of the straight-through estimator
-/// with learned steps, with g = ∂loss/∂ŵ:
+/// which is the rounding of the converter. Its gradient with respect to w is that of the
+/// straight-through estimator: that of ŵ within the range of the codes, 0 beyond it. What s is, and its
+/// gradient, is up to the ``Quantizer``. If s follows a statistic of the weights, the slot of the scales
+/// holds s divided by the statistic, which stays; the gradient of s is passed on to the weights.
 ///
-///     ∂w = g within the range of the codes, 0 beyond it
-///     ∂s = Σ g · (ŵ − w) / s within the range, Σ g · ŵ / s beyond it
-///
-/// Source: Esser et al. 2020, "Learned Step Size Quantization", equations 1 to 3.
+/// The scale and the offset of an activation are slots too, if they are learned.
 package final class Parameters {
   /// Numbers that an optimizer changes together.
   package struct Slot {
@@ -23,7 +22,7 @@ package final class Parameters {
       case weights
       /// Biases, and scales and shifts of normalizations.
       case shifts
-      /// Scales of codes.
+      /// Scales of codes, and offsets of activations.
       case scales
     }
 
@@ -34,7 +33,7 @@ package final class Parameters {
     package let count: Int
     /// Numbers of one output unit; ``count`` if the slot is no matrix of weights.
     package let unitLength: Int
-    /// For scales, the number of weights of one scale; otherwise 0.
+    /// For scales, the number of weights of one scale; 1 for activations; otherwise 0.
     package let weightsPerScale: Int
     /// For scales, the largest code.
     package let largestCode: Float
@@ -60,6 +59,7 @@ package final class Parameters {
   /// Where the backward run adds the gradient of each parameter.
   package private(set) var gradients: [Floats] = []
   private var rounded: [Rounded] = []
+  private var activations: [TrainedActivation] = []
   private var buffers: [Buffer] = []
 
   /// A parameter with codes.
@@ -69,11 +69,19 @@ package final class Parameters {
     let scales: Int
     let runs: [ScaleRun]
     let largestCode: Float
+    /// Whether codes have a width; otherwise their entropy is what counts.
+    let hasWidth: Bool
     /// Whether the scales are stored with few significant bits.
     let hasShortScales: Bool
     /// The scales as the file stores them.
     let storedScales: Floats
-    let leastScales: [Float]
+    /// Bounds of the slot of the scales.
+    var leastScales: [Float]
+    /// For scales that follow a statistic, what the statistic is at least.
+    let leastUnits: [Double]
+    var statistics: [WeightStatistics] = []
+    /// The grid of each scale, as the network reads it.
+    var grids: [RoundingGrid] = []
   }
 
   /// Consecutive weights with one scale.
@@ -82,6 +90,7 @@ package final class Parameters {
     let scale: Int
   }
 
+  private let quantizer: Quantizer
   private let network: TrainingNetwork
   private let threads: ThreadPool
 
@@ -90,15 +99,17 @@ package final class Parameters {
   /// weights with similar gradients would change their codes at the same step.
   /// - Parameters:
   ///   - weights: the weights before rounding, by the name of the parameter; nil for the middle.
-  ///   - largestCode: Q of each parameter with codes.
+  ///   - largestCode: of each parameter with codes.
+  ///   - hasWidth: whether this code bounds a width, not only what training may reach.
   /// - Throws: `outOfMemory`.
   package init(
-    of network: TrainingNetwork, threads: ThreadPool,
-    weights: (TrainingNetwork.Parameter) -> Tensor? = { _ in nil },
+    of network: TrainingNetwork, threads: ThreadPool, quantizer: Quantizer = .lsq,
+    weights: (TrainingNetwork.Parameter) -> Tensor? = { _ in nil }, hasWidth: Bool = false,
     largestCode: (TrainingNetwork.Parameter) -> Int32
   ) throws(QMError) {
     self.network = network
     self.threads = threads
+    self.quantizer = quantizer
     for (index, parameter) in network.parameters.enumerated() {
       let shape = parameter.initial.shape
       let count = parameter.initial.elementCount
@@ -123,9 +134,9 @@ package final class Parameters {
         Rounded(
           parameter: index, weights: slots.count - 1, scales: slots.count,
           runs: Parameters.runs(shape, codes.granularity), largestCode: largest,
-          hasShortScales: Parameters.areShort(codes.scales),
-          storedScales: try floats(copying: codes.scales),
-          leastScales: codes.scales.elements(as: Float.self).map { $0 / Parameters.finest }))
+          hasWidth: hasWidth, hasShortScales: Parameters.areShort(codes.scales),
+          storedScales: try floats(copying: codes.scales), leastScales: [],
+          leastUnits: codes.scales.elements(as: Float.self).map { Double($0) / 4 }))
       if let before = weights(parameter), before.type == parameter.initial.type,
         let last = rounded.last
       {
@@ -136,8 +147,20 @@ package final class Parameters {
           name: parameter.name + ".scales", kind: .scales,
           values: try floats(copying: codes.scales), gradients: try floats(scales), count: scales,
           unitLength: scales, weightsPerScale: count / max(scales, 1), largestCode: largest))
+      relateScales(&rounded[rounded.count - 1])
     }
+    try addActivations()
     round()
+  }
+
+  /// Divides the scales of the converter by the statistic that they follow.
+  private func relateScales(_ rounded: inout Rounded) {
+    let slot = slots[rounded.scales]
+    rounded.statistics = statistics(rounded)
+    for index in 0..<slot.count {
+      slot.values[index] /= unit(rounded, index)
+      rounded.leastScales.append(slot.values[index] / Parameters.finest)
+    }
   }
 
   /// The share of a code's width, to each side of its middle, in which its weights may start.
@@ -203,26 +226,59 @@ package final class Parameters {
     }
   }
 
-  /// Rounds the scales as the file stores them; in the gradient, this counts as the identity.
-  private func storeScales(_ rounded: Rounded, factor: Float = 1) {
-    let scales = slots[rounded.scales]
-    for index in 0..<scales.count {
-      let scale = scales.values[index] * factor
-      let half = UInt32(1) << (Parameters.lostBits - 1)
-      rounded.storedScales[index] =
-        rounded.hasShortScales
-        ? Float(bitPattern: (scale.bitPattern &+ half) & ~(2 * half - 1)) : scale
+  /// Statistics of the weights of each scale; none if the scales are learned.
+  private func statistics(_ rounded: Rounded) -> [WeightStatistics] {
+    guard quantizer.statistic != nil else { return [] }
+    var ranges = [[Range<Int>]](repeating: [], count: slots[rounded.scales].count)
+    for run in rounded.runs { ranges[run.scale].append(run.range) }
+    let found = Locked([WeightStatistics](repeating: .init(), count: ranges.count))
+    threads.run(chunks: ranges.count) { (scale, _) in
+      let statistics = WeightStatistics(ranges[scale], of: slots[rounded.weights].values)
+      found.withLock { $0[scale] = statistics }
     }
+    return found.withLock { $0 }
+  }
+
+  /// What a number of the slot of the scales is multiplied by. A channel of equal weights has a
+  /// statistic of 0, and counts as one of a fraction of its first scale.
+  private func unit(_ rounded: Rounded, _ scale: Int) -> Float {
+    guard let statistic = quantizer.statistic else { return 1 }
+    return Float(max(statistic.unit(rounded.statistics[scale]), rounded.leastUnits[scale]))
+  }
+
+  /// Computes the scales and rounds them as the file stores them; in the gradient, this counts as the
+  /// identity.
+  private func storeScales(_ place: Int, factor: Float = 1) {
+    rounded[place].statistics = statistics(rounded[place])
+    let rounded = rounded[place]
+    let scales = slots[rounded.scales]
+    let half = UInt32(1) << (Parameters.lostBits - 1)
+    let grids = (0..<scales.count).map { index in
+      var scale = scales.values[index] * unit(rounded, index) * factor
+      if rounded.hasShortScales {
+        scale = Float(bitPattern: (scale.bitPattern &+ half) & ~(2 * half - 1))
+      }
+      rounded.storedScales[index] = scale
+      let most = rounded.largestCode
+      return quantizer.statistic?.grid(
+        scale: scale, mean: rounded.statistics[index].mean,
+        width: rounded.hasWidth ? most : nil, most: most)
+        ?? RoundingGrid(scale: scale, lowest: -most, highest: most)
+    }
+    self.rounded[place].grids = grids
   }
 
   /// The size of the numbers of a slot: the median scale of its codes, or the median
   /// magnitude. A few may be a hundred times larger than the others: the scale of a channel of zeros, or
   /// the bias behind a normalization.
   package func unit(of slot: Slot) -> Float {
-    if let rounded = rounded.first(where: {
-      slots[$0.weights].values == slot.values || slots[$0.scales].values == slot.values
+    if let rounded = rounded.first(where: { slots[$0.weights].values == slot.values }) {
+      return Parameters.median(rounded.storedScales, slots[rounded.scales].count)
+    }
+    if let activation = activations.first(where: {
+      $0.offset.map { slots[$0].values == slot.values } ?? false
     }) {
-      return Parameters.median(slots[rounded.scales].values, slots[rounded.scales].count)
+      return slots[activation.scale].values[0]
     }
     return Parameters.median(slot.values, slot.count)
   }
@@ -243,22 +299,26 @@ package final class Parameters {
         scales.values[index] = max(scales.values[index], rounded.leastScales[index])
       }
     }
+    for activation in activations {
+      let scale = slots[activation.scale].values
+      scale[0] = max(scale[0], activation.initial.scale / Parameters.finest)
+    }
   }
 
   // MARK: Rounding
 
   /// Rounds all weights, after they or their scales have changed.
   package func round() {
-    for rounded in rounded {
-      storeScales(rounded)
-      let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
+    for place in rounded.indices {
+      storeScales(place)
+      let rounded = rounded[place]
+      let weights = slots[rounded.weights].values
       let target = elements[rounded.parameter]
-      let largest = rounded.largestCode
       forEachRun(rounded.runs) { run in
-        let (scale, inverse) = (scales[run.scale], 1 / scales[run.scale])
+        let grid = rounded.grids[run.scale]
+        let inverse = 1 / grid.scale
         for index in run.range {
-          target[index] =
-            scale * min(max(weights[index] * inverse, -largest), largest).roundedWithin22Bits
+          target[index] = grid.scale * grid.code(weights[index], inverse: inverse)
         }
       }
     }
@@ -275,13 +335,13 @@ package final class Parameters {
       let initial = network.parameters[parameter].codes
     else { return nil }
     let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
-    let largest = rounded.largestCode
     var range: ClosedRange<Int32> = 0...0
     let codes = try Tensor(initial.codes.shape, as: Int8.self) { codes in
       for run in rounded.runs {
-        let inverse = 1 / scales[run.scale]
+        let grid = rounded.grids[run.scale]
+        let inverse = 1 / grid.scale
         for index in run.range {
-          let code = Int8(min(max(weights[index] * inverse, -largest), largest).roundedWithin22Bits)
+          let code = Int8(grid.code(weights[index], inverse: inverse))
           codes[index] = code
           range = min(range.lowerBound, Int32(code))...max(range.upperBound, Int32(code))
         }
@@ -305,22 +365,19 @@ package final class Parameters {
 
   // MARK: Codes
 
-  private func code(_ weight: Float, inverse: Float, largest: Float) -> Int {
-    Int(min(max(weight * inverse, -largest), largest).roundedWithin22Bits)
-  }
-
   /// The histograms of the codes of all parameters with codes.
   /// - Parameter factor: of all scales.
   package func histograms(scaledBy factor: Float = 1) -> [CodeHistogram] {
-    rounded.map { rounded in
-      storeScales(rounded, factor: factor)
-      let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
+    rounded.indices.map { place in
+      storeScales(place, factor: factor)
+      let rounded = rounded[place]
+      let weights = slots[rounded.weights].values
       var histogram = CodeHistogram()
       for run in rounded.runs {
-        let inverse = 1 / scales[run.scale]
+        let grid = rounded.grids[run.scale]
+        let inverse = 1 / grid.scale
         for index in run.range {
-          histogram.counts[
-            127 + code(weights[index], inverse: inverse, largest: rounded.largestCode)] += 1
+          histogram.counts[127 + Int(grid.code(weights[index], inverse: inverse))] += 1
         }
       }
       return histogram
@@ -334,16 +391,23 @@ package final class Parameters {
       let slopes = bits.indices.map { index in
         (bits[min(index + 1, bits.count - 1)] - bits[max(index - 1, 0)]) / 2
       }
-      let (weights, scales) = (slots[rounded.weights].values, rounded.storedScales)
+      let weights = slots[rounded.weights].values
       forEachRun(rounded.runs) { run in
-        let (scale, inverse) = (scales[run.scale], 1 / scales[run.scale])
-        let step = strength * scale
+        let grid = rounded.grids[run.scale]
+        let inverse = 1 / grid.scale
+        let step = strength * grid.scale
         for index in run.range {
-          let code = code(weights[index], inverse: inverse, largest: rounded.largestCode)
+          let code = Int(grid.code(weights[index], inverse: inverse))
           weights[index] -= step * slopes[127 + code]
         }
       }
     }
+  }
+
+  /// The scale of each weight of a slot, as runs of weights with one scale; none for other slots.
+  package func scales(ofSlot slot: Int) -> [(weights: Range<Int>, scale: Float)] {
+    guard let rounded = rounded.first(where: { $0.weights == slot }) else { return [] }
+    return rounded.runs.map { ($0.range, rounded.storedScales[$0.scale]) }
   }
 
   /// Multiplies all scales.
@@ -360,6 +424,7 @@ package final class Parameters {
   /// Sets all gradients to 0.
   package func clearGradients() {
     for slot in slots { slot.gradients.update(repeating: 0, count: slot.count) }
+    for index in activations.indices { activations[index].sums = RoundingSums() }
   }
 
   /// Turns the gradients of rounded weights into those of weights and scales. Both are linear in the
@@ -368,29 +433,139 @@ package final class Parameters {
     for rounded in rounded {
       let (weights, scales) = (slots[rounded.weights], slots[rounded.scales])
       let target = elements[rounded.parameter]
-      let largest = rounded.largestCode
-      let sums = Locked([Double](repeating: 0, count: rounded.runs.count))
+      let found = Locked([RoundingSums](repeating: .init(), count: rounded.runs.count))
       threads.run(chunks: rounded.runs.count) { (chunk, _) in
         let run = rounded.runs[chunk]
-        let scale = rounded.storedScales[run.scale]
-        let limit = (largest + 0.5) * scale
-        var sum = 0.0
-        var part: Float = 0
-        for (place, index) in run.range.enumerated() {
-          let (weight, gradient) = (weights.values[index], weights.gradients[index])
-          let isInside = abs(weight) <= limit
-          part += gradient * (isInside ? target[index] - weight : target[index])
-          if !isInside { weights.gradients[index] = 0 }
-          if place & 255 == 255 {
-            sum += Double(part)
-            part = 0
-          }
-        }
-        let total = (sum + Double(part)) / Double(scale)
-        sums.withLock { $0[chunk] = total }
+        let sums = RoundingSums(
+          run.range, of: rounded.grids[run.scale], weights.values, rounded: target,
+          gradients: weights.gradients, pass: { _ in }, stop: { weights.gradients[$0] = 0 })
+        found.withLock { $0[chunk] = sums }
       }
-      let all = sums.withLock { $0 }
-      for (run, sum) in zip(rounded.runs, all) { scales.gradients[run.scale] += Float(sum) }
+      var sums = [RoundingSums](repeating: .init(), count: scales.count)
+      for (run, part) in zip(rounded.runs, found.withLock { $0 }) { sums[run.scale] += part }
+      let gradients = zip(sums, rounded.grids).map { quantizer.scaleGradient($0, $1) }
+      guard let statistic = quantizer.statistic else {
+        for (index, gradient) in gradients.enumerated() {
+          scales.gradients[index] += Float(gradient)
+        }
+        continue
+      }
+      let factors = gradients.enumerated().map { index, gradient in
+        statistic.unit(rounded.statistics[index]) > rounded.leastUnits[index]
+          ? gradient * Double(scales.values[index]) : 0
+      }
+      forEachRun(rounded.runs) { run in
+        let (factor, statistics) = (factors[run.scale], rounded.statistics[run.scale])
+        guard factor != 0 else { return }
+        for index in run.range {
+          weights.gradients[index] += Float(
+            factor * statistic.unitGradient(Double(weights.values[index]), statistics))
+        }
+      }
+    }
+    finishActivationGradients()
+  }
+
+  // MARK: Activations
+
+  /// Activations of the network that share a learned scale.
+  private struct TrainedActivation {
+    let name: String
+    let initial: QuantizationParameters
+    /// Numbers of the network's activations.
+    let places: [Int]
+    let scale: Int
+    /// The slot of β; nil if the zero point stays.
+    let offset: Int?
+    var sums = RoundingSums()
+  }
+
+  /// Each value that is rounded has a scale, however many nodes read it.
+  private func addActivations() throws(QMError) {
+    guard quantizer.learnsActivations else { return }
+    var places: [String: [Int]] = [:]
+    for (place, activation) in network.activations.enumerated() {
+      places[activation.name, default: []].append(place)
+    }
+    for (place, activation) in network.activations.enumerated()
+    where places[activation.name]?.first == place {
+      let initial = activation.parameters
+      let scale = try addActivationSlot(activation.name + ".scale", initial.scale)
+      let offset =
+        quantizer == .lsqPlus
+        ? try addActivationSlot(
+          activation.name + ".offset", -Float(initial.zeroPoint) * initial.scale) : nil
+      activations.append(
+        TrainedActivation(
+          name: activation.name, initial: initial, places: places[activation.name] ?? [],
+          scale: scale, offset: offset))
+    }
+  }
+
+  private func addActivationSlot(_ name: String, _ value: Float) throws(QMError) -> Int {
+    let (values, gradients) = (try floats(1), try floats(1))
+    values[0] = value
+    slots.append(
+      Slot(
+        name: name, kind: .scales, values: values, gradients: gradients, count: 1, unitLength: 1,
+        weightsPerScale: 1, largestCode: 1))
+    return slots.count - 1
+  }
+
+  private func parameters(of activation: TrainedActivation) -> QuantizationParameters {
+    var parameters = activation.initial
+    parameters.scale = slots[activation.scale].values[0]
+    if let offset = activation.offset {
+      parameters.zeroPoint = LearnedOffset.zeroPoint(
+        offset: slots[offset].values[0], scale: parameters.scale,
+        codes: parameters.elementType.codes ?? -128...127)
+    }
+    return parameters
+  }
+
+  /// How each value whose scale is learned is rounded now, by the name of the value.
+  package var activationParameters: [String: QuantizationParameters] {
+    Dictionary(uniqueKeysWithValues: activations.map { ($0.name, parameters(of: $0)) })
+  }
+
+  /// Makes a pass round activations as they are rounded now, before its forward run.
+  package func setActivations(of pass: TrainingPass) {
+    for activation in activations {
+      let parameters = parameters(of: activation)
+      for place in activation.places { pass.activations[place].parameters = parameters }
+    }
+  }
+
+  /// Takes over what the backward runs of a pass have added for scales and offsets.
+  package func takeActivationGradients(of pass: TrainingPass) {
+    for index in activations.indices {
+      for place in activations[index].places {
+        activations[index].sums += pass.activations[place].sums
+        pass.activations[place].sums = RoundingSums()
+      }
+    }
+  }
+
+  /// Gradients of scales and offsets are divided by √(N · Q), with N the elements of the step and Q the
+  /// codes of the positive side.
+  ///
+  /// Source: Esser et al. 2020, "Learned Step Size Quantization", section 2.2.
+  private func finishActivationGradients() {
+    for index in activations.indices {
+      let activation = activations[index]
+      let parameters = parameters(of: activation)
+      let grid = RoundingGrid(parameters)
+      let factor =
+        1 / (Double(max(activation.sums.count, 1)) * Double(max(grid.highest, 1))).squareRoot()
+      if let offset = activation.offset {
+        let gradients = LearnedOffset.gradients(activation.sums, parameters)
+        slots[activation.scale].gradients[0] += Float(gradients.scale * factor)
+        slots[offset].gradients[0] += Float(gradients.offset * factor)
+      } else {
+        slots[activation.scale].gradients[0] += Float(
+          quantizer.scaleGradient(activation.sums, grid) * factor)
+      }
+      activations[index].sums = RoundingSums()
     }
   }
 

@@ -44,11 +44,8 @@ package final class TrainingPass {
   /// How activations are rounded, and what training learns about it.
   package struct ActivationState {
     package var parameters: QuantizationParameters
-    /// ∂loss/∂scale, summed over the runs since it was last set to 0.
-    package var scaleGradient: Double = 0
-    /// Elements that were rounded, and those of them beyond the codes.
-    package var count = 0
-    package var saturated = 0
+    /// What the backward runs have found for the gradients of scale and zero point.
+    package var sums = RoundingSums()
   }
 
   /// The activations' scales; the caller may change them between runs.
@@ -214,49 +211,23 @@ package final class TrainingPass {
     }
   }
 
-  /// The straight-through estimator within the range of the codes, 0 beyond it; and the gradient of
-  /// the scale s, with x̂ the rounded element:
-  ///
-  ///     ∂x̂/∂s = (x̂ − x) / s within the range; x̂ / s beyond it
-  ///
-  /// Source: Esser et al. 2020, "Learned Step Size Quantization", equation 3.
+  /// The straight-through estimator within the range of the codes, 0 beyond it.
   private func addRoundingGradient(_ index: Int, _ memory: GradientMemory, count: Int) {
-    let parameters = activations[index].parameters
-    let codes = parameters.elementType.codes ?? -128...127
-    let zero = parameters.zeroPoint
-    let lowest = (Float(codes.lowerBound - zero) - 0.5) * parameters.scale
-    let highest = (Float(codes.upperBound - zero) + 0.5) * parameters.scale
+    let grid = RoundingGrid(activations[index].parameters)
     let (x, rounded) = (memory.input(0), memory.output())
     guard let gradient = memory.outputGradients[0] else { return }
     let target = memory.inputGradients[0]
-    let sums = Locked((scale: [Int: Double](), saturated: 0))
+    let found = Locked([Int: RoundingSums]())
     threads.forParts(of: count) { range in
-      var sum = 0.0
-      var saturated = 0
-      var part: Float = 0
-      for i in range {
-        let isInside = x[i] >= lowest && x[i] <= highest
-        part += gradient[i] * (isInside ? rounded[i] - x[i] : rounded[i])
-        if !isInside { saturated += 1 }
-        if let target, isInside { target[i] += gradient[i] }
-        if i & 255 == 255 {
-          sum += Double(part)
-          part = 0
-        }
-      }
-      sum += Double(part)
-      let (start, total, beyond) = (range.lowerBound, sum, saturated)
-      sums.withLock {
-        $0.scale[start] = total
-        $0.saturated += beyond
-      }
+      let sums = RoundingSums(
+        range, of: grid, x, rounded: rounded, gradients: gradient,
+        pass: { target?[$0] += gradient[$0] }, stop: { _ in })
+      found.withLock { $0[range.lowerBound] = sums }
     }
-    let found = sums.withLock { $0 }
     // In the order of the parts, whatever thread summed them.
-    let total = found.scale.sorted { $0.key < $1.key }.reduce(0) { $0 + $1.value }
-    activations[index].scaleGradient += total / Double(parameters.scale)
-    activations[index].count += count
-    activations[index].saturated += found.saturated
+    for (_, sums) in found.withLock({ $0 }).sorted(by: { $0.key < $1.key }) {
+      activations[index].sums += sums
+    }
   }
 }
 

@@ -25,8 +25,8 @@ public struct Optimizer {
   /// The coefficient of sign(w).
   package let absoluteDecay: Float
 
-  /// Number of steps so far.
-  package var step = 0
+  /// Number of steps of each slot so far.
+  package var steps: [Int]
   /// One or two numbers for each parameter, slot after slot.
   package var first: [[Float]]
   package var second: [[Float]]
@@ -41,24 +41,32 @@ public struct Optimizer {
     self.momentum = momentum
     self.squaredDecay = squaredDecay
     self.absoluteDecay = absoluteDecay
+    steps = slots.map { _ in 0 }
     first = slots.map { [Float](repeating: 0, count: $0.count) }
     second = slots.map { [Float](repeating: 0, count: kind == .sgd ? 0 : $0.count) }
   }
 
+  /// Steps of the slot that has taken most.
+  package var step: Int {
+    get { steps.max() ?? 0 }
+    set { steps = steps.map { _ in newValue } }
+  }
+
   /// Takes one step.
-  /// - Parameter rates: the learning rate of each slot.
+  /// - Parameter rates: the learning rate of each slot; one with the rate 0 rests, as if the step had
+  ///   not been.
   package mutating func update(
     _ slots: [Parameters.Slot], rates: [Float], _ threads: ThreadPool
   ) {
-    step += 1
-    // βᵗ by repeated multiplication, the same on every machine.
-    var powers: (Float, Float) = (1, 1)
-    for _ in 0..<min(step, 100_000) {
-      powers.0 *= Optimizer.beta1
-      powers.1 *= Optimizer.beta2
-    }
     let rule = Rule(self)
-    for (index, slot) in slots.enumerated() {
+    for (index, slot) in slots.enumerated() where rates[index] != 0 {
+      steps[index] += 1
+      // βᵗ by repeated multiplication, the same on every machine.
+      var powers: (Float, Float) = (1, 1)
+      for _ in 0..<min(steps[index], 100_000) {
+        powers.0 *= Optimizer.beta1
+        powers.1 *= Optimizer.beta2
+      }
       first[index].withUnsafeMutableBufferPointer { first in
         second[index].withUnsafeMutableBufferPointer { second in
           rule.update(slot, rates[index], first, second, powers, threads)

@@ -1,0 +1,158 @@
+import QMOperations
+import QMTensor
+import QMTestSupport
+import QMTraining
+import Testing
+
+/// Scales and offsets of activations, learned with a network.
+@Suite struct ActivationTrainingTests {
+  private static let quantizers: [Quantizer] = [.lsq, .lsqPlus, .pact]
+
+  /// The network with activations whose range is too small: half of them are beyond it.
+  private static let narrow = QuantizationParameters(.int8, scale: 0.004, zeroPoint: 0)
+
+  private final class Run {
+    let coded: CodedNetwork
+    let parameters: Parameters
+    let pass: TrainingPass
+    let input: Tensor
+    let target: [Float]
+
+    init(_ quantizer: Quantizer, _ activations: QuantizationParameters, threads: Int = 1) throws {
+      var generator = SeededGenerator(seed: 31)
+      coded = try CodedNetwork(seed: 31, activations: activations)
+      parameters = try coded.parameters(quantizer, threads: threads)
+      input = try generator.tensor([40, 6], in: -2...2)
+      target = try Run.target(input)
+      pass = try TrainingPass(
+        coded.network, shapes: [[40, 6]], parameters: parameters.elements,
+        gradients: parameters.gradients, lossValues: coded.network.outputs.map(\.value),
+        threads: ThreadPool(threadCount: threads))
+    }
+
+    /// What the network computes without rounded activations.
+    private static func target(_ input: Tensor) throws -> [Float] {
+      let coded = try CodedNetwork(seed: 31)
+      let parameters = try coded.parameters()
+      let output = coded.network.outputs[0].value
+      let pass = try TrainingPass(
+        coded.network, shapes: [input.shape], parameters: parameters.elements,
+        gradients: parameters.gradients, lossValues: [output],
+        threads: ThreadPool(threadCount: 1))
+      try pass.forward([input])
+      return Array(pass.elements(of: output))
+    }
+
+    /// The mean squared error of all, and its gradients.
+    func loss() throws -> Double {
+      parameters.setActivations(of: pass)
+      try pass.forward([input])
+      let value = coded.network.outputs[0].value
+      let gradient = pass.gradient(of: value)!
+      gradient.update(repeating: 0, count: 120)
+      let loss = OutputLoss(.squared).add(
+        pass.elements(of: value).baseAddress!, target, shape: [40, 3], items: 40, weight: 1 / 40,
+        to: gradient)
+      try pass.backward()
+      parameters.takeActivationGradients(of: pass)
+      return loss
+    }
+  }
+
+  @Test(arguments: quantizers)
+  func eachRoundedValueHasAScale(quantizer: Quantizer) throws {
+    let run = try Run(quantizer, Self.narrow)
+    #expect(run.coded.network.activations.count == 2)
+    let found = run.parameters.activationParameters
+    #expect(found.count == 2 && found.values.allSatisfy { $0 == Self.narrow })
+    let kinds = run.parameters.slots.suffix(quantizer == .lsqPlus ? 4 : 2).map(\.kind)
+    #expect(kinds.allSatisfy { $0 == .scales })
+  }
+
+  @Test(arguments: [Quantizer.normalised, .scaled, .affine])
+  func formsOfWeightsKeepTheActivations(quantizer: Quantizer) throws {
+    let run = try Run(quantizer, Self.narrow)
+    #expect(run.parameters.activationParameters.isEmpty)
+    _ = try run.loss()
+    #expect(run.pass.activations.allSatisfy { $0.parameters == Self.narrow })
+  }
+
+  @Test(arguments: quantizers)
+  func gradientsOfAStepAreThoseOfItsParts(quantizer: Quantizer) throws {
+    let once = try Run(quantizer, Self.narrow)
+    once.parameters.clearGradients()
+    _ = try once.loss()
+    let sums = once.pass.activations.map(\.sums)
+    #expect(sums.allSatisfy { $0 == RoundingSums() })
+    once.parameters.finishGradients()
+    let twice = try Run(quantizer, Self.narrow)
+    twice.parameters.clearGradients()
+    _ = try twice.loss()
+    _ = try twice.loss()
+    twice.parameters.finishGradients()
+    for (left, right) in zip(once.parameters.slots, twice.parameters.slots)
+    where left.weightsPerScale == 1 {
+      // Twice the sum over √2 times the root.
+      let (found, expected) = (right.elementGradients[0], left.elementGradients[0])
+      #expect(expected != 0, "\(left.name)")
+      #expect(abs(found / expected - Float(2).squareRoot()) < 1e-4, "\(left.name)")
+    }
+  }
+
+  /// With Adam, and rates relative to the numbers, as training does it.
+  @Test(arguments: quantizers)
+  func learningTheActivationsLowersTheLoss(quantizer: Quantizer) throws {
+    let run = try Run(quantizer, Self.narrow)
+    let first = try run.loss()
+    var optimizer = Optimizer(.adamw, for: run.parameters.slots)
+    let threads = ThreadPool(threadCount: 1)
+    for _ in 0..<200 {
+      run.parameters.clearGradients()
+      _ = try run.loss()
+      run.parameters.finishGradients()
+      // Only activations move.
+      let rates = run.parameters.slots.map { slot -> Float in
+        slot.weightsPerScale == 1 ? 0.02 * run.parameters.unit(of: slot) : 0
+      }
+      optimizer.update(run.parameters.slots, rates: rates, threads)
+      run.parameters.boundScales()
+      run.parameters.round()
+    }
+    let last = try run.loss()
+    #expect(last < 0.1 * first, "\(first), \(last)")
+    for parameters in run.parameters.activationParameters.values {
+      #expect(parameters.scale > Self.narrow.scale)
+      #expect(throws: Never.self) { try parameters.check() }
+    }
+    if quantizer == .lsqPlus {
+      #expect(run.parameters.activationParameters.values.contains { $0.zeroPoint != 0 })
+    }
+  }
+
+  @Test(arguments: quantizers)
+  func aSnapshotHoldsTheActivations(quantizer: Quantizer) throws {
+    let run = try Run(quantizer, Self.narrow)
+    let (snapshot, start) = (
+      run.parameters.snapshot(), run.parameters.activationParameters
+    )
+    for slot in run.parameters.slots where slot.weightsPerScale == 1 {
+      slot.elements = [slot.elements[0] + 0.5]
+    }
+    #expect(run.parameters.activationParameters != start)
+    try run.parameters.restore(snapshot)
+    #expect(run.parameters.activationParameters == start)
+  }
+
+  @Test(arguments: quantizers)
+  func threadsDoNotMatter(quantizer: Quantizer) throws {
+    func gradients(_ threads: Int) throws -> [[Float]] {
+      let run = try Run(quantizer, Self.narrow, threads: threads)
+      run.parameters.clearGradients()
+      _ = try run.loss()
+      run.parameters.finishGradients()
+      return run.parameters.slots.map(\.elementGradients)
+    }
+    let (one, three) = (try gradients(1), try gradients(3))
+    #expect(one == three)
+  }
+}
