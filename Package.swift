@@ -117,7 +117,7 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests",
       dependencies: [
-        "qconvert", "qverify", "qinspect", "qrun", "QMFormat", "QMNumPy", "QMOperations",
+        "qconvert", "qverify", "qinspect", "qrun", "qtune", "QMFormat", "QMNumPy", "QMOperations",
       ]),
   ],
   swiftLanguageModes: [.v6]

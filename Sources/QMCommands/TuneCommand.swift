@@ -51,6 +51,13 @@ public struct TuneCommand: ParsableCommand {
   @Option(help: "How the weights start with --float: network (as they are), xavier or he.")
   var start: Initialization = .network
 
+  @Option(
+    name: .customLong("min-sqnr"),
+    help: ArgumentHelp(
+      "Write nothing if the signal-to-noise ratio of an output is lower. Default: as qconvert's.",
+      valueName: "dB"))
+  var leastSignalToNoise: Double?
+
   @OptionGroup var training: TrainingOptionGroup
   @OptionGroup var network: NetworkOptions
   @OptionGroup var sampling: SampleOptions
@@ -75,6 +82,11 @@ public struct TuneCommand: ParsableCommand {
     let began = clock.now
     let convert = try conversion()
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
+    if training.resume {
+      try within(.file(output + ".checkpoint")) { () throws(QMError) in
+        _ = try OpenFile(path: output + ".checkpoint")
+      }
+    }
     let requested = try convert.recipe()
     let (graph, source) = try convert.readNetwork(requested, console)
     let recipe = requested.resolved(for: graph, hasSamples: true)
@@ -176,6 +188,7 @@ public struct TuneCommand: ParsableCommand {
   private func conversion() throws -> ConvertCommand {
     var arguments = [input, output, "--bits", "\(bits)", "--samples", samples]
     if let grid { arguments += ["--grid", grid.rawValue] }
+    if let leastSignalToNoise { arguments += ["--min-sqnr", "\(leastSignalToNoise)"] }
     var convert = try ConvertCommand.parse(arguments)
     (convert.network, convert.sampling) = (network, sampling)
     (convert.machine, convert.console) = (machine, self.console)

@@ -96,8 +96,11 @@ package final class TrainingSamples {
     if let labelName {
       let labels = try source.expectedOutputs(of: index)[labelName]
       guard let labels else {
-        throw QMError.invalidInput("no labels '\(labelName.abbreviated)'")
-          .within(.sample(source.name(of: index)))
+        throw QMError.invalidInput(
+          "no labels '\(labelName.abbreviated)': expected an array of that name in the archive, or a file "
+            + "<sample>.\(labelName.abbreviated).npy"
+        )
+        .within(.sample(source.name(of: index)))
       }
       // One item of labels along the first axis, as of the inputs.
       tensors.append(

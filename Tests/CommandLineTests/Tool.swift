@@ -3,7 +3,7 @@ import Testing
 
 /// Runs the built tools as processes.
 enum Tool: String {
-  case qconvert, qverify, qrun, qinspect
+  case qconvert, qverify, qrun, qinspect, qtune
 
   struct Result {
     let status: Int32
@@ -31,6 +31,18 @@ enum Tool: String {
 
   func callAsFunction(_ arguments: String...) throws -> Result {
     try run(arguments)
+  }
+
+  /// Starts the tool without waiting for it; what it prints is lost.
+  func start(_ arguments: [String]) throws -> Process {
+    let process = Process()
+    process.executableURL = url
+    process.arguments = arguments
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle.nullDevice
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    return process
   }
 
   func run(
