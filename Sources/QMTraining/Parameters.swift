@@ -80,8 +80,10 @@ package final class Parameters {
     /// For scales that follow a statistic, what the statistic is at least.
     let leastUnits: [Double]
     var statistics: [WeightStatistics] = []
-    /// The grid of each scale, as the network reads it.
+    /// The grid of each scale as it is now.
     var grids: [RoundingGrid] = []
+    /// The scales of the last rounding.
+    var readScales: [Float] = []
   }
 
   /// Consecutive weights with one scale.
@@ -151,6 +153,7 @@ package final class Parameters {
     }
     try addActivations()
     round()
+    flipCount = 0
   }
 
   /// Divides the scales of the converter by the statistic that they follow.
@@ -307,21 +310,34 @@ package final class Parameters {
 
   // MARK: Rounding
 
+  /// Weights whose code was another one before the last rounding.
+  package private(set) var flipCount = 0
+
   /// Rounds all weights, after they or their scales have changed.
   package func round() {
+    let flips = Locked(0)
     for place in rounded.indices {
+      let before = rounded[place].readScales
       storeScales(place)
+      rounded[place].readScales = rounded[place].grids.map(\.scale)
       let rounded = rounded[place]
       let weights = slots[rounded.weights].values
       let target = elements[rounded.parameter]
       forEachRun(rounded.runs) { run in
         let grid = rounded.grids[run.scale]
         let inverse = 1 / grid.scale
+        let inverseBefore = before.isEmpty ? inverse : 1 / before[run.scale]
+        var own = 0
         for index in run.range {
-          target[index] = grid.scale * grid.code(weights[index], inverse: inverse)
+          let codeBefore = (target[index] * inverseBefore).roundedWithin22Bits
+          let code = grid.code(weights[index], inverse: inverse)
+          target[index] = grid.scale * code
+          if code != codeBefore { own += 1 }
         }
+        flips.withLock { $0 += own }
       }
     }
+    flipCount = flips.withLock { $0 }
   }
 
   private func forEachRun(_ runs: [ScaleRun], _ body: (ScaleRun) -> Void) {
@@ -425,6 +441,7 @@ package final class Parameters {
   package func clearGradients() {
     for slot in slots { slot.gradients.update(repeating: 0, count: slot.count) }
     for index in activations.indices { activations[index].sums = RoundingSums() }
+    saturation = (0, 0)
   }
 
   /// Turns the gradients of rounded weights into those of weights and scales. Both are linear in the
@@ -536,13 +553,22 @@ package final class Parameters {
     }
   }
 
-  /// Takes over what the backward runs of a pass have added for scales and offsets.
+  /// Elements of activations that were rounded since the gradients were cleared, and those of them beyond
+  /// the codes.
+  package private(set) var saturation = (count: 0, beyond: 0)
+
+  /// Takes over what the backward runs of a pass have found about the rounding of activations.
   package func takeActivationGradients(of pass: TrainingPass) {
     for index in activations.indices {
       for place in activations[index].places {
         activations[index].sums += pass.activations[place].sums
-        pass.activations[place].sums = RoundingSums()
       }
+    }
+    for place in pass.activations.indices {
+      let sums = pass.activations[place].sums
+      saturation.count += sums.count
+      saturation.beyond += sums.beyond
+      pass.activations[place].sums = RoundingSums()
     }
   }
 

@@ -129,6 +129,21 @@ import Testing
     }
   }
 
+  @Test(arguments: Quantizer.allCases)
+  func elementsBeyondTheCodesAreCounted(quantizer: Quantizer) throws {
+    let run = try Run(quantizer, Self.narrow)
+    run.parameters.clearGradients()
+    _ = try run.loss()
+    // 40 rows of 6 inputs and of 4 results of the first product.
+    #expect(run.parameters.saturation.count == 40 * (6 + 4))
+    let range = RoundingGrid(Self.narrow).range
+    let inputs = run.input.elements(as: Float.self).count { !range.contains($0) }
+    #expect(inputs > 60)
+    #expect((inputs...inputs + 160).contains(run.parameters.saturation.beyond))
+    run.parameters.clearGradients()
+    #expect(run.parameters.saturation == (0, 0))
+  }
+
   @Test(arguments: quantizers)
   func aSnapshotHoldsTheActivations(quantizer: Quantizer) throws {
     let run = try Run(quantizer, Self.narrow)

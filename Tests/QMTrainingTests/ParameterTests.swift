@@ -88,6 +88,37 @@ import Testing
     }
   }
 
+  @Test(arguments: Quantizer.allCases, granularities)
+  func flipsAreCodesThatChanged(quantizer: Quantizer, granularity: Granularity) throws {
+    let coded = try CodedNetwork(seed: 11, granularity: granularity)
+    let parameters = try coded.parameters(quantizer, hasWidth: true)
+    func codes() throws -> [Int8] {
+      try (0..<coded.network.parameters.count).flatMap { place in
+        try parameters.codes(of: place)?.codes.elements(as: Int8.self) ?? []
+      }
+    }
+    #expect(parameters.flipCount == 0)
+    var changed = 0
+    for factor: Float in [1, 1.25, 1.5, 0.5] {
+      let before = try codes()
+      for slot in parameters.slots where slot.kind == .weights {
+        slot.elements = slot.elements.map { factor * $0 }
+      }
+      for slot in parameters.slots where slot.kind == .scales {
+        slot.elements = slot.elements.map { 1.1 * factor * $0 }
+      }
+      // The scales of a try count no flips.
+      _ = parameters.histograms(scaledBy: 1.7)
+      parameters.round()
+      let flips = zip(before, try codes()).count { $0 != $1 }
+      #expect(parameters.flipCount == flips)
+      changed += flips
+    }
+    #expect(changed > 0)
+    parameters.round()
+    #expect(parameters.flipCount == 0)
+  }
+
   @Test(arguments: granularities)
   func roundingIsTheEquation(granularity: Granularity) throws {
     let coded = try CodedNetwork(seed: 5, granularity: granularity)
