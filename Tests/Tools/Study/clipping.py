@@ -216,7 +216,9 @@ class Panel:
 
     def field(self, clip):
         """A field of the table."""
-        best = max((v for v in self.row(clip) if v is not None), default=0)
+        best = max((v for v in self.row(clip) if v is not None), default=None)
+        if best is None:
+            return "–"
         text = f"{best:.1f} ({self.share([clip]):.0f} %)"
         losses = [statistics.mean(found) for (other, _), found in self.losses.items() if other == clip]
         return f"{text}, {min(losses):.2g}" if losses else text
@@ -276,15 +278,17 @@ def picture(title, panels, axis):
                     continue
                 # From the best, 0 to 30 points lower: green to white.
                 lost = min(max((panel.best - v) / 30, 0), 1)
-                colour = f"#{round(60 + 195 * lost):02x}{round(160 + 95 * lost):02x}{round(90 + 165 * lost):02x}"
+                colour = "#" + "".join(
+                    f"{round(least + (255 - least) * lost):02x}" for least in (60, 160, 90))
                 x = x0 + place * step
                 parts.append(f'<rect x="{x:.1f}" y="{y}" width="{step - 1:.1f}" height="{cell - 1}" '
                              f'fill="{colour}"/>')
                 weight = ' font-weight="bold"' if v >= panel.best - 1 else ""
                 parts.append(f'<text x="{x + step / 2:.1f}" y="{y + 14}" text-anchor="middle" '
                              f'font-size="9"{weight}>{v:.0f}</text>')
-            parts.append(f'<text x="{x0 + column - 30:.0f}" y="{y + 14}" font-size="9" fill="#777">'
-                         f"{panel.share([clip]):.0f}%</text>")
+            if any(v is not None for v in panel.row(clip)):
+                parts.append(f'<text x="{x0 + column - 30:.0f}" y="{y + 14}" font-size="9" fill="#777">'
+                             f"{panel.share([clip]):.0f}%</text>")
         parts.append(f'<text x="{x0}" y="{y0 + cell * len(clips) + 16}" fill="#777">{axis}</text>')
     return "\n".join(parts + ["</svg>", ""])
 
@@ -293,8 +297,8 @@ def draw(options, rows):
     lines = [
         "Each field: the best mean over the seeds, and the share of the rates (or of the shares of outliers) "
         "within 1 point of the best field of its row. `p`: 100 · exp(−cross-entropy) on samples held out, "
-        "not accuracy, as the tool wrote no file. With distillation, behind the comma, the least loss on samples "
-        "held out, at the best rate. The last column is the largest difference between seeds "
+        "not accuracy, as the tool wrote no file. With distillation, behind the comma, the least loss on "
+        "samples held out, at the best rate. The last column is the largest difference between seeds "
         "among the best.", ""]
     names = {}
     for row in rows:
