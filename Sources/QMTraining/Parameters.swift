@@ -428,11 +428,19 @@ package final class Parameters {
 
   /// Multiplies all scales.
   package func multiplyScales(by factor: Float) {
+    multiplyFactors(by: factor)
+    round()
+  }
+
+  /// Whether the scales of weights follow a statistic.
+  var followsStatistics: Bool { quantizer.statistic != nil }
+
+  /// Multiplies what the slots of the scales hold, before the next rounding.
+  func multiplyFactors(by factor: Float) {
     for rounded in rounded {
       let scales = slots[rounded.scales]
       for index in 0..<scales.count { scales.values[index] *= factor }
     }
-    round()
   }
 
   // MARK: Gradients

@@ -313,7 +313,27 @@ import Testing
     }
   }
 
-  @Test(arguments: Quantizer.allCases)
+  @Test(arguments: [Quantizer.normalised, .scaled, .affine])
+  func factorsOfStatisticsFollowTheBudget(quantizer: Quantizer) throws {
+    let coded = try CodedNetwork(seed: 10)
+    let parameters = try coded.parameters(quantizer, largest: 63)
+    let threads = ThreadPool(threadCount: 1)
+    func bits() -> Double { parameters.histograms().reduce(0) { $0 + $1.bits } }
+    let (start, weights) = (bits(), parameters.slot("first").elements)
+    for share in [0.6, 1.2] {
+      var pressure = RatePressure(budget: share * start)
+      for _ in 0..<300 {
+        _ = pressure.apply(to: parameters, parameters.histograms(), threads)
+        parameters.round()
+      }
+      // A few dozen weights have few entropies.
+      #expect((bits() / (share * start) - 1).magnitude < 0.1)
+      #expect(pressure.strength == 0)
+    }
+    #expect(parameters.slot("first").elements == weights)
+  }
+
+  @Test(arguments: [Quantizer.lsq, .lsqPlus, .pact])
   func pressureLowersTheEntropy(quantizer: Quantizer) throws {
     let coded = try CodedNetwork(seed: 10)
     let parameters = try coded.parameters(quantizer)

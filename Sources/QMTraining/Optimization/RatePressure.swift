@@ -11,6 +11,11 @@ import QMTensor
 ///
 /// This is the gradient of the tensor's entropy where bits[c] is interpolated linearly, decoupled from
 /// the loss as the decay of AdamW is. μ follows the excess over the budget and is 0 below it.
+///
+/// Steps that follow a statistic of the weights would shrink with them, at the same entropy. Their factor
+/// follows the budget instead, coarser above it and finer below it:
+///
+///     factor ← factor · (1 + 0.1 · (bits / budget − 1))
 package struct RatePressure: Codable, Sendable {
   /// Bits that all codes may take.
   package let budget: Double
@@ -19,6 +24,9 @@ package struct RatePressure: Codable, Sendable {
 
   /// Change of μ for each step and unit of relative excess, and its limit.
   private static let (gain, most): (Float, Float) = (0.02, 0.05)
+
+  /// Share of the relative excess by which factors of statistics change in a step.
+  private static let share: Float = 0.1
 
   package init(budget: Double) { self.budget = budget }
 
@@ -30,6 +38,10 @@ package struct RatePressure: Codable, Sendable {
   ) -> Double {
     let bits = histograms.reduce(0) { $0 + $1.bits }
     let excess = Float(bits / max(budget, 1) - 1)
+    guard !parameters.followsStatistics else {
+      parameters.multiplyFactors(by: 1 + RatePressure.share * min(max(excess, -1), 1))
+      return bits
+    }
     strength = min(max(strength + RatePressure.gain * excess, 0), RatePressure.most)
     if strength > 0 { parameters.moveTowardsCheaperCodes(histograms, by: strength) }
     return bits
