@@ -245,6 +245,14 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "sgd, adam or adamw.")
   var optimizer: Optimizer.Kind = .adamw
 
+  @Option(
+    help: """
+      How weights and activations are rounded: lsq (learned scales), lsq+ (learned offsets of \
+      activations too), pact (learned bounds of activations), normalised, scaled or affine (scales of \
+      weights from their mean and deviation).
+      """)
+  var quantizer: Quantizer = .lsq
+
   @Option(help: "How the learning rate changes: constant, step, exponential, cosine or plateau.")
   var schedule: Schedule.Form = .cosine
 
@@ -310,6 +318,7 @@ struct TrainingOptionGroup: ParsableArguments {
     options.rate = rate
     options.optimizer = optimizer
     options.schedule = schedule
+    options.quantizer = quantizer
     options.clip = clip
     options.clipThreshold = clipNorm
     options.holdOut = holdOut
@@ -326,6 +335,7 @@ extension Optimizer.Kind: ExpressibleByArgument {}
 extension Schedule.Form: ExpressibleByArgument {}
 extension Clipping.Kind: ExpressibleByArgument {}
 extension Initialization: ExpressibleByArgument {}
+extension Quantizer: ExpressibleByArgument {}
 
 /// Steps of training as lines of JSON.
 final class StepLog {

@@ -495,7 +495,8 @@ package final class Parameters {
 
   /// Activations of the network that share a learned scale.
   private struct TrainedActivation {
-    let name: String
+    /// Names of the values that are rounded.
+    let names: Set<String>
     let initial: QuantizationParameters
     /// Numbers of the network's activations.
     let places: [Int]
@@ -505,24 +506,27 @@ package final class Parameters {
     var sums = RoundingSums()
   }
 
-  /// Each value that is rounded has a scale, however many nodes read it.
+  /// Activations with the same scale and zero point keep them in common: the converter gives the same
+  /// ones to values that hold the same codes before and after data movement, and codes of another scale
+  /// would have to be rounded again there.
   private func addActivations() throws(QMError) {
     guard quantizer.learnsActivations else { return }
-    var places: [String: [Int]] = [:]
+    var places: [QuantizationParameters: [Int]] = [:]
     for (place, activation) in network.activations.enumerated() {
-      places[activation.name, default: []].append(place)
+      places[activation.parameters, default: []].append(place)
     }
-    for (place, activation) in network.activations.enumerated()
-    where places[activation.name]?.first == place {
+    for (place, activation) in network.activations.enumerated() {
       let initial = activation.parameters
+      guard let own = places[initial], own.first == place else { continue }
       let scale = try addActivationSlot(activation.name + ".scale", initial.scale)
+      // Products read int16 with the zero point 0 alone.
       let offset =
-        quantizer == .lsqPlus
+        quantizer == .lsqPlus && initial.elementType != .int16
         ? try addActivationSlot(
           activation.name + ".offset", -Float(initial.zeroPoint) * initial.scale) : nil
       activations.append(
         TrainedActivation(
-          name: activation.name, initial: initial, places: places[activation.name] ?? [],
+          names: Set(own.map { network.activations[$0].name }), initial: initial, places: own,
           scale: scale, offset: offset))
     }
   }
@@ -550,7 +554,11 @@ package final class Parameters {
 
   /// How each value whose scale is learned is rounded now, by the name of the value.
   package var activationParameters: [String: QuantizationParameters] {
-    Dictionary(uniqueKeysWithValues: activations.map { ($0.name, parameters(of: $0)) })
+    var result: [String: QuantizationParameters] = [:]
+    for activation in activations {
+      for name in activation.names { result[name] = parameters(of: activation) }
+    }
+    return result
   }
 
   /// Makes a pass round activations as they are rounded now, before its forward run.

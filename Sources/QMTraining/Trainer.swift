@@ -16,6 +16,8 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   /// to the scale of the codes for weights, to the size of other numbers.
   public var rate: Float?
   public var optimizer = Optimizer.Kind.adamw
+  /// How weights and activations are rounded.
+  public var quantizer = Quantizer.lsq
   public var momentum: Float = 0.9
   /// Factor of w in the decay.
   public var weightDecay: Float = 0
@@ -217,6 +219,7 @@ package final class Trainer {
     let teacherShare = options.labels == nil ? 1 : options.teacherShare
     for batch in try samples.microBatches(indices, most: options.batch) {
       let pass = try pass(for: batch.inputs.map(\.shape))
+      parameters.setActivations(of: pass)
       try pass.forward(batch.inputs)
       for target in targets {
         pass.gradient(of: target.value)?.update(
@@ -243,7 +246,10 @@ package final class Trainer {
         total += add(
           loss, elements, at: target.value, of: pass, batch, weight: weight * (1 - teacherShare))
       }
-      if trains { try pass.backward() }
+      if trains {
+        try pass.backward()
+        parameters.takeActivationGradients(of: pass)
+      }
     }
     return total
   }

@@ -53,10 +53,12 @@ package struct TrainingNetwork {
     package enum Role: Hashable {
       /// Weights that are stored as codes, by the name of the constant.
       case codes(String)
-      /// The bias of a product, by the product's number among the nodes of the graph without
+      /// The bias of a product or recurrent layer, by its number among the nodes of the graph without
       /// rounding.
       case bias(node: Int)
-      /// Another constant, by its name.
+      /// Another constant that a node reads, by the node's number, counted likewise, and the operand.
+      case operand(node: Int, position: Int)
+      /// A parameter of the graph, by its name.
       case constant(String)
     }
 
@@ -309,7 +311,7 @@ private struct NetworkBuilder {
     func train(_ positions: [Int]) {
       for position in positions {
         guard let id = constant(position) else { continue }
-        self.train(id, .constant(graph[id].name))
+        self.train(id, .operand(node: index, position: position))
       }
     }
     switch node.operation {
@@ -319,7 +321,9 @@ private struct NetworkBuilder {
         graph[weights].constant == nil
       else { return }
       self.train(bias, .bias(node: index))
-    case .recurrent: train([RecurrentOperand.bias, RecurrentOperand.peepholes])
+    case .recurrent:
+      if let bias = constant(RecurrentOperand.bias) { self.train(bias, .bias(node: index)) }
+      train([RecurrentOperand.peepholes])
     case .layerNormalization, .groupNormalization: train([1, 2])
     default: return
     }

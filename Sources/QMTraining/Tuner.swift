@@ -94,8 +94,9 @@ public struct Tuner: Sendable {
     let isFree = converter.recipe.weights.codeWidth == nil || converter.recipe.grid != .fixed
     let constants = before.graph.constants
     let parameters = try Parameters(
-      of: network, threads: threads,
+      of: network, threads: threads, quantizer: options.quantizer,
       weights: { parameter in constants[parameter.name].flatMap { before.graph[$0].constant } },
+      hasWidth: !isFree,
       largestCode: { parameter in
         guard let codes = parameter.codes else { return 0 }
         let width = BitWidth(holding: codes.codeRange) ?? .eight
@@ -158,13 +159,27 @@ extension Conversion {
         }
         plan.weights[id] = codes
       case .bias(let node): plan.biases[node] = try parameters.numbers(of: index)
-      case .constant(let name):
-        guard let id = constants[name] else {
-          throw .internalFault("the trained constant '\(name)' is not in the graph")
+      case .operand(let node, let position):
+        guard let id = graph.nodes[node].input(position) else {
+          throw .internalFault("the trained constant '\(parameter.name)' is not in the graph")
         }
-        try graph.makeParameter(id)
-        try graph.setParameter(id, to: parameters.numbers(of: index))
+        let numbers = try parameters.numbers(of: index)
+        if plan.constants[id] != nil {
+          plan.constants[id] = numbers
+        } else {
+          try graph.makeParameter(id)
+          try graph.setParameter(id, to: numbers)
+        }
+      case .constant(let name):
+        throw .internalFault("'\(name)' is a parameter of a float graph")
       }
+    }
+    let activations = parameters.activationParameters
+    for id in graph.valueIDs {
+      guard case .fixed = plan.activations[id], let trained = activations[graph[id].name] else {
+        continue
+      }
+      plan.activations[id] = .fixed(trained)
     }
     return (graph, plan)
   }

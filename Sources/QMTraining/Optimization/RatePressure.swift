@@ -10,7 +10,8 @@ import QMTensor
 ///     w ← w − μ · s · (bits[c + 1] − bits[c − 1]) / 2          bits[c] = −log₂ of the share of code c
 ///
 /// This is the gradient of the tensor's entropy where bits[c] is interpolated linearly, decoupled from
-/// the loss as the decay of AdamW is. μ follows the excess over the budget and is 0 below it.
+/// the loss as the decay of AdamW is. μ is proportional to the excess over a little less than the budget,
+/// and 0 below it: an integral of the excess would go on pressing long after it is gone.
 ///
 /// Steps that follow a statistic of the weights would shrink with them, at the same entropy. Their factor
 /// follows the budget instead, coarser above it and finer below it:
@@ -22,8 +23,10 @@ package struct RatePressure: Codable, Sendable {
   /// μ.
   package private(set) var strength: Float = 0
 
-  /// Change of μ for each step and unit of relative excess, and its limit.
-  private static let (gain, most): (Float, Float) = (0.02, 0.05)
+  /// μ for each unit of relative excess, and its limit.
+  private static let (gain, most): (Float, Float) = (0.2, 0.02)
+  /// The share of the budget from which on the pressure acts.
+  private static let target = 0.995
 
   /// Share of the relative excess by which factors of statistics change in a step.
   private static let share: Float = 0.1
@@ -37,12 +40,12 @@ package struct RatePressure: Codable, Sendable {
     to parameters: Parameters, _ histograms: [CodeHistogram], _ threads: ThreadPool
   ) -> Double {
     let bits = histograms.reduce(0) { $0 + $1.bits }
-    let excess = Float(bits / max(budget, 1) - 1)
+    let excess = Float(bits / max(RatePressure.target * budget, 1) - 1)
     guard !parameters.followsStatistics else {
       parameters.multiplyFactors(by: 1 + RatePressure.share * min(max(excess, -1), 1))
       return bits
     }
-    strength = min(max(strength + RatePressure.gain * excess, 0), RatePressure.most)
+    strength = min(max(RatePressure.gain * excess, 0), RatePressure.most)
     if strength > 0 { parameters.moveTowardsCheaperCodes(histograms, by: strength) }
     return bits
   }
