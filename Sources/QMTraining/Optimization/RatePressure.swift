@@ -34,7 +34,7 @@ package struct RatePressure: Codable, Sendable {
   package init(budget: Double) { self.budget = budget }
 
   /// Moves the weights.
-  /// - Parameter histograms: of the codes of ``Parameters/roundedSlots``, as they are now.
+  /// - Parameter histograms: as ``Parameters/histograms(scaledBy:)`` gives them now.
   /// - Returns: the bits of all codes.
   package mutating func apply(
     to parameters: Parameters, _ histograms: [CodeHistogram], _ threads: ThreadPool
