@@ -20,10 +20,10 @@ outliers   as scratch at 32 bits, with a share of the samples multiplied by 30 a
 The training set is scikit-learn's digits without the items of eval/. A clipping is NAME:THRESHOLD. zscore
 and percentile have the threshold as a fixed norm beside them; with 1000000 they are alone.
 
-The value of a run is the accuracy on eval/ of the state that the tool keeps, in percent. If the tool trains
-but writes no file because the outputs are not those of the network it began with, it is 100 · exp(−loss)
-with the least cross-entropy on the samples that were held out: the geometric mean of the probabilities of
-the labels. A run that the tool gives up, after four divergences, counts 0.
+The value of a run is the accuracy on eval/ of the state that the tool keeps, in percent. Where the tool trains
+but writes no file, because the outputs are not those of the network it began with, it is 100 · exp(−loss)
+for all runs of that width, with the least cross-entropy on the samples that were held out: the geometric mean
+of the probabilities of the labels. A run that the tool gives up, after four divergences, counts 0.
 """
 import argparse
 import itertools
@@ -35,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 
 import numpy
 import onnx
@@ -185,12 +186,10 @@ def cells(options):
 # Drawing
 
 
-def value(row):
+def value(row, is_accuracy):
     if row["gave_up"]:
         return 0.0
-    if row["accuracy"] is not None:
-        return row["accuracy"]
-    return 100 * math.exp(-row["least_loss"]) if row["least_loss"] is not None else 0.0
+    return row["accuracy"] if is_accuracy else 100 * math.exp(-row["least_loss"])
 
 
 class Panel:
@@ -198,14 +197,19 @@ class Panel:
 
     def __init__(self, title, rows, key):
         self.title = title
+        # A seed of which only a part was run would favour some fields.
+        counts = Counter(row["seed"] for row in rows)
+        rows = [row for row in rows if counts[row["seed"]] == max(counts.values())]
         self.clips = list(dict.fromkeys(row["clip"] for row in rows))
         self.places = sorted({row[key] for row in rows})
+        self.is_accuracy = all(row["gave_up"] or row["accuracy"] is not None for row in rows)
+        self.seed_count = len({row["seed"] for row in rows})
+        self.points = 1 if self.is_accuracy else 5
         self.seeds = {}
         for row in rows:
-            self.seeds.setdefault((row["clip"], row[key]), []).append(value(row))
+            self.seeds.setdefault((row["clip"], row[key]), []).append(value(row, self.is_accuracy))
         self.values = {cell: statistics.mean(found) for cell, found in self.seeds.items()}
         self.best = max(self.values.values())
-        self.is_accuracy = any(row["accuracy"] is not None for row in rows)
         self.losses = {}
         for row in rows:
             if row["arm"] == "distilled" and not row["gave_up"] and row["least_loss"] is not None:
@@ -224,14 +228,14 @@ class Panel:
         return f"{text}, {min(losses):.2g}" if losses else text
 
     def share(self, clips):
-        """The share of the grid within 1 point of the best."""
+        """The share of the grid within 1 point of the best; 5 for probabilities, which differ more."""
         found = [v for clip in clips for v in self.row(clip) if v is not None]
-        return 100 * sum(v >= self.best - 1 for v in found) / max(len(found), 1)
+        return 100 * sum(v >= self.best - self.points for v in found) / max(len(found), 1)
 
     def spread(self):
         """The largest difference between seeds where the mean is within 1 point of the best."""
         return max(max(found) - min(found) for cell, found in self.seeds.items()
-                   if self.values[cell] >= self.best - 1)
+                   if self.values[cell] >= self.best - self.points)
 
 
 def picture(title, panels, axis):
@@ -267,8 +271,8 @@ def picture(title, panels, axis):
             x = x0 + (place + 0.5) * step
             parts.append(f'<text x="{x:.1f}" y="{top + chart + 16}" text-anchor="middle">{at:g}</text>')
         y0 = top + chart + 50
-        parts.append(f'<text x="{x0}" y="{y0 - 10}">{panel.share(clips):.0f} % of the grid within 1 point'
-                     "</text>")
+        parts.append(f'<text x="{x0}" y="{y0 - 10}">{panel.share(clips):.0f} % of the grid within '
+                     f"{panel.points} of the best</text>")
         for index, clip in enumerate(clips):
             y = y0 + cell * index
             if number == 0:
@@ -283,7 +287,7 @@ def picture(title, panels, axis):
                 x = x0 + place * step
                 parts.append(f'<rect x="{x:.1f}" y="{y}" width="{step - 1:.1f}" height="{cell - 1}" '
                              f'fill="{colour}"/>')
-                weight = ' font-weight="bold"' if v >= panel.best - 1 else ""
+                weight = ' font-weight="bold"' if v >= panel.best - panel.points else ""
                 parts.append(f'<text x="{x + step / 2:.1f}" y="{y + 14}" text-anchor="middle" '
                              f'font-size="9"{weight}>{v:.0f}</text>')
             if any(v is not None for v in panel.row(clip)):
@@ -297,9 +301,9 @@ def draw(options, rows):
     lines = [
         "Each field: the best mean over the seeds, and the share of the rates (or of the shares of outliers) "
         "within 1 point of the best field of its row. `p`: 100 · exp(−cross-entropy) on samples held out, "
-        "not accuracy, as the tool wrote no file. With distillation, behind the comma, the least loss on "
-        "samples held out, at the best rate. The last column is the largest difference between seeds "
-        "among the best.", ""]
+        "not accuracy, as the tool wrote no file; there, within 5 points. With distillation, behind the "
+        "comma, the least loss on samples held out, at the best rate. The last column is the largest "
+        "difference between seeds among the best, and their number.", ""]
     names = {}
     for row in rows:
         names.setdefault((row["arm"], row["network"]), []).append(row)
@@ -319,15 +323,14 @@ def draw(options, rows):
         if not panels:
             continue
         clips = next(iter(panels.values()))[0].clips
-        seeds = len({row["seed"] for row in rows if row["arm"] == arm})
-        lines += [f"## {arm}, {seeds} seeds", "", "| | " + " | ".join(clips) + " | seeds |",
+        lines += [f"## {arm}", "", "| | " + " | ".join(clips) + " | seeds |",
                   "|---|" + "---|" * (len(clips) + 1)]
         for network, list_of_panels in panels.items():
             for panel in list_of_panels:
                 fields = [panel.field(clip) for clip in clips]
                 unit = "" if panel.is_accuracy else ", p"
                 lines.append(f"| {network}, {panel.title}{unit} | " + " | ".join(fields)
-                             + f" | {panel.spread():.1f} |")
+                             + f" | {panel.spread():.1f} of {panel.seed_count} |")
                 if not panel.is_accuracy:
                     panel.title += ", held-out probability"
             axis = "share of outliers" if arm == "outliers" else "learning rate"
