@@ -11,6 +11,8 @@ import Testing
   /// The network with activations whose range is too small: half of them are beyond it.
   private static let narrow = QuantizationParameters(.int8, scale: 0.004, zeroPoint: 0)
 
+  private static let inner = QuantizationParameters(.int8, scale: 0.003, zeroPoint: 0)
+
   private final class Run {
     let coded: CodedNetwork
     let parameters: Parameters
@@ -18,9 +20,12 @@ import Testing
     let input: Tensor
     let target: [Float]
 
-    init(_ quantizer: Quantizer, _ activations: QuantizationParameters, threads: Int = 1) throws {
+    init(
+      _ quantizer: Quantizer, _ activations: QuantizationParameters,
+      inner: QuantizationParameters = inner, threads: Int = 1
+    ) throws {
       var generator = SeededGenerator(seed: 31)
-      coded = try CodedNetwork(seed: 31, activations: activations)
+      coded = try CodedNetwork(seed: 31, activations: activations, inner: inner)
       parameters = try coded.parameters(quantizer, threads: threads)
       input = try generator.tensor([40, 6], in: -2...2)
       target = try Run.target(input)
@@ -60,13 +65,19 @@ import Testing
   }
 
   @Test(arguments: quantizers)
-  func eachRoundedValueHasAScale(quantizer: Quantizer) throws {
-    let run = try Run(quantizer, Self.narrow)
-    #expect(run.coded.network.activations.count == 2)
-    let found = run.parameters.activationParameters
-    #expect(found.count == 2 && found.values.allSatisfy { $0 == Self.narrow })
-    let kinds = run.parameters.slots.suffix(quantizer == .lsqPlus ? 4 : 2).map(\.kind)
-    #expect(kinds.allSatisfy { $0 == .scales })
+  func scalesThatAreEqualStayEqual(quantizer: Quantizer) throws {
+    let own = quantizer == .lsqPlus ? 2 : 1
+    for (inner, groups) in [(Self.inner, 2), (Self.narrow, 1)] {
+      let run = try Run(quantizer, Self.narrow, inner: inner)
+      let plain = try CodedNetwork(seed: 31).parameters(quantizer).slots.count
+      let slots = run.parameters.slots.dropFirst(plain)
+      #expect(slots.count == groups * own)
+      #expect(slots.allSatisfy { $0.kind == .scales && $0.count == 1 })
+      for slot in slots { slot.elements = [slot.elements[0] + 0.25] }
+      let found = run.parameters.activationParameters
+      #expect(found.count == 2 && Set(found.values).count == groups)
+      #expect(!found.values.contains(Self.narrow) && !found.values.contains(Self.inner))
+    }
   }
 
   @Test(arguments: [Quantizer.normalised, .scaled, .affine])
@@ -74,7 +85,7 @@ import Testing
     let run = try Run(quantizer, Self.narrow)
     #expect(run.parameters.activationParameters.isEmpty)
     _ = try run.loss()
-    #expect(run.pass.activations.allSatisfy { $0.parameters == Self.narrow })
+    #expect(run.pass.activations.map(\.parameters) == [Self.narrow, Self.inner])
   }
 
   @Test(arguments: quantizers)

@@ -15,15 +15,18 @@ struct CodedNetwork {
   ///   - granularity: of the first weights.
   ///   - largest: largest code of the weights.
   ///   - activations: how the two activations are rounded; nil for float32.
+  ///   - inner: how the second one is, if otherwise.
   init(
     seed: UInt64 = 1, granularity: Granularity = .perChannel(axis: 0), largest: Int32 = 7,
-    activations: QuantizationParameters? = nil
+    activations: QuantizationParameters? = nil, inner: QuantizationParameters? = nil
   ) throws {
     var generator = SeededGenerator(seed: seed)
     var graph = Graph()
     let input = try graph.addInput(
       name: "input", ValueType(.float32, Shape([.free(""), .fixed(6)])))
-    func rounded(_ value: Graph.ValueID) throws -> Graph.ValueID {
+    func rounded(_ value: Graph.ValueID, _ activations: QuantizationParameters?) throws
+      -> Graph.ValueID
+    {
       guard let activations else { return value }
       let codes = try graph.append(
         .quantize(
@@ -56,10 +59,12 @@ struct CodedNetwork {
     let product = Operation.matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst))
     let (first, numbers) = try coded("first", [4, 6], granularity)
     let bias = graph.addConstant(name: "bias", try generator.tensor([4]))
-    let hidden = try graph.append(product, name: "product 1", [try rounded(input), first, bias])[0]
+    let hidden = try graph.append(
+      product, name: "product 1", [try rounded(input, activations), first, bias])[0]
     let relu = try graph.append(.unary(Unary(.relu)), name: "relu", [hidden])[0]
     let (second, _) = try coded("second", [3, 4], .perTensor)
-    let output = try graph.append(product, name: "product 2", [try rounded(relu), second])[0]
+    let output = try graph.append(
+      product, name: "product 2", [try rounded(relu, inner ?? activations), second])[0]
     try graph.addOutput(name: "output", output)
     network = try TrainingNetwork(graph, training: .quantized)
     weights = numbers
