@@ -69,9 +69,19 @@ public struct TuneCommand: ParsableCommand {
 
   /// Checks the options that do not depend on files.
   public func validate() throws {
-    if case .codes = Recipe.WeightWidth(bits: bits) {
-    } else {
+    guard let width = Recipe.WeightWidth(bits: bits), case .codes = width else {
       throw ValidationError("--bits \(bits): expected 1.5 to 8")
+    }
+    if isFloat {
+      guard training.labels != nil else {
+        throw ValidationError(
+          "--float needs --labels: the float network would be its own teacher")
+      }
+      guard output.lowercased().hasSuffix(".npz") else {
+        throw ValidationError("--float writes constants; give \(output) a name that ends in .npz")
+      }
+    } else if start != .network {
+      throw ValidationError("--start \(start.rawValue) needs --float")
     }
   }
 
@@ -176,6 +186,12 @@ public struct TuneCommand: ParsableCommand {
         + "\(Units.significant(result.heldOutLoss.before)) → "
         + Units.significant(result.heldOutLoss.after))
     console.line("written to \(output); convert with qconvert --weights \(output)")
+    try console.json(
+      FloatTuningReport(
+        output: output, arrays: result.parameters.count, samples: result.sampleCounts.trained,
+        heldOutSamples: result.sampleCounts.heldOut, lossBefore: result.heldOutLoss.before,
+        lossAfter: result.heldOutLoss.after,
+        seconds: (ContinuousClock().now - began).seconds))
     try console.finish()
   }
 
@@ -198,13 +214,16 @@ public struct TuneCommand: ParsableCommand {
   private func show(_ step: StepReport, of total: Int, _ console: Console) {
     console.progress("training", done: step.step + 1, of: total)
     if let divergence = step.divergence {
-      console.note("training diverged at \(divergence); back to the best state with half the rate")
+      console.note(
+        "training diverged at \(divergence); back to the best state with half the rate, or to the end "
+          + "after the fourth time; ask for a lower --rate")
     }
     if let heldOut = step.heldOutLoss {
       console.note(
         "step \(step.step + 1) of \(total): loss \(Units.significant(step.loss)), "
           + "held out \(Units.significant(heldOut)), gradient norm \(Units.significant(step.norm))"
-          + (step.isClipped ? " (clipped)" : "") + ", rate \(step.rate)")
+          + (step.isClipped ? " (clipped)" : "")
+          + ", rate \(Units.significant(Double(step.rate)))")
     }
   }
 
@@ -215,7 +234,7 @@ public struct TuneCommand: ParsableCommand {
     )
     console.line(
       "\(Units.shortest(report.bits))-bit weights, \(Units.count(report.steps, "step")) on "
-        + "\(Units.count(report.samples, "sample")), rate \(report.rate), "
+        + "\(Units.count(report.samples, "sample")), rate \(Units.significant(Double(report.rate))), "
         + "\(Int((report.clippedShare * 100).rounded())) % of the steps clipped")
     console.line(
       "loss on \(Units.count(report.heldOutSamples, "sample")) held out: "
@@ -256,7 +275,8 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "How the learning rate changes: constant, step, exponential, cosine or plateau.")
   var schedule: Schedule.Form = .cosine
 
-  @Option(help: "How gradients are clipped: none, value, norm, layer, agc, zscore or percentile.")
+  @Option(
+    help: "How gradients are clipped: none, value, norm, layer, agc, zscore, percentile or greedy.")
   var clip: Clipping.Kind = .norm
 
   @Option(help: "The threshold of clipping.")

@@ -116,7 +116,11 @@ package final class Trainer {
 
   /// Passes that are kept.
   private static let mostPasses = 8
-  /// A loss of this many times the first is a divergence.
+  /// Steps from one look-ahead of greedy clipping to the next.
+  private static let greedyInterval = 20
+  /// Weight of a step in the recent loss.
+  private static let recent = 0.3
+  /// A recent loss of this many times the first is a divergence.
   private static let divergence = 10.0
   /// Measurements on the samples that are held out, in a run.
   private static let measurements = 20
@@ -313,7 +317,7 @@ package final class Trainer {
   ///   - keep: called after each step with the state, to write a checkpoint; false stops the run.
   /// - Returns: the loss on the samples that are held out, before training and of the best state, in
   ///   which the parameters are left; nil if the run was stopped.
-  /// - Throws: `usage` if the state is of another run; `qualityTooLow` if training diverges.
+  /// - Throws: `usage` if the state is of another run.
   package func run(
     resuming: TrainingState? = nil,
     report: (StepReport) throws(QMError) -> Void,
@@ -362,13 +366,13 @@ package final class Trainer {
     for factor in Trainer.rateFactors {
       var state = try start(rate: usual * factor, steps: steps)
       var last = Double.infinity
-      do throws(QMError) {
-        while state.step < state.stepCount {
-          last = try step(&state).heldOutLoss ?? last
+      while state.step < state.stepCount {
+        let done = try step(&state)
+        guard done.divergence == nil else {
+          last = .infinity
+          break
         }
-      } catch {
-        guard error.code == .qualityTooLow else { throw error }
-        last = .infinity
+        last = done.heldOutLoss ?? last
       }
       try parameters.restore(numbers)
       if last < best?.loss ?? .infinity { best = (state.rate, last) }
@@ -386,28 +390,30 @@ package final class Trainer {
     let loss = try run(indices, trains: true)
     parameters.finishGradients()
     scaleGradients()
-    let outcome = state.clipping.apply(to: parameters.slots, threads)
     let rate = state.rate * state.schedule.factor(at: step) * state.reduction
+    if options.clip == .greedy, step % Trainer.greedyInterval == 0, loss.isFinite {
+      try findThresholds(&state, indices, rate: rate)
+    }
+    let outcome = state.clipping.apply(to: parameters.slots, threads)
     var done = StepReport(
       step: step, loss: loss, rate: rate, norm: outcome.norm, threshold: outcome.threshold,
       isClipped: outcome.isClipped)
     state.firstLoss = state.firstLoss ?? max(loss, state.lossBefore)
+    // One hard sample is no divergence.
+    state.recentLoss += Trainer.recent * (loss - state.recentLoss)
     state.step += 1
     guard loss.isFinite, outcome.norm.isFinite,
-      loss <= Trainer.divergence * (state.firstLoss ?? loss)
+      state.recentLoss <= Trainer.divergence * (state.firstLoss ?? loss)
     else {
       let found = "step \(step + 1): loss \(loss), gradient norm \(outcome.norm)"
       state.returns += 1
-      guard state.returns <= Trainer.mostReturns else {
-        throw QMError(
-          .qualityTooLow,
-          "training diverges at \(found), at \(state.reduction) of the learning rate; "
-            + "ask for a lower rate")
-      }
       try parameters.restore(state.best)
       state.optimizer = Optimizer(options, for: parameters.slots)
       state.reduction /= 2
+      state.recentLoss = state.firstLoss ?? 0
       done.divergence = found
+      // The best state stays.
+      if state.returns > Trainer.mostReturns { state.step = state.stepCount }
       return done
     }
     state.optimizer.update(
@@ -426,6 +432,39 @@ package final class Trainer {
       }
     }
     return done
+  }
+
+  /// Looks for the thresholds of greedy clipping: what a step with each would do to the loss of the
+  /// step's samples, with everything taken back.
+  private func findThresholds(
+    _ state: inout TrainingState, _ indices: [Int], rate: Float
+  ) throws(QMError) {
+    let numbers = parameters.snapshot()
+    let gradients = parameters.slots.map {
+      Array(UnsafeBufferPointer(start: $0.gradients, count: $0.count))
+    }
+    func restoreGradients() {
+      for (slot, gradients) in zip(parameters.slots, gradients) {
+        for index in gradients.indices { slot.gradients[index] = gradients[index] }
+      }
+    }
+    let (clipping, optimizer) = (state.clipping, state.optimizer)
+    let factors = try GreedyThresholds().factors(
+      norms: parameters.slots.map { Clipping.squaredNorm($0.gradients, $0.count).squareRoot() },
+      threshold: options.clipThreshold, loss: try run(indices, trains: false),
+      lossAfter: { (factors) throws(QMError) in
+        var (clipping, optimizer) = (clipping, optimizer)
+        clipping.layerFactors = factors
+        _ = clipping.apply(to: parameters.slots, threads)
+        optimizer.update(parameters.slots, rates: rates(rate, movesScales: true), threads)
+        parameters.boundScales()
+        parameters.round()
+        let loss = try run(indices, trains: false)
+        try parameters.restore(numbers)
+        restoreGradients()
+        return loss
+      })
+    state.clipping.layerFactors = factors
   }
 
   /// The factor of the features. With many samples the outputs alone teach enough in the end, and

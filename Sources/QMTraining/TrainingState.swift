@@ -16,6 +16,8 @@ package struct TrainingState {
   var pressure: RatePressure
   /// Loss of the first step, or before it if that is larger.
   var firstLoss: Double?
+  /// A running mean of the loss.
+  var recentLoss: Double
   /// Loss on the samples that are held out, before training.
   let lossBefore: Double
   /// The least of them so far, and the parameters with it.
@@ -40,7 +42,7 @@ package struct TrainingState {
     schedule = Schedule(
       options.schedule, steps: steps, warmUp: Int(Float(steps) * options.warmUp))
     pressure = RatePressure(budget: bits)
-    (lossBefore, bestLoss) = (loss, loss)
+    (lossBefore, bestLoss, recentLoss) = (loss, loss, loss)
     numbers = parameters.snapshot()
     best = numbers
   }
@@ -70,6 +72,7 @@ extension TrainingState {
     let schedule: Schedule
     let pressure: RatePressure
     let firstLoss: Double?
+    let recentLoss: Double
     let lossBefore: Double
     let bestLoss: Double
     let returns: Int
@@ -82,7 +85,8 @@ extension TrainingState {
     let header = Header(
       options: options, step: step, stepCount: stepCount, rate: rate,
       optimizerStep: optimizer.step, clipping: clipping, schedule: schedule, pressure: pressure,
-      firstLoss: firstLoss, lossBefore: lossBefore, bestLoss: bestLoss, returns: returns,
+      firstLoss: firstLoss, recentLoss: recentLoss, lossBefore: lossBefore, bestLoss: bestLoss,
+      returns: returns,
       reduction: reduction)
     let encoder = JSONEncoder()
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
@@ -130,6 +134,7 @@ extension TrainingState {
     (clipping, schedule, pressure) = (header.clipping, header.schedule, header.pressure)
     (firstLoss, lossBefore, bestLoss) = (header.firstLoss, header.lossBefore, header.bestLoss)
     (returns, reduction) = (header.returns, header.reduction)
+    recentLoss = header.recentLoss
     numbers = try array("numbers", Float.self)
     best = try array("best", Float.self)
     optimizer = Optimizer(header.options, for: parameters.slots)

@@ -91,7 +91,10 @@ public struct Tuner: Sendable {
     }
     let network = try TrainingNetwork(before.simulation, training: .quantized)
     let threads = ThreadPool(threadCount: converter.options.threadCount)
-    let isFree = converter.recipe.weights.codeWidth == nil || converter.recipe.grid != .fixed
+    // Of free grids the entropy is bounded, not the width: codes may grow as far as the converter's.
+    let bits = converter.recipe.weights.bits
+    let isFree =
+      converter.recipe.grid == .free || (converter.recipe.grid == .auto && bits < 8)
     let constants = before.graph.constants
     let parameters = try Parameters(
       of: network, threads: threads, quantizer: options.quantizer,
@@ -100,7 +103,9 @@ public struct Tuner: Sendable {
       largestCode: { parameter in
         guard let codes = parameter.codes else { return 0 }
         let width = BitWidth(holding: codes.codeRange) ?? .eight
-        return isFree ? 63 : width.symmetricCodes.upperBound
+        let most = codes.codeRange.upperBound
+        return isFree
+          ? max(bits < 6 ? 63 : 127, most) : max(width.symmetricCodes.upperBound, most)
       })
     let trainer = try Trainer(
       network, parameters, teacher: prepared.floatProgram, samples,

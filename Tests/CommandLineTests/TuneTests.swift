@@ -110,7 +110,7 @@ import Testing
 
   @Test(arguments: [
     (["--bits", "16"], 64, "--bits 16.0: expected 1.5 to 8"),
-    (["--rate", "-1"], 64, "--rate -1.0: expected above 0"),
+    (["--rate", "0"], 64, "--rate 0.0: expected above 0"),
     (["--float"], 64, "--float needs --labels"),
     (["--labels", "kind"], 65, "no labels 'kind'"),
     (["--start", "he"], 64, "--start he needs --float"),
@@ -128,12 +128,43 @@ import Testing
     #expect(try !folder.names.contains("out.qm"))
   }
 
-  @Test func aRateThatIsTooHighIsTold() throws {
-    let refused = try tune("out.qm", ["--steps", "40", "--rate", "60"])
-    if refused.status == 0 { return }
-    #expect(refused.status == 2)
-    #expect(refused.errors.contains("training diverges at step"))
-    #expect(refused.errors.contains("ask for a lower rate"))
-    #expect(try !folder.names.contains("out.qm"))
+  /// The conversion stays when training diverges four times.
+  @Test func aRateThatIsTooHighIsToldAndLosesNothing() throws {
+    let tuned = try tune("out.qm", ["--steps", "40", "--rate", "60", "--json"])
+    #expect(tuned.status == 0, "\(tuned.errors)")
+    #expect(tuned.errors.contains("training diverged at step"))
+    let report = try tuned.json
+    #expect((report["divergences"] as? [String])?.isEmpty == false)
+    let (before, after) = (
+      try #require(report["loss_before"] as? Double), try #require(report["loss_after"] as? Double)
+    )
+    #expect(after <= before)
+  }
+
+  /// Training starts with the very codes of the conversion, also where they need 8 bits.
+  @Test(arguments: ["fixed", "free", "auto"])
+  func eightBitsStartAsTheConverter(_ grid: String) throws {
+    let tuned = try Tool.qtune(
+      Fixture.model, folder.path("out.qm"), "--samples", Fixture.calibration, "--bits", "8",
+      "--grid", grid, "--steps", "20", "--rate", "0.001", "--json", "--quiet")
+    #expect(tuned.status == 0, "\(tuned.errors)")
+    let report = try tuned.json
+    #expect(try #require(report["loss_before"] as? Double) < 1e-3)
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    let before = try #require(report["outputs_before"] as? [[String: Any]])
+    for (after, before) in zip(outputs, before) {
+      let (now, then) = (
+        try #require(after["sqnr_db"] as? Double), try #require(before["sqnr_db"] as? Double)
+      )
+      #expect(now > then - 3)
+    }
+  }
+
+  @Test func greedyClippingTrains() throws {
+    let tuned = try tune("out.qm", ["--steps", "60", "--clip", "greedy", "--json", "--quiet"])
+    #expect(tuned.status == 0, "\(tuned.errors)")
+    let report = try tuned.json
+    #expect(
+      try #require(report["loss_after"] as? Double) <= #require(report["loss_before"] as? Double))
   }
 }

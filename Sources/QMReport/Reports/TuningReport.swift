@@ -61,3 +61,40 @@ public struct TuningReport: Report {
     case outputsBefore = "outputs_before"
   }
 }
+
+/// The results of `qtune --float`.
+public struct FloatTuningReport: Report {
+  /// The archive that was written.
+  public let output: String
+  /// Number of its arrays.
+  public let arrays: Int
+  /// Samples that were trained on, and those that were held out.
+  public let samples: Int
+  public let heldOutSamples: Int
+  /// Mean loss on the samples that were held out, before and after training.
+  public let lossBefore: Double
+  public let lossAfter: Double
+  /// Time of the whole command, in seconds.
+  public let seconds: Double
+
+  /// A report from its parts.
+  public init(
+    output: String, arrays: Int, samples: Int, heldOutSamples: Int, lossBefore: Double,
+    lossAfter: Double, seconds: Double
+  ) {
+    self.output = output
+    self.arrays = arrays
+    self.samples = samples
+    self.heldOutSamples = heldOutSamples
+    self.lossBefore = lossBefore
+    self.lossAfter = lossAfter
+    self.seconds = seconds
+  }
+
+  enum CodingKeys: String, CodingKey {
+    case output, arrays, samples, seconds
+    case heldOutSamples = "held_out_samples"
+    case lossBefore = "loss_before"
+    case lossAfter = "loss_after"
+  }
+}
