@@ -258,7 +258,7 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "Micro-batches of a step.")
   var accumulate: Int = 1
 
-  @Option(help: "Largest learning rate. Default: the best of three short tries.")
+  @Option(help: "Largest learning rate. Default: the better of two short tries.")
   var rate: Float?
 
   @Option(help: "sgd, adam or adamw.")
@@ -266,8 +266,8 @@ struct TrainingOptionGroup: ParsableArguments {
 
   @Option(
     help: """
-      How weights and activations are rounded: lsq (learned scales), lsq+ (learned offsets of \
-      activations too), pact (learned bounds of activations), normalised, scaled or affine (scales of \
+      How weights and activations are rounded: lsq (learned scales of weights), lsq+ (learned \
+      scales and offsets of activations too), pact (learned bounds of activations), normalised, scaled or affine (scales of \
       weights from their mean and deviation).
       """)
   var quantizer: Quantizer = .lsq

@@ -12,11 +12,12 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   public var batch = 32
   /// Micro-batches of a step.
   public var accumulate = 1
-  /// Largest learning rate; nil for the best of three short tries. With codes, and adam or adamw, it is relative:
+  /// Largest learning rate; nil for the better of two short tries. With codes, and adam or adamw, it is relative:
   /// to the scale of the codes for weights, to the size of other numbers.
   public var rate: Float?
   public var optimizer = Optimizer.Kind.adamw
-  /// How weights and activations are rounded.
+  /// How weights and activations are rounded. With lsq, activations keep the converter's scales: with
+  /// 8 bits, learning them too gained nothing.
   public var quantizer = Quantizer.lsq
   public var momentum: Float = 0.9
   /// Factor of w in the decay.
@@ -252,7 +253,7 @@ package final class Trainer {
       }
       if trains {
         try pass.backward()
-        parameters.takeActivationGradients(of: pass)
+        if options.quantizer != .lsq { parameters.takeActivationGradients(of: pass) }
       }
     }
     return total
@@ -347,11 +348,12 @@ package final class Trainer {
       options, parameters, rate: rate, steps: steps, loss: try heldOutLoss(), bits: bits())
   }
 
-  /// Factors of the default rate that are tried, and the share of the steps that each try takes.
-  private static let (rateFactors, tryShare): ([Float], Int) = ([0.3, 1, 3], 10)
+  /// Factors of the usual rate that are tried, and the share of the steps that each try takes. Short
+  /// runs flatter larger ones.
+  private static let (rateFactors, tryShare): ([Float], Int) = ([0.3, 1], 10)
   private static let fewestTrySteps = 8
 
-  /// The rate of the options, or the one of three with which a short run ends best.
+  /// The rate of the options, or the one of two with which a short run ends best.
   private func chosenRate() throws(QMError) -> Float {
     if let rate = options.rate { return rate }
     let usual: Float =
