@@ -53,14 +53,31 @@ package final class Parameters {
     }
   }
 
-  package private(set) var slots: [Slot] = []
+  package internal(set) var slots: [Slot] = []
   /// What the network reads for each parameter.
   package private(set) var elements: [Floats] = []
   /// Where the backward run adds the gradient of each parameter.
   package private(set) var gradients: [Floats] = []
   private var rounded: [Rounded] = []
-  private var activations: [TrainedActivation] = []
+  var activations: [TrainedActivation] = []
+  /// Elements of activations that were rounded since the gradients were cleared, and those of them beyond
+  /// the codes.
+  package internal(set) var saturation = (count: 0, beyond: 0)
+
   private var buffers: [Buffer] = []
+
+  /// Activations of the network that share a learned scale.
+  struct TrainedActivation {
+    /// Names of the values that are rounded.
+    let names: Set<String>
+    let initial: QuantizationParameters
+    /// Numbers of the network's activations.
+    let places: [Int]
+    let scale: Int
+    /// The slot of β; nil if the zero point stays.
+    let offset: Int?
+    var sums = RoundingSums()
+  }
 
   /// A parameter with codes.
   private struct Rounded {
@@ -92,8 +109,8 @@ package final class Parameters {
     let scale: Int
   }
 
-  private let quantizer: Quantizer
-  private let network: TrainingNetwork
+  let quantizer: Quantizer
+  let network: TrainingNetwork
   private let threads: ThreadPool
 
   /// Training starts with the codes of the converter. Their weights start where they were before
@@ -181,7 +198,7 @@ package final class Parameters {
     }
   }
 
-  private func floats(_ count: Int) throws(QMError) -> Floats {
+  func floats(_ count: Int) throws(QMError) -> Floats {
     let buffer = try Buffer.pages(byteCount: max(4 * count, 1))
     buffers.append(buffer)
     return buffer.base.assumingMemoryBound(to: Float.self)
@@ -491,127 +508,17 @@ package final class Parameters {
     finishActivationGradients()
   }
 
-  // MARK: Activations
-
-  /// Activations of the network that share a learned scale.
-  private struct TrainedActivation {
-    /// Names of the values that are rounded.
-    let names: Set<String>
-    let initial: QuantizationParameters
-    /// Numbers of the network's activations.
-    let places: [Int]
-    let scale: Int
-    /// The slot of β; nil if the zero point stays.
-    let offset: Int?
-    var sums = RoundingSums()
-  }
-
-  /// Activations with the same scale and zero point keep them in common: the converter gives the same
-  /// ones to values that hold the same codes before and after data movement, and codes of another scale
-  /// would have to be rounded again there.
-  private func addActivations() throws(QMError) {
-    guard quantizer.learnsActivations else { return }
-    var places: [QuantizationParameters: [Int]] = [:]
-    for (place, activation) in network.activations.enumerated() {
-      places[activation.parameters, default: []].append(place)
-    }
-    for (place, activation) in network.activations.enumerated() {
-      let initial = activation.parameters
-      guard let own = places[initial], own.first == place else { continue }
-      let scale = try addActivationSlot(activation.name + ".scale", initial.scale)
-      // Products read int16 with the zero point 0 alone.
-      let offset =
-        quantizer == .lsqPlus && initial.elementType != .int16
-        ? try addActivationSlot(
-          activation.name + ".offset", -Float(initial.zeroPoint) * initial.scale) : nil
-      activations.append(
-        TrainedActivation(
-          names: Set(own.map { network.activations[$0].name }), initial: initial, places: own,
-          scale: scale, offset: offset))
-    }
-  }
-
-  private func addActivationSlot(_ name: String, _ value: Float) throws(QMError) -> Int {
-    let (values, gradients) = (try floats(1), try floats(1))
-    values[0] = value
-    slots.append(
-      Slot(
-        name: name, kind: .scales, values: values, gradients: gradients, count: 1, unitLength: 1,
-        weightsPerScale: 1, largestCode: 1))
-    return slots.count - 1
-  }
-
-  private func parameters(of activation: TrainedActivation) -> QuantizationParameters {
-    var parameters = activation.initial
-    parameters.scale = slots[activation.scale].values[0]
-    if let offset = activation.offset {
-      parameters.zeroPoint = LearnedOffset.zeroPoint(
-        offset: slots[offset].values[0], scale: parameters.scale,
-        codes: parameters.elementType.codes ?? -128...127)
-    }
-    return parameters
-  }
-
-  /// How each value whose scale is learned is rounded now, by the name of the value.
-  package var activationParameters: [String: QuantizationParameters] {
-    var result: [String: QuantizationParameters] = [:]
-    for activation in activations {
-      for name in activation.names { result[name] = parameters(of: activation) }
-    }
-    return result
-  }
-
-  /// Makes a pass round activations as they are rounded now, before its forward run.
-  package func setActivations(of pass: TrainingPass) {
-    for activation in activations {
-      let parameters = parameters(of: activation)
-      for place in activation.places { pass.activations[place].parameters = parameters }
-    }
-  }
-
-  /// Elements of activations that were rounded since the gradients were cleared, and those of them beyond
-  /// the codes.
-  package private(set) var saturation = (count: 0, beyond: 0)
-
-  /// Takes over what the backward runs of a pass have found about the rounding of activations.
-  package func takeActivationGradients(of pass: TrainingPass) {
-    for index in activations.indices {
-      for place in activations[index].places {
-        activations[index].sums += pass.activations[place].sums
-      }
-    }
-    for place in pass.activations.indices {
-      let sums = pass.activations[place].sums
-      saturation.count += sums.count
-      saturation.beyond += sums.beyond
-      pass.activations[place].sums = RoundingSums()
-    }
-  }
-
-  /// Gradients of scales and offsets are divided by √(N · Q), with N the elements of the step and Q the
-  /// codes of the positive side.
-  ///
-  /// Source: Esser et al. 2020, "Learned Step Size Quantization", section 2.2.
-  private func finishActivationGradients() {
-    for index in activations.indices {
-      let activation = activations[index]
-      let parameters = parameters(of: activation)
-      let grid = RoundingGrid(parameters)
-      let factor =
-        1 / (Double(max(activation.sums.count, 1)) * Double(max(grid.highest, 1))).squareRoot()
-      if let offset = activation.offset {
-        let gradients = LearnedOffset.gradients(activation.sums, parameters)
-        slots[activation.scale].gradients[0] += Float(gradients.scale * factor)
-        slots[offset].gradients[0] += Float(gradients.offset * factor)
-      } else {
-        slots[activation.scale].gradients[0] += Float(
-          quantizer.scaleGradient(activation.sums, grid) * factor)
-      }
-      activations[index].sums = RoundingSums()
-    }
-  }
-
   // MARK: States
+
+  /// Numbers beyond this are the end of a divergence; products of two are still numbers.
+  private static let most: Float = 0x1p60
+
+  /// Whether no number has left the range in which networks compute. Only then may weights be rounded.
+  package var areSane: Bool {
+    slots.allSatisfy { slot in
+      (0..<slot.count).allSatisfy { abs(slot.values[$0]) <= Parameters.most }
+    }
+  }
 
   /// All numbers, slot after slot.
   package func snapshot() -> [Float] {
@@ -619,16 +526,17 @@ package final class Parameters {
   }
 
   /// Restores the numbers of a snapshot.
-  /// - Throws: `malformed` if it has another number of numbers.
+  /// - Throws: `malformed` if it has another number of numbers, or one that is no number.
   package func restore(_ numbers: [Float]) throws(QMError) {
-    guard numbers.count == slots.reduce(0, { $0 + $1.count }) else {
-      throw .malformed("\(numbers.count) numbers do not fit the network's parameters")
-    }
+    guard numbers.count == slots.reduce(0, { $0 + $1.count }),
+      numbers.allSatisfy({ abs($0) <= Parameters.most })
+    else { throw .malformed("\(numbers.count) numbers do not fit the network's parameters") }
     var first = 0
     for slot in slots {
       for index in 0..<slot.count { slot.values[index] = numbers[first + index] }
       first += slot.count
     }
+    boundScales()
     round()
   }
 }

@@ -76,6 +76,10 @@ public struct StepReport: Sendable, Codable, Hashable {
   public internal(set) var heldOutLoss: Double?
   /// Bits of all codes, as an entropy coder of order 0 stores them.
   public internal(set) var bits = 0.0
+  /// Weights whose code this step changed.
+  public internal(set) var flips = 0
+  /// Share of the elements of activations that were beyond their codes, 0 to 1.
+  public internal(set) var saturatedShare = 0.0
   /// What happened, if training went back to the best state.
   public internal(set) var divergence: String?
 }
@@ -253,7 +257,7 @@ package final class Trainer {
       }
       if trains {
         try pass.backward()
-        if options.quantizer != .lsq { parameters.takeActivationGradients(of: pass) }
+        parameters.takeActivationGradients(of: pass, learn: options.quantizer != .lsq)
       }
     }
     return total
@@ -344,8 +348,14 @@ package final class Trainer {
 
   /// The state in front of the first step.
   private func start(rate: Float, steps: Int) throws(QMError) -> TrainingState {
-    TrainingState(
-      options, parameters, rate: rate, steps: steps, loss: try heldOutLoss(), bits: bits())
+    let loss = try heldOutLoss()
+    guard loss.isFinite else {
+      throw .unsupported(
+        "an output is infinite or NaN before training, so that there is no loss; train others",
+        remedies: .cutBefore)
+    }
+    return TrainingState(
+      options, parameters, rate: rate, steps: steps, loss: loss, bits: bits())
   }
 
   /// Factors of the usual rate that are tried, and the share of the steps that each try takes. Short
@@ -407,23 +417,21 @@ package final class Trainer {
     guard loss.isFinite, outcome.norm.isFinite,
       state.recentLoss <= Trainer.divergence * (state.firstLoss ?? loss)
     else {
-      let found = "step \(step + 1): loss \(loss), gradient norm \(outcome.norm)"
-      state.returns += 1
-      try parameters.restore(state.best)
-      state.optimizer = Optimizer(options, for: parameters.slots)
-      state.reduction /= 2
-      state.recentLoss = state.firstLoss ?? 0
-      done.divergence = found
-      // The best state stays.
-      if state.returns > Trainer.mostReturns { state.step = state.stepCount }
-      return done
+      return try goBack(
+        &state, done, "step \(step + 1): loss \(loss), gradient norm \(outcome.norm)")
     }
+    done.saturatedShare =
+      Double(parameters.saturation.beyond) / Double(max(parameters.saturation.count, 1))
     state.optimizer.update(
       parameters.slots, rates: rates(rate, movesScales: step < lastScaleStep), threads)
+    guard parameters.areSane else {
+      return try goBack(&state, done, "step \(step + 1): weights beyond all bounds")
+    }
     parameters.boundScales()
     done.bits = state.pressure.apply(to: parameters, parameters.histograms(), threads)
     if step + 1 == lastScaleStep { fitScales(to: state.pressure.budget) }
     parameters.round()
+    done.flips = parameters.flipCount
     let interval = max(state.stepCount / Trainer.measurements, 1)
     if (step + 1) % interval == 0 || step + 1 == state.stepCount {
       let heldOut = try heldOutLoss()
@@ -434,6 +442,21 @@ package final class Trainer {
       }
     }
     return done
+  }
+
+  /// Back to the best state with half the rate; the last time, to the end.
+  private func goBack(
+    _ state: inout TrainingState, _ report: StepReport, _ found: String
+  ) throws(QMError) -> StepReport {
+    try parameters.restore(state.best)
+    state.optimizer = Optimizer(options, for: parameters.slots)
+    state.returns += 1
+    state.reduction /= 2
+    state.recentLoss = state.firstLoss ?? 0
+    if state.returns > Trainer.mostReturns { state.step = state.stepCount }
+    var report = report
+    report.divergence = found
+    return report
   }
 
   /// Looks for the thresholds of greedy clipping: what a step with each would do to the loss of the
@@ -459,9 +482,12 @@ package final class Trainer {
         clipping.layerFactors = factors
         _ = clipping.apply(to: parameters.slots, threads)
         optimizer.update(parameters.slots, rates: rates(rate, movesScales: true), threads)
-        parameters.boundScales()
-        parameters.round()
-        let loss = try run(indices, trains: false)
+        var loss = Double.infinity
+        if parameters.areSane {
+          parameters.boundScales()
+          parameters.round()
+          loss = try run(indices, trains: false)
+        }
         try parameters.restore(numbers)
         restoreGradients()
         return loss

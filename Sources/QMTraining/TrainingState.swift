@@ -126,7 +126,10 @@ extension TrainingState {
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
     let json = try array("state", UInt8.self)
     guard let header = try? decoder.decode(Header.self, from: Data(json)), header.version == 1,
-      header.stepCount > 0, (0...header.stepCount).contains(header.step)
+      header.stepCount == header.options.steps, header.stepCount > 0,
+      (0...header.stepCount).contains(header.step),
+      (0...header.stepCount).contains(header.optimizerStep), header.rate > 0, header.rate.isFinite,
+      header.clipping.percentile.isFinite, header.pressure.budget.isFinite
     else {
       throw QMError.malformed("not a checkpoint of this version").within(.file(path))
     }

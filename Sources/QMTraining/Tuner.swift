@@ -90,6 +90,9 @@ public struct Tuner: Sendable {
       throw .unsupported("the network is quantized already; training takes a float network")
     }
     let network = try TrainingNetwork(before.simulation, training: .quantized)
+    guard !network.parameters.isEmpty else {
+      throw .unsupported("the conversion rounds no weights, so that there is nothing to train")
+    }
     let threads = ThreadPool(threadCount: converter.options.threadCount)
     // Of free grids the entropy is bounded, not the width: codes may grow as far as the converter's.
     let bits = converter.recipe.weights.bits

@@ -24,7 +24,9 @@ extension GradientKernel {
   static func identity(_ node: GradientNode) throws(QMError) -> GradientKernel {
     let count = try node.outputShape().reduce(1, *)
     return GradientKernel { memory in
-      memory.inputGradients[0]?.add(memory.outputGradients[0]!, count: count, memory.threads)
+      // Only the parameters of codes may be used.
+      guard let gradient = memory.outputGradients[0] else { return }
+      memory.inputGradients[0]?.add(gradient, count: count, memory.threads)
     }
   }
 }
