@@ -300,7 +300,7 @@ struct TrainingOptionGroup: ParsableArguments {
       """)
   var features: Float = 1
 
-  @Option(help: "Share of the samples that are not trained on, 0 to 0.5.")
+  @Option(help: "Share of the samples that are not trained on, 0 to 0.5; at least one.")
   var holdOut: Float = 0.1
 
   @Option(help: "Seed of the order of the samples.")

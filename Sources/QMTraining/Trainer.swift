@@ -121,6 +121,8 @@ package final class Trainer {
 
   /// Passes that are kept.
   private static let mostPasses = 8
+  /// Bytes that they may take together; a single one may take more.
+  private static let passByteLimit = 1 << 30
   /// Steps from one look-ahead of greedy clipping to the next.
   private static let greedyInterval = 20
   /// Weight of a step in the recent loss.
@@ -212,11 +214,16 @@ package final class Trainer {
       passes.append(known)
       return known.pass
     }
-    if passes.count >= Trainer.mostPasses { passes.removeFirst() }
     let pass = try TrainingPass(
       network, shapes: shapes, parameters: parameters.elements, gradients: parameters.gradients,
       lossValues: targets.filter { $0.loss != nil }.map(\.value), threads: threads)
     passes.append((shapes, pass))
+    while passes.count > 1,
+      passes.count > Trainer.mostPasses
+        || passes.reduce(0, { $0 + $1.pass.byteCount }) > Trainer.passByteLimit
+    {
+      passes.removeFirst()
+    }
     return pass
   }
 
@@ -330,7 +337,7 @@ package final class Trainer {
   ) throws(QMError) -> (before: Double, after: Double)? {
     var state: TrainingState
     if let resuming {
-      try resuming.requireMade(with: options, numbers: parameters.snapshot().count)
+      try resuming.requireMade(with: options, from: parameters.snapshot())
       state = resuming
       try parameters.restore(state.numbers)
     } else {

@@ -13,7 +13,8 @@ import Testing
 
   private func tune(_ name: String, _ options: [String]) throws -> Tool.Result {
     try Tool.qtune.run(
-      [Fixture.model, folder.path(name), "--samples", Fixture.calibration, "--bits", "2"] + options)
+      [Fixture.model, folder.path(name), "--samples", Fixture.calibration]
+        + (options.contains("--bits") ? [] : ["--bits", "2"]) + options)
   }
 
   /// The calibration samples and labels for them in one archive.
@@ -77,6 +78,11 @@ import Testing
     let other = try tune("out.qm", ["--steps", "2999", "--rate", "0.005", "--resume"])
     #expect(other.status == 64)
     #expect(other.errors.contains("the checkpoint is of a run with other options"))
+    // The options of training are the same, the parameters are as many.
+    let otherWidth = try tune("out.qm", options + ["--resume", "--bits", "2.5"])
+    #expect(otherWidth.status == 64)
+    #expect(otherWidth.errors.contains("of another network or samples"))
+    #expect(try folder.names.contains("out.qm.checkpoint"))
     let resumed = try tune("out.qm", options + ["--resume"])
     #expect(resumed.status == 0, "\(resumed.errors)")
     #expect(try bytes("out.qm") == bytes("whole.qm"))
@@ -126,6 +132,34 @@ import Testing
     #expect(lines.last?.contains(message) ?? false, "\(refused.errors)")
     #expect(lines.last?.hasPrefix("qtune: ") ?? false)
     #expect(try !folder.names.contains("out.qm"))
+  }
+
+  /// A checkpoint is an archive of numbers, and may hold any.
+  @Test(arguments: ["numbers", "best", "first", "state"])
+  func aDamagedCheckpointIsRefused(_ name: String) throws {
+    let path = folder.path("out.qm.checkpoint")
+    var arrays: [(String, Tensor)] = []
+    for array in ["state", "numbers", "best", "first", "second"] where array != name {
+      arrays.append((array, try Tensor([3], [Float](repeating: .nan, count: 3))))
+    }
+    arrays.append((name, try Tensor([2], [UInt8]([123, 125]))))
+    try NPZArchive.write(arrays, to: path)
+    let refused = try tune("out.qm", ["--resume", "--quiet"])
+    #expect(refused.status == 65, "\(refused.errors)")
+    #expect(refused.errors.split(separator: "\n").count == 1)
+    #expect(refused.errors.contains("out.qm.checkpoint"))
+    #expect(try folder.names == ["out.qm.checkpoint"])
+  }
+
+  /// Infinite weights must not be rounded.
+  @Test func anUnclippedStepBeyondAllBoundsIsTakenBack() throws {
+    let tuned = try tune(
+      "out.qm",
+      ["--steps", "30", "--optimizer", "sgd", "--clip", "none", "--rate", "100", "--json"])
+    #expect(tuned.status == 0, "\(tuned.errors)")
+    let report = try tuned.json
+    #expect(
+      try #require(report["loss_after"] as? Double) <= #require(report["loss_before"] as? Double))
   }
 
   /// The conversion stays when training diverges four times.
