@@ -183,4 +183,21 @@ struct SampleTests {
     #expect(bad.status == 65)
     #expect(bad.errors.contains("input_0.pb"))
   }
+
+  /// Fewer than 8 samples both fit and choose, and so flatter fixed ranges: types stay within 1 dB of
+  /// float activations, or reach 40 dB.
+  @Test func fewSamplesThatFitAndChooseLeaveLess() throws {
+    let models = Fixture.root.appendingPathComponent("fixtures/models/digits_cnn").path
+    let converted = try Tool.qconvert(
+      models + "/model.onnx", folder.path("few.qm"), "--samples", models + "/calib",
+      "--limit-samples", "4", "--json", "--quiet")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let alternatives = try #require(try converted.json["alternatives"] as? [[String: Any]])
+    func decibels(_ isWanted: ([String: Any]) -> Bool) throws -> Double {
+      try #require(alternatives.first(where: isWanted)?["sqnr_db"] as? Double)
+    }
+    let chosen = try decibels { $0["chosen"] as? Bool == true }
+    let float = try decibels { $0["name"] as? String == "float" }
+    #expect(chosen >= min(float - 1, 40))
+  }
 }

@@ -16,7 +16,8 @@ import QMTensor
 ///    mean is over samples and parts of outputs. The sums only order the upgrades: errors may be
 ///    collinear, or clipped by what follows.
 /// 4. Bisection over the path of upgrades finds the cheapest program whose error, measured in whole,
-///    is within the tolerance of the plateau.
+///    is within the tolerance of the plateau; within half of it if ranges were fitted to the samples
+///    that choose, because those flatter fixed ranges.
 /// 5. The program is compared with those that have one type everywhere. With the effort
 ///    ``Recipe/Effort/fast``, there are only those.
 struct ActivationSearch {
@@ -58,6 +59,9 @@ struct ActivationSearch {
   /// Added to all errors in sums, so that the order of upgrades depends on nothing below 50 dB.
   private static let floor = 1e-5
 
+  /// The share of the tolerance where the samples that choose are those that fit.
+  private static let shareOnFittedSamples = 0.5
+
   init(_ state: ConversionState, _ reference: ReferenceRuns, _ points: ActivationPoints) {
     self.state = state
     self.reference = reference
@@ -75,7 +79,11 @@ struct ActivationSearch {
     let first = try program(points.cheapest)
     let measured = try reference.errors(of: [base, first], at: places)
     let plateau = measured[0]
-    let tolerance = thresholds.belowPlateauDecibels * effort.shareOfTolerance
+    let share =
+      reference.roles.areAllOne && !reference.areMade
+      ? min(effort.shareOfTolerance, ActivationSearch.shareOnFittedSamples)
+      : effort.shareOfTolerance
+    let tolerance = thresholds.belowPlateauDecibels * share
     let targets = zip(plateau.medians, plateau.areLogOdds).map { median, areLogOdds in
       let sufficient =
         areLogOdds ? thresholds.sufficientDecibelsOfLogOdds : thresholds.sufficientDecibels
