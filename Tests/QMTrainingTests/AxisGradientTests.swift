@@ -108,15 +108,40 @@ import Testing
         try generator.tensor([4, 3]), try Tensor([3, 1], [1, 3, 1] as [Int64]),
         try generator.tensor([3, 3]),
       ])
-    #expect(throws: QMError.self) {
-      _ = try GradientRun(
-        GradientCase(
-          .scatterND(ScatterND(.multiply)),
-          [
-            try Tensor([2], [1, 2] as [Float]), try Tensor([1, 1], [1] as [Int64]),
-            try Tensor([1], [3] as [Float]),
-          ]))
+  }
+
+  /// Several updates of one element; x and updates far apart, so that no difference changes a maximum.
+  @Test(arguments: [ScatterReduction.multiply, .minimum, .maximum])
+  mutating func combinedUpdates(reduction: ScatterReduction) throws {
+    let numbers = try generator.spread([20]).elements(as: Float.self)
+    func part(_ range: Range<Int>, _ shape: [Int]) throws -> Tensor {
+      try Tensor(shape, Array(numbers[range]))
     }
+    try expectGradients(
+      of: .scatterElements(ScatterElements(axis: 0, reduction)),
+      [
+        try part(0..<8, [4, 2]), try Tensor([4, 2], [0, 2, 3, 2, -1, 0, 3, 2] as [Int64]),
+        try part(8..<16, [4, 2]),
+      ])
+    try expectGradients(
+      of: .scatterND(ScatterND(reduction)),
+      [
+        try part(0..<8, [4, 2]), try Tensor([5, 1], [1, 3, 1, 1, 0] as [Int64]),
+        try part(8..<18, [5, 2]),
+      ])
+  }
+
+  /// A product with zeros has no quotient: 3 · 0 · 5 has the derivatives 0, 15 and 0.
+  @Test func productsOfUpdatesWithZeros() throws {
+    let run = try GradientRun(
+      GradientCase(
+        .scatterElements(ScatterElements(axis: 0, .multiply)),
+        [
+          try Tensor([1], [3] as [Float]), try Tensor([2], [0, 0] as [Int64]),
+          try Tensor([2], [0, 5] as [Float]),
+        ]))
+    try run.addGradients([[1]])
+    #expect(run.parameterGradients == [[0], [15, 0]])
   }
 
   // MARK: Normalizations

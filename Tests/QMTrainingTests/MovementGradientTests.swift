@@ -124,6 +124,39 @@ import Testing
       [try generator.tensor([4, 2]), indices, try generator.tensor([2, 2])])
   }
 
+  @Test mutating func valuesOfPatterns() throws {
+    for axis in 0...2 {
+      try expectGradients(
+        of: .oneHot(OneHot(axis: axis)),
+        [
+          try Tensor([2, 3], [0, 3, -1, 2, 5, 1] as [Int64]), try Tensor([1], [4] as [Int64]),
+          try generator.tensor([2]),
+        ])
+    }
+  }
+
+  /// The branch that was taken has all of the gradient, whether the condition is known before the run or
+  /// found in it; what led to it is computed in both branches.
+  @Test(arguments: [false, true], [false, true])
+  mutating func branches(isTaken: Bool, isKnown: Bool) throws {
+    var test = GradientCase()
+    let condition =
+      isKnown
+      ? test.constant(try Tensor([1], [isTaken]))
+      : try test.input(try Tensor([1], [isTaken]))
+    let x = try test.parameter(try generator.tensor([2, 3]))
+    let (first, second) = (
+      try test.append(.unary(Unary(.tanh)), [x])[0],
+      try test.append(
+        .binary(Binary(.multiply)), [x, try test.parameter(try generator.tensor([3]))])[0]
+    )
+    try test.output(try test.append(.if(If()), [condition, first, second])[0])
+    try expectGradients(test, "\(isTaken), known \(isKnown)")
+    let run = try GradientRun(test)
+    try run.addGradients(try run.outputGradients(&generator))
+    #expect(run.parameterGradients[1].allSatisfy { $0 == 0 } == isTaken)
+  }
+
   @Test mutating func nearestElements() throws {
     try expectGradients(
       of: .resize(Resize(.nearest(.floor), .asymmetric, axes: [2, 3])),

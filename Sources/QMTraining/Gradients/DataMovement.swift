@@ -4,7 +4,8 @@ import QMTensor
 /// The gradient of an operation that moves elements: ∂x[j] = Σ over the outputs i that hold x[j]: ∂y[i].
 ///
 /// Where each element comes from is found by moving the numbers of the elements instead of the
-/// elements. So one gradient serves every operation of this kind; new ones need nothing.
+/// elements. So one gradient serves every operation of this kind; new ones need nothing. Of a condition
+/// with two branches, the one that was chosen gets all. ``OneHot`` moves its values off and on.
 struct MovementGradient {
   private let operation: Operation
   private let node: GradientNode
@@ -12,10 +13,13 @@ struct MovementGradient {
 
   /// - Returns: nil for an operation that computes.
   init?(_ operation: Operation, _ node: GradientNode) {
-    guard
-      case .moved(let positions) = operation.body.elementSource(
-        operandCount: node.operands.count),
-      !node.outputs.isEmpty, node.outputs.allSatisfy({ $0.elementType == .float32 })
+    let positions: [Int]
+    switch (operation, operation.body.elementSource(operandCount: node.operands.count)) {
+    case (.oneHot, _): positions = [2]
+    case (_, .moved(let moved)): positions = moved
+    default: return nil
+    }
+    guard !node.outputs.isEmpty, node.outputs.allSatisfy({ $0.elementType == .float32 })
     else { return nil }
     self.operation = operation
     self.node = node

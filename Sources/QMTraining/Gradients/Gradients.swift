@@ -3,6 +3,10 @@ import QMTensor
 
 extension Operation {
   /// The gradient of a node with this operation.
+  ///
+  /// No gradient have operations whose results are integers, Booleans or positions (comparisons, logic,
+  /// tests for NaN, arg-min and arg-max, shapes, ranges, fills, indices of what is not zero), which do
+  /// not change with small changes of their operands; and tables, which only programs on codes have.
   /// - Throws: `unsupported` for an operation without a gradient.
   package func gradient(of node: GradientNode) throws(QMError) -> GradientKernel {
     if let movement = MovementGradient(self, node) { return try movement.kernel() }

@@ -44,8 +44,13 @@ extension TopK: Differentiable {
   }
 }
 
-/// For sums of x and updates, ∂x = ∂y, and ∂updates are the elements of ∂y where they were added.
-/// Updates that replace elements are data movement; other reductions have no gradient.
+/// Updates uₖ are combined with the elements of x one after the other: with the element y₋ₖ in front of
+/// update k, y₋ₖ at its place becomes f(y₋ₖ, uₖ). The gradient goes back through them from the last,
+///
+///     ∂uₖ = g · ∂f/∂u      g ← g · ∂f/∂y₋      with g = ∂y of the place at first, and ∂x = g in the end
+///
+/// where the derivatives are those of ``Binary``: of two equal elements, the one that was there before
+/// has all of the gradient of a minimum or maximum. Updates that replace elements are data movement.
 extension ScatterElements: Differentiable {
   package func gradient(of node: GradientNode) throws(QMError) -> GradientKernel {
     try reduction.gradient(of: node, lookUp: .gatherElements(GatherElements(axis: axis)))
@@ -64,26 +69,74 @@ extension ScatterReduction {
   fileprivate func gradient(
     of node: GradientNode, lookUp: Operation
   ) throws(QMError) -> GradientKernel {
-    guard self == .add, let indices = node.operands[1] else {
-      throw .unsupported("\(self) has no gradient", remedies: .cutBefore)
-    }
+    guard let indices = node.operands[1] else { throw .internalFault("no indices") }
     let output = try node.outputShape()
     let (count, updates) = (output.reduce(1, *), try node.shape(2).reduce(1, *))
+    guard count < Int(Int32.max) else {
+      throw .unsupported("\(count) elements are more than training can move")
+    }
+    let numbers = try Tensor(output, as: Int32.self) { numbers in
+      for index in 0..<count { numbers[index] = Int32(index) }
+    }
     var scratch = ScratchParts()
     let gather = try PreparedOperation(
-      lookUp, [Operand(ValueType(.float32, Shape(output))), indices], kernels: node.kernels)
-    let stored = scratch.floats(updates)
+      lookUp, [Operand(numbers.type), indices], kernels: node.kernels)
+    let places = scratch.bytes(4 * updates)
+    let (current, gradients) = (scratch.floats(count), scratch.floats(count))
+    let before = scratch.floats(updates)
     let work = scratch.bytes(gather.scratchByteCount(threads: node.threadCount))
-    return GradientKernel(reading: [1], scratchByteCount: scratch.byteCount) {
-      (memory) throws(QMError) in
-      let gradient = memory.outputGradients[0]!
-      memory.inputGradients[0]?.add(gradient, count: count, memory.threads)
-      guard let target = memory.inputGradients[2] else { return }
+    return GradientKernel(
+      reading: self == .add ? [1] : [0, 1, 2], scratchByteCount: scratch.byteCount
+    ) { (memory) throws(QMError) in
       try gather.run(
-        [UnsafeMutableRawPointer(gradient), memory.inputs[1]], [memory.scratch + stored],
-        scratch: memory.scratch + work,
-        threads: memory.threads)
-      target.add(memory.scratch.floats(at: stored), count: updates, memory.threads)
+        [numbers.buffer.base + numbers.byteOffset, memory.inputs[1]], [memory.scratch + places],
+        scratch: memory.scratch + work, threads: memory.threads)
+      let places = (memory.scratch + places).assumingMemoryBound(to: Int32.self)
+      let gradients = memory.scratch.floats(at: gradients)
+      let before = memory.scratch.floats(at: before)
+      gradients.update(from: memory.outputGradients[0]!, count: count)
+      if self != .add {
+        let (current, u) = (memory.scratch.floats(at: current), memory.input(2))
+        current.update(from: memory.input(0), count: count)
+        for index in 0..<updates {
+          let place = Int(places[index])
+          before[index] = current[place]
+          current[place] = combined(current[place], u[index])
+        }
+      }
+      for index in (0..<updates).reversed() {
+        let place = Int(places[index])
+        let gradient = gradients[place]
+        let factors =
+          self == .add ? derivatives(0, 0) : derivatives(before[index], memory.input(2)[index])
+        memory.inputGradients[2]?[index] += gradient * factors.update
+        gradients[place] = gradient * factors.element
+      }
+      memory.inputGradients[0]?.add(gradients, count: count, memory.threads)
+    }
+  }
+
+  /// f(y, u).
+  private func combined(_ element: Float, _ update: Float) -> Float {
+    switch self {
+    case .replace: update
+    case .add: element + update
+    case .multiply: element * update
+    case .minimum: update < element ? update : element
+    case .maximum: update > element ? update : element
+    }
+  }
+
+  /// ∂f/∂y and ∂f/∂u.
+  private func derivatives(
+    _ element: Float, _ update: Float
+  ) -> (element: Float, update: Float) {
+    switch self {
+    case .replace: (0, 1)
+    case .add: (1, 1)
+    case .multiply: (update, element)
+    case .minimum: update < element ? (0, 1) : (1, 0)
+    case .maximum: update > element ? (0, 1) : (1, 0)
     }
   }
 }
