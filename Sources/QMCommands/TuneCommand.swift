@@ -52,6 +52,13 @@ public struct TuneCommand: ParsableCommand {
   var start: Initialization = .network
 
   @Option(
+    help: """
+      What batch normalizations do with --float: frozen (they keep their statistics) or trained (those \
+      of each micro-batch). Default: trained if the weights start anew.
+      """)
+  var batchNormalization: BatchNormalizationForm?
+
+  @Option(
     name: .customLong("min-sqnr"),
     help: ArgumentHelp(
       "Write nothing if the signal-to-noise ratio of an output is lower. Default: as qconvert's.",
@@ -82,6 +89,8 @@ public struct TuneCommand: ParsableCommand {
       }
     } else if start != .network {
       throw ValidationError("--start \(start.rawValue) needs --float")
+    } else if batchNormalization != nil {
+      throw ValidationError("--batch-normalization needs --float")
     }
   }
 
@@ -160,8 +169,10 @@ public struct TuneCommand: ParsableCommand {
     let checkpoint = output + ".checkpoint"
     var options = machine.modelOptions
     options.threadCount = machine.conversionThreads
+    var trainingOptions = training.options
+    trainingOptions.batchNormalization = batchNormalization
     let result = try within(.file(input)) { () throws(QMError) in
-      try FloatTuner(training.options, model: options).tune(
+      try FloatTuner(trainingOptions, model: options).tune(
         graph, samples: samples, start: start,
         checkpoints: .init(
           path: checkpoint, resumes: training.resume,
@@ -258,6 +269,15 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "Micro-batches of a step.")
   var accumulate: Int = 1
 
+  @Option(
+    help: "Steps of recurrent layers through which gradients go back in time. 0 for all.")
+  var throughTime: Int = 0
+
+  @Flag(
+    help:
+      "Compute values again in the backward run instead of keeping them: less memory, more time.")
+  var recompute = false
+
   @Option(help: "Largest learning rate. Default: the better of two short tries.")
   var rate: Float?
 
@@ -320,6 +340,8 @@ struct TrainingOptionGroup: ParsableArguments {
     try require((1...10_000_000).contains(steps), "--steps", steps, "1 to 10000000")
     try require((1...65_536).contains(batch), "--batch", batch, "1 to 65536")
     try require((1...65_536).contains(accumulate), "--accumulate", accumulate, "1 to 65536")
+    try require(
+      (0...1_000_000).contains(throughTime), "--through-time", throughTime, "0 to 1000000")
     if let rate { try require(rate > 0 && rate <= 100, "--rate", rate, "above 0, at most 100") }
     try require(clipNorm > 0 && clipNorm.isFinite, "--clip-norm", clipNorm, "a number above 0")
     try require((0...0.5).contains(holdOut), "--hold-out", holdOut, "0 to 0.5")
@@ -335,6 +357,8 @@ struct TrainingOptionGroup: ParsableArguments {
     options.steps = steps
     options.batch = batch
     options.accumulate = accumulate
+    options.throughTime = throughTime
+    options.recompute = recompute
     options.rate = rate
     options.optimizer = optimizer
     options.schedule = schedule
@@ -356,6 +380,7 @@ extension Schedule.Form: ExpressibleByArgument {}
 extension Clipping.Kind: ExpressibleByArgument {}
 extension Initialization: ExpressibleByArgument {}
 extension Quantizer: ExpressibleByArgument {}
+extension BatchNormalizationForm: ExpressibleByArgument {}
 
 /// Steps of training as lines of JSON.
 final class StepLog {

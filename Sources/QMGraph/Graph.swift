@@ -207,9 +207,12 @@ extension Graph {
 
   /// Makes parameters of the constants that training may change: weights and biases of products and
   /// recurrent layers, embeddings, scales and shifts of normalizations, slopes, and what is added to or
-  /// multiplied with values behind the first product. Means and variances of batch normalizations stay
-  /// as they are.
-  public mutating func makeTrainable() throws(QMError) {
+  /// multiplied with values behind the first product.
+  /// - Parameter statistics: whether means and variances of batch normalizations are parameters too;
+  ///   otherwise they stay as they are.
+  /// - Throws: `unsupported` for a mean or variance that is read in another place too, which would
+  ///   change there as well.
+  public mutating func makeTrainable(statistics: Bool = false) throws(QMError) {
     /// Values behind a product.
     var isBehind: Set<ValueID> = []
     var found: [ValueID] = []
@@ -247,7 +250,33 @@ extension Graph {
         found.append(id)
       }
     }
+    if statistics {
+      found += try ownStatistics()
+    }
     for id in found { try makeParameter(id) }
+  }
+
+  /// Means and variances of batch normalizations.
+  private func ownStatistics() throws(QMError) -> [ValueID] {
+    var reads: [ValueID: Int] = [:]
+    for node in nodes {
+      for case let input? in node.inputs { reads[input, default: 0] += 1 }
+    }
+    var found: [ValueID] = []
+    for node in nodes {
+      guard case .batchNormalization = node.operation else { continue }
+      for id in [3, 4].compactMap({ node.input($0) }) where self[id].constant != nil {
+        guard reads[id] == 1 else {
+          throw QMError.unsupported(
+            "'\(self[id].name.abbreviated)' is read in \(reads[id] ?? 0) places, so that it cannot "
+              + "follow one normalization; export the network with an array for each, or keep the "
+              + "statistics frozen"
+          ).within(.node(name: node.name, operation: node.operation.name))
+        }
+        found.append(id)
+      }
+    }
+    return found
   }
 
   /// Replaces the elements of a parameter. Codes of the old elements are dropped.

@@ -4,7 +4,7 @@ import QMOperations
 import QMRuntime
 import QMTensor
 
-/// Trains a float network on labels. Batch normalizations keep their statistics.
+/// Trains a float network on labels.
 public struct FloatTuner: Sendable {
   /// How the network is trained.
   public let options: TrainingOptions
@@ -47,13 +47,16 @@ public struct FloatTuner: Sendable {
     var options = options
     (options.teacherShare, options.featureShare) = (0, 0)
     let program = try DefaultPasses.run(on: source).flattened().program
+    let form = options.batchNormalization ?? (start == .network ? .frozen : .trained)
+    options.batchNormalization = form
     var graph = source
-    try graph.makeTrainable()
+    try graph.makeTrainable(statistics: form == .trained)
     guard !graph.parameters.isEmpty else {
       throw .unsupported("the network has no weights that training could change")
     }
     let network = try TrainingNetwork(
-      AssignLayouts().run(on: DefaultPasses.runExact(on: graph)), training: .parameters)
+      AssignLayouts().run(on: DefaultPasses.runExact(on: graph)), training: .parameters,
+      batchNormalization: form)
     let threads = ThreadPool(threadCount: model.threadCount)
     let parameters = try Parameters(of: network, threads: threads, largestCode: { _ in 0 })
     parameters.initialize(start, network, seed: options.seed)

@@ -16,6 +16,8 @@ package struct GradientNode {
   package let isUsed: [Bool]
   package let kernels: KernelSet
   package let threadCount: Int
+  /// See ``TrainingPass/Options/throughTime``.
+  package var throughTime = 0
 
   /// The shape of an operand.
   /// - Throws: `internalFault` if it is absent.

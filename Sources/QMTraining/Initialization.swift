@@ -8,8 +8,8 @@ import QMTensor
 /// - xavier: normal with variance 2 / (inputs + outputs)
 /// - he: normal with variance 2 / inputs
 ///
-/// with the inputs and outputs of one output element; biases start at 0. Other parameters stay as they
-/// are.
+/// with the inputs and outputs of one output element; biases start at 0, running means at 0 and running
+/// variances at 1. Other parameters stay as they are.
 ///
 /// Source: Glorot and Bengio 2010, "Understanding the Difficulty of Training Deep Feedforward Neural
 /// Networks", equation 12; He et al. 2015, "Delving Deep into Rectifiers", equation 10.
@@ -22,8 +22,13 @@ extension Parameters {
   package func initialize(_ start: Initialization, _ network: TrainingNetwork, seed: UInt64) {
     guard start != .network else { return }
     for (index, parameter) in network.parameters.enumerated() {
-      guard let use = network.use(of: index) else { continue }
       let (values, count) = (elements[index], parameter.initial.elementCount)
+      switch parameter.role {
+      case .runningMean: values.update(repeating: 0, count: count)
+      case .runningVariance: values.update(repeating: 1, count: count)
+      default: break
+      }
+      guard let use = network.use(of: index) else { continue }
       switch use {
       case .bias: values.update(repeating: 0, count: count)
       case .weights(let inputs, let outputs):

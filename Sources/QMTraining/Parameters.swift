@@ -24,6 +24,9 @@ package final class Parameters {
       case shifts
       /// Scales of codes, and offsets of activations.
       case scales
+      /// Running means and variances of batch normalizations. Forward runs change them; they have no
+      /// gradient.
+      case statistics
     }
 
     package let name: String
@@ -137,7 +140,9 @@ package final class Parameters {
       let gradient = try floats(count)
       slots.append(
         Slot(
-          name: parameter.name, kind: isMatrix ? .weights : .shifts, values: values,
+          name: parameter.name,
+          kind: parameter.isStatistic ? .statistics : isMatrix ? .weights : .shifts,
+          values: values,
           gradients: gradient, count: count,
           unitLength: isMatrix ? max(count / max(shape[0], 1), 1) : count, weightsPerScale: 0,
           largestCode: 0))

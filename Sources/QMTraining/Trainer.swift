@@ -44,6 +44,17 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   /// Source: Romero et al. 2015, "FitNets: Hints for Thin Deep Nets", section 2.2; Li et al. 2021,
   /// "BRECQ", section 3.2.
   public var featureShare: Float = 1
+  /// What batch normalizations of a float network do; nil for trained statistics if the weights start
+  /// anew, and frozen ones if they start as the network's.
+  public var batchNormalization: BatchNormalizationForm?
+  /// Steps of a recurrent layer through which gradients go back in time; 0 for all.
+  ///
+  /// Source: Williams and Peng 1990, "An Efficient Gradient-Based Algorithm for On-Line Training of
+  /// Recurrent Network Trajectories" (truncated backpropagation through time).
+  public var throughTime = 0
+  /// Whether a pass computes values again in its backward run instead of keeping them: less memory,
+  /// more time, the same result.
+  public var recompute = false
 
   /// The defaults.
   public init() {}
@@ -216,7 +227,9 @@ package final class Trainer {
     }
     let pass = try TrainingPass(
       network, shapes: shapes, parameters: parameters.elements, gradients: parameters.gradients,
-      lossValues: targets.filter { $0.loss != nil }.map(\.value), threads: threads)
+      lossValues: targets.filter { $0.loss != nil }.map(\.value),
+      options: .init(recomputes: options.recompute, throughTime: options.throughTime),
+      threads: threads)
     passes.append((shapes, pass))
     while passes.count > 1,
       passes.count > Trainer.mostPasses
@@ -236,7 +249,7 @@ package final class Trainer {
     for batch in try samples.microBatches(indices, most: options.batch) {
       let pass = try pass(for: batch.inputs.map(\.shape))
       parameters.setActivations(of: pass)
-      try pass.forward(batch.inputs)
+      try pass.forward(batch.inputs, trains: trains)
       for target in targets {
         pass.gradient(of: target.value)?.update(
           repeating: 0, count: pass.shape(of: target.value).reduce(1, *))
@@ -548,13 +561,14 @@ package final class Trainer {
   /// Source: Shazeer and Stern 2018, "Adafactor", section 8 (relative step size).
   private func rates(_ rate: Float, movesScales: Bool) -> [Float] {
     parameters.slots.map { slot in
-      if slot.kind == .scales, !movesScales { return 0 }
+      if slot.kind == .statistics || (slot.kind == .scales && !movesScales) { return 0 }
       guard isRelative else { return rate }
       let factor: Float =
         switch slot.kind {
         case .weights: 1
         case .shifts: Trainer.shiftRate
         case .scales: Trainer.scaleRate
+        case .statistics: 0
         }
       return rate * factor * max(parameters.unit(of: slot), 1e-4)
     }

@@ -60,14 +60,26 @@ package struct TrainingNetwork {
       case operand(node: Int, position: Int)
       /// A parameter of the graph, by its name.
       case constant(String)
+      /// A running mean of a batch normalization, by its name: the forward run changes it, and it has no
+      /// gradient.
+      case runningMean(String)
+      /// The same of a variance.
+      case runningVariance(String)
     }
 
     package let name: String
-    package let role: Role
+    package internal(set) var role: Role
     /// float32: the elements before training; for codes, the numbers that they represent.
     package let initial: Tensor
     /// The codes before training; nil for a parameter in float32.
     package let codes: QuantizedTensor?
+    /// Whether forward runs change the parameter, and gradients do not.
+    package var isStatistic: Bool {
+      switch role {
+      case .runningMean, .runningVariance: true
+      case .codes, .bias, .operand, .constant: false
+      }
+    }
   }
 
   /// An activation that is rounded with a fixed scale and zero point.
@@ -125,8 +137,13 @@ package struct TrainingNetwork {
   /// - Parameters:
   ///   - graph: a float graph, or the simulation of a plan for one.
   ///   - trained: the constants that become parameters.
+  ///   - form: with trained statistics, means and variances of batch normalizations that are
+  ///     parameters of the graph are running ones.
   /// - Throws: `unsupported` if the graph holds codes in another way than a simulation does.
-  package init(_ graph: Graph, training trained: Trained) throws(QMError) {
+  package init(
+    _ graph: Graph, training trained: Trained,
+    batchNormalization form: BatchNormalizationForm = .frozen
+  ) throws(QMError) {
     var builder = NetworkBuilder(graph, trained)
     try builder.run()
     values = builder.values
@@ -137,6 +154,31 @@ package struct TrainingNetwork {
     inner = builder.inner
     outputs = graph.outputs.compactMap { output in
       builder.numbers[output.value].map { (output.name, $0) }
+    }
+    if form == .trained { markStatistics() }
+  }
+
+  private mutating func markStatistics() {
+    for node in nodes {
+      guard case .operation(.batchNormalization) = node.step,
+        let mean = parameter(node.inputs[3]), let variance = parameter(node.inputs[4])
+      else { continue }
+      parameters[mean].role = .runningMean(parameters[mean].name)
+      parameters[variance].role = .runningVariance(parameters[variance].name)
+    }
+  }
+
+  /// The parameter that a value is; nil if it is none.
+  func parameter(_ value: Int?) -> Int? {
+    guard let value, case .parameter(let parameter) = values[value].content else { return nil }
+    return parameter
+  }
+
+  /// Whether a node normalizes with the statistics of the batch while it is trained.
+  func usesBatchStatistics(_ node: Node) -> Bool {
+    guard case .operation(.batchNormalization) = node.step else { return false }
+    return [3, 4].allSatisfy {
+      parameter(node.inputs[$0]).map { parameters[$0].isStatistic } ?? false
     }
   }
 }

@@ -178,7 +178,7 @@ extension Conversion {
           try graph.makeParameter(id)
           try graph.setParameter(id, to: numbers)
         }
-      case .constant(let name):
+      case .constant(let name), .runningMean(let name), .runningVariance(let name):
         throw .internalFault("'\(name)' is a parameter of a float graph")
       }
     }

@@ -88,8 +88,13 @@ final class GradientRun {
   private var values: [UnsafeMutableBufferPointer<Float>] = []
   private var sums: [UnsafeMutableBufferPointer<Float>] = []
 
-  init(_ test: GradientCase, threads: Int = 1, kernels: KernelSet = .best) throws {
-    network = try TrainingNetwork(test.graph, training: .parameters)
+  init(
+    _ test: GradientCase, options: TrainingPass.Options = .init(),
+    batchNormalization form: BatchNormalizationForm = .frozen, threads: Int = 1,
+    kernels: KernelSet = .best
+  ) throws {
+    network = try TrainingNetwork(
+      test.graph, training: .parameters, batchNormalization: form)
     inputs = test.inputs
     var lossValues: [Int] = []
     for (_, value) in network.outputs
@@ -109,7 +114,7 @@ final class GradientRun {
     pass = try TrainingPass(
       network, shapes: inputs.map(\.shape), parameters: values.map { $0.baseAddress! },
       gradients: sums.map { $0.baseAddress! }, lossValues: lossValues,
-      kernels: kernels, threads: ThreadPool(threadCount: threads))
+      options: options, kernels: kernels, threads: ThreadPool(threadCount: threads))
   }
 
   deinit {
@@ -183,11 +188,12 @@ func largestError(_ found: [[Float]], _ expected: [[Double]], floor: Double = 1e
 ///   - step: h.
 ///   - tolerance: of an element, in units of the largest gradient of the same parameter.
 func expectGradients(
-  _ test: GradientCase, seed: UInt64 = 1, step: Float = 0x1p-5, tolerance: Double = 1e-3,
-  _ description: String = "", sourceLocation: SourceLocation = #_sourceLocation
+  _ test: GradientCase, batchNormalization form: BatchNormalizationForm = .frozen, seed: UInt64 = 1,
+  step: Float = 0x1p-5, tolerance: Double = 1e-3, _ description: String = "",
+  sourceLocation: SourceLocation = #_sourceLocation
 ) throws {
   var generator = SeededGenerator(seed: seed)
-  let run = try GradientRun(test)
+  let run = try GradientRun(test, batchNormalization: form)
   let gradients = try run.outputGradients(&generator)
   try run.addGradients(gradients)
   let found = run.parameterGradients
@@ -197,6 +203,10 @@ func expectGradients(
 
   var expected: [[Double]] = []
   for parameter in found.indices {
+    guard !run.network.parameters[parameter].isStatistic else {
+      expected.append(found[parameter].map { _ in 0 })
+      continue
+    }
     var differences: [Double] = []
     for index in 0..<run.elementCount(parameter) {
       let element = run.element(index, of: parameter)
@@ -223,7 +233,7 @@ func expectGradients(
     largestError(run.parameterGradients, found.map { $0.map { 2 * Double($0) } }) < 1e-5,
     "\(description): a second run does not add to the first", sourceLocation: sourceLocation)
 
-  let threaded = try GradientRun(test, threads: 2)
+  let threaded = try GradientRun(test, batchNormalization: form, threads: 2)
   try threaded.addGradients(gradients)
   #expect(
     threaded.parameterGradients.map { $0.map(\.bitPattern) } == found.map { $0.map(\.bitPattern) },

@@ -60,6 +60,12 @@ import Testing
     "rnn": recurrent(.simple, .forward, [.tanh]),
   ]
 
+  /// With the steps after which the states are constants.
+  private static let truncated: [String: (operation: Operation, steps: Int)] = [
+    "lstm_truncated": (recurrent(.lstm, .forward, [.sigmoid, .tanh, .tanh]), 3),
+    "gru_truncated": (recurrent(.gruResetAfter, .forward, [.sigmoid, .tanh]), 2),
+  ]
+
   private static let elementwise: [String: Operation] =
     functions([
       "gelu": .gelu, "gelu_tanh": .geluTanh, "silu": .silu, "hardswish": .hardSwish,
@@ -117,8 +123,10 @@ import Testing
   }
 
   /// Expects the outputs and gradients of a case. Parameters are in the order of the operands.
-  private func expect(_ name: String, _ test: GradientCase) throws {
-    let run = try GradientRun(test)
+  private func expect(
+    _ name: String, _ test: GradientCase, _ options: TrainingPass.Options = .init()
+  ) throws {
+    let run = try GradientRun(test, options: options)
     func numbers(_ kind: String) throws -> [[Float]] {
       try (0..<8).map { "\(name).\(kind)\($0)" }.filter { arrays.contains($0) }.map {
         try arrays.tensor(named: $0).elements(as: Float.self)
@@ -150,6 +158,13 @@ import Testing
     }
   }
 
+  @Test func truncatedLayers() throws {
+    for (name, (operation, steps)) in Self.truncated {
+      try expect(
+        name, GradientCase(operation, operands(of: name)), .init(throughTime: steps))
+    }
+  }
+
   @Test func attention() throws {
     var test = GradientCase()
     let operands = try operands(of: "attention").map { try test.parameter(try #require($0)) }
@@ -164,11 +179,12 @@ import Testing
     try expect("attention", test)
   }
 
-  /// No case of the archive is left out.
+  /// No case of the archive is left out; ``BatchNormalizationTests`` has one.
   @Test func allCasesAreCompared() {
     let cases = Set(arrays.names.filter { $0.hasSuffix(".y0") }.map { String($0.dropLast(3)) })
     let compared =
       [Self.products, Self.elementwise, Self.axes].flatMap(\.keys) + Self.withIntegers.keys
-    #expect(Set(compared).union(["attention"]) == cases)
+      + Self.truncated.keys
+    #expect(Set(compared).union(["attention", "batch_norm_training"]) == cases)
   }
 }

@@ -1,13 +1,26 @@
 import QMOperations
 import QMTensor
 
-/// With the statistics of training, y = x · s + t per channel, where r = 1 / √(variance + ε),
-/// s = scale · r and t = bias − mean · s. With sums over all elements of a channel:
+/// With stored statistics, y = x · s + t per channel, where r = 1 / √(variance + ε), s = scale · r and
+/// t = bias − mean · s. With sums over all elements of a channel:
 ///
 ///     ∂x = ∂y · s     ∂bias = Σ ∂y     ∂scale = r · Σ ∂y · (x − mean)     ∂mean = −s · Σ ∂y
 ///     ∂variance = −½ · s · r² · Σ ∂y · (x − mean)
+///
+/// With those of the batch, which depend on the N elements of a channel,
+///
+///     ∂x = s · (∂y − Σ ∂y / N − (x − mean) · r² · Σ ∂y · (x − mean) / N)
+///
+/// Source: Ioffe and Szegedy 2015, "Batch Normalization", section 3.
 extension BatchNormalization: Differentiable {
   package func gradient(of node: GradientNode) throws(QMError) -> GradientKernel {
+    try gradient(of: node, ofBatchStatistics: false)
+  }
+
+  /// - Parameter ofBatch: whether operands 3 and 4 hold the statistics of the batch.
+  func gradient(
+    of node: GradientNode, ofBatchStatistics ofBatch: Bool
+  ) throws(QMError) -> GradientKernel {
     let shape = try node.outputShape()
     let axis = order == .channelsFirst ? 1 : shape.count - 1
     let channels = shape[axis]
@@ -30,7 +43,8 @@ extension BatchNormalization: Differentiable {
       max(
         multiply.scratchByteCount(threads: node.threadCount),
         subtract.scratchByteCount(threads: node.threadCount)))
-    let wantsProducts = node.isWanted(1) || node.isWanted(4)
+    let adjustsInput = ofBatch && node.isWanted(0)
+    let wantsProducts = node.isWanted(1) || node.isWanted(4) || adjustsInput
     return GradientKernel(
       reading: wantsProducts ? [0, 1, 3, 4] : [1, 4], scratchByteCount: scratch.byteCount
     ) { (memory) throws(QMError) in
@@ -50,7 +64,7 @@ extension BatchNormalization: Differentiable {
           [gradient, scales], [stored], scratch: memory.scratch + work, threads: memory.threads)
         target.add(stored, count: count, memory.threads)
       }
-      if memory.inputGradients[2] != nil || memory.inputGradients[3] != nil {
+      if memory.inputGradients[2] != nil || memory.inputGradients[3] != nil || adjustsInput {
         sums.update(repeating: 0, count: channels)
         try sum.run(gradient, to: sums, memory)
         memory.inputGradients[2]?.add(sums, count: channels, memory.threads)
@@ -71,6 +85,20 @@ extension BatchNormalization: Differentiable {
         let product = products[channel] * inverse[channel]
         memory.inputGradients[1]?[channel] += product
         memory.inputGradients[4]?[channel] -= 0.5 * scales[channel] * inverse[channel] * product
+      }
+      guard adjustsInput, let target = memory.inputGradients[0] else { return }
+      let (x, means) = (memory.input(0), memory.input(3))
+      let share = Float(channels) / Float(count)
+      memory.threads.forRows(view[0] * channels, elements: view[2]) { rows in
+        for row in rows {
+          let channel = row % channels
+          let scale = scales[channel] * share
+          let offset = scale * sums[channel]
+          let slope = scale * inverse[channel] * inverse[channel] * products[channel]
+          for i in row * view[2]..<(row + 1) * view[2] {
+            target[i] -= offset + (x[i] - means[channel]) * slope
+          }
+        }
       }
     }
   }

@@ -23,7 +23,13 @@ import QMTensor
 /// where a subscript − means before the step. Rows that the products read rounded count as they are
 /// for ∂W and ∂R; for ∂x and ∂h₋, rounding counts as the identity.
 ///
-/// Sources: Werbos 1990, "Backpropagation Through Time"; the straight-through estimator as for
+/// Truncated, with N steps: the sequence is cut into segments of N steps, in the order in which they
+/// run, and a segment counts the states that the one before hands over as constants: ∂h₋ and ∂c₋ are 0
+/// at its first step. The memory is the same.
+///
+/// Sources: Werbos 1990, "Backpropagation Through Time"; Williams and Peng 1990, "An Efficient
+/// Gradient-Based Algorithm for On-Line Training of Recurrent Network Trajectories", section 2, with
+/// h′ = h = N (truncation); the straight-through estimator as for
 /// ``DynamicQuantize``.
 extension Recurrent: Differentiable {
   package func gradient(of node: GradientNode) throws(QMError) -> GradientKernel {
@@ -41,6 +47,8 @@ extension Recurrent: Differentiable {
 struct RecurrentGradient {
   let operation: Recurrent
   let extents: Recurrent.Extents
+  /// N of the truncation; 0 for the whole sequence.
+  let throughTime: Int
   /// Steps × batch items.
   let rows: Int
   let functions: [[GateFunction]]
@@ -75,6 +83,7 @@ struct RecurrentGradient {
     _ operation: Recurrent, _ node: GradientNode, _ scratch: inout ScratchParts
   ) throws(QMError) {
     self.operation = operation
+    throughTime = node.throughTime
     let extents = operation.extents(
       input: try node.shape(RecurrentOperand.input),
       recurrence: try node.shape(RecurrentOperand.recurrence))

@@ -317,11 +317,24 @@ struct RecurrentGradientPass {
       try block.stateStep.run(
         memory.scratch.floats(at: block.states) + step * extents.batch * block.columns, recurrence,
         to: hiddenGradient, memory)
+      if layer.throughTime > 0, step > 0, step % layer.throughTime == 0 { cut(before: step) }
     }
     target(RecurrentOperand.hidden).map { $0 + direction * stateCount }?
       .add(hiddenGradient, count: stateCount, memory.threads)
     target(RecurrentOperand.cell).map { $0 + direction * stateCount }?
       .add(cellGradient, count: stateCount, memory.threads)
+  }
+
+  /// The states in front of a step are constants for it. Those of a sequence that has ended wait for
+  /// their last step.
+  private func cut(before step: Int) {
+    forItems(at: step) { (item, isInside) in
+      guard isInside else { return }
+      (hiddenGradient + item * hidden).update(repeating: 0, count: hidden)
+      if cell.hasCellState {
+        (cellGradient + item * hidden).update(repeating: 0, count: hidden)
+      }
+    }
   }
 
   /// The gradients of the arguments of a block's gates, for one step of an item.
