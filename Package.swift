@@ -118,6 +118,7 @@ let package = Package(
       name: "CommandLineTests",
       dependencies: [
         "qconvert", "qverify", "qinspect", "qrun", "qtune", "QMFormat", "QMNumPy", "QMOperations",
+        "QMTestSupport",
       ]),
   ],
   swiftLanguageModes: [.v6]

@@ -91,7 +91,10 @@ public struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "How fixed ranges are chosen: minmax (default), percentile[:99.99] or mse.",
+      """
+      How fixed ranges are chosen: minmax (default), percentile[:99.99], mse, deviation[:4] (mean ± 4 \
+      standard deviations) or fixed:-128:255 (always this range).
+      """,
       valueName: "estimator"))
   var ranges: RangeEstimator?
 

@@ -97,13 +97,21 @@ public struct Checkpoint: Sendable {
     self.comparisons = comparisons
   }
 
+  /// The widths that arrays can have in this grid, in ascending order.
+  package static func widths(_ grid: Recipe.Grid, groupSize: Int?) -> [Double] {
+    isFree(grid, 1.5, groupSize: groupSize) ? Recipe.Grid.free.widths : Recipe.Grid.fixed.widths
+  }
+
+  private static func isFree(_ grid: Recipe.Grid, _ bits: Double, groupSize: Int?) -> Bool {
+    grid == .free || grid == .auto && bits < 8 && groupSize == nil
+  }
+
   /// Codes and scales of the arrays that become codes.
   private static func rounded(
     _ arrays: [ArrayInRows], _ weights: Recipe.WeightWidth, _ grid: Recipe.Grid, groupSize: Int?
   ) throws(QMError) -> [QuantizedTensor] {
     guard case .codes(let bits) = weights, !arrays.isEmpty else { return [] }
-    let isFree = grid == .free || grid == .auto && bits < 8 && groupSize == nil
-    if isFree {
+    if Checkpoint.isFree(grid, bits, groupSize: groupSize) {
       var fixedGrids: [Int: WeightGrid] = [:]
       for (index, rows) in arrays.enumerated() {
         fixedGrids[index] = try rows.width.map { (width) throws(QMError) in

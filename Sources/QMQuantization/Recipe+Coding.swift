@@ -296,17 +296,28 @@ extension NodePattern: Codable {
 
 extension RangeEstimator: LosslessStringConvertible {
   /// Parses the name of an estimator.
-  /// - Parameter description: `minmax`, `percentile`, `percentile:99.99` or `mse`; nil for others.
+  /// - Parameter description: `minmax`, `percentile`, `percentile:99.99`, `mse`, `deviation`,
+  ///   `deviation:4` or `fixed:-128:255`; nil for others.
   public init?(_ description: String) {
     switch description {
     case "minmax": self = .minMax
     case "percentile": self = .percentile(99.99)
     case "mse": self = .meanSquaredError
+    case "deviation": self = .deviation(4)
     default:
-      guard description.hasPrefix("percentile:"),
-        let kept = Float(description.dropFirst("percentile:".count)), kept > 50, kept <= 100
-      else { return nil }
-      self = .percentile(kept)
+      let parts = description.split(separator: ":", omittingEmptySubsequences: false)
+      let numbers = parts.dropFirst().compactMap { Float($0) }
+      guard numbers.count == parts.count - 1 else { return nil }
+      switch (parts[0], numbers.count) {
+      case ("percentile", 1) where numbers[0] > 50 && numbers[0] <= 100:
+        self = .percentile(numbers[0])
+      case ("deviation", 1) where numbers[0] > 0 && numbers[0] <= 1000:
+        self = .deviation(numbers[0])
+      case ("fixed", 2)
+      where numbers[0] < numbers[1] && numbers.allSatisfy({ abs($0) <= 1e30 }):
+        self = .fixed(numbers[0]...numbers[1])
+      default: return nil
+      }
     }
   }
 
@@ -315,6 +326,8 @@ extension RangeEstimator: LosslessStringConvertible {
     case .minMax: "minmax"
     case .percentile(let kept): "percentile:\(kept)"
     case .meanSquaredError: "mse"
+    case .deviation(let factor): "deviation:\(factor)"
+    case .fixed(let range): "fixed:\(range.lowerBound):\(range.upperBound)"
     }
   }
 }

@@ -63,6 +63,12 @@ public struct Recipe: Hashable, Sendable {
     /// Codes of up to 8 bits, with steps so large that their entropy is the given number of bits on
     /// average.
     case free
+
+    /// Bits a weight that a search may choose, in ascending order: hundredths of a bit with free steps,
+    /// else whole numbers.
+    package var widths: [Double] {
+      self == .free ? (150...800).map { Double($0) / 100 } : (2...8).map { Double($0) }
+    }
   }
 
   /// How many roundings of the whole network a conversion tries. It is counted in runs, never in

@@ -1,4 +1,7 @@
 import Foundation
+import QMNumPy
+import QMTensor
+import QMTestSupport
 import Testing
 
 @Suite("Budgets of the tools") struct BudgetTests {
@@ -282,13 +285,48 @@ import Testing
     #expect(try folder.names == (status == 0 ? ["out.qm"] : []))
   }
 
-  @Test func arraysHaveNoBudgets() throws {
+  @Test(arguments: [["--target-size", "9kB", "--max-drop", "1%"], ["--dry-run"]])
+  func arraysHaveNoBudgetOfQuality(options: [String]) throws {
     let array = Fixture.root.appendingPathComponent("fixtures/npy/double_quotes.npy").path
-    for option in [["--target-size", "9kB"], ["--dry-run"]] {
-      let refused = try Tool.qconvert.run([array, folder.path("o.qm")] + option)
-      #expect(refused.status == 64)
-      #expect(refused.errors.contains("arrays"))
+    let refused = try Tool.qconvert.run([array, folder.path("o.qm")] + options)
+    #expect(refused.status == 64, "\(refused.output)")
+  }
+
+  /// 4,096 and 1,024 numbers of a bell curve and 10 of a bias.
+  private func writeArrays(_ path: String) throws {
+    var generator = SeededGenerator(seed: 3)
+    func array(_ shape: [Int]) throws -> Tensor {
+      try Tensor(
+        shape,
+        (0..<shape.reduce(1, *)).map { _ in
+          (0..<12).reduce(Float(-6)) { sum, _ in sum + Float.random(in: 0...1, using: &generator) }
+        })
     }
+    try NPZArchive.write(
+      [("a", array([64, 64])), ("b", array([16, 64])), ("c", array([10]))], to: path)
+  }
+
+  @Test func arraysKeepATargetSize() throws {
+    let (arrays, out) = (folder.path("arrays.npz"), folder.path("out.qm"))
+    try writeArrays(arrays)
+    for (options, limit) in [([], 2000), (["--grid", "fixed"], 3000)] {
+      let converted = try Tool.qconvert.run(
+        [arrays, out, "--target-size", "\(limit)", "--json"] + options)
+      #expect(converted.status == 0, "\(converted.errors)")
+      let report = try converted.json
+      let bits = try #require(report["bits"] as? Double)
+      let size = try bytes("out.qm").count
+      #expect(size <= limit && size > limit * (options.isEmpty ? 98 : 60) / 100, "\(size)")
+      let budget = try #require(report["budget"] as? [String: Any])
+      #expect(budget["target_bytes"] as? Int == limit)
+      let asked = try Tool.qconvert.run(
+        [arrays, folder.path("asked.qm"), "--bits", "\(bits)"] + options)
+      #expect(asked.status == 0, "\(asked.errors)")
+      #expect(try bytes("asked.qm") == bytes("out.qm"))
+    }
+    let refused = try Tool.qconvert.run([arrays, out, "--target-size", "500"])
+    #expect(refused.status == 64)
+    #expect(refused.errors.contains("the smallest has"), "\(refused.errors)")
   }
 
   @Test func aFinishedFileIsJudgedByAMetric() throws {

@@ -25,14 +25,35 @@ import Testing
     #expect(decoded == program)
   }
 
-  @Test(arguments: FixtureModel.all) func threadsAndKernelsDoNotChangeTheFile(
-    fixture: FixtureModel
+  @Test(arguments: FixtureModel.all, [2, 4]) func threadsAndKernelsDoNotChangeTheFile(
+    fixture: FixtureModel, bits: Int
   ) throws {
-    let expected = try fixture.conversion(bits: 4).program.encoded()
+    let expected = try fixture.conversion(bits: bits).program.encoded()
     for options in [
       Model.Options(threadCount: 2), Model.Options(threadCount: 3, kernels: .portable),
     ] {
-      #expect(try fixture.conversion(bits: 4, options: options).program.encoded() == expected)
+      #expect(try fixture.conversion(bits: bits, options: options).program.encoded() == expected)
+    }
+  }
+
+  @Test(arguments: FixtureModel.all, [2, 4]) func partsOfTheSamplesDoNotChangeTheFile(
+    fixture: FixtureModel, bits: Int
+  ) throws {
+    let whole = try fixture.conversion(bits: bits).program.encoded()
+    let samples = try fixture.samples("calib", limit: 8)
+    let converter = Converter(
+      recipe: Recipe(weights: .codes(Double(bits)), activations: .int8),
+      options: Model.Options(threadCount: 2))
+    try withTemporaryFolder { folder in
+      let paths = try [0..<3, 3..<8].map { part in
+        let path = "\(folder)/\(part.lowerBound).qstats"
+        try converter.observe(
+          fixture.graph(), samples: SampleSubset(of: samples, Array(part)), to: path)
+        return path
+      }
+      let merged = try converter.convert(
+        fixture.graph(), observations: Observations(contentsOf: paths.reversed()))
+      #expect(try merged.program.encoded() == whole)
     }
   }
 

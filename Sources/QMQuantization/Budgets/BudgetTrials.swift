@@ -67,11 +67,6 @@ public struct BudgetTrials {
     }
   }
 
-  /// Conversions that a search makes before it takes the best one so far.
-  private static let mostTrials = 5
-  /// A file that leaves less than this share of the allowed bytes unused is as large as allowed.
-  private static let unusedShare = 0.01
-
   /// - Parameters:
   ///   - prepared: the network.
   ///   - recipe: that it was prepared with. The file records it with the bits that were found.
@@ -138,39 +133,11 @@ public struct BudgetTrials {
     within limit: Int, drop: (Conversion) throws(QMError) -> Double? = { _ in nil },
     progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Result {
-    var search = CrossingSearch(
-      prepared.widths, limit: Double(limit) * (1 - BudgetTrials.unusedShare / 3), curve: sizes,
-      isNoisy: false)
-    var best: Result?
-    var impossible: QMError?
-    while best == nil || trials.count < BudgetTrials.mostTrials,
-      let index = search.next(towardsAbove: false)
-    {
-      let result: Result
-      do throws(QMError) {
-        result = try convert(bits: search.widths[index], drop: drop, progress: progress)
-      } catch {
-        guard error.code == .usage else { throw error }
-        impossible = error
-        search.exclude(index)
-        continue
-      }
-      let isBelow = result.file.count <= limit
-      search.add(Double(result.file.count), at: index, isBelow: isBelow)
-      if isBelow, best.map({ $0.bits < result.bits }) ?? true { best = result }
-      if isBelow,
-        Double(limit - result.file.count) <= BudgetTrials.unusedShare * Double(limit)
-      {
-        break
-      }
+    try CrossingSearch.mostBits(of: prepared.widths, within: limit, sizes: sizes) {
+      (bits) throws(QMError) in
+      let result = try convert(bits: bits, drop: drop, progress: progress)
+      return (result, result.file.count)
     }
-    if let best { return best }
-    guard let smallest = trials.min(by: { $0.byteCount < $1.byteCount }) else {
-      throw impossible ?? .usage("no number of bits is possible")
-    }
-    throw .usage(
-      "no file of at most \(limit) bytes: the smallest has \(smallest.byteCount) bytes, with "
-        + "\(smallest.bits) bits a weight")
   }
 
   /// The conversion with the fewest bits that loses at most so much.
@@ -194,7 +161,7 @@ public struct BudgetTrials {
       curve: RateCurve(slope: 1.386, guess: (start, losses.height(least))), isNoisy: true)
     var best = known
     if known != nil { search.setAbove(widths.count - 1) }
-    while best == nil || trials.count < BudgetTrials.mostTrials,
+    while best == nil || trials.count < CrossingSearch.mostTrials,
       let index = search.next(towardsAbove: true)
     {
       self.losses = losses

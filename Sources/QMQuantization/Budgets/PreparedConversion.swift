@@ -97,13 +97,11 @@ public struct PreparedConversion {
 
   // MARK: Widths
 
-  /// The widths that a search may choose, in ascending order: hundredths of a bit from 1.5 on if
-  /// weights get free steps, else whole numbers from 2 on.
+  /// The widths that a search may choose, in ascending order.
   package var widths: [Double] {
     var free = state
     free.recipe.weights = .codes(1.5)
-    return free.grid == .free
-      ? (150...800).map { Double($0) / 100 } : (2...8).map { Double($0) }
+    return free.grid.widths
   }
 
   /// Number of the weights whose bits the recipe's width decides.

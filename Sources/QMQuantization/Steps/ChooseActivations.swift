@@ -12,7 +12,9 @@ struct ChooseActivations: ConversionStep {
       state.quantizableActivations
         .filter { state.groups.analyticRange(of: $0) == nil }
         .compactMap { state.places[$0] }
-        .map { Observation(state.recipe.rangeEstimator == .minMax ? .range : .histogram, of: $0) })
+        .map {
+          Observation(state.recipe.rangeEstimator.needsHistogram ? .histogram : .range, of: $0)
+        })
   }
 
   func apply(

@@ -122,8 +122,10 @@ public struct CheckpointReport: Report {
   public let output: FileSize
   /// Size of the source divided by the size of the output.
   public let ratio: Double
-  /// Requested number of bits per weight; 32 if arrays stay float32.
+  /// Number of bits per weight; 32 if arrays stay float32.
   public let bits: Double
+  /// How the bits were found; nil if they were asked for.
+  public let budget: BudgetReport?
   /// The arrays, in the order of the source.
   public let arrays: [ArrayReport]
   /// Time of the whole conversion.
@@ -131,12 +133,14 @@ public struct CheckpointReport: Report {
 
   /// A report from its parts; the ratio is computed from the file sizes.
   public init(
-    source: FileSize, output: FileSize, bits: Double, arrays: [ArrayReport], seconds: Double
+    source: FileSize, output: FileSize, bits: Double, budget: BudgetReport? = nil,
+    arrays: [ArrayReport], seconds: Double
   ) {
     self.source = source
     self.output = output
     ratio = Double(source.bytes) / Double(output.bytes)
     self.bits = bits
+    self.budget = budget
     self.arrays = arrays
     self.seconds = seconds
   }
