@@ -288,7 +288,7 @@ struct TrainingOptionGroup: ParsableArguments {
     help: """
       How weights and activations are rounded: lsq (learned scales of weights), lsq+ (learned \
       scales and offsets of activations too), pact (learned bounds of activations), normalised, scaled or affine (scales of \
-      weights from their mean and deviation).
+      both from their mean and deviation).
       """)
   var quantizer: Quantizer = .lsq
 

@@ -7,14 +7,9 @@ extension Parameters {
   /// ones to values that hold the same codes before and after data movement, and codes of another scale
   /// would have to be rounded again there.
   func addActivations() throws(QMError) {
-    guard quantizer.learnsActivations else { return }
-    var places: [QuantizationParameters: [Int]] = [:]
-    for (place, activation) in network.activations.enumerated() {
-      places[activation.parameters, default: []].append(place)
-    }
-    for (place, activation) in network.activations.enumerated() {
-      let initial = activation.parameters
-      guard let own = places[initial], own.first == place else { continue }
+    guard quantizer.learnsActivations else { return try addFollowingActivations() }
+    for (initial, own) in sharedActivations {
+      let activation = network.activations[own[0]]
       let scale = try addActivationSlot(activation.name + ".scale", initial.scale)
       // Products read int16 with the zero point 0 alone.
       let offset =
@@ -26,6 +21,15 @@ extension Parameters {
           names: Set(own.map { network.activations[$0].name }), initial: initial, places: own,
           scale: scale, offset: offset))
     }
+  }
+
+  /// Numbers of the activations with the same scale and zero point, in the order of the first.
+  var sharedActivations: [(initial: QuantizationParameters, places: [Int])] {
+    var places: [QuantizationParameters: [Int]] = [:]
+    for (place, activation) in network.activations.enumerated() {
+      places[activation.parameters, default: []].append(place)
+    }
+    return places.map { ($0.key, $0.value) }.sorted { $0.1[0] < $1.1[0] }
   }
 
   func addActivationSlot(_ name: String, _ value: Float) throws(QMError) -> Int {
@@ -55,6 +59,9 @@ extension Parameters {
     for activation in activations {
       for name in activation.names { result[name] = parameters(of: activation) }
     }
+    for activation in following {
+      for name in activation.names { result[name] = parameters(of: activation) }
+    }
     return result
   }
 
@@ -64,11 +71,16 @@ extension Parameters {
       let parameters = parameters(of: activation)
       for place in activation.places { pass.activations[place].parameters = parameters }
     }
+    for activation in following {
+      let parameters = parameters(of: activation)
+      for place in activation.places { pass.activations[place].parameters = parameters }
+    }
   }
 
   /// Takes over what the backward runs of a pass have found about the rounding of activations.
   /// - Parameter learn: whether it goes into the gradients of scales and offsets.
   package func takeActivationGradients(of pass: TrainingPass, learn: Bool = true) {
+    follow(pass)
     for index in activations.indices where learn {
       for place in activations[index].places {
         activations[index].sums += pass.activations[place].sums

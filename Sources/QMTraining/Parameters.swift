@@ -24,8 +24,8 @@ package final class Parameters {
       case shifts
       /// Scales of codes, and offsets of activations.
       case scales
-      /// Running means and variances of batch normalizations. Forward runs change them; they have no
-      /// gradient.
+      /// Running means and variances of batch normalizations, and statistics of activations. Forward
+      /// runs change them; they have no gradient.
       case statistics
     }
 
@@ -63,6 +63,7 @@ package final class Parameters {
   package private(set) var gradients: [Floats] = []
   private var rounded: [Rounded] = []
   var activations: [TrainedActivation] = []
+  var following: [FollowingActivation] = []
   /// Elements of activations that were rounded since the gradients were cleared, and those of them beyond
   /// the codes.
   package internal(set) var saturation = (count: 0, beyond: 0)
@@ -99,7 +100,7 @@ package final class Parameters {
     var leastScales: [Float]
     /// For scales that follow a statistic, what the statistic is at least.
     let leastUnits: [Double]
-    var statistics: [WeightStatistics] = []
+    var statistics: [StepStatistics] = []
     /// The grid of each scale as it is now.
     var grids: [RoundingGrid] = []
     /// The scales of the last rounding.
@@ -252,13 +253,13 @@ package final class Parameters {
   }
 
   /// Statistics of the weights of each scale; none if the scales are learned.
-  private func statistics(_ rounded: Rounded) -> [WeightStatistics] {
+  private func statistics(_ rounded: Rounded) -> [StepStatistics] {
     guard quantizer.statistic != nil else { return [] }
     var ranges = [[Range<Int>]](repeating: [], count: slots[rounded.scales].count)
     for run in rounded.runs { ranges[run.scale].append(run.range) }
-    let found = Locked([WeightStatistics](repeating: .init(), count: ranges.count))
+    let found = Locked([StepStatistics](repeating: .init(), count: ranges.count))
     threads.run(chunks: ranges.count) { (scale, _) in
-      let statistics = WeightStatistics(ranges[scale], of: slots[rounded.weights].values)
+      let statistics = StepStatistics(ranges[scale], of: slots[rounded.weights].values)
       found.withLock { $0[scale] = statistics }
     }
     return found.withLock { $0 }
@@ -454,8 +455,8 @@ package final class Parameters {
     round()
   }
 
-  /// Whether the scales of weights follow a statistic.
-  var followsStatistics: Bool { quantizer.statistic != nil }
+  /// Whether scales follow a statistic.
+  package var followsStatistics: Bool { quantizer.statistic != nil }
 
   /// Multiplies what the slots of the scales hold, before the next rounding.
   func multiplyFactors(by factor: Float) {

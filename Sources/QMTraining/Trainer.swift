@@ -53,7 +53,8 @@ public struct TrainingOptions: Sendable, Codable, Hashable {
   /// Recurrent Network Trajectories" (truncated backpropagation through time).
   public var throughTime = 0
   /// Whether a pass computes values again in its backward run instead of keeping them: less memory,
-  /// more time, the same result.
+  /// more time, the same result. What the loss compares is kept: with features, the results of all
+  /// products.
   public var recompute = false
 
   /// The defaults.
@@ -228,7 +229,9 @@ package final class Trainer {
     let pass = try TrainingPass(
       network, shapes: shapes, parameters: parameters.elements, gradients: parameters.gradients,
       lossValues: targets.filter { $0.loss != nil }.map(\.value),
-      options: .init(recomputes: options.recompute, throughTime: options.throughTime),
+      options: .init(
+        recomputes: options.recompute, throughTime: options.throughTime,
+        measuresActivations: parameters.followsStatistics),
       threads: threads)
     passes.append((shapes, pass))
     while passes.count > 1,

@@ -38,9 +38,14 @@ package final class TrainingPass {
     package var recomputes = false
     /// Steps of a recurrent layer through which the gradient of a state goes back; 0 for all.
     package var throughTime = 0
+    /// Whether forward runs of training find the statistics of activations.
+    package var measuresActivations = false
 
-    package init(recomputes: Bool = false, throughTime: Int = 0) {
+    package init(
+      recomputes: Bool = false, throughTime: Int = 0, measuresActivations: Bool = false
+    ) {
       (self.recomputes, self.throughTime) = (recomputes, throughTime)
+      self.measuresActivations = measuresActivations
     }
   }
 
@@ -49,8 +54,12 @@ package final class TrainingPass {
     package var parameters: QuantizationParameters
     /// What the backward runs have found for the gradients of scale and zero point.
     package var sums = RoundingSums()
+    /// The statistics of the elements in the last forward run of training, if they are measured and
+    /// nobody has taken them.
+    package internal(set) var statistics: StepStatistics?
   }
 
+  private let measuresActivations: Bool
   /// The activations' scales; the caller may change them between runs.
   package var activations: [ActivationState]
 
@@ -68,6 +77,7 @@ package final class TrainingPass {
   ) throws(QMError) {
     self.network = network
     self.threads = threads
+    measuresActivations = options.measuresActivations
     activations = network.activations.map { ActivationState(parameters: $0.parameters) }
     var layout = try PassLayout(network, shapes: shapes, kernels: kernels, threads: threads)
     try layout.findGradients(lossValues: lossValues, throughTime: options.throughTime)
@@ -105,6 +115,10 @@ package final class TrainingPass {
       }
     case .rounding(let activation, let count):
       return PreparedStep(node: step.node) { pass in
+        if isFirst, pass.trains, pass.measuresActivations {
+          pass.activations[activation].statistics = StepStatistics(
+            [0..<count], of: inputs[0]!.assumingMemoryBound(to: Float.self))
+        }
         pass.round(activation, inputs[0]!, outputs[0]!, count: count)
       }
     case .normalization(let operation, let statistics):

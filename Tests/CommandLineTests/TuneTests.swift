@@ -102,6 +102,14 @@ import Testing
     #expect(!converted.errors.contains("no constant"))
   }
 
+  @Test func recomputationGivesTheSameFile() throws {
+    for (name, options) in [("kept.qm", []), ("again.qm", ["--recompute"])] {
+      let tuned = try tune(name, ["--steps", "20", "--rate", "0.005"] + options)
+      #expect(tuned.status == 0, "\(tuned.errors)")
+    }
+    #expect(try bytes("kept.qm") == bytes("again.qm"))
+  }
+
   @Test func labelsAloneTrainToo() throws {
     let trained = try Tool.qtune(
       Fixture.model, folder.path("out.qm"), "--samples", try labelled(), "--labels", "kind",
@@ -120,6 +128,8 @@ import Testing
     (["--float"], 64, "--float needs --labels"),
     (["--labels", "kind"], 65, "no labels 'kind'"),
     (["--start", "he"], 64, "--start he needs --float"),
+    (["--batch-normalization", "trained"], 64, "--batch-normalization needs --float"),
+    (["--through-time", "1000001"], 64, "--through-time 1000001: expected 0 to 1000000"),
     (["--limit-samples", "1"], 65, "training needs at least 2"),
     (["--resume"], 66, "out.qm.checkpoint"),
     (["--clip-norm", "0"], 64, "--clip-norm 0.0: expected a number above 0"),

@@ -32,6 +32,7 @@ import Testing
       pass = try TrainingPass(
         coded.network, shapes: [[40, 6]], parameters: parameters.elements,
         gradients: parameters.gradients, lossValues: coded.network.outputs.map(\.value),
+        options: .init(measuresActivations: parameters.followsStatistics),
         threads: ThreadPool(threadCount: threads))
     }
 
@@ -80,12 +81,52 @@ import Testing
     }
   }
 
+  /// The ranges start as the converter's, whatever the elements are, and grow with the elements.
   @Test(arguments: [Quantizer.normalised, .scaled, .affine])
-  func formsOfWeightsKeepTheActivations(quantizer: Quantizer) throws {
-    let run = try Run(quantizer, Self.narrow)
-    #expect(run.parameters.activationParameters.isEmpty)
+  func rangesFollowTheStatistics(quantizer: Quantizer) throws {
+    let offset = QuantizationParameters(.uint8, scale: 0.02, zeroPoint: 90)
+    let run = try Run(quantizer, offset, inner: Self.inner)
+    func found() -> [QuantizationParameters] {
+      run.parameters.setActivations(of: run.pass)
+      return run.pass.activations.map(\.parameters)
+    }
+    #expect(found() == [offset, Self.inner])
+    let start = run.parameters.snapshot()
+    for _ in 0...Parameters.settling {
+      _ = try run.loss()
+      for (own, initial) in zip(found(), [offset, Self.inner]) {
+        #expect(own.zeroPoint == initial.zeroPoint && own.elementType == initial.elementType)
+        #expect(abs(own.scale / initial.scale - 1) < 1e-5)
+      }
+    }
+    // Without training, nothing follows.
+    let doubled = try Tensor([40, 6], run.input.elements(as: Float.self).map { 2 * $0 })
+    let before = run.parameters.snapshot()
+    try run.pass.forward([doubled], trains: false)
+    run.parameters.takeActivationGradients(of: run.pass)
+    #expect(run.parameters.snapshot() == before)
+    for _ in 0..<100 {
+      try run.pass.forward([doubled])
+      run.parameters.takeActivationGradients(of: run.pass)
+    }
+    #expect(abs(found()[0].scale / offset.scale - 2) < 1e-3)
+    #expect(abs(found()[0].zeroPoint - offset.zeroPoint) <= 1)
+    #expect(run.parameters.activationParameters["input"] == found()[0])
+    // The state holds them.
+    try run.parameters.restore(before)
+    #expect(abs(found()[0].scale / offset.scale - 1) < 1e-5)
+    try run.parameters.restore(start)
+    #expect(found() == [offset, Self.inner])
+  }
+
+  /// Products read int16 with the zero point 0 alone, so that it does not follow the mean.
+  @Test func wideActivationsStay() throws {
+    let wide = QuantizationParameters(.int16, scale: 0.001, zeroPoint: 0)
+    let run = try Run(.affine, wide, inner: Self.inner)
+    #expect(!run.parameters.activationParameters.values.contains(wide))
     _ = try run.loss()
-    #expect(run.pass.activations.map(\.parameters) == [Self.narrow, Self.inner])
+    run.parameters.setActivations(of: run.pass)
+    #expect(run.pass.activations[0].parameters == wide)
   }
 
   @Test(arguments: quantizers)

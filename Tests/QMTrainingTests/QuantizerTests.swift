@@ -13,10 +13,10 @@ import Testing
     }
   }
 
-  private func statistics(_ numbers: [Float]) -> WeightStatistics {
+  private func statistics(_ numbers: [Float]) -> StepStatistics {
     var numbers = numbers
     return numbers.withUnsafeMutableBufferPointer {
-      WeightStatistics([0..<$0.count], of: $0.baseAddress!)
+      StepStatistics([0..<$0.count], of: $0.baseAddress!)
     }
   }
 
@@ -45,7 +45,7 @@ import Testing
     var numbers = numbers(100, seed: 1, mean: 3)
     let parts = [10..<30, 0..<4, 70..<100]
     let found = numbers.withUnsafeMutableBufferPointer {
-      WeightStatistics(parts, of: $0.baseAddress!)
+      StepStatistics(parts, of: $0.baseAddress!)
     }
     let members = parts.flatMap { $0.map { Double(numbers[$0]) } }
     let mean = members.reduce(0, +) / 54
@@ -59,7 +59,7 @@ import Testing
   @Test func gradientsOfStatisticsAreDifferences() {
     let numbers = numbers(20, seed: 2, mean: 1).map(Double.init)
     for (index, number) in numbers.enumerated() {
-      func change(_ step: Float) -> WeightStatistics {
+      func change(_ step: Float) -> StepStatistics {
         var moved = numbers.map { Float($0) }
         moved[index] += step
         return statistics(moved)
@@ -165,6 +165,49 @@ import Testing
     expectEqual(equation(0, 255).rounded, expected, unit: scale)
     let wide = equation(-128, 255)
     #expect((wide.step * 383 / 255 / step - 1).magnitude < 1e-12)
+  }
+
+  /// An activation's codes hold μ − below · u to μ + above · u, where u is the form's statistic:
+  ///
+  ///     Q(x) = clamp(round(x / s + b), lowest, highest)     x̂ = (Q(x) − b) · s
+  ///     s = (below + above) · u / (highest − lowest)        b = round(lowest − (μ − below · u) / s)
+  ///
+  /// In steps of u / 2^b the range is that of ``Normalised``, with u = max |x − μ| and one step of u / R
+  /// that of ``Scaled``, with below = above that of ``Affine``.
+  @Test(arguments: [ElementType.int8, .uint8])
+  func rangesOfActivations(elementType: ElementType) throws {
+    let activations = numbers(500, seed: 9, mean: 0.3)
+    let found = statistics(activations)
+    let codes = try #require(elementType.codes)
+    let (lowest, highest) = (Double(codes.lowerBound), Double(codes.upperBound))
+    let forms: [(any StatisticForm, unit: Double, below: Double, above: Double)] = [
+      // 2^5 steps per deviation.
+      (Normalised(), found.deviation, 128 / 32, 127 / 32),
+      (Scaled(), found.reach, 1, 1), (Affine(), found.deviation, 2.5, 2.5),
+      (Affine(), found.deviation, 1.5, 3),
+    ]
+    for (form, unit, below, above) in forms {
+      #expect(form.unit(found) == unit)
+      let parameters = form.parameters(
+        elementType, mean: found.mean, unit: unit, below: below, above: above)
+      #expect(throws: Never.self) { try parameters.check() }
+      let step = (below + above) * unit / (highest - lowest)
+      let offset = round(lowest - (found.mean - below * unit) / step)
+      #expect((Double(parameters.scale) / step - 1).magnitude < 1e-6)
+      #expect(Double(parameters.zeroPoint) == offset)
+      let equation = activations.map {
+        (min(max(round(Double($0) / step + offset), lowest), highest) - offset) * step
+      }
+      // Numbers halfway between two codes may go to either.
+      let inner = activations.indices.filter {
+        let place = Double(activations[$0]) / step
+        return (place - place.rounded(.down) - 0.5).magnitude > 1e-3
+      }
+      #expect(inner.count > 450)
+      let rounded = rounded(activations, RoundingGrid(parameters))
+      expectEqual(inner.map { rounded[$0] }, inner.map { equation[$0] }, unit: parameters.scale)
+      if form is Normalised { #expect((step * 32 / unit - 1).magnitude < 1e-12) }
+    }
   }
 
   @Test(arguments: [Float(-30), -2, 0, 0.4, 50])

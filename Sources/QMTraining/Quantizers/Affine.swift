@@ -8,13 +8,16 @@
 /// of [−128, 127], with b larger by 128. [−128, 255] has 384 codes, more than 8 bits; its numbers are
 /// put on every 383/255th of them, which again are those of [−128, 127].
 ///
+/// Activations hold the numbers between μ − below · σ and μ + above · σ, with both factors as the
+/// converter has them at the start; below = above = k is the equation.
+///
 /// In a file, k is what the step of the converter makes it.
 package struct Affine: StatisticForm {
   package init() {}
 
-  package func unit(_ statistics: WeightStatistics) -> Double { statistics.deviation }
+  package func unit(_ statistics: StepStatistics) -> Double { statistics.deviation }
 
-  package func unitGradient(_ weight: Double, _ statistics: WeightStatistics) -> Double {
+  package func unitGradient(_ weight: Double, _ statistics: StepStatistics) -> Double {
     statistics.deviationGradient(weight)
   }
 

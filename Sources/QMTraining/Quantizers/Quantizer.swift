@@ -12,17 +12,17 @@ public enum Quantizer: String, Codable, Sendable, CaseIterable {
   case lsqPlus = "lsq+"
   /// ``ClippedActivation`` for activations, and its rule for weights.
   case pact
-  /// ``Normalised`` for weights; activations keep the scales of the converter.
+  /// ``Normalised`` for both.
   case normalised
-  /// ``Scaled`` for weights; activations keep the scales of the converter.
+  /// ``Scaled`` for both.
   case scaled
-  /// ``Affine`` for weights; activations keep the scales of the converter.
+  /// ``Affine`` for both.
   case affine
 
   /// Whether scales and offsets of activations are learned.
   package var learnsActivations: Bool { statistic == nil }
 
-  /// How the steps of weights follow the weights; nil if they are learned.
+  /// How steps follow the numbers; nil if they are learned.
   var statistic: (any StatisticForm)? {
     switch self {
     case .lsq, .lsqPlus, .pact: nil

@@ -3,13 +3,16 @@
 ///
 ///     Q(x) = sign(n) · round(R · |n| / max |n|);   x̂ = Q(x) · max |x − μ| / R + μ
 ///
+/// Activations hold the numbers between μ − below · max |x − μ| and μ + above · max |x − μ|, with both
+/// factors as the converter has them at the start; below = above = 1 is the equation.
+///
 /// σ cancels out: the step is max |x − μ| / R, so that no number is beyond the codes.
 package struct Scaled: StatisticForm {
   package init() {}
 
-  package func unit(_ statistics: WeightStatistics) -> Double { statistics.reach }
+  package func unit(_ statistics: StepStatistics) -> Double { statistics.reach }
 
-  package func unitGradient(_ weight: Double, _ statistics: WeightStatistics) -> Double {
+  package func unitGradient(_ weight: Double, _ statistics: StepStatistics) -> Double {
     statistics.reachGradient(weight)
   }
 

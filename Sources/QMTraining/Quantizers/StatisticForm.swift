@@ -1,13 +1,14 @@
 import QMOperations
+import QMTensor
 
-/// A form of rounding whose step is a factor times a statistic of the weights with this step. The
-/// statistic follows the weights; the factor stays as the step of the converter has it at the start.
+/// A form of rounding whose step is a factor times a statistic of the numbers with this step. The
+/// statistic follows the numbers; the factor stays as the step of the converter has it at the start.
 package protocol StatisticForm: Sendable {
-  /// The statistic that one step is proportional to.
-  func unit(_ statistics: WeightStatistics) -> Double
+  /// The statistic u that one step is proportional to.
+  func unit(_ statistics: StepStatistics) -> Double
 
   /// ∂unit/∂w of a weight w with this statistic.
-  func unitGradient(_ weight: Double, _ statistics: WeightStatistics) -> Double
+  func unitGradient(_ weight: Double, _ statistics: StepStatistics) -> Double
 
   /// The whole numbers that are codes of a width.
   /// - Parameter largest: largest code of the width, 2^(bits − 1) − 1.
@@ -31,20 +32,35 @@ extension StatisticForm {
   }
 }
 
-/// Statistics of the weights that share a step.
-package struct WeightStatistics: Hashable, Sendable {
+extension StatisticForm {
+  /// How an activation is rounded whose codes, from `lowest` to `highest`, hold the range from
+  /// μ − below · u to μ + above · u:
+  ///
+  ///     s = (below + above) · u / (highest − lowest)      z = round(lowest − (μ − below · u) / s)
+  ///
+  /// The range is extended to 0 if that is outside, and z is a code.
+  package func parameters(
+    _ elementType: ElementType, mean: Double, unit: Double, below: Double, above: Double
+  ) -> QuantizationParameters {
+    QuantizationParameters(
+      elementType, covering: Float(mean - below * unit), Float(mean + above * unit))
+  }
+}
+
+/// Statistics of the numbers that share a step.
+package struct StepStatistics: Hashable, Sendable {
   package var count = 0
   /// μ.
   package var mean = 0.0
   /// σ, the root of the mean square of w − μ.
   package var deviation = 0.0
-  /// The largest |w − μ|, and the weight that has it.
+  /// The largest |w − μ|, and the number that has it.
   package var reach = 0.0
   package var farthest = 0.0
 
   package init() {}
 
-  /// The statistics of several runs of weights.
+  /// The statistics of several runs of numbers.
   package init(_ ranges: [Range<Int>], of weights: Floats) {
     for range in ranges {
       count += range.count
