@@ -6,8 +6,12 @@ import QMTensor
 /// The range of an activation is μ − a · u to μ + c · u, with the mean μ and the statistic u of a
 /// ``StatisticForm``. a and c are what makes this the converter's range with the means of μ and u over
 /// the first micro-batches: a single one is too small a sample, and the elements that a narrow range cuts
-/// off are those that matter. Then a and c stay, and μ and u are running means over the micro-batches, as
-/// those of batch normalizations. In the gradient all of them count as constants.
+/// off are those that matter. Then a and c stay, and μ and u are exponential moving averages over the
+/// micro-batches. In the gradient all of them count as constants.
+///
+/// Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+/// Integer-Arithmetic-Only Inference", section 3.1, for the averages of ranges, which are smooth across
+/// many steps.
 extension Parameters {
   /// An activation, or several with the same scale and zero point.
   struct FollowingActivation {
@@ -21,6 +25,8 @@ extension Parameters {
 
   /// Micro-batches in which the range is the converter's.
   package static let settling = 20
+  /// What a moving average keeps of itself.
+  private static let smoothing: Float = 0.99
 
   func addFollowingActivations() throws(QMError) {
     guard quantizer.statistic != nil else { return }
@@ -58,7 +64,7 @@ extension Parameters {
       let (mean, unit) = (found.mean, statistic.unit(found))
       guard unit > 0, unit.isFinite, mean.isFinite else { continue }
       let count = Int(numbers[4])
-      let share = count < Parameters.settling ? 1 / Float(count + 1) : 1 - BatchStatistics.momentum
+      let share = count < Parameters.settling ? 1 / Float(count + 1) : 1 - Parameters.smoothing
       numbers[0] += share * (Float(mean) - numbers[0])
       numbers[1] += share * (Float(unit) - numbers[1])
       guard count < Parameters.settling else { continue }

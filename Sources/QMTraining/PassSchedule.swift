@@ -36,9 +36,9 @@ struct PassSchedule {
   /// Where each request lies in the arena.
   private(set) var memory: MemoryPlan
 
-  /// Numbers of segments that are tried. Near √n for n steps the least memory is expected; where the
+  /// Numbers of segments that are tried beside one. Near √n for n steps the least memory is expected; where the
   /// values lie that segments pass on decides.
-  private static let segmentCounts = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+  private static let segmentCounts = [2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
 
   /// The schedule that needs the least memory.
   /// - Parameter recomputes: whether there may be several segments.
@@ -48,7 +48,7 @@ struct PassSchedule {
   ) throws(QMError) -> PassSchedule {
     var best = try PassSchedule(layout, lossValues: lossValues, segments: 1)
     guard recomputes else { return best }
-    for count in segmentCounts.dropFirst() where count <= layout.forward.count {
+    for count in segmentCounts where count <= layout.forward.count {
       let other = try PassSchedule(layout, lossValues: lossValues, segments: count)
       if other.memory.byteCount < best.memory.byteCount { best = other }
     }

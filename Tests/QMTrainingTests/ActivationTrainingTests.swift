@@ -105,7 +105,7 @@ import Testing
     try run.pass.forward([doubled], trains: false)
     run.parameters.takeActivationGradients(of: run.pass)
     #expect(run.parameters.snapshot() == before)
-    for _ in 0..<100 {
+    for _ in 0..<1000 {
       try run.pass.forward([doubled])
       run.parameters.takeActivationGradients(of: run.pass)
     }
