@@ -92,6 +92,39 @@ import Testing
     }
   }
 
+  /// A checkpoint holds the running statistics: an interrupted run goes on to the same bits.
+  @Test func runningStatisticsAreResumed() throws {
+    var options = TrainingOptions()
+    (options.steps, options.labels, options.rate) = (40, "kind", 0.01)
+    let tuner = FloatTuner(options)
+    let whole = try #require(try tuner.tune(graph, samples: samples, start: .he))
+    let asked = Locked(0)
+    let resumed = try withTemporaryFolder { folder in
+      let interrupted = try tuner.tune(
+        graph, samples: samples, start: .he,
+        checkpoints: .init(
+          path: folder + "/checkpoint",
+          isInterrupted: {
+            asked.withLock {
+              $0 += 1
+              return $0 == 17
+            }
+          }))
+      #expect(interrupted == nil)
+      return try tuner.tune(
+        graph, samples: samples, start: .he,
+        checkpoints: .init(path: folder + "/checkpoint", resumes: true))
+    }
+    let parameters = try #require(resumed).parameters
+    #expect(parameters.count == whole.parameters.count)
+    for (found, expected) in zip(parameters, whole.parameters) {
+      #expect(found.name == expected.name)
+      #expect(
+        found.tensor.elements(as: Float.self) == expected.tensor.elements(as: Float.self),
+        "\(found.name)")
+    }
+  }
+
   /// Fine-tuning keeps the statistics, so that they are no parameters.
   @Test func fineTuningFreezesStatistics() throws {
     #expect(!(try tune(.network)).parameters.map(\.name).contains("first.mean"))
