@@ -12,7 +12,7 @@ extension ConvertCommand {
     _ network: PreparedNetwork, _ console: Console
   ) throws(QMError) -> (BudgetTrials.Result, BudgetReport) {
     var trials = try trials(network)
-    func progress(_ phase: Conversion.Phase) { ConvertCommand.show(phase, console) }
+    func progress(_ phase: Conversion.Phase) { console.progress(phase) }
     if let size = budget.targetSize {
       let loss = try metricLoss(network, console)
       let result = try trials.mostBits(

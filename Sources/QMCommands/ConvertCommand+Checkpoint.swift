@@ -11,7 +11,7 @@ extension ConvertCommand {
   ) throws(QMError) {
     let clock = ContinuousClock()
     let start = clock.now
-    guard !hasSamples, recipe.activations == nil, recipe.network.isEmpty, weights == nil,
+    guard !hasSamples, recipe.activations == nil, recipe.network.isEmpty, options.weights == nil,
       recipe.floatNodes.isEmpty, !explain, budget.metrics.maxDrop == nil
     else {
       throw QMError.usage(
@@ -116,7 +116,7 @@ extension ConvertCommand {
     }
     guard let worst, !(worst.value.signalToNoise >= required) else { return }
     let bits = recipe.weights.bits
-    throw tooLow(
+    throw QualityCheck(recipe, of: input).tooLow(
       worst.value.signalToNoise, of: worst.key, required: required,
       remedies: bits < 8 ? [.useBits(min(Int(bits) + 2, 8))] : [])
   }

@@ -44,8 +44,9 @@ extension ConvertCommand {
       try metricLoss(network, console)
       ?? (hasSamples && !network.prepared.scores.isEmpty ? .ofJudgedRows : nil)
     let result = try trials.survey(
-      bits == nil && recipeFile == nil ? ConvertCommand.usualBits : network.recipe.weights.bits,
-      drop: loss?.measure ?? { _ in nil }, progress: { ConvertCommand.show($0, console) })
+      bits == nil && options.recipeFile == nil
+        ? ConvertCommand.usualBits : network.recipe.weights.bits,
+      drop: loss?.measure ?? { _ in nil }, progress: { console.progress($0) })
     return (result, report(trials, result, loss))
   }
 

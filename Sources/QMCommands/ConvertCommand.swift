@@ -31,29 +31,11 @@ public struct ConvertCommand: ParsableCommand {
   var output: String?
 
   @Option(
-    help: ArgumentHelp(
-      "Arrays that replace constants of the network, by name.", valueName: "checkpoint.npz"))
-  var weights: String?
-
-  @Option(
     help: """
       Bits per weight in the file, on average and at most: 1.5 to 8, also fractions; 16 stores \
       float16, 32 keeps the network in float. Default: 8.
       """)
   var bits: Double?
-
-  @Option(
-    help: """
-      What weights are rounded to: fixed (codes of --bits bits), free (steps whose codes compress to \
-      --bits bits on average) or auto (default: free below 8 bits).
-      """)
-  var grid: Recipe.Grid?
-
-  @Option(
-    help: """
-      How many roundings of the whole network are tried, counted in runs: fast, default or best.
-      """)
-  var effort: Recipe.Effort?
 
   @Option(
     help: ArgumentHelp(
@@ -73,69 +55,6 @@ public struct ConvertCommand: ParsableCommand {
       valueName: "part.qstats"))
   var statistics: [String] = []
 
-  @Option(
-    help: ArgumentHelp(
-      """
-      Memory for statistics, in megabytes. With less, more passes over the samples are needed; the \
-      result is the same. Default: a quarter of the machine's memory.
-      """,
-      valueName: "MB"))
-  var memoryBudget: Int?
-
-  @Option(
-    help: """
-      Activations of convolutions and matrix products: int8 (fixed ranges), dynamic (ranges of \
-      each run) or float.
-      """)
-  var activations: Recipe.Activations?
-
-  @Option(
-    help: ArgumentHelp(
-      """
-      How fixed ranges are chosen: minmax (default), percentile[:99.99], mse, deviation[:4] (mean ± 4 \
-      standard deviations) or fixed:-128:255 (always this range).
-      """,
-      valueName: "estimator"))
-  var ranges: RangeEstimator?
-
-  @Flag(help: "Use one scale per weight tensor instead of one per output channel.")
-  var perTensor = false
-
-  @Option(
-    help: ArgumentHelp(
-      "Use one scale per group of N input channels; runs slower.",
-      valueName: "N"))
-  var groupSize: Int?
-
-  @Option(
-    help: ArgumentHelp(
-      "Run nodes with matching names in float32, including their weights; may be repeated.",
-      valueName: "regex"))
-  var keepFloat: [String] = []
-
-  @Option(
-    help: ArgumentHelp(
-      "Bits per weight for nodes with matching names; may be repeated.",
-      valueName: "regex=bits"))
-  var bitsFor: [String] = []
-
-  @Option(
-    name: .customLong("min-sqnr"),
-    help: ArgumentHelp(
-      """
-      Write nothing if the signal-to-noise ratio of an output is lower; 0 accepts everything. \
-      Default: 3 for networks, none for arrays.
-      """,
-      valueName: "dB"))
-  var leastSignalToNoise: Double?
-
-  @Option(
-    name: .customLong("recipe"),
-    help: ArgumentHelp(
-      "Read the options from a file that --print-recipe wrote; other options override it.",
-      valueName: "recipe.json"))
-  var recipeFile: String?
-
   @Flag(help: "Print the recipe of the other options, and do not convert.")
   var printRecipe = false
 
@@ -145,8 +64,8 @@ public struct ConvertCommand: ParsableCommand {
   @Flag(help: "Print all supported operators and how each runs; no other argument is allowed.")
   var listOperators = false
 
+  @OptionGroup var options: ConversionOptions
   @OptionGroup var budget: BudgetOptions
-  @OptionGroup var network: NetworkOptions
   @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
@@ -159,14 +78,8 @@ public struct ConvertCommand: ParsableCommand {
     if let bits, Recipe.WeightWidth(bits: bits) == nil {
       throw ValidationError("--bits \(bits): expected 1.5 to 8, 16, or 32 for float")
     }
-    if let leastSignalToNoise, !leastSignalToNoise.isFinite {
-      throw ValidationError("--min-sqnr \(leastSignalToNoise): expected a finite number of dB")
-    }
     if sampling.limitSamples != nil || !sampling.maps.isEmpty, samples == nil {
       throw ValidationError("--limit-samples and --map need --samples")
-    }
-    if let memoryBudget, !(1...1 << 40).contains(memoryBudget) {
-      throw ValidationError("--memory-budget \(memoryBudget): expected 1 to 2^40 megabytes")
     }
     if !statistics.isEmpty, samples != nil {
       throw ValidationError("--statistics replaces --samples; leave one out")
@@ -193,9 +106,6 @@ public struct ConvertCommand: ParsableCommand {
     if budget.metrics.maxDrop != nil, budget.metrics.metric == nil, !hasSamples {
       throw ValidationError("--max-drop without --metric needs --samples")
     }
-    if let groupSize, groupSize < 1 || perTensor {
-      throw ValidationError("--group-size \(groupSize): expected at least 1, without --per-tensor")
-    }
   }
 
   /// Converts, and prints the report.
@@ -203,7 +113,7 @@ public struct ConvertCommand: ParsableCommand {
     let console = Console(tool: "qconvert", self.console)
     let clock = ContinuousClock()
     let start = clock.now
-    let requested = try recipe()
+    let requested = try options.recipe(bits: bits, hasSamples: hasSamples)
     if printRecipe {
       for line in requested.json.split(separator: "\n") { console.line(String(line)) }
       return try console.finish()
@@ -230,7 +140,8 @@ public struct ConvertCommand: ParsableCommand {
       recipe.weights = width
     }
     let reports = conversion.outputReports
-    try requireQuality(of: conversion, recipe, console)
+    try QualityCheck(recipe, of: input, canChooseBits: !self.budget.isSearch).require(
+      conversion, console)
 
     console.progress("writing")
     try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
@@ -255,7 +166,8 @@ public struct ConvertCommand: ParsableCommand {
 
   /// - Throws: `usage` if the file is one that the command reads.
   private func requireNoInput(_ file: String) throws(QMError) {
-    var inputs = [input] + [weights, recipeFile, samples].compactMap { $0 } + statistics
+    var inputs =
+      [input] + [options.weights, options.recipeFile, samples].compactMap { $0 } + statistics
     if let samples, let names = try? Folder.names(in: samples, expected: "") {
       inputs += names.map { Folder.path(samples, $0) }
     }
@@ -273,11 +185,11 @@ public struct ConvertCommand: ParsableCommand {
       throw QMError.usage("--observe-only needs a network, found arrays").within(.file(input))
     }
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: path) }
-    let (graph, _) = try readNetwork(recipe, console)
+    let (graph, _) = try options.readNetwork(input, recipe, console)
     guard let samples = try readSamples(of: graph, console) else { return }
     try within(.file(input)) { () throws(QMError) in
-      try converter(recipe).observe(graph, samples: samples, to: path) { phase in
-        ConvertCommand.show(phase, console)
+      try options.converter(recipe, machine).observe(graph, samples: samples, to: path) { phase in
+        console.progress(phase)
       }
     }
     console.line("\(Units.count(samples.count, "sample")) observed, written to \(path)")
@@ -293,22 +205,11 @@ public struct ConvertCommand: ParsableCommand {
       return (result.conversion, result.file, report)
     }
     let conversion = try network.prepared.convert(metadata: network.metadata) { phase in
-      ConvertCommand.show(phase, console)
+      console.progress(phase)
     }
     console.progress("compressing")
     let threads = ThreadPool(threadCount: machine.conversionThreads)
     return (conversion, try conversion.program.encoded(threads: threads), nil)
-  }
-
-  static func show(_ phase: Conversion.Phase, _ console: Console) {
-    switch phase {
-    case .simplifying: console.progress("simplifying")
-    case .calibrating(let done, let total): console.progress("calibrating", done: done, of: total)
-    case .testing(let done, let total):
-      console.progress("testing activations", done: done, of: total)
-    case .rounding: console.progress("rounding")
-    case .measuring(let done, let total): console.progress("measuring", done: done, of: total)
-    }
   }
 
   // MARK: Report

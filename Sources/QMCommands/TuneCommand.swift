@@ -29,11 +29,10 @@ public struct TuneCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
   var output: String
 
-  @Option(help: "Bits per weight in the file, on average and at most: 1.5 to 8.")
-  var bits: Double = 4
-
-  @Option(help: "What weights are rounded to: fixed, free or auto, as in qconvert.")
-  var grid: Recipe.Grid?
+  @Option(
+    help:
+      "Bits per weight in the file, on average and at most: 1.5 to 8, also fractions. Default: 4.")
+  var bits: Double?
 
   @Option(
     help: ArgumentHelp(
@@ -58,15 +57,8 @@ public struct TuneCommand: ParsableCommand {
       """)
   var batchNormalization: BatchNormalizationForm?
 
-  @Option(
-    name: .customLong("min-sqnr"),
-    help: ArgumentHelp(
-      "Write nothing if the signal-to-noise ratio of an output is lower. Default: as qconvert's.",
-      valueName: "dB"))
-  var leastSignalToNoise: Double?
-
   @OptionGroup var training: TrainingOptionGroup
-  @OptionGroup var network: NetworkOptions
+  @OptionGroup(title: "Options of the conversion") var options: ConversionOptions
   @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
   @OptionGroup var console: ConsoleOptions
@@ -76,7 +68,7 @@ public struct TuneCommand: ParsableCommand {
 
   /// Checks the options that do not depend on files.
   public func validate() throws {
-    guard let width = Recipe.WeightWidth(bits: bits), case .codes = width else {
+    if let bits, !(1.5...8).contains(bits) {
       throw ValidationError("--bits \(bits): expected 1.5 to 8")
     }
     if isFloat {
@@ -99,35 +91,41 @@ public struct TuneCommand: ParsableCommand {
     let console = Console(tool: "qtune", self.console)
     let clock = ContinuousClock()
     let began = clock.now
-    let convert = try conversion()
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
     if training.resume {
       try within(.file(output + ".checkpoint")) { () throws(QMError) in
         _ = try OpenFile(path: output + ".checkpoint")
       }
     }
-    let requested = try convert.recipe()
-    let (graph, source) = try convert.readNetwork(requested, console)
+    let requested = try recipe()
+    let (graph, source) = try options.readNetwork(input, requested, console)
     let recipe = requested.resolved(for: graph, hasSamples: true)
-    let metadata = try convert.metadata(of: graph, recipe, source)
+    let metadata = try options.metadata(of: graph, recipe, source)
     let folder = try Samples.open(
       samples, inputs: graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) },
       outputs: graph.outputs.map(\.name) + (training.labels.map { [$0] } ?? []), sampling)
     try folder.examine(for: graph, console)
-    if isFloat { return try tuneFloat(graph, folder, convert, since: began, console) }
+    if let labels = training.labels {
+      try within(.file(samples)) { () throws(QMError) in
+        for index in 0..<folder.count {
+          _ = try TrainingSamples.labels(labels, of: index, in: folder)
+        }
+      }
+    }
+    if isFloat { return try tuneFloat(graph, folder, since: began, console) }
     let log = try training.log.map { (path) throws(QMError) in try StepLog(path: path) }
     Process.deferInterruption()
     let checkpoint = output + ".checkpoint"
     var steps: [StepReport] = []
     let result = try within(.file(input)) { () throws(QMError) in
-      try Tuner(convert.converter(recipe), training.options).tune(
+      try Tuner(options.converter(recipe, machine), training.options).tune(
         graph, samples: folder, metadata: metadata,
         checkpoints: .init(
           path: checkpoint, resumes: training.resume,
           isInterrupted: { Process.interruptingSignal != nil })
       ) { phase in
         switch phase {
-        case .converting(let phase): ConvertCommand.show(phase, console)
+        case .converting(let phase): console.progress(phase)
         case .training(let step, let total):
           steps.append(step)
           show(step, of: total, console)
@@ -138,7 +136,7 @@ public struct TuneCommand: ParsableCommand {
     }
     guard let result else { throw interruption(checkpoint, console) }
     try log?.finish()
-    try convert.requireQuality(of: result.after, recipe, console)
+    try QualityCheck(recipe, of: input).require(result.after, console)
     try Process.uninterrupted { () throws(QMError) in
       try AtomicFile.write(result.files.after, to: output)
       unlink(checkpoint)
@@ -146,10 +144,11 @@ public struct TuneCommand: ParsableCommand {
     let report = TuningReport(
       source: .init(path: input, bytes: source.count),
       output: .init(path: output, bytes: result.files.after.count),
-      bytesBefore: result.files.before.count, bits: bits, steps: steps.count,
+      bytesBefore: result.files.before.count, bits: recipe.weights.bits, steps: steps.count,
       rate: steps.map(\.rate).max() ?? 0, samples: result.sampleCounts.trained,
       heldOutSamples: result.sampleCounts.heldOut, lossBefore: result.heldOutLoss.before,
-      lossAfter: result.heldOutLoss.after,
+      lossAfter: result.heldOutLoss.after, metricBefore: result.metric.before,
+      metricAfter: result.metric.after,
       clippedShare: steps.isEmpty
         ? 0 : Double(steps.count(where: \.isClipped)) / Double(steps.count),
       divergences: steps.compactMap(\.divergence), outputsBefore: result.before.outputReports,
@@ -161,24 +160,24 @@ public struct TuneCommand: ParsableCommand {
 
   /// Trains in float32 and writes the constants.
   private func tuneFloat(
-    _ graph: Graph, _ samples: any SampleSource, _ convert: ConvertCommand,
-    since began: ContinuousClock.Instant, _ console: Console
+    _ graph: Graph, _ samples: any SampleSource, since began: ContinuousClock.Instant,
+    _ console: Console
   ) throws {
     let log = try training.log.map { (path) throws(QMError) in try StepLog(path: path) }
     Process.deferInterruption()
     let checkpoint = output + ".checkpoint"
-    var options = machine.modelOptions
-    options.threadCount = machine.conversionThreads
+    var model = machine.modelOptions
+    model.threadCount = machine.conversionThreads
     var trainingOptions = training.options
     trainingOptions.batchNormalization = batchNormalization
     let result = try within(.file(input)) { () throws(QMError) in
-      try FloatTuner(trainingOptions, model: options).tune(
+      try FloatTuner(trainingOptions, model: model).tune(
         graph, samples: samples, start: start,
         checkpoints: .init(
           path: checkpoint, resumes: training.resume,
           isInterrupted: { Process.interruptingSignal != nil })
-      ) { step in
-        show(step, of: training.steps, console)
+      ) { step, total in
+        show(step, of: total, console)
         log?.append(step)
       }
     }
@@ -195,13 +194,15 @@ public struct TuneCommand: ParsableCommand {
     console.line(
       "loss on \(Units.count(result.sampleCounts.heldOut, "sample")) held out: "
         + "\(Units.significant(result.heldOutLoss.before)) → "
-        + Units.significant(result.heldOutLoss.after))
+        + Units.significant(result.heldOutLoss.after)
+        + TuneCommand.change(of: result.metric.before, to: result.metric.after))
     console.line("written to \(output); convert with qconvert --weights \(output)")
     try console.json(
       FloatTuningReport(
         output: output, arrays: result.parameters.count, samples: result.sampleCounts.trained,
         heldOutSamples: result.sampleCounts.heldOut, lossBefore: result.heldOutLoss.before,
-        lossAfter: result.heldOutLoss.after,
+        lossAfter: result.heldOutLoss.after, metricBefore: result.metric.before,
+        metricAfter: result.metric.after,
         seconds: (ContinuousClock().now - began).seconds))
     try console.finish()
   }
@@ -211,16 +212,26 @@ public struct TuneCommand: ParsableCommand {
     return ExitCode(128 + (Process.interruptingSignal ?? SIGINT))
   }
 
-  /// The conversion that precedes training.
-  private func conversion() throws -> ConvertCommand {
-    var arguments = [input, output, "--bits", "\(bits)", "--samples", samples]
-    if let grid { arguments += ["--grid", grid.rawValue] }
-    if let leastSignalToNoise { arguments += ["--min-sqnr", "\(leastSignalToNoise)"] }
-    var convert = try ConvertCommand.parse(arguments)
-    (convert.network, convert.sampling) = (network, sampling)
-    (convert.machine, convert.console) = (machine, self.console)
-    return convert
+  /// The recipe of the conversion that precedes training.
+  private func recipe() throws(QMError) -> Recipe {
+    let recipe = try options.recipe(
+      bits: bits ?? (options.recipeFile == nil && !isFloat ? TuneCommand.usualBits : nil),
+      hasSamples: true)
+    if isFloat {
+      var plain = Recipe()
+      plain.network = recipe.network
+      guard recipe == plain else {
+        throw .usage("--float does not convert; leave out the options of the conversion")
+      }
+    }
+    guard case .codes = recipe.weights else {
+      throw .usage(
+        "the recipe has \(Units.shortest(recipe.weights.bits)) bits; training needs 1.5 to 8")
+    }
+    return recipe
   }
+
+  private static let usualBits = 4.0
 
   private func show(_ step: StepReport, of total: Int, _ console: Console) {
     console.progress("training", done: step.step + 1, of: total)
@@ -232,10 +243,31 @@ public struct TuneCommand: ParsableCommand {
     if let heldOut = step.heldOutLoss {
       console.note(
         "step \(step.step + 1) of \(total): loss \(Units.significant(step.loss)), "
-          + "held out \(Units.significant(heldOut)), gradient norm \(Units.significant(step.norm))"
+          + "held out \(Units.significant(heldOut))"
+          + (step.metric.map { ", \(TuneCommand.name(of: $0)) \(TuneCommand.value(of: $0))" } ?? "")
+          + ", gradient norm \(Units.significant(step.norm))"
           + (step.isClipped ? " (clipped)" : "")
           + ", rate \(Units.significant(Double(step.rate)))")
     }
+  }
+
+  private static func name(of metric: MetricReport) -> String {
+    switch metric.name {
+    case .accuracy: "accuracy"
+    case .agreement: "agreement"
+    case .signalToNoise: "SQNR"
+    }
+  }
+
+  private static func value(of metric: MetricReport) -> String {
+    switch metric.name {
+    case .accuracy, .agreement: Units.percent(metric.value)
+    case .signalToNoise: Units.decibels(metric.value)
+    }
+  }
+
+  private static func change(of before: MetricReport, to after: MetricReport) -> String {
+    ", \(name(of: before)) of '\(before.output.abbreviated)' \(value(of: before)) → \(value(of: after))"
   }
 
   private func show(_ report: TuningReport, _ console: Console) {
@@ -249,171 +281,12 @@ public struct TuneCommand: ParsableCommand {
         + "\(Int((report.clippedShare * 100).rounded())) % of the steps clipped")
     console.line(
       "loss on \(Units.count(report.heldOutSamples, "sample")) held out: "
-        + "\(Units.significant(report.lossBefore)) → \(Units.significant(report.lossAfter))")
+        + "\(Units.significant(report.lossBefore)) → \(Units.significant(report.lossAfter))"
+        + TuneCommand.change(of: report.metricBefore, to: report.metricAfter))
     console.line("before training:")
     console.table(of: report.outputsBefore)
     console.line("after training:")
     console.table(of: report.outputs)
     console.line("written to \(report.output.path)")
-  }
-}
-
-/// Options of training.
-struct TrainingOptionGroup: ParsableArguments {
-  @Option(help: "Steps of training.")
-  var steps: Int = 500
-
-  @Option(help: "Samples of a micro-batch.")
-  var batch: Int = 32
-
-  @Option(help: "Micro-batches of a step.")
-  var accumulate: Int = 1
-
-  @Option(
-    help: "Steps of recurrent layers through which gradients go back in time. 0 for all.")
-  var throughTime: Int = 0
-
-  @Flag(
-    help:
-      "Compute values again in the backward run instead of keeping them: less memory, more time.")
-  var recompute = false
-
-  @Option(help: "Largest learning rate. Default: the better of two short tries.")
-  var rate: Float?
-
-  @Option(help: "sgd, adam or adamw.")
-  var optimizer: Optimizer.Kind = .adamw
-
-  @Option(
-    help: """
-      How weights and activations are rounded: lsq (learned scales of weights), lsq+ (learned \
-      scales and offsets of activations too), pact (learned bounds of activations), normalised, scaled or affine (scales of \
-      both from their mean and deviation).
-      """)
-  var quantizer: Quantizer = .lsq
-
-  @Option(help: "How the learning rate changes: constant, step, exponential, cosine or plateau.")
-  var schedule: Schedule.Form = .cosine
-
-  @Option(
-    help: "How gradients are clipped: none, value, norm, layer, agc, zscore, percentile or greedy.")
-  var clip: Clipping.Kind = .norm
-
-  @Option(help: "The threshold of clipping.")
-  var clipNorm: Float = 1
-
-  @Option(
-    help: ArgumentHelp(
-      "Labels of the samples: an array of the archive, or <sample>.NAME.npy.", valueName: "NAME"))
-  var labels: String?
-
-  @Option(help: "The output that the labels are for. Default: the first.")
-  var labelledOutput: String?
-
-  @Option(help: "Share of the float network as teacher in the loss beside labels, 0 to 1.")
-  var teacher: Float = 0.5
-
-  @Option(
-    help: """
-      Factor of the results of all products in the loss, which are compared with the float network's; \
-      helps with few samples. 0 for the outputs alone.
-      """)
-  var features: Float = 1
-
-  @Option(help: "Share of the samples that are not trained on, 0 to 0.5; at least one.")
-  var holdOut: Float = 0.1
-
-  @Option(help: "Seed of the order of the samples.")
-  var seed: UInt64 = 0
-
-  @Option(
-    help: ArgumentHelp("Write every step as a line of JSON to this file.", valueName: "file"))
-  var log: String?
-
-  @Flag(help: "Go on from the checkpoint that an interrupted run left beside the output.")
-  var resume = false
-
-  func validate() throws {
-    func require(_ isValid: Bool, _ option: String, _ value: some Any, _ expected: String) throws {
-      guard isValid else { throw ValidationError("\(option) \(value): expected \(expected)") }
-    }
-    try require((1...10_000_000).contains(steps), "--steps", steps, "1 to 10000000")
-    try require((1...65_536).contains(batch), "--batch", batch, "1 to 65536")
-    try require((1...65_536).contains(accumulate), "--accumulate", accumulate, "1 to 65536")
-    try require(
-      (0...1_000_000).contains(throughTime), "--through-time", throughTime, "0 to 1000000")
-    if let rate { try require(rate > 0 && rate <= 100, "--rate", rate, "above 0, at most 100") }
-    try require(clipNorm > 0 && clipNorm.isFinite, "--clip-norm", clipNorm, "a number above 0")
-    try require((0...0.5).contains(holdOut), "--hold-out", holdOut, "0 to 0.5")
-    try require((0...1).contains(teacher), "--teacher", teacher, "0 to 1")
-    try require(features >= 0 && features.isFinite, "--features", features, "0 or more")
-    if labels == nil, labelledOutput != nil {
-      throw ValidationError("--labelled-output needs --labels")
-    }
-  }
-
-  var options: TrainingOptions {
-    var options = TrainingOptions()
-    options.steps = steps
-    options.batch = batch
-    options.accumulate = accumulate
-    options.throughTime = throughTime
-    options.recompute = recompute
-    options.rate = rate
-    options.optimizer = optimizer
-    options.schedule = schedule
-    options.quantizer = quantizer
-    options.clip = clip
-    options.clipThreshold = clipNorm
-    options.holdOut = holdOut
-    options.seed = seed
-    options.labels = labels
-    options.labelledOutput = labelledOutput
-    options.teacherShare = teacher
-    options.featureShare = features
-    return options
-  }
-}
-
-extension Optimizer.Kind: ExpressibleByArgument {}
-extension Schedule.Form: ExpressibleByArgument {}
-extension Clipping.Kind: ExpressibleByArgument {}
-extension Initialization: ExpressibleByArgument {}
-extension Quantizer: ExpressibleByArgument {}
-extension BatchNormalizationForm: ExpressibleByArgument {}
-
-/// Steps of training as lines of JSON.
-final class StepLog {
-  private let path: String
-  private let handle: FileHandle
-  private let encoder = JSONEncoder()
-  private var failure: QMError?
-
-  /// - Throws: `cannotWrite`.
-  init(path: String) throws(QMError) {
-    self.path = path
-    encoder.outputFormatting = [.sortedKeys]
-    encoder.nonConformingFloatEncodingStrategy = .convertToString(
-      positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
-    guard FileManager.default.createFile(atPath: path, contents: nil),
-      let handle = FileHandle(forWritingAtPath: path)
-    else { throw QMError.cannotWrite("the log cannot be created").within(.file(path)) }
-    self.handle = handle
-  }
-
-  /// Appends a step; a failure is told by ``finish()``.
-  func append(_ step: StepReport) {
-    guard failure == nil, let line = try? encoder.encode(step) else { return }
-    do {
-      try handle.write(contentsOf: line + Data("\n".utf8))
-    } catch {
-      failure = QMError.cannotWrite("the log cannot be written").within(.file(path))
-    }
-  }
-
-  /// - Throws: `cannotWrite` if a step could not be written.
-  func finish() throws(QMError) {
-    try? handle.close()
-    if let failure { throw failure }
   }
 }

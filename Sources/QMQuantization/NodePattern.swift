@@ -22,7 +22,7 @@ public struct NodePattern: Hashable, Sendable {
 
   /// The indices of the nodes that match.
   /// - Throws: `usage` if no node matches, because a misspelt name must be reported.
-  func nodes(of graph: Graph) throws(QMError) -> Set<Int> {
+  package func nodes(of graph: Graph) throws(QMError) -> Set<Int> {
     var found: Set<Int> = []
     for (index, node) in graph.nodes.enumerated() {
       let names = [node.name] + node.outputs.map { graph[$0].name }

@@ -1,6 +1,7 @@
 import QMFormat
 import QMGraph
 import QMOperations
+import QMReport
 import QMRuntime
 import QMTensor
 
@@ -24,6 +25,8 @@ public struct FloatTuner: Sendable {
     public let parameters: [(name: String, tensor: Tensor)]
     /// Mean loss.
     public let heldOutLoss: (before: Double, after: Double)
+    /// The task's metric on the same samples.
+    public let metric: (before: MetricReport, after: MetricReport)
     /// Number of samples that were trained on, and held out.
     public let sampleCounts: (trained: Int, heldOut: Int)
   }
@@ -34,12 +37,13 @@ public struct FloatTuner: Sendable {
   ///   - samples: with labels.
   ///   - start: how the constants start.
   ///   - checkpoints: where the state is kept; nil for nowhere.
-  ///   - progress: called after each step.
+  ///   - progress: called after each step, with the number of all.
   /// - Returns: nil if the run was interrupted.
   /// - Throws: `usage` without labels; `unsupported` for a node without gradient; errors of runs.
   public func tune(
     _ source: Graph, samples: any SampleSource, start: Initialization = .network,
-    checkpoints: Tuner.Checkpoints? = nil, progress: (StepReport) -> Void = { _ in }
+    checkpoints: Tuner.Checkpoints? = nil,
+    progress: (StepReport, _ stepCount: Int) -> Void = { _, _ in }
   ) throws(QMError) -> Result? {
     guard options.labels != nil else {
       throw .usage("float training needs labels: the float network would be its own teacher")
@@ -63,14 +67,15 @@ public struct FloatTuner: Sendable {
     let trainer = try Trainer(
       network, parameters, teacher: program, samples, judging: [], options, threads: threads)
     guard
-      let losses = try trainer.run(
-        parameters, options, checkpoints, report: { (step) in progress(step) })
+      let outcome = try trainer.run(
+        parameters, options, checkpoints, report: { (step) in progress(step, trainer.stepCount) })
     else { return nil }
     let trained = try network.parameters.indices.map { (index) throws(QMError) in
       (name: network.parameters[index].name, tensor: try parameters.numbers(of: index))
     }
     return Result(
-      parameters: trained, heldOutLoss: losses, sampleCounts: trainer.sampleCounts)
+      parameters: trained, heldOutLoss: outcome.loss, metric: outcome.metric,
+      sampleCounts: trainer.sampleCounts)
   }
 }
 
@@ -79,10 +84,11 @@ extension Trainer {
   func run(
     _ parameters: Parameters, _ options: TrainingOptions, _ checkpoints: Tuner.Checkpoints?,
     report: (StepReport) throws(QMError) -> Void
-  ) throws(QMError) -> (before: Double, after: Double)? {
+  ) throws(QMError) -> Outcome? {
     var resuming: TrainingState?
     if let checkpoints, checkpoints.resumes {
-      resuming = try TrainingState(contentsOf: checkpoints.path, for: parameters)
+      resuming = try TrainingState(
+        contentsOf: checkpoints.path, for: parameters, options, steps: stepCount)
     }
     let clock = ContinuousClock()
     var written = clock.now

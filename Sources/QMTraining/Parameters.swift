@@ -127,7 +127,8 @@ package final class Parameters {
   /// - Throws: `outOfMemory`.
   package init(
     of network: TrainingNetwork, threads: ThreadPool, quantizer: Quantizer = .lsq,
-    weights: (TrainingNetwork.Parameter) -> Tensor? = { _ in nil }, hasWidth: Bool = false,
+    weights: (TrainingNetwork.Parameter) -> Tensor? = { _ in nil },
+    hasWidth: (TrainingNetwork.Parameter) -> Bool = { _ in false },
     largestCode: (TrainingNetwork.Parameter) -> Int32
   ) throws(QMError) {
     self.network = network
@@ -159,7 +160,7 @@ package final class Parameters {
         Rounded(
           parameter: index, weights: slots.count - 1, scales: slots.count,
           runs: Parameters.runs(shape, codes.granularity), largestCode: largest,
-          hasWidth: hasWidth, hasShortScales: Parameters.areShort(codes.scales),
+          hasWidth: hasWidth(parameter), hasShortScales: Parameters.areShort(codes.scales),
           storedScales: try floats(copying: codes.scales), leastScales: [],
           leastUnits: codes.scales.elements(as: Float.self).map { Double($0) / 4 }))
       if let before = weights(parameter), before.type == parameter.initial.type,

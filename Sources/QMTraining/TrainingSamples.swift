@@ -94,14 +94,7 @@ package final class TrainingSamples {
       throw QMError.invalidInput("an input is missing").within(.sample(source.name(of: index)))
     }
     if let labelName {
-      let labels = try source.expectedOutputs(of: index)[labelName]
-      guard let labels else {
-        throw QMError.invalidInput(
-          "no labels '\(labelName.abbreviated)': expected an array of that name in the archive, or a file "
-            + "<sample>.\(labelName.abbreviated).npy"
-        )
-        .within(.sample(source.name(of: index)))
-      }
+      let labels = try TrainingSamples.labels(labelName, of: index, in: source)
       // One item of labels along the first axis, as of the inputs.
       tensors.append(
         labels.shape.isEmpty ? try labels.reshaped([1]) : labels)
@@ -112,6 +105,21 @@ package final class TrainingSamples {
       loadedByteCount += byteCount
     }
     return tensors
+  }
+
+  /// The labels of a sample.
+  /// - Throws: `invalidInput` if it has none, with the sample as context.
+  package static func labels(
+    _ name: String, of index: Int, in source: any SampleSource
+  ) throws(QMError) -> Tensor {
+    try within(.sample(source.name(of: index))) { () throws(QMError) in
+      guard let labels = try source.expectedOutputs(of: index)[name] else {
+        throw .invalidInput(
+          "no labels '\(name.abbreviated)': expected an array of that name in the archive, or a file "
+            + "<sample>.\(name.abbreviated).npy")
+      }
+      return labels
+    }
   }
 
   /// Items that are run together.

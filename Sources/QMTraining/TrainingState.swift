@@ -39,6 +39,10 @@ package struct TrainingState {
 
   private var progress: Progress
   var optimizer: Optimizer
+  /// Sums of gradients that wait; nil if none do.
+  var segments: SegmentedAccumulation?
+  /// nil if no weights are pruned.
+  var pruning: Pruning?
   /// The parameters.
   var numbers: [Float]
   /// The parameters with the least loss so far.
@@ -60,22 +64,18 @@ package struct TrainingState {
     numbers = parameters.snapshot()
     best = numbers
     optimizer = Optimizer(options, for: parameters.slots)
+    segments = SegmentedAccumulation(options, parameters.slots)
+    pruning = Pruning(options, parameters.slots, steps: steps)
+    var clipping = Clipping(options.clip, threshold: options.clipThreshold)
+    clipping.bounds = options.clipRange
+    // States before the last weights are pruned are not what was asked for.
+    let best = pruning == nil ? loss : .infinity
     progress = Progress(
       options: options, start: TrainingState.digest(numbers), stepCount: steps, rate: rate,
-      clipping: Clipping(options.clip, threshold: options.clipThreshold),
-      schedule: Schedule(
-        options.schedule, steps: steps, warmUp: Int(Float(steps) * options.warmUp)),
-      pressure: RatePressure(budget: bits), recentLoss: loss, lossBefore: loss, bestLoss: loss)
-  }
-
-  /// - Parameter numbers: the parameters before training.
-  /// - Throws: `usage` if the state is of a run with other options, or from another start.
-  func requireMade(with options: TrainingOptions, from numbers: [Float]) throws(QMError) {
-    guard progress.options == options, progress.start == TrainingState.digest(numbers) else {
-      throw .usage(
-        "the checkpoint is of a run with other options, or of another network or samples; "
-          + "resume with those of the first run")
-    }
+      clipping: clipping,
+      schedule: Schedule(options.schedule, steps: steps, warmUp: options.warmUpSteps(of: steps)),
+      pressure: RatePressure(budget: bits),
+      recentLoss: loss, lossBefore: loss, bestLoss: best)
   }
 
   private static func digest(_ numbers: [Float]) -> String {
@@ -102,27 +102,38 @@ extension TrainingState {
     func array<Element: TensorElement>(_ elements: [Element]) throws(QMError) -> Tensor {
       try Tensor([elements.count], elements)
     }
-    try NPZArchive.write(
-      [
-        ("state", try array(Array(json))), ("numbers", try array(numbers)),
-        ("best", try array(best)),
-        ("first", try array(optimizer.first.flatMap { $0 })),
-        ("second", try array(optimizer.second.flatMap { $0 })),
-      ], to: path)
+    var arrays = [
+      ("state", try array(Array(json))), ("numbers", try array(numbers)),
+      ("best", try array(best)),
+      ("first", try array(optimizer.first.flatMap { $0 })),
+      ("second", try array(optimizer.second.flatMap { $0 })),
+    ]
+    if let segments { arrays.append(("sums", try array(segments.sums.flatMap { $0 }))) }
+    if let pruning {
+      arrays.append(("pruned", try array(pruning.masks.joined().map { UInt8($0 ? 1 : 0) })))
+    }
+    try NPZArchive.write(arrays, to: path)
   }
 
   /// Reads a state that ``write(to:)`` wrote.
-  /// - Parameter parameters: of the network.
-  /// - Throws: `cannotOpen`; `malformed`; `usage` if it is of a network with other parameters; with the
-  ///   path as context.
-  package init(contentsOf path: String, for parameters: Parameters) throws(QMError) {
+  /// - Parameters:
+  ///   - parameters: as they are before training.
+  ///   - options: of the run.
+  ///   - steps: of the run.
+  /// - Throws: `cannotOpen`; `malformed`; `usage` if it is of a run with other options or steps, or of
+  ///   other parameters; with the path as context.
+  package init(
+    contentsOf path: String, for parameters: Parameters, _ options: TrainingOptions, steps: Int
+  ) throws(QMError) {
     let archive = try NPZArchive(path: path)
     self = try within(.file(path)) { () throws(QMError) in
-      try TrainingState(archive, for: parameters)
+      try TrainingState(archive, for: parameters, options, steps: steps)
     }
   }
 
-  private init(_ archive: NPZArchive, for parameters: Parameters) throws(QMError) {
+  private init(
+    _ archive: NPZArchive, for parameters: Parameters, _ options: TrainingOptions, steps: Int
+  ) throws(QMError) {
     func array<Element: TensorElement>(_ name: String) throws(QMError) -> [Element] {
       let tensor = try archive.tensor(named: name)
       guard tensor.elementType == Element.elementType, tensor.shape.count == 1 else {
@@ -137,15 +148,27 @@ extension TrainingState {
     let json: [UInt8] = try array("state")
     guard let progress = try? decoder.decode(Progress.self, from: Data(json)), progress.isValid
     else { throw .malformed("not the checkpoint of a run by this version; start without it") }
+    guard progress.options == options, progress.stepCount == steps,
+      progress.start == TrainingState.digest(parameters.snapshot())
+    else {
+      throw .usage(
+        "the checkpoint is of a run with other options, or of another network or samples; "
+          + "resume with those of the first run")
+    }
     self.progress = progress
     numbers = try array("numbers")
     best = try array("best")
-    optimizer = Optimizer(progress.options, for: parameters.slots)
+    optimizer = Optimizer(options, for: parameters.slots)
     optimizer.steps = progress.optimizerSteps
-    let (first, second): ([Float], [Float]) = (try array("first"), try array("second"))
+    segments = SegmentedAccumulation(options, parameters.slots)
+    pruning = Pruning(options, parameters.slots, steps: steps)
     let count = parameters.slots.reduce(0) { $0 + $1.count }
     guard numbers.count == count, best.count == count,
-      optimizer.steps.count == parameters.slots.count, optimizer.setMoments(first, second)
+      optimizer.steps.count == parameters.slots.count,
+      optimizer.first.replace(by: try array("first")),
+      optimizer.second.replace(by: try array("second")),
+      try segments?.sums.replace(by: try array("sums")) ?? true,
+      try pruning?.masks.replace(by: (try array("pruned") as [UInt8]).map { $0 != 0 }) ?? true
     else {
       throw .usage("the checkpoint is of another network")
     }
@@ -155,28 +178,50 @@ extension TrainingState {
 extension TrainingState.Progress {
   /// Whether a run can have left these numbers: a file may hold any.
   fileprivate var isValid: Bool {
-    stepCount == options.steps && stepCount > 0 && (0...stepCount).contains(step) && rate > 0
+    stepCount > 0 && schedule.stepCount == stepCount && schedule.isValid
+      && (0...stepCount).contains(step) && rate > 0
       && rate.isFinite && reduction > 0 && reduction <= 1 && clipping.percentile.isFinite
       && pressure.budget.isFinite && optimizerSteps.allSatisfy((0...stepCount).contains)
   }
 }
 
-extension Optimizer {
-  /// Replaces the moments of all slots.
-  /// - Returns: false if there are not as many numbers.
-  fileprivate mutating func setMoments(_ all: [Float], _ squares: [Float]) -> Bool {
-    func divided(_ numbers: [Float], like slots: [[Float]]) -> [[Float]]? {
-      guard numbers.count == slots.reduce(0, { $0 + $1.count }) else { return nil }
-      var place = 0
-      return slots.map { slot in
-        defer { place += slot.count }
-        return Array(numbers[place..<place + slot.count])
-      }
+extension Array {
+  /// Replaces the elements of all arrays by consecutive ones of a single array.
+  /// - Returns: false if there are not as many.
+  fileprivate mutating func replace<Number>(by all: [Number]) -> Bool where Element == [Number] {
+    guard all.count == reduce(0, { $0 + $1.count }) else { return false }
+    var place = 0
+    for index in indices {
+      let count = self[index].count
+      self[index] = [Number](all[place..<place + count])
+      place += count
     }
-    guard let first = divided(all, like: first), let second = divided(squares, like: second) else {
-      return false
-    }
-    (self.first, self.second) = (first, second)
     return true
+  }
+}
+
+extension Optimizer {
+  /// The optimizer of a run.
+  init(_ options: TrainingOptions, for slots: [Parameters.Slot]) {
+    self.init(
+      options.optimizer, for: slots, momentum: options.momentum,
+      squaredDecay: options.weightDecay, absoluteDecay: options.absoluteDecay)
+  }
+}
+
+extension SegmentedAccumulation {
+  /// The accumulation of a run; nil if all layers are updated at each step.
+  init?(_ options: TrainingOptions, _ slots: [Parameters.Slot]) {
+    guard let threshold = options.segmentThreshold else { return nil }
+    self.init(slots, threshold: threshold, decay: options.segmentDecay)
+  }
+}
+
+extension Pruning {
+  /// The pruning of a run; nil if no weights are pruned.
+  fileprivate init?(_ options: TrainingOptions, _ slots: [Parameters.Slot], steps: Int) {
+    guard options.sparsity > 0 else { return nil }
+    self.init(
+      slots, share: options.sparsity, steps: steps, warmUp: options.warmUpSteps(of: steps))
   }
 }

@@ -2,6 +2,7 @@ import QMFormat
 import QMGraph
 import QMOperations
 import QMQuantization
+import QMReport
 import QMRuntime
 import QMTensor
 
@@ -51,6 +52,8 @@ public struct Tuner: Sendable {
     public let after: Conversion
     /// Mean loss on the samples that were held out, before and after training.
     public let heldOutLoss: (before: Double, after: Double)
+    /// The task's metric on the same samples.
+    public let metric: (before: MetricReport, after: MetricReport)
     /// Number of samples that were trained on, and held out.
     public let sampleCounts: (trained: Int, heldOut: Int)
     /// The file's bytes, before and after training.
@@ -96,27 +99,31 @@ public struct Tuner: Sendable {
     let threads = ThreadPool(threadCount: converter.options.threadCount)
     // Of free grids the entropy is bounded, not the width: codes may grow as far as the converter's.
     let bits = converter.recipe.weights.bits
-    let isFree =
+    let isRecipeFree =
       converter.recipe.grid == .free || (converter.recipe.grid == .auto && bits < 8)
     let constants = before.graph.constants
+    let widths = try before.graph.weightsWithWidths(converter.recipe)
+    func isFree(_ parameter: TrainingNetwork.Parameter) -> Bool {
+      isRecipeFree && !widths.contains(parameter.name)
+    }
     let parameters = try Parameters(
       of: network, threads: threads, quantizer: options.quantizer,
       weights: { parameter in constants[parameter.name].flatMap { before.graph[$0].constant } },
-      hasWidth: !isFree,
+      hasWidth: { !isFree($0) },
       largestCode: { parameter in
         guard let codes = parameter.codes else { return 0 }
         let width = BitWidth(holding: codes.codeRange) ?? .eight
         let most = codes.codeRange.upperBound
-        return isFree
+        return isFree(parameter)
           ? max(bits < 6 ? 63 : 127, most) : max(width.symmetricCodes.upperBound, most)
       })
     let trainer = try Trainer(
       network, parameters, teacher: prepared.floatProgram, samples,
       judging: prepared.judgingIndices ?? [], options, threads: threads)
-    let losses = try trainer.run(
+    let outcome = try trainer.run(
       parameters, options, checkpoints,
-      report: { (step) in progress(.training(step, of: options.steps)) })
-    guard let losses else { return nil }
+      report: { (step) in progress(.training(step, of: trainer.stepCount)) })
+    guard let outcome else { return nil }
     progress(.writing)
     let file = try before.program.encoded(threads: threads)
     var after = before
@@ -132,8 +139,8 @@ public struct Tuner: Sendable {
       parameters.multiplyScales(by: Tuner.correction)
     }
     return Result(
-      before: before, after: after, heldOutLoss: losses, sampleCounts: trainer.sampleCounts,
-      files: (file, bytes))
+      before: before, after: after, heldOutLoss: outcome.loss, metric: outcome.metric,
+      sampleCounts: trainer.sampleCounts, files: (file, bytes))
   }
 
   /// Growth of the file by training that is let pass, and the factor of all scales that takes back what
@@ -149,6 +156,21 @@ extension Graph {
     var constants: [String: ValueID] = [:]
     for id in valueIDs where self[id].constant != nil { constants[self[id].name] = id }
     return constants
+  }
+}
+
+extension Graph {
+  /// Names of the weights of nodes whose width the recipe states.
+  fileprivate func weightsWithWidths(_ recipe: Recipe) throws(QMError) -> Set<String> {
+    var names: Set<String> = []
+    for rule in recipe.widths {
+      for node in try rule.nodes.nodes(of: self) {
+        names.formUnion(
+          nodes[node].inputs.compactMap { $0 }.filter { self[$0].constant != nil }
+            .map { self[$0].name })
+      }
+    }
+    return names
   }
 }
 

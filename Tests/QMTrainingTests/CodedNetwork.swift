@@ -89,7 +89,7 @@ struct CodedNetwork {
     let before = try Tensor([4, 6], weights)
     return try Parameters(
       of: network, threads: ThreadPool(threadCount: threads), quantizer: quantizer,
-      weights: { keepsWeights && $0.name == "first" ? before : nil }, hasWidth: hasWidth,
+      weights: { keepsWeights && $0.name == "first" ? before : nil }, hasWidth: { _ in hasWidth },
       largestCode: { _ in largest })
   }
 }

@@ -1,3 +1,38 @@
+/// What users judge a network by, as a number.
+public struct MetricReport: Codable, Hashable, Sendable {
+  /// Which figure.
+  public enum Name: String, Codable, Sendable {
+    /// Share of the decisions that are as the labels say, 0 to 1.
+    case accuracy
+    /// Share of the decisions that are as those of the float network, 0 to 1.
+    case agreement
+    /// Signal-to-noise ratio against labels or the float network, in dB.
+    case signalToNoise = "sqnr_db"
+  }
+
+  /// Which values are better.
+  public enum Direction: String, Codable, Sendable {
+    case higher, lower
+  }
+
+  /// Which figure.
+  public let name: Name
+  /// The output that it is of.
+  public let output: String
+  /// Which values are better.
+  public let better: Direction
+  /// The figure.
+  public let value: Double
+
+  /// A figure of an output.
+  public init(name: Name, output: String, better: Direction = .higher, value: Double) {
+    self.name = name
+    self.output = output
+    self.better = better
+    self.value = value
+  }
+}
+
 /// The results of `qtune`.
 public struct TuningReport: Report {
   /// The network's file.
@@ -18,6 +53,9 @@ public struct TuningReport: Report {
   /// Mean loss on the samples that were held out, before and after training.
   public let lossBefore: Double
   public let lossAfter: Double
+  /// The task's metric on the same samples, before and after training.
+  public let metricBefore: MetricReport
+  public let metricAfter: MetricReport
   /// Share of the steps whose gradients were clipped, 0 to 1.
   public let clippedShare: Double
   /// Where training went back to its best state, and why.
@@ -31,7 +69,8 @@ public struct TuningReport: Report {
   /// A report from its parts.
   public init(
     source: FileSize, output: FileSize, bytesBefore: Int, bits: Double, steps: Int, rate: Float,
-    samples: Int, heldOutSamples: Int, lossBefore: Double, lossAfter: Double, clippedShare: Double,
+    samples: Int, heldOutSamples: Int, lossBefore: Double, lossAfter: Double,
+    metricBefore: MetricReport, metricAfter: MetricReport, clippedShare: Double,
     divergences: [String], outputsBefore: [OutputReport], outputs: [OutputReport], seconds: Double
   ) {
     self.source = source
@@ -44,6 +83,8 @@ public struct TuningReport: Report {
     self.heldOutSamples = heldOutSamples
     self.lossBefore = lossBefore
     self.lossAfter = lossAfter
+    self.metricBefore = metricBefore
+    self.metricAfter = metricAfter
     self.clippedShare = clippedShare
     self.divergences = divergences
     self.outputsBefore = outputsBefore
@@ -57,6 +98,8 @@ public struct TuningReport: Report {
     case heldOutSamples = "held_out_samples"
     case lossBefore = "loss_before"
     case lossAfter = "loss_after"
+    case metricBefore = "metric_before"
+    case metricAfter = "metric_after"
     case clippedShare = "clipped_share"
     case outputsBefore = "outputs_before"
   }
@@ -74,13 +117,16 @@ public struct FloatTuningReport: Report {
   /// Mean loss on the samples that were held out, before and after training.
   public let lossBefore: Double
   public let lossAfter: Double
+  /// The task's metric on the same samples, before and after training.
+  public let metricBefore: MetricReport
+  public let metricAfter: MetricReport
   /// Time of the whole command, in seconds.
   public let seconds: Double
 
   /// A report from its parts.
   public init(
     output: String, arrays: Int, samples: Int, heldOutSamples: Int, lossBefore: Double,
-    lossAfter: Double, seconds: Double
+    lossAfter: Double, metricBefore: MetricReport, metricAfter: MetricReport, seconds: Double
   ) {
     self.output = output
     self.arrays = arrays
@@ -88,6 +134,8 @@ public struct FloatTuningReport: Report {
     self.heldOutSamples = heldOutSamples
     self.lossBefore = lossBefore
     self.lossAfter = lossAfter
+    self.metricBefore = metricBefore
+    self.metricAfter = metricAfter
     self.seconds = seconds
   }
 
@@ -96,5 +144,7 @@ public struct FloatTuningReport: Report {
     case heldOutSamples = "held_out_samples"
     case lossBefore = "loss_before"
     case lossAfter = "loss_after"
+    case metricBefore = "metric_before"
+    case metricAfter = "metric_after"
   }
 }

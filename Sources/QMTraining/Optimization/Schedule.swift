@@ -36,6 +36,12 @@ public struct Schedule: Hashable, Sendable, Codable {
     self.warmUp = warmUp
   }
 
+  /// Whether a run can have left these numbers: a file may hold any.
+  var isValid: Bool {
+    (0...max(stepCount, 0)).contains(warmUp) && plateauFactor >= 0 && plateauFactor <= 1
+      && (0...Schedule.patience).contains(worse)
+  }
+
   /// The factor for step `step`, counted from 0.
   package func factor(at step: Int) -> Float {
     if step < warmUp { return Float(step + 1) / Float(warmUp + 1) }
