@@ -3,9 +3,9 @@ import QMRuntime
 
 /// What users judge a network by, beside the loss: how often it decides as the labels or the float
 /// network say, or for numbers, how far it is from them.
-struct TaskMetric {
+package struct TaskMetric {
   /// What the elements of an output are.
-  enum Form: Hashable {
+  package enum Form: Hashable, Sendable {
     /// Scores or probabilities of classes along an axis, counted from the end: the class with the
     /// highest one is compared.
     case classes(axis: Int)
@@ -24,14 +24,16 @@ struct TaskMetric {
     }
   }
 
-  let form: Form
+  package let form: Form
   private var (count, agreeing) = (0, 0)
   private var (signal, noise) = (0.0, 0.0)
 
-  init(_ form: Form) { self.form = form }
+  package init(_ form: Form) { self.form = form }
 
   /// Adds elements of an output and what they should be.
-  mutating func add(_ output: UnsafePointer<Float>, _ target: UnsafePointer<Float>, shape: [Int]) {
+  package mutating func add(
+    _ output: UnsafePointer<Float>, _ target: UnsafePointer<Float>, shape: [Int]
+  ) {
     let elements = shape.reduce(1, *)
     switch form {
     case .classes(let axis):
@@ -62,7 +64,7 @@ struct TaskMetric {
 
   /// The figure of all that was added.
   /// - Parameter hasLabels: whether the targets were labels, not the outputs of the float network.
-  func report(of output: String, hasLabels: Bool) -> MetricReport {
+  package func report(of output: String, hasLabels: Bool) -> MetricReport {
     switch form {
     case .classes, .decisions:
       MetricReport(
