@@ -100,4 +100,45 @@ import Testing
     try network.addOutput(name: "y", y[0])
     #expect(network.productsOfUnlikeColumns.isEmpty)
   }
+
+  /// Small numbers joined with large ones, whose weights are small.
+  @Test func joinedValuesAreOfOneSize() throws {
+    var generator = SeededGenerator(seed: 33)
+    func numbers(_ shape: [Int], _ size: (Int) -> Float) throws -> Tensor {
+      try Tensor(
+        shape,
+        (0..<shape.reduce(1, *)).map { Float.random(in: -1...1, using: &generator) * size($0) })
+    }
+    var graph = Graph()
+    let small = try graph.addInput(name: "a", ValueType(.float32, Shape([.free("n"), .fixed(3)])))
+    let input = try graph.addInput(name: "b", ValueType(.float32, Shape([.free("n"), .fixed(5)])))
+    let large = try graph.append(.unary(Unary(.tanh)), name: "tanh", [input])[0]
+    let joined = try graph.append(
+      .concatenate(Concatenate(axis: 1)), name: "joined", [small, large])[0]
+    let weights = try graph.addConstant(
+      name: "w", numbers([4, 8]) { $0 % 8 < 3 ? 1 : 1 / 330 })
+    let y = try graph.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "product",
+      [joined, weights], outputNames: ["y"])[0]
+    try graph.addOutput(name: "y", y)
+    try graph.addOutput(name: "joined", joined)
+
+    let equalized = try EqualizeColumns().run(on: graph)
+    let scaled = try self.weights(of: "product", in: equalized)
+    func largest(_ columns: Range<Int>) -> Float {
+      (0..<4).flatMap { row in columns.map { abs(scaled[8 * row + $0]) } }.max() ?? 0
+    }
+    #expect(largest(3..<8) / largest(0..<3) > 0.6 && largest(3..<8) / largest(0..<3) < 1.6)
+    let inputs = [
+      "a": try numbers([6, 3]) { _ in 5 }, "b": try numbers([6, 5]) { _ in 1 },
+    ]
+    let expected = try Model(graph.flattened().program).run(inputs)
+    let found = try Model(equalized.flattened().program).run(inputs)
+    // Powers of two change no sum.
+    for name in ["joined", "y"] {
+      #expect(
+        try #require(found[name]).elements(as: Float.self)
+          == #require(expected[name]).elements(as: Float.self))
+    }
+  }
 }

@@ -1,3 +1,4 @@
+import Foundation
 import QMGraph
 import QMOperations
 import QMQuantization
@@ -74,13 +75,69 @@ import Testing
     #expect(try signalToNoise(conversion) > 34, "\(conversion.alternatives)")
   }
 
+  /// A product that joins numbers up to 1 with others up to about 1,000, and weighs them by as much less.
+  @Test(arguments: [true, false]) func unlikeWeightsOfAConcat(hasSamples: Bool) throws {
+    var network = try TestNetwork([8, 16])
+    let small = try network.product(network.x, 16, "small", Epilogue(function: .tanh))
+    let wide = (0..<256).map { _ in Float.random(in: -300...300, using: &network.generator) }
+    let large = try network.product(
+      network.x, 16, "large", Epilogue(function: .relu), weights: wide)
+    let both = try network.graph.append(
+      .concatenate(Concatenate(axis: 1)), name: "both", [small, large], outputNames: ["both"])[0]
+    let weights = (0..<32 * 12).map { index in
+      Float.random(in: -1...1, using: &network.generator) / (index % 32 < 16 ? 1 : 700)
+    }
+    let joined = try network.product(
+      both, 12, "joined", Epilogue(function: .relu), weights: weights)
+    let y = try network.product(joined, 4, "y")
+    var graph = network.graph
+    try graph.addOutput(name: "y", y)
+    let conversion =
+      try hasSamples
+      ? network.converted(y, samples: (0..<12).map { numbers(128, seed: $0, -1...1) })
+      : Converter(recipe: Recipe()).convert(graph)
+    for name in ["small", "large", "joined"] {
+      #expect(try mode(name, in: conversion) == .integer, "\(name)")
+    }
+    #expect(try signalToNoise(conversion) > 34, "\(conversion.alternatives)")
+  }
+
+  /// Tones have weak bands, whose logarithm would be that of the rounding of the transform.
+  @Test func transformsOfTonesKeepTheirWeights() throws {
+    let components = (0..<16 * 16).map { index in
+      let (row, time) = (index / 16, Double(index % 16))
+      let window = 0.5 - 0.5 * cos(2 * Double.pi * (time + 0.5) / 16)
+      let angle = 2 * Double.pi * Double(row / 2) * time / 16
+      return Float(window * (row % 2 == 0 ? cos(angle) : sin(angle)))
+    }
+    let (network, y) = try spectralFront(components)
+    let samples = (UInt64(0)..<12).map { seed in
+      let phases = numbers(8, seed: seed, 0...6)
+      let noise = numbers(128, seed: seed + 100, -1e-4...1e-4)
+      return (0..<128).map { index in
+        let tone = Double(index / 16 % 4 + 2)
+        let angle = 2 * Double.pi * tone * Double(index % 16) / 16 + Double(phases[index / 16])
+        return Float(cos(angle)) + noise[index]
+      }
+    }
+    let conversion = try network.converted(y, samples: samples)
+    #expect(try mode("spectrum", in: conversion) == .float)
+    #expect(try mode("y", in: conversion) == .integer)
+    #expect(try signalToNoise(conversion) > 30, "\(conversion.alternatives)")
+  }
+
   /// A filter bank between a power spectrum and its logarithm.
-  private func spectralFront() throws -> (network: TestNetwork, y: Graph.ValueID) {
+  /// - Parameter weights: of the transform, 16 × 16.
+  private func spectralFront(
+    _ weights: [Float]? = nil
+  ) throws -> (network: TestNetwork, y: Graph.ValueID) {
     var network = try TestNetwork([8, 16])
     // Each component is a hundredth to one times as large as the input.
-    let components = (0..<16 * 16).map { index in
-      Float.random(in: -1...1, using: &network.generator) / Float(1 + index / 16 * 8)
-    }
+    let components =
+      weights
+      ?? (0..<16 * 16).map { index in
+        Float.random(in: -1...1, using: &network.generator) / Float(1 + index / 16 * 8)
+      }
     let spectrum = try network.product(network.x, 16, "spectrum", weights: components)
     let power = try network.unary(.square, spectrum, "power")
     let filters = (0..<8 * 16).map { index -> Float in

@@ -8,6 +8,11 @@ import QMTensor
 /// its weights are divided by the same. One scale for all channels of the weights, and one for those
 /// of the input, are then fine enough.
 ///
+/// Given: such a product that reads values joined along the channels, of which the largest weights differ
+/// by more than 8 times, as they do where a network joins small and large numbers.
+/// Result: each of these values is multiplied by the power of two next to the same ratio, and its weights
+/// are divided by it, which is exact.
+///
 /// Only for quantization: in float32 nothing is gained. Outputs are equal up to float rounding.
 public struct EqualizeColumns: Pass {
   public static let name = "equalize-columns"
@@ -26,28 +31,109 @@ public struct EqualizeColumns: Pass {
     var rewriter = try Rewriter(graph)
     let moved = graph.movedInputs
     for node in graph.nodes {
-      guard let input = node.input(ProductOperand.input), moved.contains(input),
-        graph[input].type.elementType == .float32,
-        let weightsID = node.input(ProductOperand.weights), isProduct(node.operation),
-        let weights = graph[weightsID].constant, weights.elementType == .float32,
-        graph[weightsID].stored == nil, uses.onlyConsumer(of: weightsID) != nil,
-        node.inputs.count <= ProductOperand.weightScales,
-        let factors = try factors(weights)
+      guard let input = node.input(ProductOperand.input), graph[input].type.elementType == .float32,
+        let weights = ownWeights(of: node, graph, uses)
       else {
         try rewriter.copy(node)
         continue
       }
-      let columns = rewriter.addConstant(name: "\(node.name).columns", factors)
-      let equalized = try rewriter.append(
-        .binary(Binary(.multiply)), name: "\(node.name).equalized",
-        [rewriter.value(input), columns])
-      let scaled = try Operation.binary(Binary(.divide)).evaluate([weights, factors])[0]
+      var equalized: (input: Graph.ValueID, factors: Tensor)?
+      if moved.contains(input), let factors = try factors(weights) {
+        let columns = rewriter.addConstant(name: "\(node.name).columns", factors)
+        equalized = (
+          try rewriter.append(
+            .binary(Binary(.multiply)), name: "\(node.name).equalized",
+            [rewriter.value(input), columns])[0], factors
+        )
+      } else if let joined = joinedValues(input, graph, uses),
+        let factors = factors(weights, blocks: joined.extents)
+      {
+        equalized = try join(joined, factors, for: node, &rewriter)
+      }
+      guard let equalized else {
+        try rewriter.copy(node)
+        continue
+      }
       var inputs = node.inputs.map { input in input.map { rewriter.value($0) } }
-      inputs[ProductOperand.input] = equalized[0]
-      inputs[ProductOperand.weights] = rewriter.addConstant(name: graph[weightsID].name, scaled)
+      inputs[ProductOperand.input] = equalized.input
+      if let weightsID = node.input(ProductOperand.weights) {
+        inputs[ProductOperand.weights] = rewriter.addConstant(
+          name: graph[weightsID].name,
+          try Operation.binary(Binary(.divide)).evaluate([weights, equalized.factors])[0])
+      }
       try rewriter.append(node.operation, name: node.name, inputs, replacing: node.outputs)
     }
     return try rewriter.finished().then(RemoveDeadNodes())
+  }
+
+  /// The constant weights of a product that no other node reads.
+  private func ownWeights(of node: Graph.Node, _ graph: Graph, _ uses: Uses) -> Tensor? {
+    guard let weightsID = node.input(ProductOperand.weights), isProduct(node.operation),
+      let weights = graph[weightsID].constant, weights.elementType == .float32,
+      graph[weightsID].stored == nil, uses.onlyConsumer(of: weightsID) != nil,
+      node.inputs.count <= ProductOperand.weightScales
+    else { return nil }
+    return weights
+  }
+
+  /// Values that are joined along their last axis.
+  private struct Joined {
+    let concatenate: Concatenate
+    let values: [Graph.ValueID]
+    /// Their extents along this axis.
+    let extents: [Int]
+  }
+
+  private func joinedValues(_ value: Graph.ValueID, _ graph: Graph, _ uses: Uses) -> Joined? {
+    guard let producer = uses.producer(of: value),
+      case .concatenate(let concatenate) = graph.nodes[producer].operation,
+      concatenate.axis == graph[value].type.shape.rank - 1
+    else { return nil }
+    let values = graph.nodes[producer].inputs.compactMap { $0 }
+    let extents = values.compactMap { graph[$0].type.shape.axes.last?.extent }
+    guard values.count > 1, extents.count == values.count else { return nil }
+    return Joined(concatenate: concatenate, values: values, extents: extents)
+  }
+
+  /// Joins the values multiplied by factors.
+  private func join(
+    _ joined: Joined, _ factors: [Float], for node: Graph.Node, _ rewriter: inout Rewriter
+  ) throws(QMError) -> (Graph.ValueID, factors: Tensor) {
+    var values: [Graph.ValueID] = []
+    var columns: [Float] = []
+    for (place, value) in joined.values.enumerated() {
+      columns += [Float](repeating: factors[place], count: joined.extents[place])
+      values.append(
+        try factors[place] == 1
+          ? rewriter.value(value)
+          : rewriter.append(
+            .unary(Unary(.affine(scale: factors[place], offset: 0))),
+            name: "\(node.name).equalized.\(place)", [rewriter.value(value)])[0])
+    }
+    let result = try rewriter.append(
+      .concatenate(joined.concatenate), name: "\(node.name).joined", values)[0]
+    return (result, try Tensor([columns.count], columns))
+  }
+
+  /// A power of two for each block of channels; nil if the blocks are of about one size.
+  private func factors(_ weights: Tensor, blocks: [Int]) -> [Float]? {
+    let largest = EqualizeColumns.largest(weights)
+    guard largest.count == blocks.reduce(0, +) else { return nil }
+    var (start, sizes) = (0, [Float]())
+    for count in blocks {
+      sizes.append(largest[start..<start + count].max() ?? 0)
+      start += count
+    }
+    let normal = sizes.filter { $0.isNormal }
+    guard let high = normal.max(), let low = normal.min(), high.isFinite,
+      low < high / EqualizeColumns.ratio
+    else { return nil }
+    return sizes.map { size in
+      guard size.isNormal else { return 1 }
+      let ratio = max(size / high, EqualizeColumns.leastFactor)
+      let power = Float(sign: .plus, exponent: ratio.exponent, significand: 1)
+      return ratio.significand >= 1.5 ? power * 2 : power
+    }
   }
 
   private func isProduct(_ operation: Operation) -> Bool {

@@ -52,6 +52,44 @@ struct RoundWeights: ConversionStep {
     }
     for (weights, codes) in zip(weights, rounded) { state.plan.weights[weights.value] = codes }
     chooseFloatAndDynamic(&state)
+    try keepTransforms(weights, rounded, &state)
+  }
+
+  /// Error of all weights, as power over the power of the signal, up to which nothing is done: 35 dB.
+  private static let smallError = 3.2e-4
+
+  /// At 8 bits, the transforms of waveforms whose spectrum has a logarithm become float16 if most of the
+  /// error of all weights is theirs: the logarithm magnifies the error of weak bands.
+  private func keepTransforms(
+    _ weights: [NetworkWeights], _ rounded: [QuantizedTensor], _ state: inout ConversionState
+  ) throws(QMError) {
+    guard state.recipe.weights.bits >= 8, let reference = state.reference, !reference.areMade else {
+      return
+    }
+    let transforms = Set(
+      weights.indices.filter { index in
+        let node = weights[index].place.node
+        return state.graph.nodes[node].input(ProductOperand.input)
+          .map(state.front.waveforms.contains) ?? false
+          && state.widths[node] == nil && state.plan.weights[weights[index].value] != nil
+          && RoundWeights.fitsFloat16(weights[index].value, state)
+      })
+    guard !transforms.isEmpty else { return }
+    let gains = WeightGains(tensors: weights, state: state, reference: reference)
+    func errors(
+      _ tensors: [Int], like base: OutputErrors? = nil
+    ) throws(QMError) -> OutputErrors {
+      try gains.errors(tensors.map { ($0, rounded[$0]) }, like: base)
+    }
+    let all = try errors(Array(weights.indices))
+    guard all.meanLogarithm > naturalLogarithm(RoundWeights.smallError) else { return }
+    let others = try errors(weights.indices.filter { !transforms.contains($0) }, like: all)
+    guard all.meanLogarithm - others.meanLogarithm > naturalLogarithm(2) else { return }
+    for index in transforms {
+      let place = weights[index]
+      state.plan.weights[place.value] = nil
+      state.plan.halfWeights.insert(place.value)
+    }
   }
 
   /// Products whose sums may exceed 32 bits run in float32; inputs of recurrent layers, and without
