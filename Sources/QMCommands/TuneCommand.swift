@@ -148,7 +148,7 @@ public struct TuneCommand: ParsableCommand {
       rate: steps.map(\.rate).max() ?? 0, samples: result.sampleCounts.trained,
       heldOutSamples: result.sampleCounts.heldOut, lossBefore: result.heldOutLoss.before,
       lossAfter: result.heldOutLoss.after, metricBefore: result.metric.before,
-      metricAfter: result.metric.after,
+      metricAfter: result.metric.after, zeroShare: result.zeroShare,
       clippedShare: steps.isEmpty
         ? 0 : Double(steps.count(where: \.isClipped)) / Double(steps.count),
       divergences: steps.compactMap(\.divergence), outputsBefore: result.before.outputReports,
@@ -283,6 +283,9 @@ public struct TuneCommand: ParsableCommand {
       "loss on \(Units.count(report.heldOutSamples, "sample")) held out: "
         + "\(Units.significant(report.lossBefore)) → \(Units.significant(report.lossAfter))"
         + TuneCommand.change(of: report.metricBefore, to: report.metricAfter))
+    if training.sparsity > 0 {
+      console.line("\(Units.percent(report.zeroShare)) of the codes are 0")
+    }
     console.line("before training:")
     console.table(of: report.outputsBefore)
     console.line("after training:")

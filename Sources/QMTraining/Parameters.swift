@@ -424,6 +424,13 @@ package final class Parameters {
     }
   }
 
+  /// Share of all codes that are 0, 0 to 1.
+  package var zeroShare: Double {
+    let histograms = histograms()
+    let count = histograms.reduce(0) { $0 + $1.counts.reduce(0, +) }
+    return Double(histograms.reduce(0) { $0 + $1.counts[127] }) / Double(max(count, 1))
+  }
+
   /// See ``RatePressure``.
   func moveTowardsCheaperCodes(_ histograms: [CodeHistogram], by strength: Float) {
     for (rounded, histogram) in zip(rounded, histograms) {

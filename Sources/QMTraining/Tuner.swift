@@ -56,6 +56,8 @@ public struct Tuner: Sendable {
     public let metric: (before: MetricReport, after: MetricReport)
     /// Number of samples that were trained on, and held out.
     public let sampleCounts: (trained: Int, heldOut: Int)
+    /// Share of the trained codes that are 0.
+    public let zeroShare: Double
     /// The file's bytes, before and after training.
     public let files: (before: [UInt8], after: [UInt8])
   }
@@ -140,7 +142,7 @@ public struct Tuner: Sendable {
     }
     return Result(
       before: before, after: after, heldOutLoss: outcome.loss, metric: outcome.metric,
-      sampleCounts: trainer.sampleCounts, files: (file, bytes))
+      sampleCounts: trainer.sampleCounts, zeroShare: parameters.zeroShare, files: (file, bytes))
   }
 
   /// Growth of the file by training that is let pass, and the factor of all scales that takes back what

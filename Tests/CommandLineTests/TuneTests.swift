@@ -146,7 +146,11 @@ import Testing
       let share = Double(codes.count { $0 == 0 }) / Double(codes.count)
       #expect(share >= 0.845, "\(share)")
     }
-    let before = try #require(try tuned.json["bytes_before"] as? Int)
+    let report = try tuned.json
+    let zeroShare = try #require(report["zero_share"] as? Double)
+    let all = codes.joined()
+    #expect(abs(zeroShare - Double(all.count { $0 == 0 }) / Double(all.count)) < 1e-3)
+    let before = try #require(report["bytes_before"] as? Int)
     if form == "lsq" { #expect(Double(try bytes("out.qm").count) < 0.9 * Double(before)) }
   }
 

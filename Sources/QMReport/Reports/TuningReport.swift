@@ -56,6 +56,8 @@ public struct TuningReport: Report {
   /// The task's metric on the same samples, before and after training.
   public let metricBefore: MetricReport
   public let metricAfter: MetricReport
+  /// Share of the trained codes that are 0, 0 to 1.
+  public let zeroShare: Double
   /// Share of the steps whose gradients were clipped, 0 to 1.
   public let clippedShare: Double
   /// Where training went back to its best state, and why.
@@ -70,7 +72,7 @@ public struct TuningReport: Report {
   public init(
     source: FileSize, output: FileSize, bytesBefore: Int, bits: Double, steps: Int, rate: Float,
     samples: Int, heldOutSamples: Int, lossBefore: Double, lossAfter: Double,
-    metricBefore: MetricReport, metricAfter: MetricReport, clippedShare: Double,
+    metricBefore: MetricReport, metricAfter: MetricReport, zeroShare: Double, clippedShare: Double,
     divergences: [String], outputsBefore: [OutputReport], outputs: [OutputReport], seconds: Double
   ) {
     self.source = source
@@ -85,6 +87,7 @@ public struct TuningReport: Report {
     self.lossAfter = lossAfter
     self.metricBefore = metricBefore
     self.metricAfter = metricAfter
+    self.zeroShare = zeroShare
     self.clippedShare = clippedShare
     self.divergences = divergences
     self.outputsBefore = outputsBefore
@@ -100,6 +103,7 @@ public struct TuningReport: Report {
     case lossAfter = "loss_after"
     case metricBefore = "metric_before"
     case metricAfter = "metric_after"
+    case zeroShare = "zero_share"
     case clippedShare = "clipped_share"
     case outputsBefore = "outputs_before"
   }
