@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""What gradient clipping buys: accuracy over learning rate and clipping at 32, 8, 4, 3 and 2 bits.
+"""What gradient clipping buys: accuracy over learning rate and clipping at 32 bits and fewer.
 
     Tests/Tools/Study/clipping.py MODELS OUT [--tools .build/release] [--networks digits_mlp,digits_gru]
-        [--bits 32,8,4,3,2] [--clips none,norm:1,…] [--arms scratch,distilled,outliers] [--seeds 5]
+        [--bits 32,8,4] [--clips none,norm:1,…] [--arms gradients,outliers,scratch,distilled] [--seeds 3]
         [--steps 300] [--minutes 90] [--draw]
 
 MODELS/NAME has model.onnx, calib/, eval/ and labels.json; networks read scikit-learn's 8×8 digits. The
@@ -15,20 +15,20 @@ Writes OUT/study.md and OUT/NAME-ARM.svg.
 scratch    weights start by He's rule and learn from labels alone. At 32 bits by --float; below, the
            network with those weights is converted, and trained without teacher and features.
 distilled  the network as it is, converted; the float network teaches, on calib/.
-outliers   as scratch at 32 bits, with a share of the samples multiplied by 30 and labelled at random.
+outliers   a share of the samples is multiplied by 30 and labelled at random. At 32 bits as scratch; at
+           4 bits the network as it is, converted, learns from labels and the float network.
+gradients  as scratch at 4 bits, with gradients of 32 bits, of 8, and of 8 without scaling.
 
-The training set is scikit-learn's digits without the items of eval/. A clipping is NAME:THRESHOLD. zscore
+The training set is scikit-learn's digits without the items of eval/. A clipping is NAME:THRESHOLD; zscore
 and percentile have the threshold as a fixed norm beside them; with 1000000 they are alone.
 
-The value of a run is the accuracy on eval/ of the state that the tool keeps, in percent. Where the tool trains
-but writes no file, because the outputs are not those of the network it began with, it is 100 · exp(−loss)
-for all runs of that width, with the least cross-entropy on the samples that were held out: the geometric mean
-of the probabilities of the labels. A run that the tool gives up, after four divergences, counts 0.
+The value of a run is the accuracy on eval/ of the state that the tool keeps, in percent. Below 32 bits with
+outliers that state is often the one that training began with; there it is the accuracy after the last
+step, on the samples that were held out, and 0 for runs that the tool gives up after four divergences.
 """
 import argparse
 import itertools
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -41,21 +41,18 @@ import numpy
 import onnx
 from onnx import numpy_helper
 
-RATES = {"scratch": [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3], "distilled": [0.01, 0.1, 1, 10],
-         "outliers": [0.03, 0.1, 0.3]}
+ARMS = ["scratch", "distilled", "outliers", "gradients"]
+FORMS = {"32": [], "8 bits": ["--gradient-bits", 8],
+         "8 unscaled": ["--gradient-bits", 8, "--no-gradient-scaling"]}
 SHARES = [0, 0.005, 0.02, 0.05]
 COLOURS = ["#222222", "#1f5fae", "#c2571a", "#2a8a4a", "#8a3ab9", "#b8860b", "#c0392b", "#3aa6a6", "#777777"]
-KEYS = ["network", "arm", "bits", "clip", "rate", "outliers", "seed", "steps"]
-
-
-class Failed(Exception):
-    """A tool that ended with an error."""
+KEYS = ["network", "arm", "bits", "clip", "rate", "outliers", "gradients", "seed", "steps"]
 
 
 def run(*command):
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     if done.returncode != 0:
-        raise Failed(done.stderr.strip())
+        raise SystemExit(f"clipping.py: {' '.join(map(str, command))}\n{done.stderr.strip()}")
     return done.stdout
 
 
@@ -125,50 +122,54 @@ class Study:
         line = next(line for line in printed.splitlines() if line.startswith("accuracy"))
         return float(line.split()[1])
 
-    def cell(self, network, arm, bits, clip, rate, outliers, seed, steps):
+    def cell(self, network, arm, bits, clip, rate, outliers, gradients, seed, steps):
         kind, _, threshold = clip.partition(":")
         out, log = f"{self.folder}/out", f"{self.folder}/log"
         for path in [out + ".npz", out + ".qm", log]:
             if os.path.exists(path):
                 os.remove(path)
         command = ["--steps", steps, "--rate", rate, "--optimizer", "sgd", "--clip", kind, "--seed", seed,
-                   "--log", log, "--quiet", "--threads", 1]
+                   "--log", log, "--quiet", "--threads", 1, *FORMS[gradients]]
         command += ["--clip-norm", threshold] if threshold else []
         source = f"{self.model(network)}/model.onnx"
+        file = out + (".npz" if bits == 32 else ".qm")
+        if bits < 32:
+            # Outputs that differ from those of the network it began with are what training is for.
+            command += ["--bits", bits, "--min-sqnr", 0]
         if arm == "distilled":
-            command = [source, out + ".qm", "--bits", bits, "--samples", f"{self.model(network)}/calib",
-                       *command]
+            command += ["--samples", f"{self.model(network)}/calib"]
         else:
             samples = self.once(
                 ("samples", network, outliers), lambda: self.training_set(network, outliers))
             command += ["--samples", samples, "--labels", "labels"]
             if bits == 32:
-                command = [source, out + ".npz", "--float", "--start", "he", *command]
-            else:
-                first = self.once(("start", network, seed), lambda: self.start(network, seed))
-                command = [first, out + ".qm", "--bits", bits, "--teacher", 0, "--features", 0, *command]
-        result = {"accuracy": None, "gave_up": False}
+                command += ["--float", "--start", "he"]
+            elif arm != "outliers":
+                source = self.once(("start", network, seed), lambda: self.start(network, seed))
+                command += ["--teacher", 0, "--features", 0]
         started = time.perf_counter()
-        try:
-            run(f"{self.options.tools}/qtune", *command)
-            file = out + ".qm"
-            if bits == 32:
-                file = self.with_weights(network, out + ".npz", out + ".onnx")
-            result["accuracy"] = self.accuracy(network, file)
-        except Failed as error:
-            if "diverges" in str(error):
-                result["gave_up"] = True
-            elif "SQNR" not in str(error):
-                raise SystemExit(f"clipping.py: {' '.join(map(str, command))}\n{error}")
+        run(f"{self.options.tools}/qtune", source, file, *command)
+        if bits == 32:
+            file = self.with_weights(network, file, out + ".onnx")
+        result = {"accuracy": self.accuracy(network, file)}
         result["seconds"] = round(time.perf_counter() - started, 3)
         with open(log) as file:
             lines = [json.loads(line) for line in file]
-        held_out = [line["heldOutLoss"] for line in lines if "heldOutLoss" in line]
-        result["least_loss"] = min(held_out, default=None)
-        result["last_loss"] = held_out[-1] if held_out else None
-        result["clipped"] = sum(line["isClipped"] for line in lines) / max(len(lines), 1)
+        held_out = [line for line in lines if "heldOutLoss" in line]
+        result["least_loss"] = min((line["heldOutLoss"] for line in held_out), default=None)
         result["divergences"] = sum("divergence" in line for line in lines)
+        gave_up = result["divergences"] == 4
+        result["last_accuracy"] = 0 if gave_up else 100 * held_out[-1]["metric"]["value"]
+        result["clipped"] = sum(line["isClipped"] for line in lines) / max(len(lines), 1)
         return result
+
+
+def rates(arm, bits):
+    if arm == "scratch":
+        return [0.003, 0.01, 0.03, 0.1, 0.3, 1, 3][0 if bits == 32 else 1:]
+    if arm == "outliers":
+        return [0.03, 0.1, 0.3] if bits == 32 else [0.01, 0.1]
+    return {"distilled": [0.01, 0.1, 1, 10], "gradients": [0.01, 0.03, 0.1, 0.3, 1, 3]}[arm]
 
 
 def cells(options):
@@ -177,19 +178,50 @@ def cells(options):
     bits = [int(width) for width in options.bits.split(",")]
     for seed, arm, network in itertools.product(
             range(options.seeds), options.arms.split(","), networks):
-        widths = {"scratch": bits, "distilled": [b for b in bits if b <= 8], "outliers": [32]}[arm]
+        widths = {"scratch": bits, "distilled": [b for b in bits if b <= 8], "outliers": [32, 4],
+                  "gradients": [4]}[arm]
         shares = SHARES if arm == "outliers" else [0]
-        for width, clip, rate, share in itertools.product(widths, clips, RATES[arm], shares):
-            yield dict(zip(KEYS, [network, arm, width, clip, rate, share, seed, options.steps]))
+        forms = FORMS if arm == "gradients" else ["32"]
+        kinds = ["none", "norm:1"] if arm == "gradients" else clips
+        for width, clip, form, share in itertools.product(widths, kinds, forms, shares):
+            for rate in rates(arm, width):
+                yield dict(zip(KEYS, [network, arm, width, clip, rate, share, form, seed, options.steps]))
+
+
+def complete(options, name, cells, measure):
+    """The rows of OUT/NAME, after those that are missing were run, as long as the time lasts."""
+    os.makedirs(options.out, exist_ok=True)
+    cells = list(cells)
+    record = f"{options.out}/{name}"
+    rows = []
+    if os.path.exists(record):
+        with open(record) as file:
+            rows = [json.loads(line) for line in file]
+    done = {tuple(row[key] for key in cells[0]) for row in rows}
+    todo = [cell for cell in cells if tuple(cell.values()) not in done]
+    end = time.monotonic() + 60 * options.minutes
+    with open(record, "a") as file:
+        for number, cell in enumerate([] if options.draw else todo):
+            if time.monotonic() > end:
+                print(f"{len(todo) - number} runs are left", file=sys.stderr)
+                break
+            rows.append({**cell, **measure(**cell)})
+            file.write(json.dumps(rows[-1]) + "\n")
+            file.flush()
+            if number % 50 == 0:
+                print(f"{number} of {len(todo)} runs", file=sys.stderr, flush=True)
+    return rows
 
 
 # Drawing
 
 
-def value(row, is_accuracy):
-    if row["gave_up"]:
-        return 0.0
-    return row["accuracy"] if is_accuracy else 100 * math.exp(-row["least_loss"])
+def value(row):
+    return row["last_accuracy" if row.get("arm") == "outliers" and row["bits"] < 32 else "accuracy"]
+
+
+def label(row):
+    return row["clip"] if row.get("gradients", "32") == "32" else f"{row['clip']}, {row['gradients']}"
 
 
 class Panel:
@@ -200,19 +232,17 @@ class Panel:
         # A seed of which only a part was run would favour some fields.
         counts = Counter(row["seed"] for row in rows)
         rows = [row for row in rows if counts[row["seed"]] == max(counts.values())]
-        self.clips = list(dict.fromkeys(row["clip"] for row in rows))
+        self.clips = list(dict.fromkeys(label(row) for row in rows))
         self.places = sorted({row[key] for row in rows})
-        self.is_accuracy = all(row["gave_up"] or row["accuracy"] is not None for row in rows)
         self.seed_count = len({row["seed"] for row in rows})
-        self.points = 1 if self.is_accuracy else 5
         self.seeds = {}
         for row in rows:
-            self.seeds.setdefault((row["clip"], row[key]), []).append(value(row, self.is_accuracy))
+            self.seeds.setdefault((label(row), row[key]), []).append(value(row))
         self.values = {cell: statistics.mean(found) for cell, found in self.seeds.items()}
         self.best = max(self.values.values())
         self.losses = {}
         for row in rows:
-            if row["arm"] == "distilled" and not row["gave_up"] and row["least_loss"] is not None:
+            if row.get("arm") == "distilled" and row["least_loss"] is not None:
                 self.losses.setdefault((row["clip"], row[key]), []).append(row["least_loss"])
 
     def row(self, clip):
@@ -228,14 +258,14 @@ class Panel:
         return f"{text}, {min(losses):.2g}" if losses else text
 
     def share(self, clips):
-        """The share of the grid within 1 point of the best; 5 for probabilities, which differ more."""
+        """The share of the grid within 1 point of the best."""
         found = [v for clip in clips for v in self.row(clip) if v is not None]
-        return 100 * sum(v >= self.best - self.points for v in found) / max(len(found), 1)
+        return 100 * sum(v >= self.best - 1 for v in found) / max(len(found), 1)
 
     def spread(self):
         """The largest difference between seeds where the mean is within 1 point of the best."""
         return max(max(found) - min(found) for cell, found in self.seeds.items()
-                   if self.values[cell] >= self.best - self.points)
+                   if self.values[cell] >= self.best - 1)
 
 
 def picture(title, panels, axis):
@@ -272,7 +302,7 @@ def picture(title, panels, axis):
             parts.append(f'<text x="{x:.1f}" y="{top + chart + 16}" text-anchor="middle">{at:g}</text>')
         y0 = top + chart + 50
         parts.append(f'<text x="{x0}" y="{y0 - 10}">{panel.share(clips):.0f} % of the grid within '
-                     f"{panel.points} of the best</text>")
+                     "1 of the best</text>")
         for index, clip in enumerate(clips):
             y = y0 + cell * index
             if number == 0:
@@ -287,7 +317,7 @@ def picture(title, panels, axis):
                 x = x0 + place * step
                 parts.append(f'<rect x="{x:.1f}" y="{y}" width="{step - 1:.1f}" height="{cell - 1}" '
                              f'fill="{colour}"/>')
-                weight = ' font-weight="bold"' if v >= panel.best - panel.points else ""
+                weight = ' font-weight="bold"' if v >= panel.best - 1 else ""
                 parts.append(f'<text x="{x + step / 2:.1f}" y="{y + 14}" text-anchor="middle" '
                              f'font-size="9"{weight}>{v:.0f}</text>')
             if any(v is not None for v in panel.row(clip)):
@@ -300,22 +330,23 @@ def picture(title, panels, axis):
 def draw(options, rows):
     lines = [
         "Each field: the best mean over the seeds, and the share of the rates (or of the shares of outliers) "
-        "within 1 point of the best field of its row. `p`: 100 · exp(−cross-entropy) on samples held out, "
-        "not accuracy, as the tool wrote no file; there, within 5 points. With distillation, behind the "
-        "comma, the least loss on samples held out, at the best rate. The last column is the largest "
-        "difference between seeds among the best, and their number.", ""]
+        "within 1 point of the best field of its row. With distillation, behind the comma, the least loss on "
+        "samples held out, at the best rate. The last column is the largest difference between seeds among "
+        "the best, and their number.", ""]
     names = {}
     for row in rows:
         names.setdefault((row["arm"], row["network"]), []).append(row)
-    for arm in RATES:
+    for arm in ARMS:
         panels = {}
         for (other, network), found in names.items():
             if other != arm:
                 continue
             if arm == "outliers":
                 panels[network] = [
-                    Panel(f"rate {rate:g}", [row for row in found if row["rate"] == rate], "outliers")
-                    for rate in sorted({row["rate"] for row in found})]
+                    Panel(f"{bits} bits, rate {rate:g}",
+                          [row for row in found if (row["bits"], row["rate"]) == (bits, rate)], "outliers")
+                    for bits, rate in sorted({(row["bits"], row["rate"]) for row in found},
+                                             key=lambda pair: (-pair[0], pair[1]))]
             else:
                 panels[network] = [
                     Panel(f"{bits} bits", [row for row in found if row["bits"] == bits], "rate")
@@ -328,11 +359,8 @@ def draw(options, rows):
         for network, list_of_panels in panels.items():
             for panel in list_of_panels:
                 fields = [panel.field(clip) for clip in clips]
-                unit = "" if panel.is_accuracy else ", p"
-                lines.append(f"| {network}, {panel.title}{unit} | " + " | ".join(fields)
+                lines.append(f"| {network}, {panel.title} | " + " | ".join(fields)
                              + f" | {panel.spread():.1f} of {panel.seed_count} |")
-                if not panel.is_accuracy:
-                    panel.title += ", held-out probability"
             axis = "share of outliers" if arm == "outliers" else "learning rate"
             with open(f"{options.out}/{network}-{arm}.svg", "w") as file:
                 file.write(picture(f"{network}, {arm}", list_of_panels, axis))
@@ -347,38 +375,17 @@ def main():
     parser.add_argument("out")
     parser.add_argument("--tools", default=".build/release")
     parser.add_argument("--networks", default="digits_mlp,digits_gru")
-    parser.add_argument("--bits", default="32,8,4,3,2")
-    parser.add_argument("--clips", default="none,value:0.05,norm:1,norm:0.1,agc:0.02,zscore:1,percentile:1,"
-                                           "zscore:1000000,percentile:1000000")
-    parser.add_argument("--arms", default="scratch,distilled,outliers")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--bits", default="32,8,4")
+    parser.add_argument("--clips", default="none,value:0.05,norm:1,norm:0.1,agc:0.02,greedy:1")
+    parser.add_argument("--arms", default="gradients,outliers,scratch,distilled")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--draw", action="store_true")
     options = parser.parse_args()
-    os.makedirs(options.out, exist_ok=True)
-    record = f"{options.out}/runs.jsonl"
-    rows = []
-    if os.path.exists(record):
-        with open(record) as file:
-            rows = [json.loads(line) for line in file]
-    done = {tuple(row[key] for key in KEYS) for row in rows}
-    end = time.monotonic() + 60 * options.minutes
-    if not options.draw:
-        todo = [cell for cell in cells(options) if tuple(cell.values()) not in done]
-        with tempfile.TemporaryDirectory() as folder, open(record, "a") as file:
-            study = Study(options, folder)
-            for number, cell in enumerate(todo):
-                if time.monotonic() > end:
-                    print(f"{len(todo) - number} runs are left", file=sys.stderr)
-                    break
-                row = {**cell, **study.cell(**cell)}
-                rows.append(row)
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                if number % 50 == 0:
-                    print(f"{number} of {len(todo)} runs", file=sys.stderr, flush=True)
-    draw(options, rows)
+    with tempfile.TemporaryDirectory() as folder:
+        study = Study(options, folder)
+        draw(options, complete(options, "runs.jsonl", cells(options), study.cell))
 
 
 if __name__ == "__main__":
