@@ -51,8 +51,8 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "How the learning rate changes: constant, step, exponential, cosine or plateau.")
   var schedule: Schedule.Form = .cosine
 
-  @Option(help: "Share of the steps in which the learning rate rises at first, 0 to 0.5.")
-  var warmUp: Float = 0.05
+  @Option(help: "Share of the steps in which the learning rate rises at first, 0 to 0.5, or in %.")
+  var warmUp = Share(0.05)
 
   @Option(
     help: "How gradients are clipped: none, value, norm, layer, agc, zscore, percentile or greedy.")
@@ -93,10 +93,10 @@ struct TrainingOptionGroup: ParsableArguments {
 
   @Option(
     help: """
-      Share of the weights of each layer that become 0, the smallest first, 0 to 0.99; the file gets \
-      smaller.
+      Share of the weights of each layer that become 0, the smallest first, 0 to 0.99, or in %; the file \
+      gets smaller.
       """)
-  var sparsity: Float = 0
+  var sparsity = Share(0)
 
   @Option(
     help: ArgumentHelp(
@@ -106,8 +106,9 @@ struct TrainingOptionGroup: ParsableArguments {
   @Option(help: "The output that the labels are for. Default: the first.")
   var labelledOutput: String?
 
-  @Option(help: "Share of the float network as teacher in the loss beside labels, 0 to 1.")
-  var teacher: Float = 0.5
+  @Option(
+    help: "Share of the float network as teacher in the loss beside labels, 0 to 1, or in %.")
+  var teacher = Share(0.5)
 
   @Option(
     help: """
@@ -118,10 +119,10 @@ struct TrainingOptionGroup: ParsableArguments {
 
   @Option(
     help: """
-      Share of the samples that are not trained on, above 0 to 0.5: at least one, and those that \
-      judge the conversion.
+      Share of the samples that are not trained on, above 0 to 0.5, or in %: at least one, and those \
+      that judge the conversion.
       """)
-  var holdOut: Float = 0.1
+  var holdOut = Share(0.1)
 
   @Option(help: "Seed of the order of the samples.")
   var seed: UInt64 = 0
@@ -149,7 +150,8 @@ struct TrainingOptionGroup: ParsableArguments {
       (0...1_000_000).contains(throughTime), "--through-time", throughTime, "0 to 1000000")
     if let rate { try require(rate > 0 && rate <= 100, "--rate", rate, "above 0, at most 100") }
     try require(clipNorm > 0 && clipNorm.isFinite, "--clip-norm", clipNorm, "a number above 0")
-    try require(holdOut > 0 && holdOut <= 0.5, "--hold-out", holdOut, "above 0, at most 0.5")
+    try require(
+      holdOut.value > 0 && holdOut.value <= 0.5, "--hold-out", holdOut, "above 0, at most 0.5")
     if let momentum {
       try require(momentum >= 0 && momentum < 1, "--momentum", momentum, "0 to below 1")
       if optimizer != .sgd {
@@ -161,7 +163,7 @@ struct TrainingOptionGroup: ParsableArguments {
     ] {
       try require(decay >= 0 && decay.isFinite, option, decay, "0 or more")
     }
-    try require((0...0.5).contains(warmUp), "--warm-up", warmUp, "0 to 0.5")
+    try require((0...0.5).contains(warmUp.value), "--warm-up", warmUp, "0 to 0.5")
     if clipRange != nil, clip != .value {
       throw ValidationError("--clip-range needs --clip value")
     }
@@ -175,8 +177,8 @@ struct TrainingOptionGroup: ParsableArguments {
       try require((0...1).contains(segmentDecay), "--segment-decay", segmentDecay, "0 to 1")
       if segment == nil { throw ValidationError("--segment-decay needs --segment") }
     }
-    try require((0...0.99).contains(sparsity), "--sparsity", sparsity, "0 to 0.99")
-    try require((0...1).contains(teacher), "--teacher", teacher, "0 to 1")
+    try require((0...0.99).contains(sparsity.value), "--sparsity", sparsity, "0 to 0.99")
+    try require((0...1).contains(teacher.value), "--teacher", teacher, "0 to 1")
     try require(features >= 0 && features.isFinite, "--features", features, "0 or more")
     if labels == nil, labelledOutput != nil {
       throw ValidationError("--labelled-output needs --labels")
@@ -197,7 +199,7 @@ struct TrainingOptionGroup: ParsableArguments {
     options.weightDecay = weightDecay
     options.absoluteDecay = absoluteDecay
     options.schedule = schedule
-    options.warmUp = warmUp
+    options.warmUp = warmUp.value
     options.quantizer = quantizer
     options.clip = clip
     options.clipThreshold = clipNorm
@@ -206,12 +208,12 @@ struct TrainingOptionGroup: ParsableArguments {
     options.scalesGradients = gradientScaling
     options.segmentThreshold = segment
     if let segmentDecay { options.segmentDecay = segmentDecay }
-    options.sparsity = sparsity
-    options.holdOut = holdOut
+    options.sparsity = sparsity.value
+    options.holdOut = holdOut.value
     options.seed = seed
     options.labels = labels
     options.labelledOutput = labelledOutput
-    options.teacherShare = teacher
+    options.teacherShare = teacher.value
     options.featureShare = features
     return options
   }
@@ -224,6 +226,28 @@ extension Initialization: ExpressibleByArgument {}
 extension Quantizer: ExpressibleByArgument {}
 extension BatchNormalizationForm: ExpressibleByArgument {}
 extension GradientBits: ExpressibleByArgument {}
+
+/// A share as an option states it: `0.1` or `10%`.
+struct Share: ExpressibleByArgument, CustomStringConvertible {
+  let value: Float
+  let description: String
+
+  init(_ value: Float) {
+    self.value = value
+    description = "\(value)"
+  }
+
+  init?(argument: String) {
+    let isPercentage = argument.hasSuffix("%")
+    guard let number = Float(isPercentage ? String(argument.dropLast()) : argument) else {
+      return nil
+    }
+    value = isPercentage ? number / 100 : number
+    description = argument
+  }
+
+  var defaultValueDescription: String { description }
+}
 
 /// A range of gradients as an option states it: `-0.1:0.2`.
 struct GradientRange: ExpressibleByArgument {

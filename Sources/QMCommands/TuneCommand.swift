@@ -283,7 +283,7 @@ public struct TuneCommand: ParsableCommand {
       "loss on \(Units.count(report.heldOutSamples, "sample")) held out: "
         + "\(Units.significant(report.lossBefore)) → \(Units.significant(report.lossAfter))"
         + TuneCommand.change(of: report.metricBefore, to: report.metricAfter))
-    if training.sparsity > 0 {
+    if training.sparsity.value > 0 {
       console.line("\(Units.percent(report.zeroShare)) of the codes are 0")
     }
     console.line("before training:")

@@ -135,27 +135,15 @@ final class TrainingObjective {
     return total
   }
 
-  /// What samples show of the network as it is.
-  struct Measurement {
-    /// The loss of each sample, without features.
-    var losses: [Double]
-    var metric: MetricReport
-    /// The mean of the losses.
-    var loss: Double { losses.reduce(0, +) / Double(max(losses.count, 1)) }
-  }
-
-  /// Measures the network on samples.
-  func measure(_ indices: [Int]) throws(QMError) -> Measurement {
-    var losses: [Int: Double] = [:]
+  /// What samples show of the network as it is: the mean loss, without features, and the metric.
+  func measure(_ indices: [Int]) throws(QMError) -> (loss: Double, metric: MetricReport) {
+    var loss = 0.0
     var metric: (name: String, sums: TaskMetric)?
     for batch in try samples.microBatches(indices, most: options.batch) {
       let pass = try forward(batch, trains: false)
       for term in try terms(of: batch, pass, featureShare: 0) {
-        let items = batch.samples.count
-        for (item, sample) in batch.samples.enumerated() {
-          losses[sample, default: 0] += add(
-            term, of: pass, item: item, items: items, weight: term.share)
-        }
+        loss += add(
+          term, of: pass, items: batch.samples.count, weight: term.share / Float(indices.count))
         guard let judged = term.metric, let output = pass.elements(of: term.value).baseAddress
         else { continue }
         var known = metric ?? (judged.name, TaskMetric(judged.form))
@@ -167,9 +155,7 @@ final class TrainingObjective {
       }
     }
     let known = metric ?? (judged.name, TaskMetric(judged.form))
-    return Measurement(
-      losses: indices.map { losses[$0] ?? 0 },
-      metric: known.sums.report(of: known.name, hasLabels: options.labels != nil))
+    return (loss, known.sums.report(of: known.name, hasLabels: options.labels != nil))
   }
 
   private func forward(
@@ -264,25 +250,17 @@ final class TrainingObjective {
     return known
   }
 
-  /// Adds a term's loss of a batch, or of one of its items, and the gradient.
+  /// Adds a term's loss of a batch and the gradient.
   /// - Returns: weight · Σ over the items.
-  private func add(
-    _ term: Term, of pass: TrainingPass, item: Int? = nil, items: Int, weight: Float
-  ) -> Double {
+  private func add(_ term: Term, of pass: TrainingPass, items: Int, weight: Float) -> Double {
     guard let gradient = pass.gradient(of: term.value),
       let output = pass.elements(of: term.value).baseAddress
     else { return 0 }
-    var shape = pass.shape(of: term.value)
-    var first = 0
-    if let item, items > 1, let axis = shape.firstIndex(where: { $0 > 1 }) {
-      shape[axis] /= items
-      first = item * shape.reduce(1, *)
-    }
     return term.target.withElements(as: Float.self) { target in
       guard let target = target.baseAddress else { return 0 }
       return term.loss.add(
-        output + first, target + first, shape: shape, items: item == nil ? items : 1,
-        weight: weight, to: gradient + first)
+        output, target, shape: pass.shape(of: term.value), items: items, weight: weight,
+        to: gradient)
     }
   }
 

@@ -172,7 +172,7 @@ import Testing
         [
           Fixture.model, folder.path("out.qm"), "--samples", archive, "--bits", "2", "--steps",
           "40",
-          "--rate", "0.001", "--hold-out", "0.3", "--json", "--log", log,
+          "--rate", "0.001", "--hold-out", "30%", "--json", "--log", log,
         ] + options)
       #expect(tuned.status == 0, "\(tuned.errors)")
       #expect(tuned.errors.contains(", \(name) "))
@@ -283,7 +283,9 @@ import Testing
     (["--epochs", "0"], 64, "--epochs 0: expected 1 to 10000000"),
     (["--epochs", "2", "--steps", "3"], 64, "--epochs replaces --steps"),
     (["--epochs", "10000000", "--batch", "1"], 64, "steps; at most 10000000 are taken"),
-    (["--hold-out", "0"], 64, "--hold-out 0.0: expected above 0, at most 0.5"),
+    (["--hold-out", "0"], 64, "--hold-out 0: expected above 0, at most 0.5"),
+    (["--hold-out", "60%"], 64, "--hold-out 60%: expected above 0, at most 0.5"),
+    (["--teacher", "half"], 64, "half"),
     (["--momentum", "0.5"], 64, "--momentum needs --optimizer sgd"),
     (["--momentum", "1", "--optimizer", "sgd"], 64, "--momentum 1.0: expected 0 to below 1"),
     (["--weight-decay", "nan"], 64, "--weight-decay nan: expected 0 or more"),
@@ -296,7 +298,7 @@ import Testing
     (["--segment", "-1"], 64, "--segment"),
     (["--segment-decay", "0.5"], 64, "--segment-decay needs --segment"),
     (["--segment", "1", "--segment-decay", "2"], 64, "--segment-decay 2.0: expected 0 to 1"),
-    (["--sparsity", "1"], 64, "--sparsity 1.0: expected 0 to 0.99"),
+    (["--sparsity", "1"], 64, "--sparsity 1: expected 0 to 0.99"),
     (["--sparsity", "0.5", "--steps", "5"], 64, "5 steps; pruning takes at least 10"),
     (["--start", "he"], 64, "--start he needs --float"),
     (["--batch-normalization", "trained"], 64, "--batch-normalization needs --float"),
