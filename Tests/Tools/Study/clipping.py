@@ -24,7 +24,8 @@ and percentile have the threshold as a fixed norm beside them; with 1000000 they
 
 The value of a run is the accuracy on eval/ of the state that the tool keeps, in percent. Below 32 bits with
 outliers that state is often the one that training began with; there it is the accuracy after the last
-step, on the samples that were held out, and 0 for runs that the tool gives up after four divergences.
+step, on the samples that were held out, without the runs that the tool gives up after four divergences,
+which are counted.
 """
 import argparse
 import itertools
@@ -158,8 +159,8 @@ class Study:
         held_out = [line for line in lines if "heldOutLoss" in line]
         result["least_loss"] = min((line["heldOutLoss"] for line in held_out), default=None)
         result["divergences"] = sum("divergence" in line for line in lines)
-        gave_up = result["divergences"] == 4
-        result["last_accuracy"] = 0 if gave_up else 100 * held_out[-1]["metric"]["value"]
+        result["gave_up"] = result["divergences"] == 4
+        result["last_accuracy"] = 100 * held_out[-1]["metric"]["value"] if held_out else None
         result["clipped"] = sum(line["isClipped"] for line in lines) / max(len(lines), 1)
         return result
 
@@ -216,8 +217,12 @@ def complete(options, name, cells, measure):
 # Drawing
 
 
+def is_judged_at_the_end(row):
+    return row.get("arm") == "outliers" and row["bits"] < 32
+
+
 def value(row):
-    return row["last_accuracy" if row.get("arm") == "outliers" and row["bits"] < 32 else "accuracy"]
+    return row["last_accuracy" if is_judged_at_the_end(row) else "accuracy"]
 
 
 def label(row):
@@ -228,15 +233,19 @@ class Panel:
     """Values over clipping and rate, or share of outliers; means over the seeds."""
 
     def __init__(self, title, rows, key):
-        self.title = title
+        self.title, self.key = title, key
         # A seed of which only a part was run would favour some fields.
         counts = Counter(row["seed"] for row in rows)
         rows = [row for row in rows if counts[row["seed"]] == max(counts.values())]
         self.clips = list(dict.fromkeys(label(row) for row in rows))
         self.places = sorted({row[key] for row in rows})
         self.seed_count = len({row["seed"] for row in rows})
+        self.run_counts = Counter(label(row) for row in rows)
+        self.given_up = Counter(label(row) for row in rows if is_judged_at_the_end(row) and row["gave_up"])
         self.seeds = {}
         for row in rows:
+            if is_judged_at_the_end(row) and row["gave_up"]:
+                continue
             self.seeds.setdefault((label(row), row[key]), []).append(value(row))
         self.values = {cell: statistics.mean(found) for cell, found in self.seeds.items()}
         self.best = max(self.values.values())
@@ -250,10 +259,15 @@ class Panel:
 
     def field(self, clip):
         """A field of the table."""
-        best = max((v for v in self.row(clip) if v is not None), default=None)
-        if best is None:
+        found = self.row(clip)
+        if self.key == "outliers":
+            text = " / ".join("–" if v is None else f"{v:.0f}" for v in found)
+            if self.given_up:
+                text += f", gave up {self.given_up[clip]} of {self.run_counts[clip]}"
+            return text
+        if all(v is None for v in found):
             return "–"
-        text = f"{best:.1f} ({self.share([clip]):.0f} %)"
+        text = f"{max(v for v in found if v is not None):.1f} ({self.share([clip]):.0f} %)"
         losses = [statistics.mean(found) for (other, _), found in self.losses.items() if other == clip]
         return f"{text}, {min(losses):.2g}" if losses else text
 
@@ -272,7 +286,7 @@ def picture(title, panels, axis):
     """Above the values as lines, below as heat maps; one column a panel."""
     column, top, chart, cell = 230, 60, 190, 20
     clips = panels[0].clips
-    left = 130
+    left = 145
     height = top + chart + 70 + cell * len(clips) + 40
     width = left + column * len(panels) + 10
     parts = [
@@ -329,10 +343,11 @@ def picture(title, panels, axis):
 
 def draw(options, rows):
     lines = [
-        "Each field: the best mean over the seeds, and the share of the rates (or of the shares of outliers) "
-        "within 1 point of the best field of its row. With distillation, behind the comma, the least loss on "
-        "samples held out, at the best rate. The last column is the largest difference between seeds among "
-        "the best, and their number.", ""]
+        f"{len(rows)} runs. Each field: the best mean over the seeds, and the share of the rates within 1 "
+        "point of the best field of its row. With distillation, behind the comma, the least loss on samples held "
+        f"out, at the best rate. With outliers, the means at {', '.join(f'{100 * s:g}' for s in SHARES)} % of "
+        "them, and the runs given up. The last column is the largest difference between seeds among the "
+        "fields within 1 point of the best, and their number.", ""]
     names = {}
     for row in rows:
         names.setdefault((row["arm"], row["network"]), []).append(row)

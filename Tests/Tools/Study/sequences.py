@@ -29,7 +29,7 @@ from clipping import Panel, Study, complete, picture, run
 
 UNITS = 16
 CLIPS = ["none", "norm:1", "value:0.05"]
-RATES = {"rnn": [0.001, 0.003, 0.01, 0.03, 0.1], "lstm": [0.01, 0.03, 0.1, 0.3]}
+RATES = {"rnn": [0.001, 0.003, 0.01, 0.03, 0.1], "lstm": [0.003, 0.01, 0.03, 0.1, 0.3]}
 GATES = {"rnn": 1, "lstm": 4}
 
 
@@ -83,7 +83,8 @@ def measure(study, network, through_time, clip, rate, length, seed, steps):
 
 def draw(options, rows):
     lines = [
-        f"Mean accuracy over the seeds, the least and the largest. {len(rows)} runs of {options.steps} steps.", "",
+        f"Mean accuracy over the seeds, the least and the largest. {len(rows)} runs of {options.steps} steps.",
+        "",
         "norm: the median of the gradient norms of all steps, and the largest, over all seeds at the rate in "
         "the middle. stops: runs of which the tool undid steps as diverging.", ""]
     for network in dict.fromkeys(row["network"] for row in rows):
