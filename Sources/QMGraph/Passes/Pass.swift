@@ -68,6 +68,7 @@ public enum DefaultPasses {
     FuseEpilogues(),
     AssignLayouts(),
     MergeMoves(),
+    ShareConstants(),
     RemoveDeadNodes(),
   ]
 
