@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-check build test test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+.PHONY: setup setup-check build library test test-c test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -30,13 +30,30 @@ setup-check:
 build: setup
 	swift build -c release
 
+# The library for C and every language that calls it: .build/library/libqm.so, with the Swift runtime
+# inside, and qm.h. It exports the functions of qm.h alone. (No libqm.a: SwiftPM cannot put the Swift
+# runtime into one.)
+library = .build/library
+library: setup
+	@mkdir -p $(library)
+	@{ echo '{ global:'; sed 's/$$/;/' Tests/Packages/C/symbols.txt; echo 'local: *; };'; } \
+	  > $(library)/exports.map
+	swift build -c release --product qm --static-swift-stdlib --disable-default-traits \
+	  --scratch-path $(library)/build -Xlinker --version-script=$(CURDIR)/$(library)/exports.map
+	@strip -o $(library)/libqm.so $(library)/build/release/libqm.so
+	@cp Sources/CQM/include/qm.h $(library)
+
+# Runs a network from C and C++.
+test-c: build library
+	bash Tests/Packages/C/check.sh
+
 test: setup
 	swift test -c release
 	bash Tests/Packages/Embedding/check.sh
 
 # Runs what every change must pass: the format check, all tests (one of them compares the generated
-# code with its source), the quick tests in debug mode, and a minute of fuzzing.
-check: setup-check format-check test test-debug fuzz-briefly
+# code with its source), the programs in C and C++, the quick tests in debug mode, and a minute of fuzzing.
+check: setup-check format-check test test-c test-debug fuzz-briefly
 
 test-debug: setup
 	swift test --filter '$(quick_tests)'

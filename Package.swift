@@ -11,6 +11,8 @@ let package = Package(
   products: [
     // A product holds every target whose types stand in its interface.
     .library(name: "QMRuntime", targets: ["QMRuntime", "QMFormat", "QMOperations", "QMTensor"]),
+    // For C and every language that calls it: `make library`.
+    .library(name: "qm", type: .dynamic, targets: ["QMLibrary"]),
     .library(name: "QMNumPy", targets: ["QMNumPy", "QMTensor"]),
     .library(name: "QMGraph", targets: ["QMGraph"]),
     .library(name: "QMONNX", targets: ["QMONNX", "QMGraph"]),
@@ -40,6 +42,8 @@ let package = Package(
     .target(name: "QMOperations", dependencies: ["QMTensor", "CQMKernels", "CQMThreads"]),
     .target(name: "QMFormat", dependencies: ["QMOperations", "CZlib"]),
     .target(name: "QMRuntime", dependencies: ["QMFormat"]),
+    .target(name: "CQM"),
+    .target(name: "QMLibrary", dependencies: ["CQM", "QMRuntime"]),
     .target(name: "QMNumPy", dependencies: ["QMTensor", "CZlib"]),
 
     // The workshop.
@@ -99,6 +103,8 @@ let package = Package(
       name: "QMOperationsTests", dependencies: ["QMOperations", "QMNumPy", "QMTestSupport"]),
     .testTarget(
       name: "QMRuntimeTests", dependencies: ["QMRuntime", "QMTestSupport", "CAllocationCount"]),
+    .testTarget(
+      name: "QMLibraryTests", dependencies: ["QMLibrary", "CQM", "QMRuntime", "QMTestSupport"]),
     .testTarget(name: "QMGraphTests", dependencies: ["QMGraph", "QMRuntime", "QMTestSupport"]),
     .testTarget(
       name: "QMONNXTests",

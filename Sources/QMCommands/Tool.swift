@@ -3,7 +3,7 @@ import Foundation
 import QMTensor
 
 /// The version that the tools print and write into files.
-public let toolVersion = "0.1.0"
+public let toolVersion = packageVersion
 
 extension ParsableCommand {
   /// The main function of a tool: parses the arguments, runs the command, and ends the process with

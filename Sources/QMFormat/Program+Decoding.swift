@@ -4,10 +4,13 @@ import QMTensor
 extension Program {
   /// Decodes a `.qm` file that is in memory, and checks every checksum and every rule of the
   /// format.
+  /// - Parameter threads: inflate the sections in parallel; with nil, the calling thread does.
   /// - Throws: `malformed` with the location as context; `unsupported` for a later version of the
   ///   format; `outOfMemory`.
-  public init(decoding bytes: Buffer, limits: DecodingLimits = .standard) throws(QMError) {
-    try self.init(QMFile(bytes, limits: limits), limits: limits)
+  public init(
+    decoding bytes: Buffer, limits: DecodingLimits = .standard, threads: ThreadPool? = nil
+  ) throws(QMError) {
+    try self.init(QMFile(bytes, limits: limits), limits: limits, threads: threads)
   }
 
   /// Reads and validates a `.qm` file.
@@ -17,17 +20,16 @@ extension Program {
     contentsOf path: String, limits: DecodingLimits = .standard, threads: ThreadPool? = nil
   ) throws(QMError) {
     self = try within(.file(path)) { () throws(QMError) in
-      let file = try QMFile(Container(OpenFile(path: path), limits: limits), limits: limits)
-      let program = try Program(withoutValidating: file, threads: threads)
-      try program.validate(limits: limits)
-      return program
+      try Program(QMFile(reading: path, limits: limits), limits: limits, threads: threads)
     }
   }
 
   /// Decodes and validates the whole of a file that was opened for listing.
   /// - Throws: as ``init(decoding:limits:)``.
-  public init(_ file: QMFile, limits: DecodingLimits = .standard) throws(QMError) {
-    try self.init(withoutValidating: file)
+  public init(
+    _ file: QMFile, limits: DecodingLimits = .standard, threads: ThreadPool? = nil
+  ) throws(QMError) {
+    try self.init(withoutValidating: file, threads: threads)
     try validate(limits: limits)
   }
 

@@ -12,6 +12,17 @@ extension Program {
   /// - Throws: `malformed` with the node or value as context; `unsupported` if this version does
   ///   not compute a valid operation.
   public func validate(limits: DecodingLimits = .standard) throws(QMError) {
+    try validate(limits, elements: true)
+  }
+
+  /// Proves what ``validate(limits:)`` proves and the elements of constants have no part in.
+  package func validateWithoutElements(
+    limits: DecodingLimits = .standard
+  ) throws(QMError) {
+    try validate(limits, elements: false)
+  }
+
+  private func validate(_ limits: DecodingLimits, elements: Bool) throws(QMError) {
     try validateNumbering(limits)
     for (index, value) in values.enumerated() {
       try within(.value(displayName(ofValue: index))) { () throws(QMError) in
@@ -30,10 +41,14 @@ extension Program {
     for (index, constant) in constants.enumerated() {
       try within(.value(displayName(ofValue: inputs.count + index))) { () throws(QMError) in
         try constant.validate(typeOfValue: values[inputs.count + index].type)
+        if elements { try constant.validateElements() }
       }
     }
     for node in nodes {
-      try within(node.context) { () throws(QMError) in try validate(node) }
+      try within(node.context) { () throws(QMError) in
+        try validateTypes(node, elements: elements)
+        if elements { try validateSums(node) }
+      }
     }
     try validateNames(limits)
     try validateMetadata(limits)
@@ -189,7 +204,7 @@ extension Program {
     Operand(values[index].type, constant: values[index].constant.map { constants[$0].tensor })
   }
 
-  private func validate(_ node: Node) throws(QMError) {
+  private func validateTypes(_ node: Node, elements: Bool) throws(QMError) {
     try node.operation.body.checkAttributes()
     // Checked first, because the type rule allocates as many types as there are parts.
     if case .split(let split) = node.operation, case .equal(let parts) = split.sizes {
@@ -197,7 +212,9 @@ extension Program {
         throw .malformed("\(node.outputs.count) outputs, expected \(parts)")
       }
     }
-    let operands = node.inputs.map { $0.map(operand) }
+    let operands = node.inputs.map { input in
+      input.map { elements ? operand($0) : Operand(values[$0].type) }
+    }
     let derived = try node.operation.body.outputTypes(for: operands)
     guard derived.count == node.outputs.count else {
       throw .malformed("\(node.outputs.count) outputs, expected \(derived.count)")
@@ -209,6 +226,10 @@ extension Program {
             + "\(derived)")
       }
     }
+  }
+
+  private func validateSums(_ node: Node) throws(QMError) {
+    let operands = node.inputs.map { $0.map(operand) }
     for sum in node.operation.body.accumulators.products {
       try validateScales(operands, codes: sum.weights, scales: sum.scales, input: sum.input)
       try AccumulatorBound.prove(sum, operands)
@@ -247,12 +268,14 @@ extension Program.Constant {
     guard typeOfValue == type else {
       throw .malformed("the value is declared as \(typeOfValue), its constant is \(type)")
     }
-    switch quantization {
-    case .none, .fixed: break
-    case .dynamic: throw .malformed("a constant cannot have dynamic quantization")
-    case .weights(let bits, _):
+    if case .dynamic = quantization {
+      throw .malformed("a constant cannot have dynamic quantization")
+    }
+  }
+
+  fileprivate func validateElements() throws(QMError) {
+    if case .weights(let bits, _) = quantization, bits < .eight {
       let allowed = bits.allCodes
-      guard bits < .eight else { break }
       let half = UInt8(1) << (bits.bits - 1)
       let isWithin = tensor.withElements(as: Int8.self) { codes in
         // Codes within the width, shifted to start at 0, have no bit above the width.

@@ -49,6 +49,13 @@ public struct QMFile: Sendable {
     listing = try ProgramListing(decoding: container, limits: limits)
   }
 
+  /// Opens a file whose sections are read one by one. Unlike a mapping, a file that is truncated
+  /// meanwhile is an error.
+  /// - Throws: as ``init(_:limits:)``; `cannotOpen`; without the path as context.
+  package init(reading path: String, limits: DecodingLimits = .standard) throws(QMError) {
+    try self.init(Container(OpenFile(path: path), limits: limits), limits: limits)
+  }
+
   /// Maps a file and opens it.
   /// - Throws: as ``init(_:limits:)``; `cannotOpen`; with the path as context.
   public init(path: String, limits: DecodingLimits = .standard) throws(QMError) {

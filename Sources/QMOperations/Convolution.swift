@@ -331,26 +331,53 @@ extension Convolution {
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights? {
     let weights = try required(ProductOperand.weights, of: operands)
-    let input = try required(ProductOperand.input, of: operands).type
-    guard let constant = weights.constant, let source = constant.bytes.baseAddress,
-      constant.shape.count >= 3
-    else { return nil }
-    if let scales = GroupScales(weights.type.quantization, shape: constant.shape) {
-      return try groupedPanels(input.elementType, weights, scales, kernels)?.packed(source)
-    }
-    let rank = leastRank(input.shape, window: Array(constant.shape.dropFirst().dropLast()))
-    guard let (_, panels) = cut(input.elementType, weights, rank: rank, kernels) else {
+    guard let constant = weights.constant, let source = constant.bytes.baseAddress else {
       return nil
     }
-    if packing.mayTransform,
-      let winograd = WinogradKernel.Weights(self, input.elementType, weights, kernels: kernels),
-      let packed = try winograd.pack(constant)
-    {
-      return packed
+    switch try panelsToPack(operands, kernels) {
+    case .grouped(let panels): return try panels.packed(source)
+    case .panels(let panels):
+      if let packed = try winograd(operands, kernels, packing)?.pack(constant) { return packed }
+      return try panels.packed(
+        source, .channelsFirst,
+        consuming: packing.consumedBuffer(ProductOperand.weights, of: operands))
+    default: return nil
     }
-    return try panels.packed(
-      source, .channelsFirst,
-      consuming: packing.consumedBuffer(ProductOperand.weights, of: operands))
+  }
+
+  public func packedForm(
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedForm? {
+    guard let panels = try panelsToPack(operands, kernels) else { return nil }
+    guard case .panels = panels, let winograd = try winograd(operands, kernels, packing) else {
+      return PackedForm(schemes: [panels])
+    }
+    return PackedForm(schemes: [.winograd(winograd), panels])
+  }
+
+  /// nil if no kernel reads the weights in panels, or if they are not known before the run.
+  private func panelsToPack(
+    _ operands: [Operand?], _ kernels: KernelSet
+  ) throws(QMError) -> PackedWeights.Scheme? {
+    let weights = try required(ProductOperand.weights, of: operands)
+    let input = try required(ProductOperand.input, of: operands).type
+    guard let constant = weights.constant, constant.shape.count >= 3 else { return nil }
+    if let scales = GroupScales(weights.type.quantization, shape: constant.shape) {
+      return groupedPanels(input.elementType, weights, scales, kernels).map(
+        PackedWeights.Scheme.grouped)
+    }
+    let rank = leastRank(input.shape, window: Array(constant.shape.dropFirst().dropLast()))
+    return cut(input.elementType, weights, rank: rank, kernels).map { .panels($0.1) }
+  }
+
+  /// The transform of the weights, if there is one and it is wanted.
+  private func winograd(
+    _ operands: [Operand?], _ kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> WinogradKernel.Weights? {
+    guard packing.mayTransform else { return nil }
+    return try WinogradKernel.Weights(
+      self, required(ProductOperand.input, of: operands).type.elementType,
+      required(ProductOperand.weights, of: operands), kernels: kernels)
   }
 
   public func kernel(

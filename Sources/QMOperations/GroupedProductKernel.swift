@@ -44,8 +44,11 @@ struct GroupedPanels: Hashable, Sendable {
     return offsets
   }
 
+  /// Memory for the panels of all matrices, in bytes.
+  var byteCount: Int { offsets.last! }
+
   func packed(_ weights: UnsafeRawPointer) throws(QMError) -> PackedWeights {
-    let buffer = try Buffer.pages(byteCount: offsets.last!)
+    let buffer = try Buffer.pages(byteCount: byteCount)
     pack(weights, into: buffer.base)
     return PackedWeights(scheme: .grouped(self), buffer: buffer)
   }

@@ -295,12 +295,33 @@ extension MatrixMultiply {
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights? {
     let right = try required(ProductOperand.weights, of: operands)
-    guard let constant = right.constant, constant.elementCount > 0,
-      let elements = constant.bytes.baseAddress
-    else { return nil }
+    guard let elements = right.constant?.bytes.baseAddress else { return nil }
+    switch try panelsToPack(operands, kernels, packing) {
+    case .grouped(let panels): return try panels.packed(elements)
+    case .panels(let panels):
+      return try panels.packed(
+        elements, rightLayout,
+        consuming: packing.consumedBuffer(ProductOperand.weights, of: operands))
+    default: return nil
+    }
+  }
+
+  public func packedForm(
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedForm? {
+    try panelsToPack(operands, kernels, packing).map { PackedForm(schemes: [$0]) }
+  }
+
+  /// nil if no kernel reads the weights in panels, or if they are not known before the run.
+  private func panelsToPack(
+    _ operands: [Operand?], _ kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedWeights.Scheme? {
+    let right = try required(ProductOperand.weights, of: operands)
+    guard let constant = right.constant, constant.elementCount > 0 else { return nil }
     let left = try required(ProductOperand.input, of: operands).type
     if let scales = GroupScales(right.type.quantization, shape: constant.shape) {
-      return try groupedPanels(left.elementType, right, scales, kernels)?.packed(elements)
+      return groupedPanels(left.elementType, right, scales, kernels).map(
+        PackedWeights.Scheme.grouped)
     }
     let rows = left.shape.axes.dropLast()
     let rowCount = Shape.elementCount(of: rows.map { $0.extent ?? .max })
@@ -308,9 +329,7 @@ extension MatrixMultiply {
     let panels = panels(
       left.elementType, right, shape: constant.shape, kernels,
       keepsBits: hasFewRows || packing.memory == .compact)
-    return try panels?.packed(
-      elements, rightLayout,
-      consuming: packing.consumedBuffer(ProductOperand.weights, of: operands))
+    return panels.map(PackedWeights.Scheme.panels)
   }
 
   public func kernel(

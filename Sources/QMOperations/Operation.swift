@@ -49,6 +49,13 @@ public protocol OperationProtocol: OperationFacts, Hashable, Sendable {
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights?
 
+  /// What ``pack(_:for:_:)`` would give. Constants among the operands have their shapes, and any
+  /// elements.
+  /// - Returns: nil if it would return nil.
+  func packedForm(
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedForm?
+
   /// Positions of the constant inputs that no run reads once they are packed, for any input shape.
   func packedInputs(_ operands: [Operand?]) -> [Int]
 
@@ -72,6 +79,12 @@ extension OperationProtocol {
   public func pack(
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights? {
+    nil
+  }
+
+  public func packedForm(
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedForm? {
     nil
   }
 

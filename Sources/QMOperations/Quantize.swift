@@ -294,6 +294,8 @@ private struct DynamicKernel: Sendable {
       bounds[2 * chunk + 1] = 0
       functions.bounds(source + start, Int64(count), bounds + 2 * chunk)
     }
+    // In a cancelled run some bounds are undefined.
+    guard !memory.threads.runState.isCancelled else { return }
     for row in 0..<rows {
       let own = row * parts..<(row + 1) * parts
       let low = own.reduce(Float(0)) { min($0, bounds[2 * $1]) }

@@ -12,19 +12,35 @@ extension Recurrent {
   public func pack(
     _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
   ) throws(QMError) -> PackedWeights? {
-    guard let kernel = try RecurrentKernel(self, operands: operands, packed: nil, kernels: kernels),
+    guard let panels = try panelsToPack(operands, kernels),
       let weights = optional(RecurrentOperand.weights, of: operands)?.constant,
       let recurrence = optional(RecurrentOperand.recurrence, of: operands)?.constant,
       let first = weights.bytes.baseAddress, let second = recurrence.bytes.baseAddress
     else { return nil }
-    let buffer = try Buffer.pages(byteCount: kernel.panels.byteCount)
-    kernel.panels.pack(
+    let buffer = try Buffer.pages(byteCount: panels.byteCount)
+    panels.pack(
       weights: first, recurrence: second, into: buffer.base,
       consuming: (
         packing.consumedBuffer(RecurrentOperand.weights, of: operands),
         packing.consumedBuffer(RecurrentOperand.recurrence, of: operands)
       ))
-    return PackedWeights(scheme: .recurrent(kernel.panels), buffer: buffer)
+    return PackedWeights(scheme: .recurrent(panels), buffer: buffer)
+  }
+
+  public func packedForm(
+    _ operands: [Operand?], for kernels: KernelSet, _ packing: Packing
+  ) throws(QMError) -> PackedForm? {
+    try panelsToPack(operands, kernels).map { PackedForm(schemes: [.recurrent($0)]) }
+  }
+
+  /// nil if no kernel reads the weights in panels, or if they are not known before the run.
+  private func panelsToPack(
+    _ operands: [Operand?], _ kernels: KernelSet
+  ) throws(QMError) -> RecurrentPanels? {
+    guard optional(RecurrentOperand.weights, of: operands)?.constant != nil,
+      optional(RecurrentOperand.recurrence, of: operands)?.constant != nil
+    else { return nil }
+    return try RecurrentKernel(self, operands: operands, packed: nil, kernels: kernels)?.panels
   }
 
   public func kernel(
@@ -233,7 +249,7 @@ struct RecurrentKernel: Sendable {
       let items = first..<min(first + layout.batchBlock, extents.batch)
       let steps = RecurrentSteps(
         kernel: self, memory: memory, direction: chunk % extents.directions, items: items,
-        lengths: lengths, thread: thread)
+        lengths: lengths, thread: thread, threads: given.threads)
       steps.run()
     }
   }

@@ -9,6 +9,7 @@ struct RecurrentSteps {
   private let items: Range<Int>
   private let lengths: [Int]
   private let thread: Int
+  private let threads: ThreadPool
   private let functions: [qm_unary]
   private let peepholes: UnsafePointer<Float>?
   // This thread's scratch memory, [items][…].
@@ -19,7 +20,7 @@ struct RecurrentSteps {
 
   init(
     kernel: RecurrentKernel, memory: RecurrentKernel.Memory, direction: Int, items: Range<Int>,
-    lengths: [Int], thread: Int
+    lengths: [Int], thread: Int, threads: ThreadPool
   ) {
     self.kernel = kernel
     self.memory = memory
@@ -27,6 +28,7 @@ struct RecurrentSteps {
     self.items = items
     self.lengths = lengths
     self.thread = thread
+    self.threads = threads
     functions = kernel.operation.functions(of: direction).map(\.unary)
     peepholes = memory.peepholes.map { $0 + direction * 3 * kernel.extents.hidden }
     let layout = memory.layout
@@ -45,7 +47,7 @@ struct RecurrentSteps {
     let count = items.count * hidden
     load(h, memory.hidden, at: firstState, count)
     if cell.hasCellState { load(c, memory.cell, at: firstState, count) }
-    for step in 0..<(lengths[items].max() ?? 0) {
+    for step in 0..<(lengths[items].max() ?? 0) where !threads.runState.isCancelled {
       multiplyStates(h, isCandidate: false)
       advance(step)
       forEachItem(at: step) { (row, _, time) in

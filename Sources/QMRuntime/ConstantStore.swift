@@ -9,8 +9,7 @@ struct ConstantStore {
   private(set) var released: Set<Int> = []
   /// For each value, the number of nodes and outputs that still need it.
   private var readerCounts: [Int]
-  /// The zeros that all released values share.
-  private var zeros: Buffer?
+  private var zeros = SharedZeros()
 
   init(_ program: Program) {
     readerCounts = [Int](repeating: 0, count: program.values.count)
@@ -35,12 +34,23 @@ struct ConstantStore {
   mutating func release(_ value: Int) throws(QMError) {
     readerCounts[value] -= 1
     guard readerCounts[value] == 0, let tensor = tensors[value] else { return }
-    let zeros =
-      if let known = self.zeros, known.count >= tensor.byteCount { known } else {
-        try Buffer.zeros(byteCount: tensor.byteCount)
-      }
-    self.zeros = zeros
-    tensors[value] = try Tensor(tensor.elementType, tensor.shape, buffer: zeros)
+    tensors[value] = try zeros.tensor(tensor.elementType, tensor.shape)
     released.insert(value)
+  }
+}
+
+/// Tensors of zeros that take no memory: they stand for elements that nobody reads.
+struct SharedZeros {
+  private var buffer: Buffer?
+
+  /// - Throws: `malformed` as `Tensor.byteCount(of:_:)`; `outOfMemory`.
+  mutating func tensor(_ elementType: ElementType, _ shape: [Int]) throws(QMError) -> Tensor {
+    let byteCount = try Tensor.byteCount(of: elementType, shape)
+    let buffer =
+      if let known = buffer, known.count >= byteCount { known } else {
+        try Buffer.zeros(byteCount: byteCount)
+      }
+    self.buffer = buffer
+    return try Tensor(elementType, shape, buffer: buffer)
   }
 }

@@ -64,7 +64,8 @@ final class ExecutionPlan {
     _ model: Model, _ request: Request, _ resolution: Resolution, threadCount: Int
   ) throws(QMError) {
     let planned = try PlannedSteps(model, resolution, joining: !request.keepsAll)
-    let memory = try ValueMemory(model, resolution, planned.steps, threadCount: threadCount)
+    let memory = try ValueMemory(
+      ValueMemory.Layout(model, resolution, planned.steps, threadCount: threadCount))
     let outputValues = request.targets.map { memory.origins[$0] }
     let operands = try OperandTable(model.program, planned.steps, memory, outputs: outputValues)
     let observed = ExecutionPlan.observedValues(model, planned.steps, memory)

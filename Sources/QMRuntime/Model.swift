@@ -105,6 +105,20 @@ public final class Model: Sendable {
       threads: threads)
   }
 
+  /// Prepares a `.qm` file that is in memory, such as a download: `[UInt8]`, `Data`,
+  /// `UnsafeRawBufferPointer`. While the model is made, it holds a copy of the bytes.
+  /// - Throws: `malformed` or `unsupported` as for a file; `outOfMemory`.
+  public convenience init(
+    bytes: some Collection<UInt8>, options: Options = Options()
+  ) throws(QMError) {
+    let threads = ThreadPool(threadCount: max(1, options.threadCount))
+    threads.beginRun()
+    defer { threads.endRun() }
+    try self.init(
+      validated: Program(decoding: Buffer.copying(bytes), threads: threads), isOnlyOwner: true,
+      options: options, threads: threads)
+  }
+
   /// Validates and prepares a program.
   /// - Throws: `malformed` or `unsupported` as `Program.validate(limits:)`; `outOfMemory`.
   public convenience init(_ program: Program, options: Options = Options()) throws(QMError) {

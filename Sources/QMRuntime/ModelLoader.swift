@@ -127,10 +127,7 @@ struct ModelLoader {
   /// Decides how the constants of a node are packed.
   private func packingTask(_ index: Int, _ operands: [Operand?]) -> PackingTask {
     let node = nodes[index]
-    var task = PackingTask(
-      node: index, operands: operands,
-      positions: node.operation.body.packedInputs(operands).filter { $0 < operands.count },
-      packing: Packing(memory: options.memory, mayTransform: forms.transformed.contains(index)))
+    var task = PackingTask(node, at: index, operands, forms: forms, memory: options.memory)
     if isOnlyOwner, !task.mayStayAsGiven {
       task.packing.consumed = Set(
         task.positions.filter { node.inputs[$0].map(constants.hasOneReader) ?? false })
@@ -155,7 +152,7 @@ struct ModelLoader {
   private mutating func keep(
     _ weights: PackedWeights, of task: PackingTask
   ) throws(QMError) {
-    guard !task.staysAsGiven(besides: weights.buffer) else {
+    guard !task.staysAsGiven(besidesPacked: weights.buffer.count) else {
       packedInRuns.insert(task.node)
       return
     }
@@ -174,12 +171,23 @@ struct ModelLoader {
 }
 
 /// A node whose constants are to be packed.
-private struct PackingTask: Sendable {
+struct PackingTask: Sendable {
   let node: Int
   let operands: [Operand?]
   /// Positions of the operands that are packed.
   let positions: [Int]
   var packing: Packing
+
+  /// - Parameter index: the index of the node.
+  init(
+    _ node: Program.Node, at index: Int, _ operands: [Operand?], forms: WeightForms,
+    memory: WeightMemory
+  ) {
+    self.node = index
+    self.operands = operands
+    positions = node.operation.body.packedInputs(operands).filter { $0 < operands.count }
+    packing = Packing(memory: memory, mayTransform: forms.transformed.contains(index))
+  }
 
   /// Size of the constants before packing, in bytes.
   private var givenByteCount: Int {
@@ -190,7 +198,7 @@ private struct PackingTask: Sendable {
   var mayStayAsGiven: Bool { packing.memory == .compact && givenByteCount < 1 << 16 }
 
   /// Whether to keep the constants unpacked, because the packed form would be mostly padding.
-  func staysAsGiven(besides packed: Buffer) -> Bool {
-    mayStayAsGiven && 4 * packed.count > 5 * givenByteCount
+  func staysAsGiven(besidesPacked byteCount: Int) -> Bool {
+    mayStayAsGiven && 4 * byteCount > 5 * givenByteCount
   }
 }

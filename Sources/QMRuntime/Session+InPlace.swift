@@ -26,8 +26,20 @@ extension Session {
 
   /// Allocates memory for inputs of these shapes, filled with zeros.
   /// - Parameter shapes: the shape of each input, in the order of ``Model/inputs``.
-  /// - Throws: `invalidInput` if they do not fit the model; `outOfMemory`.
+  /// - Throws: `invalidInput` if they do not fit the model; `outOfMemory`; `usage` if a run of the
+  ///   session is in progress.
   public func prepare(_ shapes: [[Int]]) throws(QMError) {
+    try asRun { () throws(QMError) in
+      preparation = try preparation(for: shapes)
+    }
+  }
+
+  /// Zeros of these shapes, in the order of the inputs.
+  /// - Parameter memory: allocates the bytes of one input.
+  /// - Throws: `invalidInput` if the shapes do not fit the model; `outOfMemory`.
+  func zeros(
+    _ shapes: [[Int]], _ memory: (_ byteCount: Int) throws(QMError) -> Buffer
+  ) throws(QMError) -> [Tensor] {
     guard shapes.count == model.inputs.count else {
       throw .invalidInput(
         "found \(shapes.count) shapes, expected one per input: \(model.inputs.count)")
@@ -38,10 +50,17 @@ extension Session {
         guard port.type.shape.admits(shape) else {
           throw .invalidInput("found shape \(shape), expected \(port.type.shape)")
         }
-        return try Tensor(zeros: port.type.elementType, shape)
+        let type = port.type.elementType
+        return try Tensor(type, shape, buffer: memory(Tensor.byteCount(of: type, shape)))
       }
     }
-    let inputs = try ordered(named)
+    return try ordered(named)
+  }
+
+  private func preparation(for shapes: [[Int]]) throws(QMError) -> Preparation {
+    let inputs = try zeros(shapes) { (byteCount) throws(QMError) in
+      try Buffer.allocate(byteCount: byteCount)
+    }
     let addresses = inputs.map { $0.buffer.base + $0.byteOffset }
     var preparation = Preparation(inputs: inputs, addresses: addresses)
     do throws(QMError) {
@@ -49,9 +68,10 @@ extension Session {
     } catch {
       // Where data decides, an error is no reason to fail here: zeros may choose a branch that the
       // shapes do not fit.
-      if model.switchInputs.isEmpty, !isDecidedByData { throw error }
+      let dataDecides = !model.switchInputs.isEmpty || isDecidedByData
+      if error == .cancelled() || !dataDecides { throw error }
     }
-    self.preparation = preparation
+    return preparation
   }
 
   private func planned(for preparation: Preparation) throws(QMError) -> Planned {
@@ -83,13 +103,16 @@ extension Session {
 
   /// Runs on the content of the inputs' memory.
   /// - Precondition: the session is prepared.
-  /// - Throws: `invalidInput` if data contradicts the shapes, such as an index out of range.
+  /// - Throws: `invalidInput` if data contradicts the shapes, such as an index out of range;
+  ///   `cancelled` after ``cancel()``; `usage` if another run of the session is in progress.
   public func runInPlace() throws(QMError) {
     let preparation = prepared
     for input in preparation.inputs { try Session.checkBools(input) }
-    let plan = try currentPlan(of: preparation)
-    plan.bind(preparation.addresses)
-    try execute(plan)
+    try asRun { () throws(QMError) in
+      let plan = try currentPlan(of: preparation)
+      plan.bind(preparation.addresses)
+      try execute(plan)
+    }
   }
 
   /// The plan for the current content of the switch inputs.

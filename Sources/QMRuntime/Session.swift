@@ -27,7 +27,7 @@ public final class Session: @unchecked Sendable {
   public typealias Timer = (_ step: (node: Int, kernel: String)?) -> Void
 
   /// What is called between the steps of a run.
-  private enum Attendant {
+  enum Attendant {
     case none
     case observer(Observer)
     case intercept(Intercept)
@@ -61,10 +61,37 @@ public final class Session: @unchecked Sendable {
   /// Memory for values and scratch at the input shapes of the last run, in bytes.
   public var arenaByteCount: Int { plans.last?.byteCount ?? 0 }
 
+  /// Ends the run in progress, if there is one, within a few milliseconds: it throws `cancelled` and
+  /// returns no outputs. The next run is not affected. May be called from any thread.
+  ///
+  /// A run is ended between two steps, or between two parts of a step, which take at most a few
+  /// milliseconds. Without vector instructions (`KernelSet.portable`) they take up to ten times as long,
+  /// and the reference loops are not divided.
+  public func cancel() { threads.runState.cancel() }
+
+  /// Begins a run, so that ``cancel()`` ends it even before its first step.
+  /// - Throws: `usage` if another run is in progress.
+  func begin() throws(QMError) {
+    guard threads.runState.begin() else {
+      throw .usage("the session is in use; make a session for each task")
+    }
+  }
+
+  /// Ends what ``begin()`` has begun.
+  func end() { threads.runState.end() }
+
+  /// Calls `body` as a run.
+  func asRun<R>(_ body: () throws(QMError) -> R) throws(QMError) -> R {
+    try begin()
+    defer { end() }
+    return try body()
+  }
+
   /// Runs the model once.
-  /// - Throws: as ``Model/run(_:)``.
+  /// - Throws: as ``Model/run(_:)``; `cancelled` after ``cancel()``; `usage` if another run of the
+  ///   session is in progress.
   public func run(_ inputs: [String: Tensor]) throws(QMError) -> [String: Tensor] {
-    try run(inputs, .none)
+    try asRun { () throws(QMError) in try outputs(for: inputs, .none) }
   }
 
   /// Runs the model once and calls `observer` with every value: first the inputs, then the outputs
@@ -74,7 +101,7 @@ public final class Session: @unchecked Sendable {
     _ inputs: [String: Tensor], observing observer: Observer
   ) throws(QMError) -> [String: Tensor] {
     try withoutActuallyEscaping(observer) { (observer) throws(QMError) in
-      try run(inputs, .observer(observer))
+      try asRun { () throws(QMError) in try outputs(for: inputs, .observer(observer)) }
     }
   }
 
@@ -83,7 +110,7 @@ public final class Session: @unchecked Sendable {
   public func run(
     _ inputs: [String: Tensor], intercepting intercept: Intercept
   ) throws(QMError) -> [String: Tensor] {
-    try run(inputs, .intercept(intercept))
+    try asRun { () throws(QMError) in try outputs(for: inputs, .intercept(intercept)) }
   }
 
   /// Runs the model once and calls `timer` at the beginning of each step.
@@ -92,12 +119,13 @@ public final class Session: @unchecked Sendable {
     _ inputs: [String: Tensor], timing timer: Timer
   ) throws(QMError) -> [String: Tensor] {
     try withoutActuallyEscaping(timer) { (timer) throws(QMError) in
-      try run(inputs, .timer(timer))
+      try asRun { () throws(QMError) in try outputs(for: inputs, .timer(timer)) }
     }
   }
 
-  private func run(
-    _ inputs: [String: Tensor], _ attendant: Attendant
+  /// The outputs of a run that has begun.
+  func outputs(
+    for inputs: [String: Tensor], _ attendant: Attendant
   ) throws(QMError) -> [String: Tensor] {
     var tensors = try ordered(inputs)
     if case .intercept(let intercept) = attendant {
@@ -154,12 +182,14 @@ public final class Session: @unchecked Sendable {
       threads.beginRun()
       defer { threads.endRun() }
       for step in plan.steps {
+        try requireNotCancelled()
         timer?((step.node, step.kernel.name))
         try run(step, of: plan)
         if let visit {
           for value in step.values { try visit(value) }
         }
       }
+      try requireNotCancelled()
     }
     timer?(nil)
   }
@@ -185,9 +215,15 @@ public final class Session: @unchecked Sendable {
 
   private func run(_ step: ExecutionPlan.Step, of plan: ExecutionPlan) throws(QMError) {
     do { try plan.run(step, threads: threads) } catch {
+      // What the parts that were left out did not write may look wrong.
+      try requireNotCancelled()
       let node = model.program.nodes[step.node]
       throw error.within(.node(name: node.name, operation: node.operation.name))
     }
+  }
+
+  private func requireNotCancelled() throws(QMError) {
+    guard !threads.runState.isCancelled else { throw .cancelled() }
   }
 
   /// Checks that the bytes of a bool tensor are 0 or 1: another Swift Bool is undefined.
@@ -251,11 +287,20 @@ public final class Session: @unchecked Sendable {
   /// A plan for inputs in the program's order. Where a shape or a branch depends on the elements of
   /// values, these are computed first.
   func plan(for tensors: [Tensor], keepsAll: Bool = false) throws(QMError) -> ExecutionPlan {
-    try plan(
-      ExecutionPlan.Request(
-        shapes: tensors.map(\.shape),
-        switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) },
-        targets: model.program.outputs.map(\.value), keepsAll: keepsAll), tensors)
+    try plan(request(for: tensors, keepsAll: keepsAll), tensors)
+  }
+
+  func request(for tensors: [Tensor], keepsAll: Bool) -> ExecutionPlan.Request {
+    ExecutionPlan.Request(
+      shapes: tensors.map(\.shape),
+      switches: model.switchInputs.flatMap { Array(tensors[$0].bytes) },
+      targets: model.program.outputs.map(\.value), keepsAll: keepsAll)
+  }
+
+  func resolution(of request: ExecutionPlan.Request) throws(QMError) -> Resolution {
+    try Resolution(
+      model, shapes: request.shapes, switches: request.switches, known: request.known,
+      targets: request.targets)
   }
 
   private func plan(
@@ -274,9 +319,7 @@ public final class Session: @unchecked Sendable {
         // Kernels compute tables when they are made.
         let planned = try withStandardFloatEnvironment {
           () throws(QMError) -> Result<ExecutionPlan, Deciding> in
-          let resolution = try Resolution(
-            model, shapes: request.shapes, switches: request.switches, known: request.known,
-            targets: request.targets)
+          let resolution = try resolution(of: request)
           guard resolution.deciding.isEmpty else {
             return .failure(Deciding(request: request, values: resolution.deciding))
           }

@@ -13,12 +13,23 @@ struct ValueMemory {
     case alias(Int)
   }
 
-  /// The source of each value; nil for values that no output needs.
-  let sources: [Source?]
-  /// For each value, the value whose bytes it has; the value itself unless it is an alias.
-  let origins: [Int]
-  /// The offset in the arena of each value that a step computes.
-  private let offsets: [Int?]
+  /// Where each value will be, before anything is allocated.
+  struct Layout {
+    /// The source of each value; nil for values that no output needs.
+    let sources: [Source?]
+    /// For each value, the value whose bytes it has; the value itself unless it is an alias.
+    let origins: [Int]
+    /// The offset in the arena of each value that a step computes.
+    let offsets: [Int?]
+    /// Size of the arena, in bytes.
+    let arenaByteCount: Int
+    /// Size of the kernels' temporary memory, in bytes.
+    let scratchByteCount: Int
+    /// Memory for values and scratch, in bytes.
+    var byteCount: Int { arenaByteCount + scratchByteCount }
+  }
+
+  private let layout: Layout
   private let arena: Buffer
   /// Temporary memory of the kernels.
   let scratch: Buffer
@@ -26,18 +37,49 @@ struct ValueMemory {
   private var substitutes: [Int: UnsafeMutableRawPointer] = [:]
 
   /// Memory for values and scratch, in bytes.
-  var byteCount: Int { arena.count + scratch.count }
+  var byteCount: Int { layout.byteCount }
+  /// The source of each value; nil for values that no output needs.
+  var sources: [Source?] { layout.sources }
+  /// For each value, the value whose bytes it has; the value itself unless it is an alias.
+  var origins: [Int] { layout.origins }
 
-  /// Plans and allocates the memory.
-  /// - Throws: `outOfMemory`, also for more than the model's options allow.
+  /// Allocates the memory.
+  /// - Throws: `outOfMemory`.
+  init(_ layout: Layout) throws(QMError) {
+    self.layout = layout
+    arena = try Buffer.pages(byteCount: layout.arenaByteCount)
+    scratch = try Buffer.pages(byteCount: layout.scratchByteCount)
+  }
+
+  /// Replaces the address of a value that a step computes, until ``returnToArena()``.
+  mutating func substitute(_ address: UnsafeMutableRawPointer, for value: Int) {
+    substitutes[value] = address
+  }
+
+  /// Undoes all calls of ``substitute(_:for:)``.
+  mutating func returnToArena() { substitutes = [:] }
+
+  /// The address of a value that is not an alias; nil for the program's inputs.
+  func address(of value: Int) -> UnsafeMutableRawPointer? {
+    switch sources[value] {
+    case .constant(let tensor): tensor.buffer.base + tensor.byteOffset
+    case .step: substitutes[value] ?? layout.offsets[value].map { arena.base + $0 }
+    case .input, .alias, nil: nil
+    }
+  }
+}
+
+extension ValueMemory.Layout {
+  /// Plans the memory.
+  /// - Throws: `outOfMemory` for more than the model's options allow.
   init(
     _ model: Model, _ resolution: Resolution, _ steps: [PlannedSteps.Step], threadCount: Int
   ) throws(QMError) {
-    sources = ValueMemory.sources(resolution, steps)
-    origins = ValueMemory.origins(sources)
-    let requests = try ValueMemory.requests(
+    sources = Self.sources(resolution, steps)
+    origins = Self.origins(sources)
+    let requests = try Self.requests(
       sources, types: resolution.types,
-      lastReaders: ValueMemory.lastReaders(
+      lastReaders: Self.lastReaders(
         model.program, steps, origins, targets: resolution.targets))
     let plan = try MemoryPlan(requests.map(\.request))
     var offsets = [Int?](repeating: nil, count: sources.count)
@@ -52,13 +94,13 @@ struct ValueMemory {
         "a run on these inputs takes \(plan.byteCount) bytes for values and \(scratchByteCount) "
           + "bytes of scratch, the limit is \(limit)")
     }
-    arena = try Buffer.pages(byteCount: plan.byteCount)
-    scratch = try Buffer.pages(byteCount: scratchByteCount)
+    arenaByteCount = plan.byteCount
+    self.scratchByteCount = scratchByteCount
   }
 
   private static func sources(
     _ resolution: Resolution, _ steps: [PlannedSteps.Step]
-  ) -> [Source?] {
+  ) -> [ValueMemory.Source?] {
     var stepNumbers: [Int: Int] = [:]
     for (number, step) in steps.enumerated() { stepNumbers[step.lastNode] = number }
     return resolution.sources.map { source in
@@ -72,7 +114,7 @@ struct ValueMemory {
     }
   }
 
-  private static func origins(_ sources: [Source?]) -> [Int] {
+  private static func origins(_ sources: [ValueMemory.Source?]) -> [Int] {
     var origins = Array(sources.indices)
     // An alias refers to a value with a smaller number.
     for (value, source) in sources.enumerated() {
@@ -98,7 +140,7 @@ struct ValueMemory {
 
   /// The memory request of each value that a step computes.
   private static func requests(
-    _ sources: [Source?], types: [ValueType?], lastReaders: [Int]
+    _ sources: [ValueMemory.Source?], types: [ValueType?], lastReaders: [Int]
   ) throws(QMError) -> [(value: Int, request: MemoryPlan.Request)] {
     var requests: [(value: Int, request: MemoryPlan.Request)] = []
     for (value, source) in sources.enumerated() {
@@ -111,22 +153,5 @@ struct ValueMemory {
       requests.append((value, request))
     }
     return requests
-  }
-
-  /// Replaces the address of a value that a step computes, until ``returnToArena()``.
-  mutating func substitute(_ address: UnsafeMutableRawPointer, for value: Int) {
-    substitutes[value] = address
-  }
-
-  /// Undoes all calls of ``substitute(_:for:)``.
-  mutating func returnToArena() { substitutes = [:] }
-
-  /// The address of a value that is not an alias; nil for the program's inputs.
-  func address(of value: Int) -> UnsafeMutableRawPointer? {
-    switch sources[value] {
-    case .constant(let tensor): tensor.buffer.base + tensor.byteOffset
-    case .step: substitutes[value] ?? offsets[value].map { arena.base + $0 }
-    case .input, .alias, nil: nil
-    }
   }
 }

@@ -148,6 +148,18 @@ public final class Buffer: @unchecked Sendable {
     return buffer
   }
 
+  /// A copy of `bytes`.
+  /// - Throws: `outOfMemory`.
+  public static func copying(_ bytes: some Collection<UInt8>) throws(QMError) -> Buffer {
+    let copy = bytes.withContiguousStorageIfAvailable { bytes in
+      Result { () throws(QMError) in try copying(UnsafeRawBufferPointer(bytes)) }
+    }
+    if let copy { return try copy.get() }
+    let buffer = try uninitialized(byteCount: bytes.count)
+    UnsafeMutableRawBufferPointer(start: buffer.base, count: buffer.count).copyBytes(from: bytes)
+    return buffer
+  }
+
   /// A regular file, mapped read-only. Pages are read when they are first touched. If the file is
   /// truncated meanwhile, the process receives SIGBUS; ``reading(path:)`` avoids that.
   /// - Throws: `cannotOpen`, with the path as context.

@@ -1,3 +1,14 @@
+// Only Darwin's apps have Foundation anyway. Elsewhere importing it would add megabytes to every app,
+// which can print `description` instead.
+#if canImport(Darwin)
+  import Foundation
+
+  extension QMError: LocalizedError {
+    /// ``QMError/description``.
+    public var errorDescription: String? { description }
+  }
+#endif
+
 /// The only error type that the package throws.
 ///
 /// ``code`` is for programs. ``message`` is for people: what was found and what was expected.
@@ -20,7 +31,7 @@ public struct QMError: Error, Sendable {
   public struct Code: Hashable, Sendable {
     private enum Kind: String {
       case usage, malformed, unsupported, cannotOpen, cannotWrite, outOfMemory
-      case invalidInput, outOfTolerance, qualityTooLow, internalFault
+      case invalidInput, outOfTolerance, qualityTooLow, cancelled, internalFault
     }
     private let kind: Kind
 
@@ -42,6 +53,8 @@ public struct QMError: Error, Sendable {
     public static let outOfTolerance = Code(kind: .outOfTolerance)
     /// A conversion does not reach the requested quality.
     public static let qualityTooLow = Code(kind: .qualityTooLow)
+    /// A run was ended early, because the caller asked for it.
+    public static let cancelled = Code(kind: .cancelled)
     /// A bug in this package.
     public static let internalFault = Code(kind: .internalFault)
   }
@@ -110,6 +123,8 @@ extension QMError {
   public static func invalidInput(_ message: String, remedies: Remedy...) -> QMError {
     QMError(.invalidInput, message, remedies: remedies)
   }
+  /// A run was ended early, because the caller asked for it.
+  public static func cancelled() -> QMError { QMError(.cancelled, "the run was cancelled") }
   /// A bug in this package.
   public static func internalFault(_ message: String) -> QMError {
     QMError(.internalFault, message)

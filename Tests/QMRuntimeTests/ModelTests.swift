@@ -1,3 +1,4 @@
+import Foundation
 import QMFormat
 import QMOperations
 import QMRuntime
@@ -70,6 +71,33 @@ import Testing
       }
       for try await isRight in group { #expect(isRight) }
     }
+  }
+
+  @Test func bytesInMemoryAreReadAsAFileIs() throws {
+    let bytes = try program().encoded()
+    let x = ["x": try Tensor([1, 3], [Float(1), 2, 3])]
+    let expected = try Model(program()).run(x)["y"]!
+    func check(_ model: Model) throws { #expect(try model.run(x)["y"]!.isIdentical(to: expected)) }
+    try check(Model(bytes: bytes))
+    try check(Model(bytes: ArraySlice([0] + bytes).dropFirst()))
+    try check(Model(bytes: bytes.withUnsafeBytes { Data($0) }))
+    // Not contiguous.
+    try check(
+      Model(bytes: bytes.reversed().reversed() as ReversedCollection<ReversedCollection<[UInt8]>>))
+    try bytes.withUnsafeBytes { try check(Model(bytes: $0)) }
+    #expect(throws: QMError.malformed("")) { try Model(bytes: bytes.dropLast()) }
+    #expect(throws: QMError.malformed("")) { try Model(bytes: []) }
+    #expect(throws: QMError.malformed("")) { try Model.memoryNeeded(bytes: bytes.dropLast()) }
+  }
+
+  @Test func memoryOfARunThatContentDecidesIsNotKnown() throws {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n")])
+    let y = try builder.append(.nonZero(NonZero()), [x])
+    let session = Session(try Model(builder.program(["y": y])))
+    #expect(throws: QMError.unsupported("")) { try session.memoryNeeded(for: [[4]]) }
+    #expect(throws: QMError.invalidInput("")) { try session.memoryNeeded(for: [[4, 1]]) }
+    #expect(throws: QMError.invalidInput("")) { try session.memoryNeeded(for: []) }
   }
 
   @Test func aFileThatIsNoModelIsRefused() throws {

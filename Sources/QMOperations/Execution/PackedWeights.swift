@@ -25,6 +25,27 @@ public struct PackedWeights: Sendable {
   }
 }
 
+/// What packing some constants would give, known without their elements.
+public struct PackedForm: Hashable, Sendable {
+  /// How a kernel would read the bytes. If the elements decide, in one of several ways.
+  let schemes: [PackedWeights.Scheme]
+
+  /// Size of the rearranged bytes in the largest scheme, in bytes.
+  public var byteCount: Int { schemes.map(\.byteCount).max() ?? 0 }
+}
+
+extension PackedWeights.Scheme {
+  /// Size of the rearranged bytes.
+  var byteCount: Int {
+    switch self {
+    case .panels(let panels): panels.byteCount
+    case .grouped(let panels): panels.byteCount
+    case .winograd(let weights): weights.packedByteCount
+    case .recurrent(let panels): panels.byteCount
+    }
+  }
+}
+
 /// How much memory the weights of an open model may take. Results do not depend on it.
 public enum WeightMemory: String, Sendable, Hashable, CaseIterable {
   /// At most three bytes per code; this allows the fastest convolutions.

@@ -3,6 +3,8 @@ import QMTensor
 extension ThreadPool {
   /// Fewer bytes than these are not worth waking a thread for.
   static let chunkByteCount = 1 << 16
+  /// Of more bytes than these, about a millisecond, a cancelled run would have to wait too long.
+  static let largestChunkByteCount = 1 << 22
 
   /// Calls `body` for consecutive parts of `0..<count`; each item touches `byteCount` bytes.
   /// Results do not depend on how the range is divided.
@@ -10,10 +12,10 @@ extension ThreadPool {
     forRangesOf count: Int, byteCount: Int, _ body: (_ range: Range<Int>, _ thread: Int) -> Void
   ) {
     guard count > 0 else { return }
-    guard threadCount > 1 else { return body(0..<count, 0) }
     let (total, overflow) = count.multipliedReportingOverflow(by: max(byteCount, 1))
     let worthwhile = overflow ? count : max(total / Self.chunkByteCount, 1)
-    let chunks = min(worthwhile, count, 4 * threadCount)
+    let shared = threadCount > 1 ? min(worthwhile, 4 * threadCount) : 1
+    let chunks = min(count, overflow ? count : max(shared, total / Self.largestChunkByteCount))
     run(chunks: chunks) { chunk, thread in
       body(count * chunk / chunks..<count * (chunk + 1) / chunks, thread)
     }

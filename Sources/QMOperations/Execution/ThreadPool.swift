@@ -10,6 +10,9 @@ public final class ThreadPool: Sendable {
   public let threadCount: Int
   /// nil for one thread.
   private nonisolated(unsafe) let pool: OpaquePointer?
+  /// The run of the pool's owner. Once it is cancelled, ``run(chunks:_:)`` skips the chunks that have
+  /// not begun.
+  package let runState = RunState()
 
   /// - Parameter threadCount: at least 1; more than 1024 counts as 1024.
   public init(threadCount: Int) {
@@ -37,14 +40,20 @@ public final class ThreadPool: Sendable {
   ///
   /// `thread` is below `threadCount`. Chunks that run at the same time have different `thread`
   /// numbers, so the number may index the caller's scratch memory.
+  ///
+  /// In a cancelled run, this and every later loop skip the chunks that have not begun: code behind
+  /// a loop must bear that what the chunks write is undefined.
   public func run(chunks: Int, _ body: (_ chunk: Int, _ thread: Int) -> Void) {
     guard let pool, chunks > 1 else {
-      for chunk in 0..<max(chunks, 0) { body(chunk, 0) }
+      for chunk in 0..<max(chunks, 0) where !runState.isCancelled { body(chunk, 0) }
       return
     }
     typealias Body = (Int, Int) -> Void
     withoutActuallyEscaping(body) { (body) in
-      withUnsafePointer(to: body) { (pointer: UnsafePointer<Body>) in
+      let unlessCancelled: Body = { (chunk, thread) in
+        if !self.runState.isCancelled { body(chunk, thread) }
+      }
+      withUnsafePointer(to: unlessCancelled) { (pointer: UnsafePointer<Body>) in
         qm_pool_run(
           pool, UInt32(chunks),
           { (context, chunk, thread) in

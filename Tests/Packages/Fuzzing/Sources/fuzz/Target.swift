@@ -52,6 +52,8 @@ enum Target: String, CaseIterable {
 
   /// Opens a `.qm` file, and runs it where its inputs are small.
   static func open(_ bytes: [UInt8]) throws(QMError) {
+    // Reads less, and so proves less: it may accept what is refused below.
+    _ = try? Model.memoryNeeded(bytes: bytes)
     var limits = DecodingLimits.standard
     limits.expansionAllowance = 16 << 20
     let buffer = try bytes.withUnsafeBytes { (bytes) in
