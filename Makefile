@@ -38,8 +38,9 @@ library: setup
 	@mkdir -p $(library)
 	@{ echo '{ global:'; sed 's/$$/;/' Tests/Packages/C/symbols.txt; echo 'local: *; };'; } \
 	  > $(library)/exports.map
-	swift build -c release --product qm --static-swift-stdlib --disable-default-traits \
-	  --scratch-path $(library)/build -Xlinker --version-script=$(CURDIR)/$(library)/exports.map
+	swift build -c release --product qm -Xswiftc -static-stdlib --disable-default-traits \
+	  --scratch-path $(library)/build \
+	  -Xlinker --version-script=$(CURDIR)/$(library)/exports.map
 	@strip -o $(library)/libqm.so $(library)/build/release/libqm.so
 	@cp Sources/CQM/include/qm.h $(library)
 

@@ -10,10 +10,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "check.sh: $1" >&2; exit 1; }
 
-nm -D --defined-only "$library/libqm.so" | awk '$2 == "T" { print $3 }' | sort \
+# Symbols with a small letter are local.
+nm -D --defined-only "$library/libqm.so" | awk '$2 ~ /[A-Z]/ { print $3 }' | sort \
   | diff "$here/symbols.txt" - || fail "libqm.so and symbols.txt differ"
-[ "$(nm -D --defined-only "$library/libqm.so" | awk '$2 != "A"' | wc -l)" \
-  = "$(wc -l < "$here/symbols.txt")" ] || fail "libqm.so exports more than functions"
 sed 's,//.*,,' "$library/qm.h" | tr '\n' ' ' | grep -oE 'QM_API [^;]*;' \
   | grep -oE 'qm_[a-z_]+\(' | grep -oE 'qm_[a-z_]+' | sort \
   | diff "$here/symbols.txt" - || fail "qm.h and symbols.txt differ"

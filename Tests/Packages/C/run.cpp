@@ -3,6 +3,7 @@
 #include <qm.h>
 
 #include <atomic>
+#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <thread>
