@@ -5,7 +5,8 @@ import QMTensor
 extension Model {
   /// A bound on ``weightByteCount`` of the file's model, in bytes, that is known before the model is
   /// opened: only the listing of the file is read, not its weights. It is seldom more than a few
-  /// percent above.
+  /// percent above. Constants that are computed when the file is opened are counted as far as the file
+  /// states their shapes, as every file of the converter does.
   /// - Throws: as ``init(contentsOf:options:)``, except for errors in the weights.
   public static func memoryNeeded(
     contentsOf path: String, options: Options = Options()
@@ -107,22 +108,29 @@ struct WeightSizes {
     /// Whether the node is computed when the model is opened; then its outputs are constants.
     private mutating func isComputed(_ index: Int) throws(QMError) -> Bool {
       let node = program.nodes[index]
-      guard !forms.recomputed.contains(index),
-        node.inputs.allSatisfy({ $0.map { constants.tensors[$0] != nil } ?? true })
-      else { return false }
+      guard !forms.recomputed.contains(index), try isKnown(node) else { return false }
       let types = node.outputs.map { program.values[$0].type }
       var total = 0
       for type in types {
         guard let shape = type.shape.extents else { return false }
-        total += try Tensor.byteCount(of: type.elementType, shape)
+        let byteCount = try Tensor.byteCount(of: type.elementType, shape)
+        guard byteCount <= evaluatedBytesLeft - total else { return false }
+        total += byteCount
       }
-      guard total <= evaluatedBytesLeft else { return false }
       evaluatedBytesLeft -= total
       for (output, type) in zip(node.outputs, types) {
         constants.add(try zeros.tensor(type.elementType, type.shape.extents ?? []), as: output)
         computed.append(output)
       }
       return true
+    }
+
+    /// Whether the outputs of a node follow from constants, or from a shape that is not dynamic.
+    private func isKnown(_ node: Program.Node) throws(QMError) -> Bool {
+      if case .shape(let operation) = node.operation, case let input?? = node.inputs.first {
+        return try operation.value(for: program.values[input].type.shape) != nil
+      }
+      return node.inputs.allSatisfy { $0.map { constants.tensors[$0] != nil } ?? true }
     }
   }
 }

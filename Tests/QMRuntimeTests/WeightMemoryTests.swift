@@ -66,6 +66,27 @@ import Testing
     }
   }
 
+  @Test func memoryIsKnownBeforeTheFileIsOpened() throws {
+    let bytes = try Self.program().encoded()
+    for kernels in KernelSet.available {
+      for memory in Model.Memory.allCases {
+        let options = Model.Options(kernels: kernels, memory: memory)
+        let needed = try Model.memoryNeeded(bytes: bytes, options: options)
+        let taken = try Model(bytes: bytes, options: options).weightByteCount
+        #expect(needed >= taken && needed * 10 <= taken * 11, "\(kernels), \(memory)")
+      }
+    }
+  }
+
+  @Test func whatFollowsFromShapesCountsAsMemory() throws {
+    var builder = ProgramBuilder()
+    let x = builder.input("x", .float32, [.free("n"), 3, 5])
+    let extents = try builder.append(.shape(ShapeOperation(start: 1)), [x])
+    let bytes = try builder.program(["y": extents]).encoded()
+    #expect(try Model(bytes: bytes).weightByteCount > 0)
+    #expect(try Model.memoryNeeded(bytes: bytes) >= Model(bytes: bytes).weightByteCount)
+  }
+
   /// Convolutions of 3 × 3 with as many channels out as in, of the extents given, one behind the
   /// other.
   private static func convolutions(
