@@ -26,17 +26,20 @@ public struct Graph: Sendable {
     public let stored: StoredCodes?
     /// Codes that dequantize to these elements; nil unless the network's file holds them.
     public var codes: QuantizedTensor? { stored?.codes }
+    /// What the reader did to the file's constant to get this one.
+    public let steps: [ConstantStep]
     /// Whether training may change the constant. No exact pass may rely on a parameter's elements.
     public let isParameter: Bool
 
     init(
       name: String, type: ValueType, constant: Tensor? = nil, stored: StoredCodes? = nil,
-      isParameter: Bool = false
+      steps: [ConstantStep] = [], isParameter: Bool = false
     ) {
       self.name = name
       self.type = type
       self.constant = constant
       self.stored = stored
+      self.steps = steps
       self.isParameter = isParameter
     }
   }
@@ -110,15 +113,17 @@ public struct Graph: Sendable {
   }
 
   /// Adds a constant. A name that is taken gets a number.
-  /// - Parameter stored: how the file stores the elements, if as codes.
+  /// - Parameters:
+  ///   - stored: how the file stores the elements, if as codes.
+  ///   - steps: what was done to the file's constant.
   public mutating func addConstant(
     name: String, _ tensor: Tensor, _ quantization: Quantization = .none,
-    stored: StoredCodes? = nil, isParameter: Bool = false
+    stored: StoredCodes? = nil, steps: [ConstantStep] = [], isParameter: Bool = false
   ) -> ValueID {
     let type = ValueType(tensor.elementType, Shape(tensor.shape), quantization)
     return add(
       Value(
-        name: uniqueName(name), type: type, constant: tensor, stored: stored,
+        name: uniqueName(name), type: type, constant: tensor, stored: stored, steps: steps,
         isParameter: isParameter))
   }
 
@@ -168,7 +173,7 @@ public struct Graph: Sendable {
   ) {
     values[id.index] = Value(
       name: self[id].name, type: self[id].type, constant: tensor, stored: stored,
-      isParameter: isParameter)
+      steps: self[id].steps, isParameter: isParameter)
   }
 
   /// A name that no value has: `proposal`, or `proposal~2`, `proposal~3`, ….
@@ -245,7 +250,8 @@ extension Graph {
       }
       for position in positions {
         guard let id = node.input(position), let constant = self[id].constant,
-          constant.elementType == .float32, constant.elementCount > 1, !self[id].isParameter
+          constant.elementType == .float32, constant.elementCount > 1, !self[id].isParameter,
+          self[id].steps.allSatisfy(\.hasInverse)
         else { continue }
         found.append(id)
       }

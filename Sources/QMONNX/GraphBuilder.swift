@@ -271,12 +271,10 @@ final class GraphBuilder {
       return construction.addGivenConstant(name: name, tensor)
     }
     let replacement = try within(.value(name)) { () throws(QMError) -> Tensor in
-      // Rows of several directions or heads one behind another, as training writes them.
-      let rows = [tensor.shape.dropLast().reduce(1, *), tensor.shape.last ?? 1]
-      guard other.shape == tensor.shape || other.shape == rows && tensor.shape.count > 2 else {
+      guard other.shape == tensor.shape else {
         throw .invalidInput("the new weights have shape \(other.shape), expected \(tensor.shape)")
       }
-      return try other.converted(to: tensor.elementType).reshaped(tensor.shape)
+      return try other.converted(to: tensor.elementType)
     }
     return construction.addGivenConstant(name: name, replacement)
   }

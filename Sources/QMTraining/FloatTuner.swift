@@ -70,8 +70,11 @@ public struct FloatTuner: Sendable {
       let outcome = try trainer.run(
         parameters, options, checkpoints, report: { (step) in progress(step, trainer.stepCount) })
     else { return nil }
+    var values: [String: Graph.Value] = [:]
+    for value in graph.parameters { values[graph[value].name] = graph[value] }
     let trained = try network.parameters.indices.map { (index) throws(QMError) in
-      (name: network.parameters[index].name, tensor: try parameters.numbers(of: index))
+      let (name, numbers) = (network.parameters[index].name, try parameters.numbers(of: index))
+      return (name: name, tensor: try values[name]?.inFile(numbers) ?? numbers)
     }
     return Result(
       parameters: trained, heldOutLoss: outcome.loss, metric: outcome.metric,

@@ -176,8 +176,9 @@ package final class Trainer {
       step: step, loss: loss, rate: rate, norm: outcome.norm, threshold: outcome.threshold,
       isClipped: outcome.isClipped)
     state.firstLoss = state.firstLoss ?? max(loss, state.lossBefore)
-    // One hard sample is no divergence.
-    state.recentLoss += Trainer.recent * (loss - state.recentLoss)
+    // One hard sample is no divergence, however hard.
+    let most = 1.5 * Trainer.divergence * (state.firstLoss ?? loss)
+    state.recentLoss += Trainer.recent * ((loss <= most ? loss : most) - state.recentLoss)
     // What weights lose by being pruned is none either.
     if let pruning = state.pruning, step <= pruning.lastUpdate, state.recentLoss.isFinite {
       state.firstLoss = max(state.firstLoss ?? loss, state.recentLoss)

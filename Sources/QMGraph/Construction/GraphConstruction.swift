@@ -43,6 +43,8 @@ public struct GraphConstruction {
     let tensor: Tensor
     /// How the file stores the elements, if as codes.
     var stored: StoredCodes?
+    /// What was done to the file's constant of this name.
+    var steps: [ConstantStep] = []
     /// Set once a node of the graph reads the constant.
     var id: Graph.ValueID?
   }
@@ -148,7 +150,8 @@ public struct GraphConstruction {
     case .constant(let index):
       if let id = constants[index].id { return id }
       let id = graph.addConstant(
-        name: constants[index].name, constants[index].tensor, stored: constants[index].stored)
+        name: constants[index].name, constants[index].tensor, stored: constants[index].stored,
+        steps: constants[index].steps)
       constants[index].id = id
       return id
     }
@@ -221,6 +224,13 @@ public struct GraphConstruction {
       let kept = operation.body.keepsName ? inputs.first?.map { self.name(of: $0) } : nil
       let value = addConstant(name: kept ?? given, tensor)
       if let stored { attach(stored[index], to: value) }
+      if kept != nil, case .constant(let source)? = inputs.first??.place,
+        case .constant(let result) = value.place
+      {
+        constants[result].steps =
+          constants[source].steps
+          + [ConstantStep(operation: operation, shape: constants[source].tensor.shape)]
+      }
       places.append(value.place)
     }
     folded[key] = places
