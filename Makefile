@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-check build library test test-c test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+.PHONY: setup setup-check build library wheel test test-c test-python test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -43,6 +43,28 @@ library: setup
 	  -Xlinker --version-script=$(CURDIR)/$(library)/exports.map
 	@strip -o $(library)/libqm.so $(library)/build/release/libqm.so
 	@cp Sources/CQM/include/qm.h $(library)
+
+# The Python package with the library and all tools, the Swift runtime inside: dist/swift_qm-*.whl.
+wheel = .build/wheel
+wheel: library
+	swift build -c release --product qtools --static-swift-stdlib --scratch-path $(wheel)/build
+	@rm -rf $(wheel)/package $(wheel)/environment && mkdir -p $(wheel)/package dist
+	@cp -r Sources/Python/. $(wheel)/package && mkdir $(wheel)/package/swift_qm/bin
+	@cp $(library)/libqm.so $(wheel)/package/swift_qm
+	@strip -o $(wheel)/package/swift_qm/bin/qtools $(wheel)/build/release/qtools
+	@sed -n 's/.*packageVersion = "\(.*\)"/\1/p' Sources/QMTensor/PackageVersion.swift \
+	  > $(wheel)/package/VERSION
+	@$(PYTHON) -m venv $(wheel)/environment && $(wheel)/environment/bin/pip install -q "setuptools>=77" wheel
+	@cd $(wheel)/package && ../environment/bin/python -c "import setuptools; setuptools.setup()" -q \
+	  bdist_wheel --plat-name manylinux_2_36_x86_64 --dist-dir $(CURDIR)/dist
+	@ls -l dist/swift_qm-*.whl
+
+# Installs the Python package in a fresh environment and tests it there.
+test-python: wheel
+	@rm -rf $(wheel)/fresh && $(PYTHON) -m venv $(wheel)/fresh
+	@$(wheel)/fresh/bin/pip install -q --force-reinstall dist/swift_qm-*.whl
+	cd $(wheel) && QM_FIXTURES=$(CURDIR)/fixtures fresh/bin/python \
+	  $(CURDIR)/Tests/Packages/Python/test_swift_qm.py
 
 # Runs a network from C and C++.
 test-c: build library

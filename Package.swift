@@ -70,6 +70,8 @@ let package = Package(
     .executableTarget(name: "qinspect", dependencies: ["QMCommands"]),
     .executableTarget(name: "qrun", dependencies: ["QMCommands"]),
     .executableTarget(name: "qtune", dependencies: ["QMCommands"]),
+    // All of them in one program, for the Python package. No product.
+    .executableTarget(name: "qtools", dependencies: ["QMCommands"]),
 
     // ONNX's operator cases: `make onnx-cases`. No product: it tests the reader and the operations.
     .executableTarget(
