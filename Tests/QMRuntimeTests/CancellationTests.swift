@@ -44,11 +44,15 @@ import Testing
     }
     try session.prepare([[1, 24, 24, 16]])
     session.cancel()
+    let image = try #require(Self.image()["x"])
     session.withInput(0) { (bytes) in
-      try! bytes.copyMemory(from: Self.image()["x"]!.bytes)
+      // The bytes of a tensor are valid only while it lives.
+      withExtendedLifetime(image) { bytes.copyMemory(from: image.bytes) }
     }
     try session.runInPlace()
-    session.withOutput(0) { #expect($0.elementsEqual(expected.bytes)) }
+    withExtendedLifetime(expected) {
+      session.withOutput(0) { #expect($0.elementsEqual(expected.bytes)) }
+    }
   }
 
   @Test(arguments: [1, 3]) func aLoopSkipsTheChunksThatHaveNotBegun(threads: Int) {
