@@ -38,8 +38,8 @@ package struct TaskMetric {
     switch form {
     case .classes(let axis):
       let place = max(shape.count + axis, 0)
+      guard place < shape.count, shape[place] > 0 else { return }
       let (extent, inner) = (shape[place], shape[(place + 1)...].reduce(1, *))
-      guard extent > 0 else { return }
       func best(_ row: UnsafePointer<Float>) -> Int {
         (1..<extent).reduce(0) { row[$1 * inner] > row[$0 * inner] ? $1 : $0 }
       }

@@ -21,10 +21,6 @@ package final class Trainer {
 
   /// Steps from one look-ahead of greedy clipping to the next.
   private static let greedyInterval = 20
-  /// Weight of a step in the recent loss.
-  private static let recent = 0.3
-  /// A recent loss of this many times the first is a divergence.
-  private static let divergence = 10.0
   /// Measurements on the samples that are held out, in a run.
   private static let measurements = 20
   /// Samples with which the features count fully until the end.
@@ -175,18 +171,10 @@ package final class Trainer {
     var done = StepReport(
       step: step, loss: loss, rate: rate, norm: outcome.norm, threshold: outcome.threshold,
       isClipped: outcome.isClipped)
-    state.firstLoss = state.firstLoss ?? max(loss, state.lossBefore)
-    // One hard sample is no divergence, however hard.
-    let most = 1.5 * Trainer.divergence * (state.firstLoss ?? loss)
-    state.recentLoss += Trainer.recent * ((loss <= most ? loss : most) - state.recentLoss)
-    // What weights lose by being pruned is none either.
-    if let pruning = state.pruning, step <= pruning.lastUpdate, state.recentLoss.isFinite {
-      state.firstLoss = max(state.firstLoss ?? loss, state.recentLoss)
-    }
     state.step += 1
-    guard loss.isFinite, outcome.norm.isFinite,
-      state.recentLoss <= Trainer.divergence * (state.firstLoss ?? loss)
-    else {
+    let hasDiverged = state.divergence.add(
+      loss, mayRise: step <= state.pruning?.lastUpdate ?? -1)
+    guard !hasDiverged, outcome.norm.isFinite else {
       return try goBack(
         &state, done, "step \(step + 1): loss \(loss), gradient norm \(outcome.norm)")
     }
@@ -261,7 +249,7 @@ package final class Trainer {
     state.segments = SegmentedAccumulation(options, parameters.slots)
     state.returns += 1
     state.reduction /= 2
-    state.recentLoss = state.firstLoss ?? 0
+    state.divergence.restart()
     if state.returns > Trainer.mostReturns { state.step = state.stepCount }
     var report = report
     report.divergence = found

@@ -114,22 +114,25 @@ package final class TrainingPass {
         try operation.run(inputs, outputs, scratch: pass.scratch.base, threads: pass.threads)
       }
     case .rounding(let activation, let count):
-      return PreparedStep(node: step.node) { pass in
+      return PreparedStep(node: step.node) { (pass) throws(QMError) in
+        guard let input = inputs[0], let output = outputs[0] else {
+          throw .internalFault("a rounded value has no memory")
+        }
         if isFirst, pass.trains, pass.measuresActivations {
           pass.activations[activation].statistics = StepStatistics(
-            [0..<count], of: inputs[0]!.assumingMemoryBound(to: Float.self))
+            [0..<count], of: input.assumingMemoryBound(to: Float.self))
         }
-        pass.round(activation, inputs[0]!, outputs[0]!, count: count)
+        pass.round(activation, input, output, count: count)
       }
     case .normalization(let operation, let statistics):
       let batchInputs = statistics.replacing(inputs)
       return PreparedStep(node: step.node) { (pass) throws(QMError) in
         if isFirst, pass.trains {
-          func floats(_ position: Int) -> Floats {
-            inputs[position]!.assumingMemoryBound(to: Float.self)
+          let numbers = inputs.map { $0?.assumingMemoryBound(to: Float.self) }
+          guard let x = numbers[0], let mean = numbers[3], let variance = numbers[4] else {
+            throw .internalFault("an operand has no memory")
           }
-          try statistics.measure(
-            floats(0), runningMean: floats(3), runningVariance: floats(4), pass.threads)
+          try statistics.measure(x, runningMean: mean, runningVariance: variance, pass.threads)
         }
         try operation.run(
           pass.trains ? batchInputs : inputs, outputs, scratch: pass.scratch.base,

@@ -22,10 +22,7 @@ package struct TrainingState {
     var clipping: Clipping
     var schedule: Schedule
     var pressure: RatePressure
-    /// Loss of the first step, or before it if that is larger.
-    var firstLoss: Double?
-    /// A running mean of the loss.
-    var recentLoss: Double
+    var divergence: DivergenceWatch
     /// Loss on the samples that are held out, before training.
     let lossBefore: Double
     /// The least of them so far.
@@ -75,7 +72,7 @@ package struct TrainingState {
       clipping: clipping,
       schedule: Schedule(options.schedule, steps: steps, warmUp: options.warmUpSteps(of: steps)),
       pressure: RatePressure(budget: bits),
-      recentLoss: loss, lossBefore: loss, bestLoss: best)
+      divergence: DivergenceWatch(lossBefore: loss), lossBefore: loss, bestLoss: best)
   }
 
   private static func digest(_ numbers: [Float]) -> String {

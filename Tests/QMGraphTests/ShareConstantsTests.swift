@@ -50,4 +50,24 @@ import Testing
       #expect(abs(right - found) < 1e-5)
     }
   }
+
+  /// Equal biases are a coincidence, and may be trained or corrected apart.
+  @Test func biasesStayApart() throws {
+    var graph = Graph()
+    var value = try graph.addInput(name: "x", ValueType(.float32, [.free("n"), 64]))
+    for index in 0..<2 {
+      let weights = graph.addConstant(
+        name: "w\(index)",
+        try Tensor([64, 64], (0..<4096).map { Float($0 * (index + 3) % 17) / 64 }))
+      let bias = graph.addConstant(
+        name: "b\(index)", try Tensor([64], [Float](repeating: 0, count: 64)))
+      value = try graph.append(
+        .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "product\(index)",
+        [value, weights, bias])[0]
+    }
+    try graph.addOutput(name: "y", value)
+    let shared = try ShareConstants().run(on: graph)
+    #expect(Set(shared.nodes.map { $0.input(ProductOperand.weights) }).count == 2)
+    #expect(Set(shared.nodes.map { $0.input(ProductOperand.bias) }).count == 2)
+  }
 }

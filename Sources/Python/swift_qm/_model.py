@@ -71,7 +71,29 @@ def memory_needed(file: str | os.PathLike | bytes, *, memory: str = "standard") 
     return result.value
 
 
-class Model:
+class _Handle:
+    """What is closed at the end of ``with``, or when nobody holds it."""
+
+    def __init__(self, free) -> None:
+        self._free, self._handle = free, c_void_p()
+
+    def close(self) -> None:
+        """Frees the memory; a second call does nothing."""
+        self._free(self._handle)
+        self._handle = c_void_p()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self.close()
+
+
+class Model(_Handle):
     """A network that is ready to run.
 
     >>> with Model("out.qm") as model:
@@ -92,7 +114,7 @@ class Model:
 
     def __init__(self, file: str | os.PathLike | bytes, *, threads: int = 1, memory: str = "standard",
                  kernels: str | None = None, run_byte_limit: int = 0) -> None:
-        self._handle = c_void_p()
+        super().__init__(library.qm_model_close)
         self._idle: list[Session] = []
         self._lock = threading.Lock()
         options = _options(threads, memory, kernels, run_byte_limit)
@@ -151,24 +173,14 @@ class Model:
     def close(self) -> None:
         """Frees the model. Sessions keep what they need of it."""
         library.qm_model_close(self._handle)
-        self._handle = c_void_p()
+        super().__init__(library.qm_model_close)
         self._idle = []
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self.close()
 
     def __repr__(self) -> str:
         return f"Model(inputs={self.inputs}, outputs={self.outputs})"
 
 
-class Session:
+class Session(_Handle):
     """Runs a model, one run at a time, and holds the memory of runs.
 
     Without copies:
@@ -183,9 +195,10 @@ class Session:
     """
 
     def __init__(self, model: Model) -> None:
-        self._handle = c_void_p()
+        super().__init__(library.qm_session_close)
         check(library.qm_session_create(model._handle, byref(self._handle)))
         self.inputs, self.outputs = model.inputs, model.outputs
+        self._shapes_in_memory: list[tuple[int, ...]] = []
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As ``Model.run``."""
@@ -208,6 +221,7 @@ class Session:
             structure.data, structure.byte_count = array.ctypes.data, array.nbytes
             structure.shape, structure.rank = _extents(array.shape), array.ndim
         check(library.qm_session_run(self._handle, structures, len(arrays)))
+        self._shapes_in_memory = [array.shape for array in arrays]
         return {port.name: self._output(index).copy() for index, port in enumerate(self.outputs)}
 
     def memory_needed(self, shapes: Mapping[str, Sequence[int]]) -> int:
@@ -222,14 +236,15 @@ class Session:
         """Allocates the memory of runs without copies, filled with zeros."""
         structures = self._shapes(shapes)
         check(library.qm_session_prepare(self._handle, structures, len(structures)))
-        self._prepared = [tuple(shapes[port.name]) for port in self.inputs]
+        self._shapes_in_memory = [tuple(shapes[port.name]) for port in self.inputs]
 
     def input(self, name: str) -> np.ndarray:
         """The memory of an input, to be filled. Valid until the shapes change or the session is freed."""
         index = self._index(name, self.inputs, "input")
         data, byte_count = c_void_p(), c_size_t()
         check(library.qm_session_input(self._handle, index, byref(data), byref(byte_count)))
-        return self._view(data.value, byte_count.value, self.inputs[index].dtype, self._prepared[index])
+        return self._view(data.value, byte_count.value, self.inputs[index].dtype,
+                          self._shapes_in_memory[index])
 
     def run_in_place(self) -> None:
         """Runs on the content of the inputs' memory; copies nothing."""
@@ -247,18 +262,7 @@ class Session:
 
     def close(self) -> None:
         """Frees the session. Arrays that ``input`` and ``output`` returned are no longer valid."""
-        library.qm_session_close(self._handle)
-        self._handle = c_void_p()
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            self.close()
+        super().close()
 
     def _output(self, index: int) -> np.ndarray:
         structure = OutputStructure(ctypes.sizeof(OutputStructure))

@@ -16,7 +16,7 @@ _PROGRAM = os.environ.get("QM_TOOLS") or str(FOLDER / "bin" / "qtools")
 
 def _run(tool: str, arguments: list[str]) -> dict[str, Any]:
     done = subprocess.run([tool, *arguments, "--json", "--quiet"], executable=_PROGRAM,
-                          capture_output=True, text=True)
+                          capture_output=True, encoding="utf-8")
     try:
         report = json.loads(done.stdout)
     except json.JSONDecodeError:

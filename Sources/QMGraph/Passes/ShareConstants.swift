@@ -1,11 +1,12 @@
 import QMOperations
 import QMTensor
 
-/// Given: constants of the same type with the same elements, such as weights of which several products
-/// have a copy, or into which each of these products folded the same factor.
-/// Result: one constant, which all nodes read.
+/// Given: weights of the same type with the same elements, of which several nodes have a copy, or into
+/// which each of several products folded the same factor.
+/// Result: one constant, which all these nodes read.
 ///
-/// Parameters stay apart, because training changes them, and so do constants with codes of their own.
+/// Parameters stay apart, because training changes them, and so do weights with codes of their own.
+/// Other constants that happen to be equal, such as biases of zeros, stay apart for the same reason.
 public struct ShareConstants: Pass {
   public static let name = "share-constants"
 
@@ -20,7 +21,7 @@ public struct ShareConstants: Pass {
     var seen: Set<Graph.ValueID> = []
     /// Different constants by the hash of a few of their elements.
     var different: [Int: [Graph.ValueID]] = [:]
-    for value in graph.nodes.flatMap(\.inputs).compactMap(\.self) {
+    for value in graph.nodes.flatMap(graph.weights(of:)) {
       guard let constant = graph[value].constant, constant.elementCount >= Self.leastCount,
         !graph[value].isParameter, graph[value].stored == nil, seen.insert(value).inserted
       else { continue }
@@ -46,5 +47,14 @@ public struct ShareConstants: Pass {
     let bytes = constant.bytes
     for place in 0..<64 { hasher.combine(bytes[place * (bytes.count - 1) / 63]) }
     return hasher.finalize()
+  }
+}
+
+extension Graph {
+  /// The operands of a node that it multiplies and sums, or looks up rows in.
+  fileprivate func weights(of node: Node) -> [ValueID] {
+    node.operation.body.weightOperands(of: operands(of: node)).compactMap {
+      node.input($0.position)
+    }
   }
 }

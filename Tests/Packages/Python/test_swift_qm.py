@@ -81,6 +81,11 @@ class PackageTests(unittest.TestCase):
         self.assertEqual(session.memory_needed({self.name: self.samples[0].shape}),
                          model.session().memory_needed({self.name: self.samples[0].shape}))
 
+    def test_the_memory_of_a_run_is_the_sessions(self):
+        session = qm.Model(self.file).session()
+        session.run({self.name: self.samples[0]})
+        np.testing.assert_array_equal(session.input(self.name), self.samples[0])
+
     def test_an_array_keeps_its_memory(self):
         session = qm.Model(self.file).session()
         session.prepare({self.name: self.samples[0].shape})

@@ -199,18 +199,18 @@ def complete(options, name, cells, measure):
         with open(record) as file:
             rows = [json.loads(line) for line in file]
     done = {tuple(row[key] for key in cells[0]) for row in rows}
-    todo = [cell for cell in cells if tuple(cell.values()) not in done]
+    pending = [cell for cell in cells if tuple(cell.values()) not in done]
     end = time.monotonic() + 60 * options.minutes
     with open(record, "a") as file:
-        for number, cell in enumerate([] if options.draw else todo):
+        for number, cell in enumerate([] if options.draw else pending):
             if time.monotonic() > end:
-                print(f"{len(todo) - number} runs are left", file=sys.stderr)
+                print(f"{len(pending) - number} runs are left", file=sys.stderr)
                 break
             rows.append({**cell, **measure(**cell)})
             file.write(json.dumps(rows[-1]) + "\n")
             file.flush()
             if number % 50 == 0:
-                print(f"{number} of {len(todo)} runs", file=sys.stderr, flush=True)
+                print(f"{number} of {len(pending)} runs", file=sys.stderr, flush=True)
     return rows
 
 
