@@ -36,9 +36,10 @@ import Testing
 
   @Test func afterAWayBackTheCountBeginsAnew() {
     var watch = DivergenceWatch(lossBefore: 1)
-    while !watch.add(50) {}
+    let losses = [1.0] + [Double](repeating: 50, count: 3)
+    #expect(losses.map { watch.add($0) } == [false, false, false, true])
     watch.restart()
-    let hasDiverged = watch.add(1)
+    let hasDiverged = watch.add(50)
     #expect(!hasDiverged)
   }
 }
