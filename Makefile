@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-check build library wheel test test-c test-python test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+.PHONY: setup setup-check build library wheel test test-c test-python test-reference test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -65,6 +65,21 @@ test-python: wheel
 	@$(wheel)/fresh/bin/pip install -q --force-reinstall dist/swift_qm-*.whl
 	cd $(wheel) && QM_FIXTURES=$(CURDIR)/fixtures fresh/bin/python \
 	  $(CURDIR)/Tests/Packages/Python/test_swift_qm.py
+
+# Compares the tools with the interpreter that was written from schema/ alone, bit for bit. Skipped, in
+# words, where there is no Python with NumPy 2.
+reference = .build/reference
+has_numpy = -c 'import sys, numpy; sys.exit(int(numpy.__version__.split(".")[0]) < 2)'
+test-reference: build
+	@for python in "$(PYTHON)" $(reference)/bin/python; do \
+	  "$$python" $(has_numpy) 2>/dev/null && break; python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  $(PYTHON) -m venv $(reference) && $(reference)/bin/pip install -q 'numpy>=2' || { \
+	    echo "test-reference: skipped; it needs Python with NumPy 2, which cannot be installed here" >&2; exit 0; }; \
+	  python=$(reference)/bin/python; \
+	fi; \
+	"$$python" Tests/Packages/PythonReference/check.py .build/release
 
 # Runs a network from C and C++.
 test-c: build library
