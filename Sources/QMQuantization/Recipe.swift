@@ -116,7 +116,7 @@ public struct Recipe: Hashable, Sendable {
   /// Thresholds of the steps of a conversion.
   public struct Thresholds: Hashable, Sendable {
     /// How many dB the SQNR of an output may lie below that of the same weights with float
-    /// activations, the median over samples.
+    /// activations, the mean over samples.
     public var belowPlateauDecibels = 2.0
     /// SQNR in dB from which an output needs no better activations.
     public var sufficientDecibels = 40.0

@@ -197,6 +197,30 @@ import Testing
     #expect(fixed.alternatives.count { $0.isChosen } == 1)
   }
 
+  /// A quarter of the samples are quiet, others in each test: few or none of those that choose, or one
+  /// that a median passes over.
+  @Test(arguments: 0..<8) func aMinorityOfTheSamplesCounts(first: Int) throws {
+    var network = try TestNetwork([8, 16])
+    let hidden = try network.product(network.x, 16, "hidden")
+    let normalized = try network.graph.append(
+      .layerNormalization(LayerNormalization(axis: 1, epsilon: 1e-9)), name: "normalized", [hidden],
+      outputNames: ["normalized"])[0]
+    let y = try network.product(normalized, 6, "y")
+    let samples = (0..<16).map { index in
+      let isQuiet = (0..<4).contains((index + 16 - 2 * first) % 16)
+      return numbers(128, seed: UInt64(index), -1...1).map { $0 * (isQuiet ? 0.02 : 1) }
+    }
+    func errors(_ activations: Recipe.Activations) throws -> [Double] {
+      let conversion = try network.converted(y, samples: samples, activations)
+      return try #require(conversion.comparisons["y"]).whole.normalizedErrors
+    }
+    let (fixed, dynamic) = (try errors(.int8), try errors(.dynamic))
+    #expect(fixed.count == 4)
+    for (fixed, dynamic) in zip(fixed, dynamic) {
+      #expect(fixed < 10 * dynamic + 1e-3, "\(fixed) \(dynamic)")
+    }
+  }
+
   /// A trunk that is also added to what is computed from it.
   @Test func anInt16ActivationIsAlsoAResidual() throws {
     var network = try TestNetwork([8, 16])

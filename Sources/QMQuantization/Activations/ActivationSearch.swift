@@ -16,10 +16,13 @@ import QMTensor
 ///    mean is over samples and parts of outputs. The sums only order the upgrades: errors may be
 ///    collinear, or clipped by what follows.
 /// 4. Bisection over the path of upgrades finds the cheapest program whose error, measured in whole,
-///    is within the tolerance of the plateau; within half of it if ranges were fitted to the samples
-///    that choose, because those flatter fixed ranges.
+///    is within the tolerance of the plateau, in decibels and as the mean over the samples: where
+///    samples fare unlike, a median tells of half of them only. The tolerance is half as large if
+///    ranges were fitted to the samples that choose, because those flatter fixed ranges.
 /// 5. The program is compared with those that have one type everywhere. With the effort
 ///    ``Recipe/Effort/fast``, there are only those.
+/// 6. If the choice misses the tolerance on all samples that nothing was fitted to, the candidates
+///    are compared on these: the few that choose may be all of one kind.
 struct ActivationSearch {
   /// A choice of types, measured in whole.
   struct Candidate {
@@ -27,10 +30,10 @@ struct ActivationSearch {
     let types: [ActivationType]
     let price: Double
     let errors: OutputErrors
-    /// Largest error of a part over its target; at most 1 if the target is reached.
-    let excess: Double
-
-    var isReached: Bool { excess <= 1 }
+    /// The decibels by which the errors of the worst part exceed those of the plateau.
+    let loss: Double
+    /// Whether the loss is within the tolerance.
+    let isReached: Bool
   }
 
   /// The result of a search.
@@ -49,8 +52,6 @@ struct ActivationSearch {
   private let state: ConversionState
   private let reference: ReferenceRuns
   private let points: ActivationPoints
-  /// Places of the samples that choose.
-  private let places: Range<Int>
   private let thresholds: Recipe.Thresholds
   private let effort: Recipe.Effort
 
@@ -66,7 +67,6 @@ struct ActivationSearch {
     self.state = state
     self.reference = reference
     self.points = points
-    places = reference.roles.choosing
     thresholds = state.recipe.thresholds
     effort = state.recipe.effort
   }
@@ -76,76 +76,111 @@ struct ActivationSearch {
     var float = state.plan
     float.activations = [:]
     let base = try state.graph.inserting(float).flattened().program
-    let first = try program(points.cheapest)
-    let measured = try reference.errors(of: [base, first], at: places)
-    let plateau = measured[0]
-    let share =
-      reference.roles.areAllOne && !reference.areMade
-      ? min(effort.shareOfTolerance, ActivationSearch.shareOnFittedSamples)
-      : effort.shareOfTolerance
-    let tolerance = thresholds.belowPlateauDecibels * share
-    let targets = zip(plateau.medians, plateau.areLogOdds).map { median, areLogOdds in
-      let sufficient =
-        areLogOdds ? thresholds.sufficientDecibelsOfLogOdds : thresholds.sufficientDecibels
-      return max(
-        median * Comparison.ratio(ofDecibels: tolerance),
-        Comparison.ratio(ofDecibels: -sufficient))
-    }
-    func candidate(_ name: String, _ types: [ActivationType], _ errors: OutputErrors) -> Candidate {
-      let excess = zip(errors.medians, targets).map { $0 == 0 ? 0 : $0 / $1 }.max() ?? 0
-      return Candidate(
-        name: name, types: types, price: points.price(types), errors: errors, excess: excess)
-    }
-    let cheapest = candidate(
-      points.points.contains { $0.types[0] == .int8 } ? "int8" : "dynamic", points.cheapest,
-      measured[1])
-    var candidates = [cheapest]
+    var yardstick = try Yardstick(plateau: base, at: reference.roles.choosing, of: self)
+    var candidates = [
+      try candidate(
+        points.points.contains { $0.types[0] == .int8 } ? "int8" : "dynamic", points.cheapest,
+        yardstick)
+    ]
     var contributions: [Int: Double] = [:]
-    if !cheapest.isReached {
+    if !candidates[0].isReached {
       if effort.measuresSingleRoundings {
-        let measured = try self.contributions(over: base, plateau, targets, progress)
-        let path = path(measured, plateau.flat(samples: measured.sampleCount))
+        let measured = try self.contributions(over: base, yardstick, progress)
+        let path = path(measured, yardstick.plateau.flat(samples: measured.sampleCount))
         candidates += try bisect(path) { types throws(QMError) in
-          try candidate("search", types, errors(of: types, like: plateau))
+          try candidate("search", types, yardstick)
         }
         for point in points.points.indices {
           contributions[point] = measured.errors[point][points.cheapest[point]]?.max()
         }
       }
-      for type in [ActivationType.dynamic, .int16] {
-        let types = uniform(type)
-        guard types != points.cheapest else { continue }
-        candidates.append(
-          candidate("\(type)", types, try errors(of: types, like: plateau)))
+      for (name, types) in uniform {
+        candidates.append(try candidate(name, types, yardstick))
       }
     }
-    var chosen = 0
-    for index in candidates.indices where isBetter(candidates[index], than: candidates[chosen]) {
-      chosen = index
+    var chosen = best(of: candidates)
+    if reference.roles.reserved.count > yardstick.places.count {
+      let all = try Yardstick(plateau: base, at: reference.roles.reserved, of: self)
+      let checked = try candidate(candidates[chosen].name, candidates[chosen].types, all)
+      if !checked.isReached {
+        if candidates.count == 1 {
+          candidates += try uniform.map { name, types throws(QMError) in
+            try candidate(name, types, all)
+          }
+        }
+        candidates = try candidates.map { old throws(QMError) in
+          try candidate(old.name, old.types, all)
+        }
+        (yardstick, chosen) = (all, best(of: candidates))
+      }
     }
     return Outcome(
-      candidates: candidates, chosen: chosen, plateau: plateau,
+      candidates: candidates, chosen: chosen, plateau: yardstick.plateau,
       dearestPrice: points.price(points.points.map { _ in .float }), contributions: contributions)
+  }
+
+  /// What programs are measured by.
+  private struct Yardstick {
+    /// Places of the samples.
+    let places: Range<Int>
+    /// Errors of the rounded weights with float activations.
+    let plateau: OutputErrors
+    /// How far errors may exceed the plateau, in decibels.
+    let tolerance: Double
+    /// For each part of the outputs the error below which all errors count alike.
+    let sufficient: [Double]
+
+    init(plateau base: Program, at places: Range<Int>, of search: ActivationSearch) throws(QMError)
+    {
+      self.places = places
+      plateau = try search.reference.errors(of: [base], at: places)[0]
+      let share =
+        search.reference.roles.areAllOne && !search.reference.areMade
+        ? min(search.effort.shareOfTolerance, ActivationSearch.shareOnFittedSamples)
+        : search.effort.shareOfTolerance
+      let thresholds = search.thresholds
+      let tolerance = thresholds.belowPlateauDecibels * share
+      self.tolerance = tolerance
+      sufficient = plateau.areLogOdds.map { areLogOdds in
+        Comparison.ratio(
+          ofDecibels: -tolerance
+            - (areLogOdds ? thresholds.sufficientDecibelsOfLogOdds : thresholds.sufficientDecibels))
+      }
+    }
+  }
+
+  private func candidate(
+    _ name: String, _ types: [ActivationType], _ yardstick: Yardstick
+  ) throws(QMError) -> Candidate {
+    let errors = try reference.errors(
+      of: [program(types)], at: yardstick.places, like: yardstick.plateau)[0]
+    let loss = errors.decibels(over: yardstick.plateau, sufficient: yardstick.sufficient)
+    return Candidate(
+      name: name, types: types, price: points.price(types), errors: errors,
+      loss: loss.max() ?? 0, isReached: (loss.max() ?? 0) <= yardstick.tolerance)
+  }
+
+  private func best(of candidates: [Candidate]) -> Int {
+    candidates.indices.reduce(0) {
+      isBetter(candidates[$1], than: candidates[$0]) ? $1 : $0
+    }
   }
 
   private func isBetter(_ candidate: Candidate, than other: Candidate) -> Bool {
     if candidate.isReached != other.isReached { return candidate.isReached }
     if candidate.isReached { return candidate.price < other.price }
-    return candidate.excess < other.excess
+    return candidate.loss < other.loss
   }
 
-  /// The same type for all points that can have it; for others float32, or the type of
-  /// ``Recipe/Activations/dynamic``.
-  private func uniform(_ type: ActivationType) -> [ActivationType] {
-    points.points.map { point in
-      [type, .dynamic, .float].first(where: point.types.contains) ?? .float
-    }
-  }
-
-  private func errors(
-    of types: [ActivationType], like plateau: OutputErrors
-  ) throws(QMError) -> OutputErrors {
-    try reference.errors(of: [program(types)], at: places, like: plateau)[0]
+  /// Choices other than the cheapest with one type for all points that can have it; for others
+  /// float32, or the type of ``Recipe/Activations/dynamic``.
+  private var uniform: [(name: String, types: [ActivationType])] {
+    [ActivationType.dynamic, .int16].map { type in
+      let types = points.points.map { point in
+        [type, .dynamic, .float].first(where: point.types.contains) ?? .float
+      }
+      return ("\(type)", types)
+    }.filter { $0.types != points.cheapest }
   }
 
   private func program(_ types: [ActivationType]) throws(QMError) -> Program {
@@ -161,15 +196,18 @@ struct ActivationSearch {
   }
 
   private func contributions(
-    over base: Program, _ plateau: OutputErrors, _ targets: [Double],
-    _ progress: (Conversion.Phase) -> Void
+    over base: Program, _ yardstick: Yardstick, _ progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> Contributions {
     let points = points.points
+    let (places, plateau) = (yardstick.places, yardstick.plateau)
     let sampleCount = max(
       1, min(places.count, effort.runsOfContributions / max(2 * points.count, 1)))
     var result = Contributions(
       sampleCount: sampleCount, errors: points.map { _ in [.float: []] })
-    let targets = plateau.flat(targets, samples: sampleCount)
+    let errors = plateau.flat(samples: sampleCount)
+    let targets = zip(errors, plateau.flat(yardstick.sufficient, samples: sampleCount)).map {
+      max($0, $1) * Comparison.ratio(ofDecibels: yardstick.tolerance)
+    }
     for index in points.indices {
       result.errors[index][.float] = [Double](repeating: 0, count: targets.count)
     }

@@ -51,6 +51,19 @@ struct OutputErrors {
   /// Whether each part of ``medians`` is the log odds of probabilities.
   var areLogOdds: [Bool] { zip(errors, isLogOdds).filter { !$0.0.isEmpty }.map(\.1) }
 
+  /// For each part the mean over the samples of the decibels by which the error exceeds that of
+  /// another program.
+  /// - Parameter sufficient: for each part the error below which all errors count alike.
+  func decibels(over base: OutputErrors, sufficient: [Double]) -> [Double] {
+    let decibelsOfLogarithm = 4.3429448190325183
+    return zip(zip(measured, base.measured), sufficient).map { errors, sufficient in
+      let logarithms = zip(errors.0, errors.1).map {
+        naturalLogarithm(max($0, sufficient) / max($1, sufficient))
+      }
+      return decibelsOfLogarithm * logarithms.reduce(0, +) / Double(logarithms.count)
+    }
+  }
+
   /// Mean over parts and samples of the logarithm of the error; less is better. Errors far below
   /// 50 dB count alike.
   var meanLogarithm: Double {
