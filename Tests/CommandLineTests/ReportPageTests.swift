@@ -47,6 +47,16 @@ import Testing
     }
     try expectNumbers(of: page, in: converted.output)
     #expect(try schema().problems(of: converted.output, as: "conversion") == [])
+    let weights = try #require(try converted.json["weights"] as? [[String: Any]])
+    #expect(weights.count == 3)
+    for tensor in weights {
+      let codes = try #require(tensor["codes"] as? [String: Any])
+      let counts = try #require(codes["counts"] as? [Int])
+      let count = try #require(tensor["count"] as? Int)
+      #expect(counts.reduce(0, +) == count)
+      let (bits, bytes) = (tensor["stored_bits"] as? Double, tensor["bytes"] as? Int)
+      #expect(abs(try #require(bits) * Double(count) - 8 * Double(try #require(bytes))) < 1e-6)
+    }
     // Without --report the JSON is as short as before.
     let short = try Tool.qconvert(
       Fixture.model, folder.path("other.qm"), "--bits", "3", "--samples", Fixture.calibration,

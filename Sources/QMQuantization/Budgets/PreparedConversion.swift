@@ -97,10 +97,11 @@ public struct PreparedConversion {
 
   // MARK: Predictions
 
-  /// What the usual numbers of bits would give, as a search predicts its second trial from the first:
-  /// bytes by the number of weights, SQNR by 6.02 dB a bit. Empty for weights that are no codes.
+  /// What the usual numbers of bits near that of a conversion would give, as a search predicts its
+  /// second trial from the first: bytes by the number of weights, SQNR by 6.02 dB a bit. Empty for
+  /// weights that are no codes.
   /// - Parameters:
-  ///   - bits: of the conversion that was made, in ascending order without its own.
+  ///   - bits: of the conversion that was made.
   ///   - byteCount: of its file.
   ///   - decibels: its SQNR; nil if nothing was measured.
   /// - Throws: `invalidInput` if a weight is not finite.
@@ -114,7 +115,8 @@ public struct PreparedConversion {
     sizes.add(bits: bits, value: Double(byteCount))
     if let decibels, decibels.isFinite { ratios.add(bits: bits, value: decibels) }
     let possible = widths
-    return BudgetTrials.usualBits.sorted().filter { $0 != bits && possible.contains($0) }
+    return BudgetTrials.usualBits.sorted()
+      .filter { $0 != bits && abs($0 - bits) <= 2 && possible.contains($0) }
       .map { other in
         .init(
           bits: other, bytes: Int(max(sizes.value(at: other) ?? 0, 0)),

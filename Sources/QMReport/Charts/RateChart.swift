@@ -42,10 +42,12 @@ struct RateChart {
       }
       labelled.append(place)
       let isRight = place.x > Plot.right - 30
+      // Above the point where the axis is too near.
+      let isAbove = isRight || place.y > Plot.bottom - 16
       parts.append(
         .label(
           Units.shortest(point.bits) + (point.isChosen ? " bits" : ""),
-          at: (place.x + (isRight ? -7 : 7), place.y + (isRight ? -6 : 12)),
+          at: (place.x + (isRight ? -7 : isAbove ? -4 : 7), place.y + (isAbove ? -7 : 12)),
           anchor: isRight ? "end" : "start", class: point.isChosen ? "note strong" : "note"))
     }
     return plot.drawing(label, parts)

@@ -103,7 +103,8 @@ extension ReportPage {
   /// Size against quality with several numbers of bits.
   mutating func addRates(
     _ budget: BudgetReport?, _ predictions: [BudgetReport.Prediction]?,
-    chosen: (bits: Double, bytes: Int, decibels: Double?)?
+    chosen: (bits: Double, bytes: Int, decibels: Double?)?,
+    meaning: String = "the large one is the file"
   ) {
     var points = (budget?.trials ?? []).compactMap { trial in
       trial.signalToNoiseDecibels.map {
@@ -131,10 +132,10 @@ extension ReportPage {
         RateChart(points: points).drawing("size against SQNR"),
         .text(
           points.contains { !$0.isMeasured }
-            ? "Only the large dot is measured. The others are predicted from it: about 6 dB a bit, as "
-              + "long as weights decide; activations may limit the quality before. A dry run measures "
-              + "them."
-            : "All dots are measured; the large one is the file."))
+            ? "Only the large dot is measured. The others are a rule of thumb: 6 dB a bit as long as "
+              + "weights decide. Where activations limit the quality, more bits give less. A dry run "
+              + "measures them."
+            : "All dots are measured; \(meaning)."))
     ]
     if let budget { parts.append(ReportPage.table(budget)) }
     addSection(
@@ -195,7 +196,8 @@ extension DryRunReport: PageReport {
           : .text("Observed on ") + .figure(samples) + .text(" samples."),
       ])
     page.addRates(
-      budget, nil, chosen: chosen.map { ($0.bits, $0.bytes, $0.signalToNoiseDecibels) })
+      budget, nil, chosen: chosen.map { ($0.bits, $0.bytes, $0.signalToNoiseDecibels) },
+      meaning: "of the large one, the costs of the weights are below")
     page.addSection(
       "What the weights cost",
       "With \(Units.shortest(budget.bits)) bits: each node's share of the error at the outputs, and what "

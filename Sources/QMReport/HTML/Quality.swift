@@ -18,8 +18,11 @@ struct Quality {
 
   var tone: ReportPage.Tone {
     guard let decibels else { return .plain }
-    return decibels >= 30 ? .good : decibels >= 20 ? .plain : .warn
+    return decibels >= 30 ? .good : decibels >= 20 || decidesAlike ? .plain : .warn
   }
+
+  /// Whether decisions are right although numbers are not.
+  private var decidesAlike: Bool { decibels ?? 0 >= 10 && agreement ?? 0 >= 0.98 }
 
   /// How the network behaves, as the end of a sentence that began with something good.
   var words: String {
@@ -27,7 +30,7 @@ struct Quality {
     if decibels == .infinity { return " and gives exactly the results of the float network" }
     if decibels >= 30 { return " and behaves like the float network" }
     if decibels >= 20 { return " and is close to the float network: check it with your own metric" }
-    if decibels >= 10, let agreement, agreement >= 0.98 {
+    if decidesAlike {
       return " and decides as the float network does, though its numbers differ visibly"
     }
     if decibels >= 10 {

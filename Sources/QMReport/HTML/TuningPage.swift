@@ -171,6 +171,9 @@ extension ReportPage {
     }
     addSection(
       "Training over time",
-      "Lines of many steps show the least and the largest of neighbours.", [.charts(charts)])
+      "Lines of many steps show the least and the largest of neighbours."
+        + (history[0].step > 0
+          ? " The training was resumed: steps before \(history[0].step + 1) are not shown." : ""),
+      [.charts(charts)])
   }
 }
