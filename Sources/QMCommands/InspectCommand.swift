@@ -53,16 +53,18 @@ public struct InspectCommand: ParsableCommand {
     }
     let opened = try QMFile(path: file)
     let (report, drawing) = try within(.file(file)) {
-      () throws(QMError) -> (InspectionReport, GraphReport) in
+      () throws(QMError) -> (InspectionReport, GraphReport?) in
       let program = try Program(opened)
       let work = try InspectCommand.multiplyAdds(of: program)
       return (
         InspectionReport(
           path: file, opened, program.constants, work: work.map { Work(of: program, $0) }),
-        GraphReport(path: file, opened, program.constants, multiplyAdds: work)
+        graph.map { _ in
+          GraphReport(path: file, opened, program.constants, multiplyAdds: work)
+        }
       )
     }
-    if let graph {
+    if let graph, let drawing {
       let text = graph.lowercased().hasSuffix(".dot") ? drawing.dot : try drawing.svg()
       try Process.uninterrupted { () throws(QMError) in
         try AtomicFile.write(Array(text.utf8), to: graph)

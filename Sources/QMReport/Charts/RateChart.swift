@@ -37,9 +37,11 @@ struct RateChart {
           place, radius: point.isChosen ? 5 : 3, class: kind, value: point.decibels,
           "\(Units.shortest(point.bits)) bits: \(point.bytes) bytes, \(Units.decibels(point.decibels))"
             + (point.isMeasured ? "" : ", predicted")))
-      guard labelled.allSatisfy({ abs($0.x - place.x) > 22 || abs($0.y - place.y) > 14 }) else {
-        continue
+      // The first label, with its unit, is about 32 wide.
+      let hasRoom = labelled.enumerated().allSatisfy { index, other in
+        abs(other.x - place.x) > (index == 0 ? 40 : 22) || abs(other.y - place.y) > 14
       }
+      guard hasRoom else { continue }
       labelled.append(place)
       let isRight = place.x > Plot.right - 30
       // Above the point where the axis is too near.

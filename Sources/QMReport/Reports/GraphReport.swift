@@ -55,6 +55,7 @@ public struct GraphReport: Report {
     let listing = opened.listing
     let stored = opened.storedByteCounts
     let weights = Set(listing.weightConstants)
+    let networkInputs = Set(listing.inputs)
     let scales = listing.scalesOfCodes
     let (allBytes, allWork) = (
       stored.reduce(0, +), multiplyAdds?.values.reduce(0, +) ?? 0
@@ -78,7 +79,7 @@ public struct GraphReport: Report {
       return Node(
         name: node.name, operation: node.operation.name, mode: listing.note(of: node).mode.name,
         sources: sources,
-        inputs: read.filter(listing.inputs.contains).map { listing.values[$0].name },
+        inputs: read.filter(networkInputs.contains).map { listing.values[$0].name },
         outputs: node.outputs.flatMap { outputs[$0] ?? [] },
         storedBits: count > 0 ? 8 * Double(weightBytes) / Double(count) : nil, bytes: bytes,
         byteShare: allBytes > 0 ? Double(bytes) / Double(allBytes) : 0, multiplyAdds: work,
