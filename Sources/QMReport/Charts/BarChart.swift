@@ -23,7 +23,7 @@ package struct BarChart {
 
   let bars: [Bar]
   let titles: (x: String, y: String)
-  let levels: [Level]
+  let level: Level?
   /// Which of neighbouring bars is shown where there are too many.
   let keeps: (Double, Double) -> Bool
 
@@ -31,12 +31,12 @@ package struct BarChart {
   package static let mostBars = 300
 
   package init(
-    bars: [Bar], titles: (x: String, y: String), levels: [Level] = [],
+    bars: [Bar], titles: (x: String, y: String), level: Level? = nil,
     keeps: @escaping (Double, Double) -> Bool = { $0 > $1 }
   ) {
     self.bars = bars
     self.titles = titles
-    self.levels = levels
+    self.level = level
     self.keeps = keeps
   }
 
@@ -57,7 +57,7 @@ package struct BarChart {
   package func drawing(_ label: String) -> Markup {
     let drawn = drawn.bars
     let values = drawn.map(\.value)
-    let axis = Axis.linear(values + levels.map(\.value), includesZero: true)
+    let axis = Axis.linear(values + [level?.value].compactMap(\.self), includesZero: true)
     let plot = Plot(
       x: .exact(0, 1, ticks: []), y: axis, titles: titles, showsTicksOfX: false)
     let slot = (Plot.right - Plot.left) / Double(max(drawn.count, 1))
@@ -70,12 +70,12 @@ package struct BarChart {
         height: max(abs(end - zero), 0.5), class: bar.isMarked ? "bar marked" : "bar",
         value: bar.value, bar.tip)
     }
-    let lines = levels.flatMap { level in
+    var lines: [Markup] = []
+    if let level {
       let height = plot.pointY(level.value)
-      return [
-        Markup.line((Plot.left, height), (Plot.right, height), class: "level"),
-        .label(level.text, at: (Plot.right, height - 3), anchor: "end", class: "note"),
-      ]
+      lines.append(.line((Plot.left, height), (Plot.right, height), class: "level"))
+      // Beside the title: on the bars it could not be read.
+      lines.append(.label("broken line: \(level.text)", at: (Plot.right, 12), anchor: "end"))
     }
     return plot.drawing(label, bars + lines)
   }

@@ -21,7 +21,7 @@ extension ConversionReport: PageReport {
     page.addValues(values)
     page.addWeights(weights)
     page.addOutputs(outputs)
-    page.addAlternatives(alternatives)
+    page.addAlternatives(alternatives, areOtherSamples: samples > 0 && !isJudgedOnFittedSamples)
     page.addNodes(nodes, kept: kept)
     return page
   }
@@ -161,11 +161,15 @@ extension ReportPage {
   }
 
   /// The choices of activations that were measured.
-  mutating func addAlternatives(_ alternatives: [ConversionReport.Alternative]) {
+  mutating func addAlternatives(
+    _ alternatives: [ConversionReport.Alternative], areOtherSamples: Bool
+  ) {
     guard !alternatives.isEmpty else { return }
     addSection(
       "Types of activations that were tried",
-      "The cheapest was taken whose outputs are within 1 or 2 dB of what the rounded weights allow.",
+      "The cheapest was taken whose outputs are within 1 or 2 dB of what the rounded weights allow."
+        + (areOtherSamples
+          ? " These figures are of other samples than those of the verdict." : ""),
       [
         .table(
           [.text("activations"), .number("SQNR"), .number("cost of a run"), .text("")],

@@ -103,7 +103,7 @@ extension ReportPage {
                 value: $0.signalToNoiseDecibels,
                 tip: "\(Markup.shortened($0.name)): \(Units.decibels($0.signalToNoiseDecibels))")
             }, titles: ("samples, the worst first", "SQNR in dB"),
-            levels: Quality.levels([("median", output.signalToNoiseDecibels)])
+            level: Quality.level("median", output.signalToNoiseDecibels)
           ).drawing("SQNR of the worst samples"),
           .text("Output ") + .name(output.name) + .text(": ")
             + Quality.list(output.worstSamples.prefix(5)))
@@ -116,11 +116,9 @@ extension ReportPage {
 }
 
 extension Quality {
-  /// Levels of a chart that are numbers.
-  static func levels(_ levels: [(String, Double)]) -> [BarChart.Level] {
-    levels.filter { $0.1.isFinite }.map {
-      .init(value: $0.1, text: "\($0.0) \(Units.decibels($0.1))")
-    }
+  /// A level of a chart; nil if it is infinite.
+  static func level(_ name: String, _ decibels: Double) -> BarChart.Level? {
+    decibels.isFinite ? .init(value: decibels, text: "\(name) \(Units.decibels(decibels))") : nil
   }
 
   fileprivate static func list(_ samples: ArraySlice<OutputReport.Sample>) -> Markup {
