@@ -56,18 +56,19 @@ extension ConvertCommand {
       try AtomicFile.write(converted.bytes, to: output)
     }
     let seconds = (clock.now - start).seconds
-    let report = try CheckpointReport(
+    let convertedReport = try CheckpointReport(
       source: .init(path: input, bytes: source.count),
       output: .init(path: output, bytes: converted.bytes.count),
       bits: converted.recipe.weights.bits, budget: trials,
       arrays: converted.checkpoint.arrayReports(in: converted.bytes), seconds: seconds)
-    console.table(of: report.arrays)
+    console.table(of: convertedReport.arrays)
     if let trials { show(trials, console) }
     console.line(
       "\(Units.bytes(source.count)) → \(Units.bytes(converted.bytes.count)), "
-        + "\(Units.fixed(report.ratio, 2)) times smaller, in \(Units.seconds(seconds))")
+        + "\(Units.fixed(convertedReport.ratio, 2)) times smaller, in \(Units.seconds(seconds))")
     console.line("written to \(output)")
-    try console.json(report)
+    try report.write(convertedReport, console)
+    try console.json(convertedReport)
     try console.finish()
   }
 

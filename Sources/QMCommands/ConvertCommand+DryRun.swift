@@ -22,7 +22,7 @@ extension ConvertCommand {
       try self.budget.isSearch ? search(network, console) : survey(network, console)
     }
     let conversion = result.conversion
-    let report = DryRunReport(
+    let found = DryRunReport(
       source: .init(path: input, bytes: network.byteCount), budget: budget,
       nodes: conversion.weightCosts.map(\.report).sorted {
         ($1.decibelsPerKilobyte, $0.node) < ($0.decibelsPerKilobyte, $1.node)
@@ -30,8 +30,9 @@ extension ConvertCommand {
       samples: conversion.areSamplesMade ? 0 : conversion.sampleCount,
       madeInputs: conversion.areSamplesMade ? conversion.sampleCount : 0,
       seconds: (ContinuousClock().now - start).seconds)
-    show(report, console)
-    try console.json(report)
+    show(found, console)
+    try report.write(found, console)
+    try console.json(found)
     try console.finish()
   }
 

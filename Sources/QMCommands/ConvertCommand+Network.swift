@@ -50,4 +50,33 @@ extension ConvertCommand {
       prepared: prepared, recipe: recipe, metadata: metadata, byteCount: source.count,
       samples: samples)
   }
+
+  /// What a report says of the inside of a network.
+  struct Details {
+    let predictions: [BudgetReport.Prediction]?
+    let values: [ValueReport]?
+    let weights: [WeightReport]
+  }
+
+  func details(
+    of conversion: Conversion, _ file: [UInt8], _ network: PreparedNetwork, _ console: Console
+  ) throws(QMError) -> Details {
+    try within(.file(input)) { () throws(QMError) in
+      let options = machine.modelOptions
+      let values = try network.prepared.judgingSamples.map { (samples) throws(QMError) in
+        try ValueComparison.reports(
+          conversion.program, against: network.prepared.floatProgram, on: samples, options: options
+        ) { console.progress("comparing values", done: $0, of: $1) }
+      }
+      let predictions =
+        budget.isSearch
+        ? nil
+        : try network.prepared.predictions(
+          from: network.recipe.weights.bits, byteCount: file.count,
+          decibels: conversion.worstSignalToNoise)
+      return Details(
+        predictions: predictions, values: values,
+        weights: try WeightReport.all(ofFile: file, conversion.program.constants))
+    }
+  }
 }

@@ -68,6 +68,7 @@ public struct ConvertCommand: ParsableCommand {
   @OptionGroup var budget: BudgetOptions
   @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
+  @OptionGroup var report: ReportOptions
   @OptionGroup var console: ConsoleOptions
 
   /// The command with default options; parsing sets them.
@@ -90,6 +91,10 @@ public struct ConvertCommand: ParsableCommand {
       }
     } else if output == nil, !printRecipe, !budget.dryRun {
       throw ValidationError("missing output file; for example: qconvert \(input) out.qm")
+    }
+    if report.isAsked, observeOnly != nil || printRecipe {
+      throw ValidationError(
+        "--report is of a conversion; leave out --observe-only and --print-recipe")
     }
     if budget.isSearch, bits != nil {
       throw ValidationError("--target-size and --max-drop choose the bits; leave out --bits")
@@ -118,7 +123,10 @@ public struct ConvertCommand: ParsableCommand {
       for line in requested.json.split(separator: "\n") { console.line(String(line)) }
       return try console.finish()
     }
-    if let file = observeOnly ?? output { try requireNoInput(file) }
+    for file in [observeOnly ?? output, report.path] {
+      if let file { try requireNoInput(file) }
+    }
+    try report.requireWritable(besides: [output])
     if let observeOnly { return try observe(to: observeOnly, requested, console) }
     if budget.dryRun { return try dryRun(requested, start, console) }
     guard let output else { throw QMError.usage("missing output file") }
@@ -142,12 +150,13 @@ public struct ConvertCommand: ParsableCommand {
     let reports = conversion.outputReports
     try QualityCheck(recipe, of: input, canChooseBits: !self.budget.isSearch).require(
       conversion, console)
+    let details = try report.isAsked ? details(of: conversion, bytes, network, console) : nil
 
     console.progress("writing")
     try Process.uninterrupted { () throws(QMError) in try AtomicFile.write(bytes, to: output) }
     let seconds = (clock.now - start).seconds
 
-    let report = ConversionReport(
+    let converted = ConversionReport(
       source: .init(path: input, bytes: network.byteCount),
       output: .init(path: output, bytes: bytes.count), bits: recipe.weights.bits,
       effort: recipe.effort.rawValue, activations: (recipe.activations ?? .dynamic).rawValue,
@@ -158,9 +167,12 @@ public struct ConvertCommand: ParsableCommand {
       isJudgedOnFittedSamples: conversion.isJudgedOnFittedSamples,
       kept: conversion.floatValues.map { .init(value: $0.value, reason: $0.reason) },
       alternatives: conversion.alternatives.map(\.report), budget: budget,
-      nodes: explain ? NodeReport.all(of: conversion.program) : nil, seconds: seconds)
-    show(report, console)
-    try console.json(report)
+      predictions: details?.predictions,
+      nodes: explain || report.isAsked ? NodeReport.all(of: conversion.program) : nil,
+      values: details?.values, weights: details?.weights, seconds: seconds)
+    show(converted, console)
+    try report.write(converted, console)
+    try console.json(converted)
     try console.finish()
   }
 
@@ -215,7 +227,7 @@ public struct ConvertCommand: ParsableCommand {
   // MARK: Report
 
   private func show(_ report: ConversionReport, _ console: Console) {
-    if let nodes = report.nodes {
+    if explain, let nodes = report.nodes {
       console.table(of: nodes)
       if !report.kept.isEmpty {
         console.table(

@@ -16,31 +16,70 @@ public struct InspectCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("The file.", valueName: "out.qm|in.onnx"))
   var file: String
 
+  @Option(
+    help: ArgumentHelp(
+      """
+      Draw the network of a .qm file, with bits and shares of bytes and multiply-adds: a picture \
+      (.svg), or the language of Graphviz (.dot).
+      """,
+      valueName: "out.svg|.dot"))
+  var graph: String?
+
   @OptionGroup var console: ConsoleOptions
 
   /// The command with default options; parsing sets them.
   public init() {}
 
+  /// Checks the options that do not depend on files.
+  public func validate() throws {
+    if let graph, !graph.lowercased().hasSuffix(".svg"), !graph.lowercased().hasSuffix(".dot") {
+      throw ValidationError("--graph \(graph): expected a name that ends in .svg or .dot")
+    }
+  }
+
   /// Prints the report.
   public func run() throws {
     let console = Console(tool: "qinspect", self.console)
-    if try Network.isONNX(file) { return try inspectNetwork(console) }
+    if try Network.isONNX(file) {
+      guard graph == nil else {
+        throw QMError.usage("--graph draws a .qm file; convert the network first")
+          .within(.file(file))
+      }
+      return try inspectNetwork(console)
+    }
+    if let graph, Process.isSameFile(graph, file) {
+      throw QMError.usage("the drawing would replace the file; give another name")
+        .within(.file(graph))
+    }
     let opened = try QMFile(path: file)
-    let report = try within(.file(file)) { () throws(QMError) in
+    let (report, drawing) = try within(.file(file)) {
+      () throws(QMError) -> (InspectionReport, GraphReport?) in
       let program = try Program(opened)
-      return try InspectionReport(
-        path: file, opened, program.constants, work: InspectCommand.work(program))
+      let work = try InspectCommand.multiplyAdds(of: program)
+      return (
+        InspectionReport(
+          path: file, opened, program.constants, work: work.map { Work(of: program, $0) }),
+        graph.map { _ in
+          GraphReport(path: file, opened, program.constants, multiplyAdds: work)
+        }
+      )
+    }
+    if let graph, let drawing {
+      let text = graph.lowercased().hasSuffix(".dot") ? drawing.dot : try drawing.svg()
+      try Process.uninterrupted { () throws(QMError) in
+        try AtomicFile.write(Array(text.utf8), to: graph)
+      }
     }
     show(report, console)
     try console.json(report)
     try console.finish()
   }
 
-  /// The multiply-adds of a run on seeded inputs; nil if no input shapes were found that run.
-  private static func work(_ program: Program) throws(QMError) -> Work? {
+  /// The multiply-adds of a run on seeded inputs, by node; nil if no input shapes were found that run.
+  private static func multiplyAdds(of program: Program) throws(QMError) -> [Int: Int]? {
     let model = try Model(program, options: Model.Options(runByteLimit: 1 << 30))
     guard let inputs = try? SeededInputs(model).tensors(seed: 0) else { return nil }
-    return try Work(of: program, Session(model), inputs)
+    return try Work.multiplyAddsByNode(of: program, Session(model), inputs)
   }
 
   private func show(_ report: InspectionReport, _ console: Console) {

@@ -1,4 +1,5 @@
 import ArgumentParser
+import QMReport
 import QMTensor
 
 /// What a result may lose against the float network.

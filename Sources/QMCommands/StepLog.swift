@@ -1,6 +1,6 @@
 import Foundation
+import QMReport
 import QMTensor
-import QMTraining
 
 /// Steps of training as lines of JSON.
 final class StepLog {

@@ -61,6 +61,7 @@ public struct TuneCommand: ParsableCommand {
   @OptionGroup(title: "Options of the conversion") var options: ConversionOptions
   @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
+  @OptionGroup var reportOptions: ReportOptions
   @OptionGroup var console: ConsoleOptions
 
   /// The command with default options; parsing sets them.
@@ -92,6 +93,7 @@ public struct TuneCommand: ParsableCommand {
     let clock = ContinuousClock()
     let began = clock.now
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
+    try reportOptions.requireWritable(besides: [input, output, samples, training.log])
     if training.resume {
       try within(.file(output + ".checkpoint")) { () throws(QMError) in
         _ = try OpenFile(path: output + ".checkpoint")
@@ -137,6 +139,10 @@ public struct TuneCommand: ParsableCommand {
     guard let result else { throw interruption(checkpoint, console) }
     try log?.finish()
     try QualityCheck(recipe, of: input).require(result.after, console)
+    let values = try reportOptions.isAsked ? values(of: result, folder, console) : nil
+    let weights =
+      try reportOptions.isAsked
+      ? WeightReport.all(ofFile: result.files.after, result.after.program.constants) : nil
     try Process.uninterrupted { () throws(QMError) in
       try AtomicFile.write(result.files.after, to: output)
       unlink(checkpoint)
@@ -152,10 +158,28 @@ public struct TuneCommand: ParsableCommand {
       clippedShare: steps.isEmpty
         ? 0 : Double(steps.count(where: \.isClipped)) / Double(steps.count),
       divergences: steps.compactMap(\.divergence), outputsBefore: result.before.outputReports,
-      outputs: result.after.outputReports, seconds: (clock.now - began).seconds)
+      outputs: result.after.outputReports, history: reportOptions.isAsked ? steps : nil,
+      nodes: reportOptions.isAsked ? NodeReport.all(of: result.after.program) : nil,
+      values: values, weights: weights, seconds: (clock.now - began).seconds)
     show(report, console)
+    try reportOptions.write(report, console)
     try console.json(report)
     try console.finish()
+  }
+
+  /// How close the inner values of the trained file are to those of the float network, on samples that
+  /// judge.
+  private func values(
+    of result: Tuner.Result, _ samples: any SampleSource, _ console: Console
+  ) throws(QMError) -> [ValueReport] {
+    let names = Set(result.after.judgingSamples)
+    let judging = (0..<samples.count).filter { names.contains(samples.name(of: $0)) }
+    return try within(.file(input)) { () throws(QMError) in
+      try ValueComparison.reports(
+        result.after.program, against: result.before.graph.flattened().program,
+        on: SampleSubset(of: samples, judging), options: machine.modelOptions
+      ) { console.progress("comparing values", done: $0, of: $1) }
+    }
   }
 
   /// Trains in float32 and writes the constants.
@@ -170,6 +194,7 @@ public struct TuneCommand: ParsableCommand {
     model.threadCount = machine.conversionThreads
     var trainingOptions = training.options
     trainingOptions.batchNormalization = batchNormalization
+    var steps: [StepReport] = []
     let result = try within(.file(input)) { () throws(QMError) in
       try FloatTuner(trainingOptions, model: model).tune(
         graph, samples: samples, start: start,
@@ -177,6 +202,7 @@ public struct TuneCommand: ParsableCommand {
           path: checkpoint, resumes: training.resume,
           isInterrupted: { Process.interruptingSignal != nil })
       ) { step, total in
+        steps.append(step)
         show(step, of: total, console)
         log?.append(step)
       }
@@ -197,13 +223,14 @@ public struct TuneCommand: ParsableCommand {
         + Units.significant(result.heldOutLoss.after)
         + TuneCommand.change(of: result.metric.before, to: result.metric.after))
     console.line("written to \(output); convert with qconvert --weights \(output)")
-    try console.json(
-      FloatTuningReport(
-        output: output, arrays: result.parameters.count, samples: result.sampleCounts.trained,
-        heldOutSamples: result.sampleCounts.heldOut, lossBefore: result.heldOutLoss.before,
-        lossAfter: result.heldOutLoss.after, metricBefore: result.metric.before,
-        metricAfter: result.metric.after,
-        seconds: (ContinuousClock().now - began).seconds))
+    let report = FloatTuningReport(
+      output: output, arrays: result.parameters.count, samples: result.sampleCounts.trained,
+      heldOutSamples: result.sampleCounts.heldOut, lossBefore: result.heldOutLoss.before,
+      lossAfter: result.heldOutLoss.after, metricBefore: result.metric.before,
+      metricAfter: result.metric.after, history: reportOptions.isAsked ? steps : nil,
+      seconds: (ContinuousClock().now - began).seconds)
+    try reportOptions.write(report, console)
+    try console.json(report)
     try console.finish()
   }
 
@@ -244,30 +271,15 @@ public struct TuneCommand: ParsableCommand {
       console.note(
         "step \(step.step + 1) of \(total): loss \(Units.significant(step.loss)), "
           + "held out \(Units.significant(heldOut))"
-          + (step.metric.map { ", \(TuneCommand.name(of: $0)) \(TuneCommand.value(of: $0))" } ?? "")
+          + (step.metric.map { ", \($0.words) \($0.text)" } ?? "")
           + ", gradient norm \(Units.significant(step.norm))"
           + (step.isClipped ? " (clipped)" : "")
           + ", rate \(Units.significant(Double(step.rate)))")
     }
   }
 
-  private static func name(of metric: MetricReport) -> String {
-    switch metric.name {
-    case .accuracy: "accuracy"
-    case .agreement: "agreement"
-    case .signalToNoise: "SQNR"
-    }
-  }
-
-  private static func value(of metric: MetricReport) -> String {
-    switch metric.name {
-    case .accuracy, .agreement: Units.percent(metric.value)
-    case .signalToNoise: Units.decibels(metric.value)
-    }
-  }
-
   private static func change(of before: MetricReport, to after: MetricReport) -> String {
-    ", \(name(of: before)) of '\(before.output.abbreviated)' \(value(of: before)) → \(value(of: after))"
+    ", \(before.words) of '\(before.output.abbreviated)' \(before.text) → \(after.text)"
   }
 
   private func show(_ report: TuningReport, _ console: Console) {

@@ -57,9 +57,10 @@ extension VerifyCommand {
           Units.significant($0.largestDifference), Units.fixed($0.cosine, 6),
         ]
       }, trailing: [1, 2, 3])
-    try console.json(
-      CheckpointVerificationReport(
-        file: file, bytes: opened.container.byteCount, arrays: reports, passed: failure == nil))
+    let report = CheckpointVerificationReport(
+      file: file, bytes: opened.container.byteCount, arrays: reports, passed: failure == nil)
+    try reportOptions.write(report, console)
+    try console.json(report)
     try console.finish()
     if let failure { throw failure }
   }

@@ -45,9 +45,13 @@ public struct VerifyCommand: ParsableCommand {
       "Fail if the signal-to-noise ratio of an output is lower.", valueName: "dB"))
   var tolerance: Double?
 
+  @Flag(help: "Time each node on a few inputs, for the report.")
+  var profile = false
+
   @OptionGroup var metrics: MetricOptions
   @OptionGroup var sampling: SampleOptions
   @OptionGroup var machine: MachineOptions
+  @OptionGroup var reportOptions: ReportOptions
   @OptionGroup var console: ConsoleOptions
 
   /// The command with default options; parsing sets them.
@@ -78,6 +82,7 @@ public struct VerifyCommand: ParsableCommand {
   /// Verifies the file, and prints the report.
   public func run() throws {
     let console = Console(tool: "qverify", self.console)
+    try reportOptions.requireWritable(besides: [file, samples, reference])
     console.progress("reading")
     let opened = try QMFile(path: file)
     let program = try within(.file(file)) { () throws(QMError) in
@@ -101,7 +106,8 @@ public struct VerifyCommand: ParsableCommand {
     var verification = try Verification(
       program, of: FileSize(path: file, bytes: opened.container.byteCount), samples: folder,
       reference: referenceProgram, options: machine.modelOptions)
-    try verification.run(perValue: perValue) { phase in
+    let comparesValues = perValue || reportOptions.isAsked
+    try verification.run(perValue: comparesValues, profile: profile) { phase in
       switch phase {
       case .comparing(let done, let total):
         console.progress("comparing", done: done, of: total)
@@ -112,6 +118,10 @@ public struct VerifyCommand: ParsableCommand {
       }
     }
     var report = verification.report
+    if reportOptions.isAsked {
+      report.weights = WeightReport.all(of: opened, program.constants)
+      report.execution = NodeReport.all(of: program)
+    }
     show(report, console)
     if program.metadata.isMeasuredOnMadeInputs {
       console.line("the file states figures of made inputs, which do not bound those of samples")
@@ -122,6 +132,8 @@ public struct VerifyCommand: ParsableCommand {
       failure = failure ?? loss
     }
     report.passed = failure == nil
+    report.failure = failure?.message
+    try reportOptions.write(report, console)
     try console.json(report)
     try console.finish()
     if let failure { throw failure }
@@ -269,7 +281,8 @@ public struct VerifyCommand: ParsableCommand {
       console.line("compared with \(truthDescription(report.truth))")
       console.table(of: report.outputs)
     }
-    guard let values = report.values else { return }
+    if let profile = report.profile { show(profile, console) }
+    guard perValue, let values = report.values else { return }
     if values.isEmpty {
       console.line("the file and the reference have no inner values of the same name")
       return
@@ -284,6 +297,17 @@ public struct VerifyCommand: ParsableCommand {
       "worst: "
         + lowest.map { "\($0.name.abbreviated) \(Units.decibels($0.signalToNoiseDecibels))" }
         .joined(separator: ", "))
+  }
+
+  private func show(_ profile: [RunReport.ProfileEntry], _ console: Console) {
+    console.table(
+      ["slowest nodes", "operation", "ms", "share"],
+      profile.sorted { $0.milliseconds > $1.milliseconds }.prefix(10).map {
+        [
+          $0.node.abbreviated, $0.operation, Units.significant($0.milliseconds),
+          Units.percent($0.share),
+        ]
+      }, trailing: [2, 3])
   }
 
   private func truthDescription(_ truth: VerificationReport.Truth) -> String {

@@ -33,8 +33,8 @@ public struct Verification {
   private static let seededByteLimit = 1 << 29
   /// Maximum number of samples of a self-test; the reference loops are slow.
   private static let selfTestCount = 3
-  /// Maximum number of samples for the comparison of inner values.
-  private static let perValueCount = 8
+  /// Maximum number of inputs on which nodes are timed.
+  private static let profiledCount = 10
 
   /// Prepares a program.
   /// - Parameters:
@@ -71,15 +71,28 @@ public struct Verification {
   /// Runs all samples, or a few seeded inputs.
   /// - Parameters:
   ///   - perValue: whether to compare inner values of the network too, if there is a reference.
+  ///   - profile: whether to time each node.
   ///   - progress: called after each step.
   /// - Throws: `outOfTolerance` if an output has another shape than the correct one, or if kernel
   ///   sets give different bits; the error of a run; with the sample as context.
   public mutating func run(
-    perValue: Bool = false, progress: (Phase) -> Void = { _ in }
+    perValue: Bool = false, profile: Bool = false, progress: (Phase) -> Void = { _ in }
   ) throws(QMError) {
     try compare(progress)
     if report.outputs.isEmpty, report.notRun == nil { try selfTest(progress) }
     if perValue, let reference { try compareValues(with: reference, progress) }
+    if profile { try timeNodes() }
+  }
+
+  private mutating func timeNodes() throws(QMError) {
+    let session = Session(model)
+    var profile = Profile(program)
+    for index in 0..<min(inputs.count, Verification.profiledCount) {
+      try within(.sample(inputs.name(of: index))) { () throws(QMError) in
+        try profile.run(session, inputs.inputs(of: index))
+      }
+    }
+    report.profile = RunReport.ProfileEntry.all(of: profile)
   }
 
   private static func requireSamePorts(
@@ -208,18 +221,14 @@ public struct Verification {
     with reference: Program, _ progress: (Phase) -> Void
   ) throws(QMError) {
     var values = try ValueComparison(program, against: reference, options: options)
-    let count = min(inputs.count, Verification.perValueCount)
+    let count = min(inputs.count, ValueComparison.mostSamples)
     for index in 0..<count {
       try within(.sample(inputs.name(of: index))) { () throws(QMError) in
         try values.add(inputs.inputs(of: index))
       }
       progress(.comparingValues(done: index + 1, of: count))
     }
-    report.values = values.entries.map {
-      .init(
-        name: $0.name, operation: $0.operation,
-        signalToNoiseDecibels: $0.comparison.signalToNoise)
-    }
+    report.values = values.reports
   }
 }
 

@@ -52,6 +52,8 @@ import Testing
     }
     let report = OutputReport("y", comparison, samples: ["good", "bad", "fair"])
     #expect(report.worstSample == "bad")
+    #expect(report.worstSamples.map(\.name) == ["bad", "fair", "good"])
+    #expect(report.worstSamples.last?.signalToNoiseDecibels == .infinity)
     // 10 · log10((9 + 16) / 1)
     #expect(abs(try #require(report.worstSampleDecibels) - 13.9794) < 1e-4)
     var equal = OutputComparison()

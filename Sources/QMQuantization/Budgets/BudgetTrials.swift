@@ -205,7 +205,7 @@ public struct BudgetTrials {
   }
 
   /// In an order in which each is predicted well from those before it.
-  private static let usualBits = [4, 3, 2, 1.5, 2.5, 5, 6, 8]
+  static let usualBits = [4, 3, 2, 1.5, 2.5, 5, 6, 8]
 
   /// Whether a search for quality tries this number of bits: quarters up to 4, halves up to 6.
   private static func isStep(_ bits: Double) -> Bool {

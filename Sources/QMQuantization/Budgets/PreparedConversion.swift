@@ -95,6 +95,35 @@ public struct PreparedConversion {
     return indices.contains(nil) ? nil : indices.compactMap(\.self)
   }
 
+  // MARK: Predictions
+
+  /// What the usual numbers of bits near that of a conversion would give, as a search predicts its
+  /// second trial from the first: bytes by the number of weights, SQNR by 6.02 dB a bit. Empty for
+  /// weights that are no codes.
+  /// - Parameters:
+  ///   - bits: of the conversion that was made.
+  ///   - byteCount: of its file.
+  ///   - decibels: its SQNR; nil if nothing was measured.
+  /// - Throws: `invalidInput` if a weight is not finite.
+  public func predictions(
+    from bits: Double, byteCount: Int, decibels: Double?
+  ) throws(QMError) -> [BudgetReport.Prediction] {
+    guard case .codes = state.recipe.weights else { return [] }
+    let count = try weightCount()
+    guard count > 0 else { return [] }
+    var (sizes, ratios) = (RateCurve(slope: Double(count) / 8), RateCurve(slope: 6.02))
+    sizes.add(bits: bits, value: Double(byteCount))
+    if let decibels, decibels.isFinite { ratios.add(bits: bits, value: decibels) }
+    let possible = widths
+    return BudgetTrials.usualBits.sorted()
+      .filter { $0 != bits && abs($0 - bits) <= 2 && possible.contains($0) }
+      .map { other in
+        .init(
+          bits: other, bytes: Int(max(sizes.value(at: other) ?? 0, 0)),
+          signalToNoiseDecibels: ratios.value(at: other))
+      }
+  }
+
   // MARK: Widths
 
   /// The widths that a search may choose, in ascending order.

@@ -14,6 +14,9 @@ public struct ValueComparison {
     public let operation: String
     /// The comparison over all samples.
     public let comparison: Comparison
+    /// The range of the value's codes in the measured program, and the reference's numbers; nil unless
+    /// the value is codes with a fixed range.
+    public let range: ValueReport.Range?
   }
 
   private let reference: Session
@@ -24,6 +27,7 @@ public struct ValueComparison {
   /// The index of each value in the reference program, by its name.
   private let referenceIndices: [String: Int]
   private var comparisons: [Int: Comparison] = [:]
+  private var ranges: [Int: ValueReport.Range] = [:]
 
   /// Prepares two programs with inputs of the same names.
   /// - Throws: the error of preparing a program.
@@ -61,7 +65,7 @@ public struct ValueComparison {
         guard wanted.contains(value), let numbers = view.dequantized else { return }
         expected[value] = (view.shape, numbers)
       })
-    var comparisons = comparisons
+    var (comparisons, ranges) = (comparisons, ranges)
     _ = try measured.run(
       inputs,
       observing: { (value, view) throws(QMError) in
@@ -71,8 +75,12 @@ public struct ValueComparison {
         else { return }
         comparisons[value, default: Comparison()]
           .add(numbers, found, rowLength: shape.last ?? 1)
+        if let range = view.codeRange {
+          ranges[value, default: range].add(numbers)
+        }
       })
     self.comparisons = comparisons
+    self.ranges = ranges
   }
 
   /// The compared values in the order in which the measured program computes them.
@@ -84,7 +92,37 @@ public struct ValueComparison {
     return comparisons.sorted { $0.key < $1.key }.map { value, comparison in
       Entry(
         name: program.values[value].name, operation: operations[value] ?? "",
-        comparison: comparison)
+        comparison: comparison, range: ranges[value])
+    }
+  }
+
+  /// Enough samples to see where an error arises.
+  package static let mostSamples = 8
+
+  /// Compares two programs on the first samples of a source.
+  /// - Parameter progress: called after each sample.
+  /// - Throws: the error of preparing a program or of a run, with the sample as context.
+  public static func reports(
+    _ measured: Program, against reference: Program, on samples: any SampleSource,
+    options: Model.Options, progress: (_ done: Int, _ total: Int) -> Void = { _, _ in }
+  ) throws(QMError) -> [ValueReport] {
+    var comparison = try ValueComparison(measured, against: reference, options: options)
+    let count = min(samples.count, mostSamples)
+    for index in 0..<count {
+      try within(.sample(samples.name(of: index))) { () throws(QMError) in
+        try comparison.add(samples.inputs(of: index))
+      }
+      progress(index + 1, count)
+    }
+    return comparison.reports
+  }
+
+  /// The values as a report states them.
+  public var reports: [ValueReport] {
+    entries.map {
+      ValueReport(
+        name: $0.name, operation: $0.operation,
+        signalToNoiseDecibels: $0.comparison.signalToNoise, range: $0.range)
     }
   }
 }
@@ -100,5 +138,21 @@ extension ValueView {
       elements(as: Int16.self).map { scale * Float(Int32($0) - zeroPoint) }
     default: nil
     }
+  }
+
+  /// What codes stand for; nil without a fixed range.
+  fileprivate var codeRange: ValueReport.Range? {
+    guard case .fixed(let scale, let zeroPoint) = quantization, scale > 0, scale.isFinite else {
+      return nil
+    }
+    let codes: ClosedRange<Int>
+    switch elementType {
+    case .int8: codes = -128...127
+    case .int16: codes = -32768...32767
+    default: return nil
+    }
+    return .init(
+      low: Double(scale) * Double(codes.lowerBound - Int(zeroPoint)),
+      high: Double(scale) * Double(codes.upperBound - Int(zeroPoint)), codeCount: codes.count)
   }
 }

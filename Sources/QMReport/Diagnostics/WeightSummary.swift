@@ -52,56 +52,64 @@ public struct WeightSummary: Sendable, Hashable {
   public init(_ file: QMFile) {
     let listing = file.listing
     let stored = file.storedByteCounts
-    let dequantized = WeightSummary.dequantizedConstants(listing)
     let scales = listing.scalesOfCodes
-    var seen: Set<Int> = []
-    for node in listing.nodes {
-      let operands = node.inputs.map { $0.map { Operand(listing.values[$0].type) } }
-      let body = node.operation.body
-      let tables = body.weightOperands(of: operands).filter { $0.use == .table }
-      for position in body.accumulators.products.map(\.weights) + tables.map(\.position) {
-        guard position < node.inputs.count, let value = node.inputs[position],
-          let constant = listing.values[value].constant ?? dequantized[value],
-          seen.insert(constant).inserted
-        else { continue }
-        if add(listing.constants[constant], storedByteCount: stored[constant]) {
-          if case .weights = listing.constants[constant].quantization {
-            codes.append(constant)
-          } else {
-            floatByteCount += stored[constant]
-          }
-          scaleByteCount += scales[constant].map { stored[$0] } ?? 0
-        }
+    for constant in listing.weightConstants {
+      add(listing.constants[constant], storedByteCount: stored[constant])
+      if case .weights = listing.constants[constant].quantization {
+        codes.append(constant)
+      } else {
+        floatByteCount += stored[constant]
       }
+      scaleByteCount += scales[constant].map { stored[$0] } ?? 0
     }
   }
 
-  /// - Returns: whether it holds weights.
-  private mutating func add(_ type: ValueType, storedByteCount: Int) -> Bool {
+  private mutating func add(_ type: ValueType, storedByteCount: Int) {
     let count = type.shape.extents?.reduce(1, *) ?? 0
-    let width: Int
-    switch type.quantization {
-    case .weights(let bits, _): width = bits.bits
-    case .none, .fixed, .dynamic:
-      // Tables of integers hold indices and shapes, not weights.
-      guard type.elementType.isFloatingPoint || type.quantization != .none else { return false }
-      width = 8 * type.elementType.byteCount
-    }
+    var width = 8 * type.elementType.byteCount
+    if case .weights(let bits, _) = type.quantization { width = bits.bits }
     weightCount += count
     if type.quantization != .none { quantizedWeightCount += count }
     codeBitCount += count * width
     self.storedByteCount += storedByteCount
-    return true
+  }
+}
+
+extension ProgramListing {
+  /// The constants that nodes read as weights or as tables of numbers, in the order of the nodes, each
+  /// once.
+  var weightConstants: [Int] {
+    let dequantized = dequantizedConstants
+    var found: [Int] = []
+    var seen: Set<Int> = []
+    for node in nodes {
+      let operands = node.inputs.map { $0.map { Operand(values[$0].type) } }
+      let body = node.operation.body
+      let tables = body.weightOperands(of: operands).filter { $0.use == .table }
+      for position in body.accumulators.products.map(\.weights) + tables.map(\.position) {
+        guard position < node.inputs.count, let value = node.inputs[position],
+          let constant = values[value].constant ?? dequantized[value],
+          seen.insert(constant).inserted, holdsWeights(constants[constant])
+        else { continue }
+        found.append(constant)
+      }
+    }
+    return found
+  }
+
+  /// Tables of integers hold indices and shapes, not weights.
+  private func holdsWeights(_ type: ValueType) -> Bool {
+    type.elementType.isFloatingPoint || type.quantization != .none
   }
 
   /// For each output of a Dequantize, the constant that it dequantizes.
-  private static func dequantizedConstants(_ listing: ProgramListing) -> [Int: Int] {
+  private var dequantizedConstants: [Int: Int] {
     var constants: [Int: Int] = [:]
-    for node in listing.nodes {
+    for node in nodes {
       guard case .dequantize = node.operation, let codes = node.inputs.first ?? nil,
         let output = node.outputs.first
       else { continue }
-      constants[output] = listing.values[codes].constant
+      constants[output] = values[codes].constant
     }
     return constants
   }

@@ -15,20 +15,19 @@ public struct Work: Sendable, Hashable {
     multiplyAdds == 0 ? 1 : Double(integerMultiplyAdds) / Double(multiplyAdds)
   }
 
-  /// Counts the multiply-adds of one run.
-  /// - Parameter session: a session of the program's model.
-  /// - Throws: the error of the run.
-  public init(
-    of program: Program, _ session: Session, _ inputs: [String: Tensor]
-  ) throws(QMError) {
-    for (node, count) in try Work.multiplyAddsByNode(of: program, session, inputs) {
+  /// Sums up the multiply-adds of nodes.
+  /// - Parameter counts: as ``multiplyAddsByNode(of:_:_:)`` gives them.
+  public init(of program: Program, _ counts: [Int: Int]) {
+    for (node, count) in counts {
       multiplyAdds += count
       if program.note(of: program.nodes[node]).mode == .integer { integerMultiplyAdds += count }
     }
   }
 
   /// The multiply-adds of one run, by node; nodes without multiply-adds are absent.
-  static func multiplyAddsByNode(
+  /// - Parameter session: a session of the program's model.
+  /// - Throws: the error of the run.
+  public static func multiplyAddsByNode(
     of program: Program, _ session: Session, _ inputs: [String: Tensor]
   ) throws(QMError) -> [Int: Int] {
     var shapes: [Int: [Int]] = [:]

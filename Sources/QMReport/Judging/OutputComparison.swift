@@ -15,8 +15,8 @@ public struct OutputComparison: Sendable, Hashable {
     fileprivate var samples: [Int] = []
   }
 
-  /// The sample with the largest error.
-  public struct WorstSample: Sendable, Hashable {
+  /// A sample and its error.
+  public struct SampleError: Sendable, Hashable {
     /// Its number, in the order in which samples were added.
     public let index: Int
     /// SQNR in dB of the sample alone.
@@ -90,15 +90,17 @@ public struct OutputComparison: Sendable, Hashable {
     return (worst.part, worst.comparison)
   }
 
-  /// The sample with the largest error, of the worst part or of the whole output; the first of several.
-  /// nil if nothing differs.
-  public var worstSample: WorstSample? {
+  /// The samples with their errors of the worst part, or of the whole output; the largest error first,
+  /// and of equal ones the first sample.
+  public var samplesByError: [SampleError] {
     let (part, comparison) = worst
     let samples = parts.first { $0.part == part }?.samples ?? samples
-    let errors = comparison.normalizedErrors
-    guard let largest = errors.max(), largest > 0, let place = errors.firstIndex(of: largest)
-    else { return nil }
-    return WorstSample(index: samples[place], signalToNoise: Comparison.decibels(1 / largest))
+    let errors = zip(samples, comparison.normalizedErrors).map { sample, error in
+      (sample: sample, error: error.isNaN ? .infinity : error)
+    }
+    return errors.sorted { ($1.error, $0.sample) < ($0.error, $1.sample) }.map {
+      SampleError(index: $0.sample, signalToNoise: Comparison.decibels(1 / $0.error))
+    }
   }
 
   /// Adds one sample of an output alone, without inner values and next steps.

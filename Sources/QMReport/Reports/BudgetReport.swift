@@ -40,6 +40,28 @@ public struct BudgetReport: Report {
     }
   }
 
+  /// What a conversion with so many bits would give.
+  public struct Prediction: Codable, Hashable, Sendable {
+    /// Bits of a weight in the file.
+    public let bits: Double
+    /// Size of the file, in bytes.
+    public let bytes: Int
+    /// SQNR in dB of the worst part of an output; nil if nothing was measured.
+    public let signalToNoiseDecibels: Double?
+
+    /// A prediction from its parts.
+    public init(bits: Double, bytes: Int, signalToNoiseDecibels: Double?) {
+      self.bits = bits
+      self.bytes = bytes
+      self.signalToNoiseDecibels = signalToNoiseDecibels
+    }
+
+    enum CodingKeys: String, CodingKey {
+      case bits, bytes
+      case signalToNoiseDecibels = "sqnr_db"
+    }
+  }
+
   /// What may be lost.
   public struct Drop: Codable, Hashable, Sendable {
     /// What is measured: `top-1 agreement`, `error power`, `SQNR in dB`, or the metric.

@@ -103,7 +103,7 @@ extension ProgramListing {
   }
 
   /// The name of each constant, or what it is of its first reader.
-  fileprivate var descriptionsOfConstants: [String] {
+  var descriptionsOfConstants: [String] {
     var names = [String](repeating: "", count: constants.count)
     func name(_ value: Int, _ text: String) {
       if let constant = values[value].constant, names[constant].isEmpty { names[constant] = text }

@@ -72,8 +72,15 @@ public struct ConversionReport: Report {
   public let alternatives: [Alternative]
   /// How the bits were chosen; nil if they were given.
   public let budget: BudgetReport?
+  /// What other numbers of bits would give, predicted from the conversion; nil if not requested.
+  public let predictions: [BudgetReport.Prediction]?
   /// How each node runs; nil if not requested.
   public let nodes: [NodeReport]?
+  /// How close each inner value is to that of the float network, in the order in which they are
+  /// computed; nil if not requested.
+  public let values: [ValueReport]?
+  /// The weights of the file and their codes; nil if not requested.
+  public let weights: [WeightReport]?
   /// Time of the whole conversion.
   public let seconds: Double
 
@@ -83,7 +90,9 @@ public struct ConversionReport: Report {
     activations: String, ranges: String?,
     samples: Int, madeInputs: Int = 0, outputs: [OutputReport], notMeasured: String? = nil,
     isJudgedOnFittedSamples: Bool = false, kept: [FloatValue], alternatives: [Alternative] = [],
-    budget: BudgetReport? = nil, nodes: [NodeReport]?, seconds: Double
+    budget: BudgetReport? = nil, predictions: [BudgetReport.Prediction]? = nil,
+    nodes: [NodeReport]?, values: [ValueReport]? = nil, weights: [WeightReport]? = nil,
+    seconds: Double
   ) {
     self.source = source
     self.output = output
@@ -100,14 +109,17 @@ public struct ConversionReport: Report {
     self.kept = kept
     self.alternatives = alternatives
     self.budget = budget
+    self.predictions = predictions
     self.nodes = nodes
+    self.values = values
+    self.weights = weights
     self.seconds = seconds
   }
 
   enum CodingKeys: String, CodingKey {
     case source, output, ratio, bits, effort, activations, ranges, samples, outputs, kept, nodes,
       seconds
-    case alternatives, budget
+    case alternatives, budget, predictions, values, weights
     case madeInputs = "made_inputs"
     case notMeasured = "not_measured"
     case isJudgedOnFittedSamples = "judged_on_fitted_samples"

@@ -21,6 +21,19 @@ public struct OutputReport: Codable, Hashable, Sendable {
     }
   }
 
+  /// One sample.
+  public struct Sample: Codable, Hashable, Sendable {
+    /// Name of the sample.
+    public let name: String
+    /// SQNR in dB of the sample alone, of the worst part.
+    public let signalToNoiseDecibels: Double
+
+    enum CodingKeys: String, CodingKey {
+      case name
+      case signalToNoiseDecibels = "sqnr_db"
+    }
+  }
+
   /// Name of the output.
   public let name: String
   /// Whether the output is an input of the next step. Then its own error does not decide: its effect
@@ -53,6 +66,8 @@ public struct OutputReport: Codable, Hashable, Sendable {
   public let worstSample: String?
   /// SQNR in dB of that sample alone; nil without one.
   public let worstSampleDecibels: Double?
+  /// The samples with the largest errors of the worst part, the worst first; at most ten.
+  public let worstSamples: [Sample]
 
   /// The report of a comparison.
   /// - Parameter samples: the names of the samples, in the order in which they were added.
@@ -75,10 +90,18 @@ public struct OutputReport: Codable, Hashable, Sendable {
     agreement = comparison.agreement
     topOneAgreement = comparison.topOneAgreement
     samples = comparison.sampleCount
-    let worstSample = comparison.worstSample.flatMap { $0.index < names.count ? $0 : nil }
-    self.worstSample = worstSample.map { names[$0.index] }
-    worstSampleDecibels = worstSample?.signalToNoise
+    worstSamples = comparison.samplesByError.lazy.filter { $0.index < names.count }
+      .prefix(OutputReport.namedSamples)
+      .map { Sample(name: names[$0.index], signalToNoiseDecibels: $0.signalToNoise) }
+    let worstSample = worstSamples.first.flatMap {
+      $0.signalToNoiseDecibels < .infinity ? $0 : nil
+    }
+    self.worstSample = worstSample?.name
+    worstSampleDecibels = worstSample?.signalToNoiseDecibels
   }
+
+  /// Samples that a report names.
+  private static let namedSamples = 10
 
   /// The figures that decide: those of the parts or, without parts, of the output; none for a state.
   public var decidingFigures: [Part] {
@@ -101,6 +124,7 @@ public struct OutputReport: Codable, Hashable, Sendable {
     case isState = "is_state"
     case otherShapes = "other_shapes"
     case worstSample = "worst_sample"
+    case worstSamples = "worst_samples"
     case worstSampleDecibels = "worst_sample_sqnr_db"
     case signalToNoiseDecibels = "sqnr_db"
     case deviationDecibels = "deviation_db"

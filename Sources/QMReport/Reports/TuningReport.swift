@@ -47,14 +47,17 @@ public struct TuningReport: Report {
   public let steps: Int
   /// Largest learning rate; relative with adam and adamw.
   public let rate: Float
-  /// Samples that were trained on, and those that were held out.
+  /// Samples that were trained on.
   public let samples: Int
+  /// Samples that were held out.
   public let heldOutSamples: Int
-  /// Mean loss on the samples that were held out, before and after training.
+  /// Mean loss on the samples that were held out, before training.
   public let lossBefore: Double
+  /// Mean loss on the same samples after training.
   public let lossAfter: Double
-  /// The task's metric on the same samples, before and after training.
+  /// The task's metric on the same samples, before training.
   public let metricBefore: MetricReport
+  /// The metric after training.
   public let metricAfter: MetricReport
   /// Share of the trained codes that are 0, 0 to 1.
   public let zeroShare: Double
@@ -62,9 +65,19 @@ public struct TuningReport: Report {
   public let clippedShare: Double
   /// Where training went back to its best state, and why.
   public let divergences: [String]
-  /// Comparison of each output with the float network, before and after training.
+  /// Comparison of each output with the float network, before training.
   public let outputsBefore: [OutputReport]
+  /// Comparison of each output after training.
   public let outputs: [OutputReport]
+  /// What each step did; nil if not requested.
+  public let history: [StepReport]?
+  /// How each node runs; nil if not requested.
+  public let nodes: [NodeReport]?
+  /// How close each inner value is to that of the float network, in the order in which they are
+  /// computed; nil if not requested.
+  public let values: [ValueReport]?
+  /// The weights of the file and their codes; nil if not requested.
+  public let weights: [WeightReport]?
   /// Time of the whole command, in seconds.
   public let seconds: Double
 
@@ -73,7 +86,9 @@ public struct TuningReport: Report {
     source: FileSize, output: FileSize, bytesBefore: Int, bits: Double, steps: Int, rate: Float,
     samples: Int, heldOutSamples: Int, lossBefore: Double, lossAfter: Double,
     metricBefore: MetricReport, metricAfter: MetricReport, zeroShare: Double, clippedShare: Double,
-    divergences: [String], outputsBefore: [OutputReport], outputs: [OutputReport], seconds: Double
+    divergences: [String], outputsBefore: [OutputReport], outputs: [OutputReport],
+    history: [StepReport]? = nil, nodes: [NodeReport]? = nil, values: [ValueReport]? = nil,
+    weights: [WeightReport]? = nil, seconds: Double
   ) {
     self.source = source
     self.output = output
@@ -92,11 +107,16 @@ public struct TuningReport: Report {
     self.divergences = divergences
     self.outputsBefore = outputsBefore
     self.outputs = outputs
+    self.history = history
+    self.nodes = nodes
+    self.values = values
+    self.weights = weights
     self.seconds = seconds
   }
 
   enum CodingKeys: String, CodingKey {
     case source, output, bits, steps, rate, samples, divergences, outputs, seconds
+    case history, nodes, values, weights
     case bytesBefore = "bytes_before"
     case heldOutSamples = "held_out_samples"
     case lossBefore = "loss_before"
@@ -115,22 +135,28 @@ public struct FloatTuningReport: Report {
   public let output: String
   /// Number of its arrays.
   public let arrays: Int
-  /// Samples that were trained on, and those that were held out.
+  /// Samples that were trained on.
   public let samples: Int
+  /// Samples that were held out.
   public let heldOutSamples: Int
-  /// Mean loss on the samples that were held out, before and after training.
+  /// Mean loss on the samples that were held out, before training.
   public let lossBefore: Double
+  /// Mean loss on the same samples after training.
   public let lossAfter: Double
-  /// The task's metric on the same samples, before and after training.
+  /// The task's metric on the same samples, before training.
   public let metricBefore: MetricReport
+  /// The metric after training.
   public let metricAfter: MetricReport
+  /// What each step did; nil if not requested.
+  public let history: [StepReport]?
   /// Time of the whole command, in seconds.
   public let seconds: Double
 
   /// A report from its parts.
   public init(
     output: String, arrays: Int, samples: Int, heldOutSamples: Int, lossBefore: Double,
-    lossAfter: Double, metricBefore: MetricReport, metricAfter: MetricReport, seconds: Double
+    lossAfter: Double, metricBefore: MetricReport, metricAfter: MetricReport,
+    history: [StepReport]? = nil, seconds: Double
   ) {
     self.output = output
     self.arrays = arrays
@@ -140,11 +166,12 @@ public struct FloatTuningReport: Report {
     self.lossAfter = lossAfter
     self.metricBefore = metricBefore
     self.metricAfter = metricAfter
+    self.history = history
     self.seconds = seconds
   }
 
   enum CodingKeys: String, CodingKey {
-    case output, arrays, samples, seconds
+    case output, arrays, samples, history, seconds
     case heldOutSamples = "held_out_samples"
     case lossBefore = "loss_before"
     case lossAfter = "loss_after"

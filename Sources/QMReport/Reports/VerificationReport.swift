@@ -24,28 +24,6 @@ public struct VerificationReport: Report {
     }
   }
 
-  /// How close an inner value of the network is to that of the reference.
-  public struct Value: Codable, Hashable, Sendable {
-    /// Name of the value in both networks.
-    public let name: String
-    /// Name of the operation that computes it; empty for an input.
-    public let operation: String
-    /// Signal-to-quantization-noise ratio in dB.
-    public let signalToNoiseDecibels: Double
-
-    /// A value from its parts.
-    public init(name: String, operation: String, signalToNoiseDecibels: Double) {
-      self.name = name
-      self.operation = operation
-      self.signalToNoiseDecibels = signalToNoiseDecibels
-    }
-
-    enum CodingKeys: String, CodingKey {
-      case name, operation
-      case signalToNoiseDecibels = "sqnr_db"
-    }
-  }
-
   /// What the user's own metric says.
   public struct Metric: Codable, Hashable, Sendable {
     /// The metric's name for its number; nil if it has none.
@@ -91,12 +69,20 @@ public struct VerificationReport: Report {
   public var selfTestSamples: Int?
   /// Why nothing was run; nil if something was.
   public var notRun: String?
-  /// How close each inner value is; nil if not requested.
-  public var values: [Value]?
+  /// How close each inner value is, in the order in which they are computed; nil if not requested.
+  public var values: [ValueReport]?
+  /// The weights of the file and their codes; nil if not requested.
+  public var weights: [WeightReport]?
+  /// How each node runs, and why; nil if not requested.
+  public var execution: [NodeReport]?
+  /// The time of each node; nil if not requested.
+  public var profile: [RunReport.ProfileEntry]?
   /// What the user's own metric says; nil if not requested.
   public var metric: Metric?
   /// Whether the file is as good as its metadata states, or as requested.
   public var passed = true
+  /// Why it is not; nil if it is.
+  public var failure: String?
 
   /// A report without results yet.
   public init(file: String, bytes: Int, nodes: Int, constants: Int) {
@@ -108,7 +94,7 @@ public struct VerificationReport: Report {
 
   enum CodingKeys: String, CodingKey {
     case file, bytes, nodes, constants, samples, truth, outputs, saturation, saturated, values
-    case metric, passed
+    case weights, execution, profile, metric, passed, failure
     case identicalKernels = "identical_kernels"
     case selfTestSamples = "self_test_samples"
     case notRun = "not_run"

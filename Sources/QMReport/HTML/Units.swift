@@ -1,9 +1,9 @@
 import Foundation
 
 /// Formats numbers for people.
-enum Units {
+package enum Units {
   /// A size in a unit that leaves one to three digits before the point: `67.9 KiB`.
-  static func bytes(_ count: Int) -> String {
+  package static func bytes(_ count: Int) -> String {
     if count < 1024 { return "\(count) bytes" }
     var (value, unit) = (Double(count) / 1024, "KiB")
     for larger in ["MiB", "GiB", "TiB"] where value >= 1024 {
@@ -12,37 +12,37 @@ enum Units {
     return "\(fixed(value, value < 100 ? 1 : 0)) \(unit)"
   }
 
-  static func seconds(_ seconds: Double) -> String {
+  package static func seconds(_ seconds: Double) -> String {
     if seconds < 1e-3 { return "\(fixed(seconds * 1e6, 1)) µs" }
     if seconds < 1 { return "\(fixed(seconds * 1e3, seconds < 0.1 ? 2 : 0)) ms" }
     return "\(fixed(seconds, 1)) s"
   }
 
-  static func decibels(_ value: Double) -> String {
+  package static func decibels(_ value: Double) -> String {
     if value == .infinity { return "∞ dB" }
     if value == -.infinity { return "−∞ dB" }
     return "\(fixed(value, 1)) dB"
   }
 
-  static func percent(_ share: Double, digits: Int = 1) -> String {
+  package static func percent(_ share: Double, digits: Int = 1) -> String {
     "\(fixed(100 * share, digits)) %"
   }
 
-  static func significant(_ value: Double, digits: Int = 3) -> String {
+  package static func significant(_ value: Double, digits: Int = 3) -> String {
     String(format: "%.\(digits)g", value)
   }
 
   /// All digits that the number has: 4, 2.5.
-  static func shortest(_ value: Double) -> String {
+  package static func shortest(_ value: Double) -> String {
     value == value.rounded() && abs(value) < 0x1p53 ? "\(Int(value))" : "\(value)"
   }
 
-  static func fixed(_ value: Double, _ digits: Int) -> String {
+  package static func fixed(_ value: Double, _ digits: Int) -> String {
     String(format: "%.\(digits)f", value)
   }
 
   /// `1 sample`, `2 samples`.
-  static func count(_ number: Int, _ noun: String) -> String {
+  package static func count(_ number: Int, _ noun: String) -> String {
     "\(number) \(noun)\(number == 1 ? "" : "s")"
   }
 }
