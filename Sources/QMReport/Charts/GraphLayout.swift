@@ -31,10 +31,7 @@ package struct GraphLayout {
 
   /// - Parameter sources: for each node the nodes that it reads, all with smaller numbers.
   package init(_ sources: [[Int]]) {
-    var layers = [Int](repeating: 0, count: sources.count)
-    for (node, sources) in sources.enumerated() {
-      layers[node] = (sources.map { layers[$0] + 1 }).max() ?? 0
-    }
+    let layers = GraphLayout.layers(of: sources)
     let layerCount = (layers.max() ?? -1) + 1
     self.layers = layers
     self.layerCount = layerCount
@@ -110,5 +107,14 @@ package struct GraphLayout {
       edges[index].columns = chains[index].map { places[$0] - least }
     }
     self.edges = edges
+  }
+
+  /// One more than the last of a node's sources.
+  private static func layers(of sources: [[Int]]) -> [Int] {
+    var layers = [Int](repeating: 0, count: sources.count)
+    for (node, sources) in sources.enumerated() {
+      layers[node] = (sources.map { layers[$0] + 1 }).max() ?? 0
+    }
+    return layers
   }
 }
