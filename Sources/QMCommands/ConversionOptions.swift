@@ -63,7 +63,7 @@ struct ConversionOptions: ParsableArguments {
     help: ArgumentHelp(
       """
       Write nothing if the signal-to-noise ratio of an output is lower; 0 accepts everything. \
-      Default: 3 for networks, none for arrays.
+      Default: 0.1 for networks, none for arrays.
       """,
       valueName: "dB"))
   var leastSignalToNoise: Double?

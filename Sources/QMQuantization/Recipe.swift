@@ -126,8 +126,9 @@ public struct Recipe: Hashable, Sendable {
     /// ``leastDecibelsOfNetwork`` if a network is converted, no limit for arrays.
     public var leastDecibels: Double?
     /// Default of ``leastDecibels`` for a network, in dB.
-    /// The error is half as strong as the signal: log odds may be so and the task still hold.
-    public static let leastDecibelsOfNetwork = 3.0
+    /// The error is as strong as the signal. Log odds of rare events may be nearly so and the task
+    /// still hold: the onsets of a transcription at 2 bits, at 0.2 dB.
+    public static let leastDecibelsOfNetwork = 0.1
 
     /// The defaults.
     public init() {}
