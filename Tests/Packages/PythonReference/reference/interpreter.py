@@ -97,8 +97,8 @@ class Run:
             types = family.types(node.attributes, *inputs)
         except Malformed as error:
             raise RunError(f'{node.operation}: {error}') from error
-        # Nothing is computed for outputs without elements; only Gather checks its indices even then.
-        if all(0 in type.axes for type in types) and node.operation != 'Gather':
+        # Nothing is computed for outputs without elements.
+        if all(0 in type.axes for type in types):
             arrays = [np.empty(type.axes, type.dtype) for type in types]
         else:
             arrays = family.run(node.attributes, types, *inputs)

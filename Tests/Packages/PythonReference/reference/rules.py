@@ -40,6 +40,14 @@ def check_types(program, node):
     require(len(types) == len(node.outputs), f'{node.operation} has {len(types)} outputs')
     for value, type in zip(node.outputs, types):
         check_declared(node, type, program.types[value])
+    if node.operation == 'Gather':
+        check_constant_indices(program, node)
+
+
+def check_constant_indices(program, node):
+    extent, indices = program.types[node.inputs[0]].axes[node.attributes.axis], program.constants.get(node.inputs[1])
+    if isinstance(extent, int) and indices is not None:
+        require(((-extent <= indices) & (indices < extent)).all(), 'a constant index of Gather outside its axis')
 
 
 def check_declared(node, type, declared):
