@@ -90,8 +90,8 @@ test: setup
 	bash Tests/Packages/Embedding/check.sh
 
 # Runs what every change must pass: the format check, all tests (one of them compares the generated
-# code with its source), the programs in C and C++, the quick tests in debug mode, and a minute of fuzzing.
-check: setup-check format-check test test-c test-debug fuzz-briefly
+# code with its source), the programs in C and C++, the interpreter in Python, the quick tests in debug mode, and a minute of fuzzing.
+check: setup-check format-check test test-c test-reference test-debug fuzz-briefly
 
 test-debug: setup
 	swift test --filter '$(quick_tests)'

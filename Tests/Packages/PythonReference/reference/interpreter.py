@@ -1,5 +1,7 @@
 """Running a program: what "Dynamic axes" and "Errors of a run" of arithmetic.md say."""
 
+import math
+
 import numpy as np
 
 from . import rules
@@ -8,7 +10,7 @@ from .container import Container
 from .errors import Malformed, RunError, require
 from .operations import FAMILIES, operands
 from .structure import read_program
-from .types import BOOL, DynamicAxis
+from .types import BOOL, ELEMENT_LIMIT, DynamicAxis
 
 
 class Model:
@@ -97,6 +99,8 @@ class Run:
             types = family.types(node.attributes, *inputs)
         except Malformed as error:
             raise RunError(f'{node.operation}: {error}') from error
+        for type in types:
+            require(math.prod(type.axes) <= ELEMENT_LIMIT, f'{node.operation}: too many elements', RunError)
         # Nothing is computed for outputs without elements.
         if all(0 in type.axes for type in types):
             arrays = [np.empty(type.axes, type.dtype) for type in types]

@@ -71,9 +71,12 @@ class Resize:
         if target.elements is None:
             return ANY_AXIS
         if target.type.element == INT64:
-            return int(target.elements[i])
-        require(target.elements[i] > 0, 'a scale that is not above 0')
-        return int(np.floor(F(length) * target.elements[i])) if is_known(length) else ANY_AXIS
+            extent = int(target.elements[i])
+        else:
+            require(0 < target.elements[i] < np.inf, 'a scale that is not positive and finite')
+            extent = int(np.floor(F(length) * target.elements[i])) if is_known(length) else ANY_AXIS
+        require(not is_known(extent) or extent >= 0 and (extent == 0 or length != 0), f'{extent} elements of {length}')
+        return extent
 
     @staticmethod
     def run(a, outputs, x, target, region, scales):
