@@ -22,6 +22,7 @@ let package = Package(
     .executable(name: "qinspect", targets: ["qinspect"]),
     .executable(name: "qrun", targets: ["qrun"]),
     .executable(name: "qtune", targets: ["qtune"]),
+    .executable(name: "qexport", targets: ["qexport"]),
   ],
   traits: [
     .trait(name: "Workshop", description: "Readers, quantization and the command-line tools."),
@@ -45,6 +46,7 @@ let package = Package(
     .target(name: "CQM"),
     .target(name: "QMLibrary", dependencies: ["CQM", "QMRuntime"]),
     .target(name: "QMNumPy", dependencies: ["QMTensor", "CZlib"]),
+    .target(name: "QMSafetensors", dependencies: ["QMTensor"]),
 
     // The workshop.
     .systemLibrary(
@@ -62,7 +64,7 @@ let package = Package(
     .target(
       name: "QMCommands",
       dependencies: [
-        "QMQuantization", "QMReport", "QMONNX", "QMNumPy", "QMTraining",
+        "QMQuantization", "QMReport", "QMONNX", "QMNumPy", "QMSafetensors", "QMTraining",
         .product(name: "ArgumentParser", package: "swift-argument-parser", condition: workshop),
       ]),
     .executableTarget(name: "qconvert", dependencies: ["QMCommands"]),
@@ -70,6 +72,7 @@ let package = Package(
     .executableTarget(name: "qinspect", dependencies: ["QMCommands"]),
     .executableTarget(name: "qrun", dependencies: ["QMCommands"]),
     .executableTarget(name: "qtune", dependencies: ["QMCommands"]),
+    .executableTarget(name: "qexport", dependencies: ["QMCommands"]),
     // All of them in one program, for the Python package. No product.
     .executableTarget(name: "qtools", dependencies: ["QMCommands"]),
 
@@ -125,7 +128,8 @@ let package = Package(
     .testTarget(
       name: "CommandLineTests",
       dependencies: [
-        "qconvert", "qverify", "qinspect", "qrun", "qtune", "QMFormat", "QMNumPy", "QMOperations",
+        "qconvert", "qverify", "qinspect", "qrun", "qtune", "qexport", "QMFormat", "QMNumPy",
+        "QMOperations",
         "QMTestSupport",
       ]),
   ],

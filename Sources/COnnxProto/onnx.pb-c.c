@@ -1160,7 +1160,7 @@ const ProtobufCMessageDescriptor onnx__attribute_proto__descriptor =
   (ProtobufCMessageInit) onnx__attribute_proto__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[6] =
+static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[7] =
 {
   {
     "dims",
@@ -1193,6 +1193,18 @@ static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[6] =
     PROTOBUF_C_TYPE_BYTES,
     offsetof(Onnx__TensorProto, has_name),
     offsetof(Onnx__TensorProto, name),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "raw_data",
+    9,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Onnx__TensorProto, has_raw_data),
+    offsetof(Onnx__TensorProto, raw_data),
     NULL,
     NULL,
     0,             /* flags */
@@ -1236,20 +1248,21 @@ static const ProtobufCFieldDescriptor onnx__tensor_proto__field_descriptors[6] =
   },
 };
 static const unsigned onnx__tensor_proto__field_indices_by_name[] = {
-  4,   /* field[4] = data_location */
+  5,   /* field[5] = data_location */
   1,   /* field[1] = data_type */
   0,   /* field[0] = dims */
-  3,   /* field[3] = external_data */
+  4,   /* field[4] = external_data */
   2,   /* field[2] = name */
-  5,   /* field[5] = pieces */
+  6,   /* field[6] = pieces */
+  3,   /* field[3] = raw_data */
 };
 static const ProtobufCIntRange onnx__tensor_proto__number_ranges[4 + 1] =
 {
   { 1, 0 },
   { 8, 2 },
-  { 13, 3 },
-  { 1000, 5 },
-  { 0, 6 }
+  { 13, 4 },
+  { 1000, 6 },
+  { 0, 7 }
 };
 const ProtobufCMessageDescriptor onnx__tensor_proto__descriptor =
 {
@@ -1259,7 +1272,7 @@ const ProtobufCMessageDescriptor onnx__tensor_proto__descriptor =
   "Onnx__TensorProto",
   "onnx",
   sizeof(Onnx__TensorProto),
-  6,
+  7,
   onnx__tensor_proto__field_descriptors,
   onnx__tensor_proto__field_indices_by_name,
   4,  onnx__tensor_proto__number_ranges,

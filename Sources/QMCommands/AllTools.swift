@@ -13,8 +13,9 @@ public enum AllTools {
     case "qrun": RunCommand.start()
     case "qinspect": InspectCommand.start()
     case "qtune": TuneCommand.start()
+    case "qexport": ExportCommand.start()
     default:
-      Console.writeError("call this program qconvert, qverify, qrun, qinspect or qtune")
+      Console.writeError("call this program qconvert, qverify, qrun, qinspect, qtune or qexport")
       Foundation.exit(64)
     }
   }

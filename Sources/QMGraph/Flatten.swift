@@ -14,7 +14,7 @@ extension Graph {
   /// The program that computes this graph. Values are numbered: inputs first, then constants, then
   /// the outputs of the nodes. Constants that nothing reads are left out; equal ones are stored
   /// once. They have no names, nor have the codes that a Quantize makes: nothing asks for them by name,
-  /// and small files hold many.
+  /// and small files hold many. The functions of lookup tables go to the metadata.
   public func flattened(metadata: Program.Metadata = .init()) -> FlattenedGraph {
     var numbers: [ValueID: Int] = [:]
     var programValues: [Program.Value] = []
@@ -48,7 +48,14 @@ extension Graph {
     }
 
     var programNodes: [Program.Node] = []
+    var tables: [[UnaryFunction]?] = []
     for node in nodes {
+      var operation = node.operation
+      if case .table(var table) = operation {
+        tables.append(table.functions)
+        table.functions = nil
+        operation = .table(table)
+      }
       for output in node.outputs {
         numbers[output] = programValues.count
         programValues.append(
@@ -57,8 +64,12 @@ extension Graph {
       }
       programNodes.append(
         Program.Node(
-          node.operation, name: node.name, inputs: node.inputs.map { $0.flatMap { numbers[$0] } },
+          operation, name: node.name, inputs: node.inputs.map { $0.flatMap { numbers[$0] } },
           outputs: node.outputs.compactMap { numbers[$0] }))
+    }
+    var metadata = metadata
+    if !tables.isEmpty, tables.allSatisfy({ $0 != nil }) {
+      metadata.setTableFunctions(tables.compactMap { $0 })
     }
     let program = Program(
       values: programValues, constants: constants, nodes: programNodes,

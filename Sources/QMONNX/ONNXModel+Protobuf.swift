@@ -10,7 +10,7 @@ import QMTensor
   import Darwin
 #endif
 
-// The only file that uses protobuf-c's structs.
+// Only this file and ONNXModel+Packing.swift use protobuf-c's structs.
 
 /// Memory that protobuf-c may still allocate. Freed memory is not added again: a message is
 /// unpacked once and freed at the end.

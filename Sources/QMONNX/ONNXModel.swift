@@ -83,7 +83,7 @@ struct ONNXValueInfo {
   var type: TensorType?
 }
 
-/// A tensor whose elements are still in the model's file or in another one.
+/// A tensor. When a model is read, its elements are still in the model's file or in another one.
 struct ONNXTensor {
   var name: String
   /// TensorProto.DataType.
@@ -93,4 +93,7 @@ struct ONNXTensor {
   var pieces: [WireScan.Piece]
   /// Keys and values of `external_data`; nil if the elements are in the model's file.
   var external: [(key: String, value: String)]?
+  /// The elements of a tensor that is to be written. Integers of 4 bits are packed into uint8, the
+  /// first in the lower half.
+  var elements: Tensor?
 }

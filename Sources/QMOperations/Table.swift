@@ -10,10 +10,15 @@ public struct Table: NonAccumulatingOperation {
   /// Zero point of the output's codes.
   public var zeroPoint: Int32
 
+  /// The functions that gave the entries, in order; empty if codes are only rounded anew, nil if they
+  /// are not known. No attribute: no run needs them, and a program keeps them in its metadata.
+  public var functions: [UnaryFunction]?
+
   /// Scale and zero point are those of the output's codes.
-  public init(scale: Float, zeroPoint: Int32) {
+  public init(scale: Float, zeroPoint: Int32, functions: [UnaryFunction]? = nil) {
     self.scale = scale
     self.zeroPoint = zeroPoint
+    self.functions = functions
   }
 
   public static let placeholder = Table(scale: 1, zeroPoint: 0)

@@ -3,7 +3,7 @@ import Testing
 
 /// Runs the built tools as processes.
 enum Tool: String {
-  case qconvert, qverify, qrun, qinspect, qtune
+  case qconvert, qverify, qrun, qinspect, qtune, qexport
 
   struct Result {
     let status: Int32

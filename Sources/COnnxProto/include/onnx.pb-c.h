@@ -167,6 +167,11 @@ struct  Onnx__TensorProto
   int32_t data_type;
   protobuf_c_boolean has_name;
   ProtobufCBinaryData name;
+  /*
+   * The elements, in files that are written. The reader's scan leaves them in the file: see `pieces`.
+   */
+  protobuf_c_boolean has_raw_data;
+  ProtobufCBinaryData raw_data;
   size_t n_external_data;
   Onnx__StringStringEntryProto **external_data;
   protobuf_c_boolean has_data_location;
@@ -181,7 +186,7 @@ struct  Onnx__TensorProto
 };
 #define ONNX__TENSOR_PROTO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&onnx__tensor_proto__descriptor) \
-    , 0,NULL, 0, 0, 0, {0,NULL}, 0,NULL, 0, 0, 0,NULL }
+    , 0,NULL, 0, 0, 0, {0,NULL}, 0, {0,NULL}, 0,NULL, 0, 0, 0,NULL }
 
 
 struct  Onnx__SparseTensorProto

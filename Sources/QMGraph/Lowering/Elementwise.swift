@@ -24,7 +24,8 @@ extension Lowering {
     let table = addConstant(
       name: source[node.outputs[0]].name + ".table", try Tensor([entries.count], entries))
     try emit(
-      .table(Table(scale: scale, zeroPoint: zeroPoint)), for: node, [codes.value, table])
+      .table(Table(scale: scale, zeroPoint: zeroPoint, functions: [unary.function])), for: node,
+      [codes.value, table])
   }
 
   /// On codes wherever an operand has them. Integer arithmetic, as on shapes, is left unchanged.

@@ -78,7 +78,8 @@ extension Lowering {
       outputZeroPoint: rounding.zeroPoint)
     let table = addConstant(name: name + ".joined.table", try Tensor([entries.count], entries))
     return try rewriter.append(
-      .table(Table(scale: rounding.scale, zeroPoint: rounding.zeroPoint)), name: name + ".joined",
+      .table(Table(scale: rounding.scale, zeroPoint: rounding.zeroPoint, functions: [])),
+      name: name + ".joined",
       [codes.value, table], outputNames: [name + ".joined"])[0]
   }
 

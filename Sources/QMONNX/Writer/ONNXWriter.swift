@@ -1,0 +1,103 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+/// Writes a float graph as an `.onnx` file, with the operators of ONNX's operator set 21.
+///
+/// Codes of weights become int4 or int8 tensors with a DequantizeLinear, Quantize and Dequantize become
+/// QuantizeLinear and DequantizeLinear. Inputs and outputs keep their names, and values theirs where
+/// ONNX allows it.
+public enum ONNXWriter {
+  /// The version of ONNX's operator set that is written: the first with integers of 4 bits and with
+  /// scales per group.
+  public static let opset = 21
+  /// The version of the file format that belongs to it.
+  static let irVersion = 10
+
+  /// What was written.
+  public struct Information: Hashable, Sendable {
+    /// Number of ONNX nodes.
+    public var nodeCount: Int
+    /// Number of tensors with codes of 4 and of 8 bits that are dequantized as weights.
+    public var codedWeights: Int
+  }
+
+  /// The bytes of the file, and facts about it. Equal graphs give equal bytes.
+  /// - Parameters:
+  ///   - producer: name of the program that writes the file.
+  ///   - version: its version.
+  /// - Throws: `unsupported` for an operation that ONNX cannot express, with the node as context, and
+  ///   for a file of 2 GiB or more; `outOfMemory`.
+  public static func encode(
+    _ graph: Graph, producer: String, version: String
+  ) throws(QMError) -> (bytes: Buffer, information: Information) {
+    let written = try written(graph)
+    let model = ONNXModel(
+      irVersion: irVersion, producer: producer, operatorSets: ["": opset], functions: [],
+      graph: written)
+    let codes = Set(written.initializers.filter(\.isCodes).map(\.name))
+    return (
+      try model.packed(version: version),
+      Information(
+        nodeCount: written.nodes.count,
+        codedWeights: written.nodes.count {
+          $0.operation == "DequantizeLinear" && codes.contains($0.inputs[0])
+        })
+    )
+  }
+}
+
+extension ONNXWriter {
+  /// The float32 constants of more than one element that a file of the graph would hold, by the names
+  /// and in the shapes that they have there.
+  /// - Throws: as ``encode(_:producer:version:)``.
+  public static func weights(
+    of graph: Graph
+  ) throws(QMError) -> [(name: String, tensor: Tensor)] {
+    try written(graph).initializers.compactMap { initializer in
+      guard let tensor = initializer.elements, tensor.elementType == .float32,
+        tensor.elementCount > 1
+      else { return nil }
+      return (initializer.name, tensor)
+    }
+  }
+
+  private static func written(_ graph: Graph) throws(QMError) -> ONNXGraph {
+    var writer = try GraphWriter(graph)
+    for node in graph.nodes {
+      try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
+        try writer.write(node)
+      }
+    }
+    return try writer.finish()
+  }
+}
+
+extension ONNXTensor {
+  /// Whether the elements are int8 or int4.
+  fileprivate var isCodes: Bool { dataType == ElementType.int8.onnxType || dataType == int4Type }
+}
+
+/// The number of INT4 in TensorProto.DataType.
+let int4Type: Int32 = 22
+
+extension ElementType {
+  /// The type's number in TensorProto.DataType.
+  var onnxType: Int32 {
+    switch self {
+    case .float32: 1
+    case .uint8: 2
+    case .int8: 3
+    case .uint16: 4
+    case .int16: 5
+    case .int32: 6
+    case .int64: 7
+    case .bool: 9
+    case .float16: 10
+    case .float64: 11
+    case .uint32: 12
+    case .uint64: 13
+    case .bfloat16: 16
+    }
+  }
+}

@@ -1,0 +1,87 @@
+import QMGraph
+import QMOperations
+import QMTensor
+
+extension GraphWriter {
+  mutating func write(_ quantize: Quantize, _ node: Graph.Node) throws(QMError) {
+    let scale = try constant(quantize.scale, stepName(node, "scale"))
+    let zeroPoint = try zeroPoint(quantize.zeroPoint, of: node.outputs[0], node)
+    try emit("QuantizeLinear", [input(node, 0), scale, zeroPoint], node)
+  }
+
+  /// A zero point, whose type says that of the codes.
+  private mutating func zeroPoint(
+    _ zeroPoint: Int32, of codes: Graph.ValueID, _ node: Graph.Node
+  ) throws(QMError) -> String {
+    let name = try stepName(node, "zeroPoint")
+    if isUnsigned(codes) { return try constant(Tensor([], [UInt8(zeroPoint + 128)]), name) }
+    switch graph[codes].type.elementType {
+    case .int8: return try constant(Tensor([], [Int8(zeroPoint)]), name)
+    case .uint8: return try constant(Tensor([], [UInt8(zeroPoint)]), name)
+    case .int16: return try constant(Tensor([], [Int16(zeroPoint)]), name)
+    case let type: throw .unsupported("codes of type \(type)")
+    }
+  }
+
+  mutating func writeDequantize(_ node: Graph.Node) throws(QMError) {
+    guard let codes = node.input(0) else { throw .malformed("input 0 is missing") }
+    switch graph[codes].type.quantization {
+    case .fixed(let scale, let zeroPoint):
+      let operands = [
+        try name(of: codes), try constant(scale, stepName(node, "scale")),
+        try self.zeroPoint(zeroPoint, of: codes, node),
+      ]
+      try emit("DequantizeLinear", operands, node)
+    case .weights(let bits, let granularity):
+      guard let scales = node.input(1).flatMap({ graph[$0].constant }) else {
+        throw .unsupported("scales that are no constant")
+      }
+      try addDequantize(
+        name(of: codes), bits, scales, granularity, as: name(of: node.outputs[0]))
+    case .none, .dynamic: throw .unsupported("codes of \(graph[codes].type)")
+    }
+  }
+
+  /// Adds the DequantizeLinear of weights.
+  mutating func addDequantize(
+    _ codes: String, _ bits: BitWidth, _ scales: Tensor, _ granularity: Granularity,
+    as output: String
+  ) throws(QMError) {
+    var attributes: Attributes = []
+    var scales = scales
+    switch granularity {
+    case .perTensor: scales = try scales.reshaped([])
+    case .perChannel(let axis): attributes = [("axis", .integer(axis))]
+    case .perGroup(let axis, let size):
+      attributes = [("axis", .integer(axis)), ("block_size", .integer(size))]
+    }
+    var operands = [codes, try constant(scales, unique(output + ".scale"))]
+    // ONNX Runtime 1.32 makes weights uint8 where it is asked for exact sums, and fails without these.
+    if bits.bits > 4 {
+      operands.append(
+        try constant(Tensor(zeros: .int8, scales.shape), unique(output + ".zeroPoint")))
+    }
+    add("DequantizeLinear", operands, as: output, attributes)
+  }
+
+  /// A lookup of int8 codes: Gather counts entries from 0, the code −128 is the first.
+  mutating func writeTable(_ node: Graph.Node) throws(QMError) {
+    guard let codes = node.input(0), let table = node.input(1) else {
+      throw .malformed("an input is missing")
+    }
+    var indices = add(
+      "Cast", [try name(of: codes)], as: try stepName(node, "integers"),
+      [("to", .integer(Int(ElementType.int32.onnxType)))])
+    if !isUnsigned(codes) {
+      let first = try constant(Tensor([], [Int32(128)]), stepName(node, "first"))
+      indices = add("Add", [indices, first], as: try stepName(node, "indices"))
+    }
+    var entries = try name(of: table)
+    if isUnsigned(node.outputs[0]) {
+      guard let tensor = graph[table].constant else { throw .unsupported("a computed table") }
+      let shifted = tensor.elements(as: Int8.self).map { UInt8(Int($0) + 128) }
+      entries = try constant(Tensor([shifted.count], shifted), stepName(node, "entries"))
+    }
+    try emit("Gather", [entries, indices], node, [("axis", .integer(0))])
+  }
+}

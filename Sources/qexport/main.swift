@@ -1,0 +1,3 @@
+import QMCommands
+
+ExportCommand.start()
