@@ -132,12 +132,14 @@ struct GraphWriter {
   // MARK: Constants
 
   /// Adds an initializer; a small one that is known already is not added again.
-  /// - Parameter bits: of codes of weights; nil for other elements.
+  /// - Parameters:
+  ///   - bits: of codes of weights; nil for other elements.
+  ///   - isShared: whether equal small ones are one initializer.
   /// - Returns: its name.
   mutating func constant(
-    _ tensor: Tensor, _ proposal: String, bits: Int? = nil
+    _ tensor: Tensor, _ proposal: String, bits: Int? = nil, isShared: Bool = true
   ) throws(QMError) -> String {
-    let isSmall = tensor.byteCount <= 64 && bits == nil
+    let isSmall = isShared && tensor.byteCount <= 64 && bits == nil
     let key = ConstantKey(
       type: tensor.elementType, shape: tensor.shape, bytes: isSmall ? Array(tensor.bytes) : [])
     if isSmall, let known = constants[key] { return known }

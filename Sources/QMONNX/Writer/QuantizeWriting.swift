@@ -56,10 +56,12 @@ extension GraphWriter {
       attributes = [("axis", .integer(axis)), ("block_size", .integer(size))]
     }
     var operands = [codes, try constant(scales, unique(output + ".scale"))]
-    // ONNX Runtime 1.32 makes weights uint8 where it is asked for exact sums, and fails without these.
+    // ONNX Runtime 1.32 makes weights uint8 where it is asked for exact sums. It fails without zero
+    // points, and if two weights share one.
     if bits.bits > 4 {
       operands.append(
-        try constant(Tensor(zeros: .int8, scales.shape), unique(output + ".zeroPoint")))
+        try constant(
+          Tensor(zeros: .int8, scales.shape), unique(output + ".zeroPoint"), isShared: false))
     }
     add("DequantizeLinear", operands, as: output, attributes)
   }
