@@ -16,9 +16,9 @@ import QMTensor
 ///    mean is over samples and parts of outputs. The sums only order the upgrades: errors may be
 ///    collinear, or clipped by what follows.
 /// 4. Bisection over the path of upgrades finds the cheapest program whose error, measured in whole,
-///    is within the tolerance of the plateau, in decibels and as the mean over the samples: where
-///    samples fare unlike, a median tells of half of them only. The tolerance is half as large if
-///    ranges were fitted to the samples that choose, because those flatter fixed ranges.
+///    is within the tolerance of the plateau, in the median over the samples and in the mean of the
+///    decibels: where samples fare unlike, a median tells of half of them only. The tolerance is half
+///    as large if ranges were fitted to the samples that choose, because those flatter fixed ranges.
 /// 5. The program is compared with those that have one type everywhere. With the effort
 ///    ``Recipe/Effort/fast``, there are only those.
 /// 6. If the choice misses the tolerance on all samples that nothing was fitted to, the candidates
@@ -76,31 +76,31 @@ struct ActivationSearch {
     var float = state.plan
     float.activations = [:]
     let base = try state.graph.inserting(float).flattened().program
-    var yardstick = try Yardstick(plateau: base, at: reference.roles.choosing, of: self)
+    var baseline = try Baseline(plateau: base, at: reference.roles.choosing, of: self)
     var candidates = [
       try candidate(
         points.points.contains { $0.types[0] == .int8 } ? "int8" : "dynamic", points.cheapest,
-        yardstick)
+        baseline)
     ]
     var contributions: [Int: Double] = [:]
     if !candidates[0].isReached {
       if effort.measuresSingleRoundings {
-        let measured = try self.contributions(over: base, yardstick, progress)
-        let path = path(measured, yardstick.plateau.flat(samples: measured.sampleCount))
+        let measured = try self.contributions(over: base, baseline, progress)
+        let path = path(measured, baseline.plateau.flat(samples: measured.sampleCount))
         candidates += try bisect(path) { types throws(QMError) in
-          try candidate("search", types, yardstick)
+          try candidate("search", types, baseline)
         }
         for point in points.points.indices {
           contributions[point] = measured.errors[point][points.cheapest[point]]?.max()
         }
       }
       for (name, types) in uniform {
-        candidates.append(try candidate(name, types, yardstick))
+        candidates.append(try candidate(name, types, baseline))
       }
     }
     var chosen = best(of: candidates)
-    if reference.roles.reserved.count > yardstick.places.count {
-      let all = try Yardstick(plateau: base, at: reference.roles.reserved, of: self)
+    if reference.roles.reserved.count > baseline.places.count {
+      let all = try Baseline(plateau: base, at: reference.roles.reserved, of: self)
       let checked = try candidate(candidates[chosen].name, candidates[chosen].types, all)
       if !checked.isReached {
         if candidates.count == 1 {
@@ -111,16 +111,16 @@ struct ActivationSearch {
         candidates = try candidates.map { old throws(QMError) in
           try candidate(old.name, old.types, all)
         }
-        (yardstick, chosen) = (all, best(of: candidates))
+        (baseline, chosen) = (all, best(of: candidates))
       }
     }
     return Outcome(
-      candidates: candidates, chosen: chosen, plateau: yardstick.plateau,
+      candidates: candidates, chosen: chosen, plateau: baseline.plateau,
       dearestPrice: points.price(points.points.map { _ in .float }), contributions: contributions)
   }
 
   /// What programs are measured by.
-  private struct Yardstick {
+  private struct Baseline {
     /// Places of the samples.
     let places: Range<Int>
     /// Errors of the rounded weights with float activations.
@@ -150,14 +150,14 @@ struct ActivationSearch {
   }
 
   private func candidate(
-    _ name: String, _ types: [ActivationType], _ yardstick: Yardstick
+    _ name: String, _ types: [ActivationType], _ baseline: Baseline
   ) throws(QMError) -> Candidate {
     let errors = try reference.errors(
-      of: [program(types)], at: yardstick.places, like: yardstick.plateau)[0]
-    let loss = errors.decibels(over: yardstick.plateau, sufficient: yardstick.sufficient)
+      of: [program(types)], at: baseline.places, like: baseline.plateau)[0]
+    let loss = errors.decibels(over: baseline.plateau, sufficient: baseline.sufficient)
     return Candidate(
       name: name, types: types, price: points.price(types), errors: errors,
-      loss: loss.max() ?? 0, isReached: (loss.max() ?? 0) <= yardstick.tolerance)
+      loss: loss.max() ?? 0, isReached: (loss.max() ?? 0) <= baseline.tolerance)
   }
 
   private func best(of candidates: [Candidate]) -> Int {
@@ -196,17 +196,17 @@ struct ActivationSearch {
   }
 
   private func contributions(
-    over base: Program, _ yardstick: Yardstick, _ progress: (Conversion.Phase) -> Void
+    over base: Program, _ baseline: Baseline, _ progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> Contributions {
     let points = points.points
-    let (places, plateau) = (yardstick.places, yardstick.plateau)
+    let (places, plateau) = (baseline.places, baseline.plateau)
     let sampleCount = max(
       1, min(places.count, effort.runsOfContributions / max(2 * points.count, 1)))
     var result = Contributions(
       sampleCount: sampleCount, errors: points.map { _ in [.float: []] })
     let errors = plateau.flat(samples: sampleCount)
-    let targets = zip(errors, plateau.flat(yardstick.sufficient, samples: sampleCount)).map {
-      max($0, $1) * Comparison.ratio(ofDecibels: yardstick.tolerance)
+    let targets = zip(errors, plateau.flat(baseline.sufficient, samples: sampleCount)).map {
+      max($0, $1) * Comparison.ratio(ofDecibels: baseline.tolerance)
     }
     for index in points.indices {
       result.errors[index][.float] = [Double](repeating: 0, count: targets.count)

@@ -45,22 +45,30 @@ struct OutputErrors {
 
   private var measured: [[Double]] { errors.filter { !$0.isEmpty } }
 
-  /// The median over the samples of each part; the higher one of two in the middle.
-  var medians: [Double] { measured.map { $0.sorted()[$0.count / 2] } }
+  /// The median over the samples of each part.
+  var medians: [Double] { measured.map(OutputErrors.median) }
+
+  /// The median; the higher one of two in the middle.
+  private static func median(_ errors: [Double]) -> Double { errors.sorted()[errors.count / 2] }
 
   /// Whether each part of ``medians`` is the log odds of probabilities.
   var areLogOdds: [Bool] { zip(errors, isLogOdds).filter { !$0.0.isEmpty }.map(\.1) }
 
-  /// For each part the mean over the samples of the decibels by which the error exceeds that of
-  /// another program.
+  /// For each part the decibels by which the error exceeds that of another program: the mean over the
+  /// samples, or of the medians if that is more. The median is what is told; it says nothing of a
+  /// minority of the samples.
   /// - Parameter sufficient: for each part the error below which all errors count alike.
   func decibels(over base: OutputErrors, sufficient: [Double]) -> [Double] {
     let decibelsOfLogarithm = 4.3429448190325183
     return zip(zip(measured, base.measured), sufficient).map { errors, sufficient in
-      let logarithms = zip(errors.0, errors.1).map {
-        naturalLogarithm(max($0, sufficient) / max($1, sufficient))
+      func logarithm(_ error: Double, _ base: Double) -> Double {
+        naturalLogarithm(max(error, sufficient) / max(base, sufficient))
       }
-      return decibelsOfLogarithm * logarithms.reduce(0, +) / Double(logarithms.count)
+      let mean = zip(errors.0, errors.1).reduce(0) { $0 + logarithm($1.0, $1.1) }
+      return decibelsOfLogarithm
+        * max(
+          mean / Double(errors.0.count),
+          logarithm(OutputErrors.median(errors.0), OutputErrors.median(errors.1)))
     }
   }
 
