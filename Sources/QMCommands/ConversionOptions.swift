@@ -63,7 +63,8 @@ struct ConversionOptions: ParsableArguments {
     help: ArgumentHelp(
       """
       Write nothing if the signal-to-noise ratio of an output is lower; 0 accepts everything. \
-      Default: 0.1 for networks, none for arrays.
+      Default: 3 for networks, 0.1 for log odds of \
+      probabilities, none for arrays.
       """,
       valueName: "dB"))
   var leastSignalToNoise: Double?

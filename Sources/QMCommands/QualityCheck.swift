@@ -21,22 +21,22 @@ struct QualityCheck {
   /// - Throws: `qualityTooLow` if an output does not reach it; `usage` if the user requires a quality
   ///   and nothing was measured.
   func require(_ conversion: Conversion, _ console: Console) throws(QMError) {
-    let required = recipe.thresholds.leastDecibels ?? Recipe.Thresholds.leastDecibelsOfNetwork
-    guard required > 0 else { return }
+    let thresholds = recipe.thresholds
+    guard thresholds.leastDecibels ?? 1 > 0 else { return }
     let reports = conversion.outputReports
-    if reports.isEmpty, recipe.thresholds.leastDecibels != nil {
+    if reports.isEmpty, thresholds.leastDecibels != nil {
       throw QMError.usage(
         "--min-sqnr needs --samples on which to measure the network"
           + (conversion.notMeasured.map { "; no made input serves: \($0)" } ?? ""))
     }
+    let insufficient = reports.flatMap(\.decidingFigures).filter {
+      !($0.signalToNoiseDecibels >= thresholds.required(of: $0))
+    }
     guard
-      let worst = reports.flatMap(\.decidingFigures).min(by: {
-        $0.signalToNoiseDecibels < $1.signalToNoiseDecibels
-      }),
-      !(worst.signalToNoiseDecibels >= required)
+      let worst = insufficient.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels })
     else { return }
     let bits = recipe.weights.bits
-    if conversion.areSamplesMade, recipe.thresholds.leastDecibels == nil, bits >= 8 {
+    if conversion.areSamplesMade, thresholds.leastDecibels == nil, bits >= 8 {
       console.note(
         "SQNR of '\(worst.name.abbreviated)' on made inputs is only "
           + "\(Units.decibels(worst.signalToNoiseDecibels)); give --samples")
@@ -52,8 +52,8 @@ struct QualityCheck {
       "\($0.name) activations \(Units.decibels($0.signalToNoiseDecibels))"
     }
     throw tooLow(
-      worst.signalToNoiseDecibels, of: worst.name, required: required, tried: tried,
-      remedies: remedies)
+      worst.signalToNoiseDecibels, of: worst.name, required: thresholds.required(of: worst),
+      tried: tried, remedies: remedies)
   }
 
   /// The error for a value whose SQNR is lower than required, both in dB.
@@ -68,5 +68,14 @@ struct QualityCheck {
         + "nothing was written"
         + (tried.isEmpty ? "" : "; tried: " + tried.joined(separator: ", ")),
       remedies: remedies + [.acceptQuality], context: [.file(input), .value(value)])
+  }
+}
+
+extension Recipe.Thresholds {
+  /// The required SQNR of a part of an output, in dB.
+  func required(of part: OutputReport.Part) -> Double {
+    leastDecibels
+      ?? (part.areLogOdds
+        ? Recipe.Thresholds.leastDecibelsOfLogOdds : Recipe.Thresholds.leastDecibelsOfNetwork)
   }
 }

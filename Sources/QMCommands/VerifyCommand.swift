@@ -71,8 +71,6 @@ public struct VerifyCommand: ParsableCommand {
 
   /// How much worse an array may be than the file states, in dB.
   static let allowedLoss = 3.0
-  /// The required SQNR of an output that the file states for made inputs only, in dB.
-  private static let leastBesideMadeInputs = Recipe.Thresholds.leastDecibelsOfNetwork
   /// The required SQNR of an output without a measurement in the file, in dB.
   private static let leastSignalToNoise = 20.0
   /// More than this is never required, in dB: such differences come from float rounding, which
@@ -233,7 +231,7 @@ public struct VerifyCommand: ParsableCommand {
     }
     guard !program.metadata.isMeasuredOnMadeInputs else {
       return (
-        VerifyCommand.leastBesideMadeInputs, "the requirement for files measured on made inputs"
+        Recipe.Thresholds().required(of: part), "the requirement for files measured on made inputs"
       )
     }
     // These figures are of samples; ranges were not made for inputs from a seed.

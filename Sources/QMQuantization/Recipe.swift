@@ -116,19 +116,21 @@ public struct Recipe: Hashable, Sendable {
   /// Thresholds of the steps of a conversion.
   public struct Thresholds: Hashable, Sendable {
     /// How many dB the SQNR of an output may lie below that of the same weights with float
-    /// activations, the mean over samples.
+    /// activations, the median and the mean over samples.
     public var belowPlateauDecibels = 2.0
     /// SQNR in dB from which an output needs no better activations.
     public var sufficientDecibels = 40.0
     /// The same of the log odds of probabilities: 30 dB are a thirtieth of their spread.
     public var sufficientDecibelsOfLogOdds = 30.0
     /// Least SQNR in dB of every output; 0 accepts everything. nil for
-    /// ``leastDecibelsOfNetwork`` if a network is converted, no limit for arrays.
+    /// ``leastDecibelsOfNetwork`` and ``leastDecibelsOfLogOdds`` if a network is converted, no limit
+    /// for arrays.
     public var leastDecibels: Double?
-    /// Default of ``leastDecibels`` for a network, in dB.
-    /// The error is as strong as the signal. Log odds of rare events may be nearly so and the task
-    /// still hold: the onsets of a transcription at 2 bits, at 0.2 dB.
-    public static let leastDecibelsOfNetwork = 0.1
+    /// Default of ``leastDecibels`` for a network, in dB: the error has half of the signal's power.
+    public static let leastDecibelsOfNetwork = 3.0
+    /// The same for log odds, in dB: the error is as strong as the signal. Log odds of rare events may
+    /// be nearly so and the task still hold: the onsets of a transcription at 2 bits, at 0.2 dB.
+    public static let leastDecibelsOfLogOdds = 0.1
 
     /// The defaults.
     public init() {}

@@ -13,11 +13,14 @@ public struct OutputReport: Codable, Hashable, Sendable {
     public let signalToNoiseDecibels: Double
     /// Median absolute deviation of the samples from that, in dB.
     public let deviationDecibels: Double
+    /// Whether the numbers are log odds of probabilities.
+    public let areLogOdds: Bool
 
     enum CodingKeys: String, CodingKey {
       case name
       case signalToNoiseDecibels = "sqnr_db"
       case deviationDecibels = "deviation_db"
+      case areLogOdds = "log_odds"
     }
   }
 
@@ -81,7 +84,7 @@ public struct OutputReport: Codable, Hashable, Sendable {
       Part(
         name: $0.part.description(of: name),
         signalToNoiseDecibels: $0.comparison.medianSignalToNoise,
-        deviationDecibels: $0.comparison.deviation)
+        deviationDecibels: $0.comparison.deviation, areLogOdds: $0.part.form != .elements)
     }
     misplaced = comparison.misplacedCount
     otherShapes = comparison.otherShapeCount
@@ -107,8 +110,8 @@ public struct OutputReport: Codable, Hashable, Sendable {
   public var decidingFigures: [Part] {
     guard !isState else { return [] }
     let whole = Part(
-      name: name, signalToNoiseDecibels: signalToNoiseDecibels, deviationDecibels: deviationDecibels
-    )
+      name: name, signalToNoiseDecibels: signalToNoiseDecibels,
+      deviationDecibels: deviationDecibels, areLogOdds: false)
     return parts.isEmpty ? [whole] : parts
   }
 
