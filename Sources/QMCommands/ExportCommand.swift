@@ -18,7 +18,8 @@ public struct ExportCommand: ParsableCommand {
       An .onnx file has QuantizeLinear and DequantizeLinear, weights of at most 4 bits as int4, others \
       as int8. Ranges and scales that are computed in each run become float32 over the dequantized \
       weights; the report names these nodes. ONNX Runtime's sums may saturate on processors without \
-      VNNI: set its session option session.x64quantprecision to 1.
+      VNNI: set its session option session.x64quantprecision to 1 or, where that fails, turn its graph \
+      optimization off.
 
       Examples:
         qexport out.qm out.onnx                              for ONNX Runtime and others
@@ -113,7 +114,7 @@ public struct ExportCommand: ParsableCommand {
       format: Format.onnx.rawValue)
     report.nodes = information.nodeCount
     report.codedWeights = information.codedWeights
-    report.floatNodes = raised.floatNodes.map {
+    report.floatNodes = (raised.floatNodes + information.floatNodes).map {
       ExportReport.FloatNode(node: $0.name, operation: $0.operation, reason: $0.reason)
     }
     return report

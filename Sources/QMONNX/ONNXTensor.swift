@@ -277,27 +277,34 @@ extension ElementType {
   /// - Throws: `malformed` for a number that ONNX does not define and for UNDEFINED, `unsupported`
   ///   for any other type that ``ElementType`` does not have.
   init(onnx dataType: Int32) throws(QMError) {
-    switch dataType {
-    case 1: self = .float32
-    case 2: self = .uint8
-    case 3: self = .int8
-    case 4: self = .uint16
-    case 5: self = .int16
-    case 6: self = .int32
-    case 7: self = .int64
-    case 9: self = .bool
-    case 10: self = .float16
-    case 11: self = .float64
-    case 12: self = .uint32
-    case 13: self = .uint64
-    case 16: self = .bfloat16
-    default:
-      guard dataType > 0, dataType < Self.onnxNames.count else {
-        throw .malformed("element type \(dataType), which ONNX does not define")
-      }
-      throw .unsupported(
-        "element type \(Self.onnxNames[Int(dataType)]); expected float, integer of 8 to 64 bits or bool"
-      )
+    if let type = ElementType.allCases.first(where: { $0.onnxType == dataType }) {
+      self = type
+      return
+    }
+    guard dataType > 0, dataType < Self.onnxNames.count else {
+      throw .malformed("element type \(dataType), which ONNX does not define")
+    }
+    throw .unsupported(
+      "element type \(Self.onnxNames[Int(dataType)]); expected float, integer of 8 to 64 bits or bool"
+    )
+  }
+
+  /// The type's number in TensorProto.DataType.
+  var onnxType: Int32 {
+    switch self {
+    case .float32: 1
+    case .uint8: 2
+    case .int8: 3
+    case .uint16: 4
+    case .int16: 5
+    case .int32: 6
+    case .int64: 7
+    case .bool: 9
+    case .float16: 10
+    case .float64: 11
+    case .uint32: 12
+    case .uint64: 13
+    case .bfloat16: 16
     }
   }
 

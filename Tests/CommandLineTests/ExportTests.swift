@@ -16,13 +16,24 @@ import Testing
     return file
   }
 
+  private func written(_ network: ONNXNetwork) throws -> String {
+    let path = folder.path("in.onnx")
+    let bytes = try network.encoded()
+    try withExtendedLifetime(bytes) { try Data(bytes.bytes).write(to: URL(filePath: path)) }
+    return path
+  }
+
   @Test func aNetworkComesBackAsONNX() throws {
     let file = try converted("--bits", "8", "--samples", Fixture.calibration)
     let network = folder.path("out.onnx")
-    let report = try Tool.qexport(file, network, "--json").json
+    let exported = try Tool.qexport(file, network, "--json")
+    let schema = try JSONSchema(
+      Data(contentsOf: Fixture.root.appendingPathComponent("schema/report.schema.json")))
+    #expect(try schema.problems(of: exported.output, as: "export") == [])
+    let report = try exported.json
     #expect(report["format"] as? String == "onnx")
-    #expect(report["codedWeights"] as? Int == 3)
-    #expect((report["floatNodes"] as? [Any])?.isEmpty == true)
+    #expect(report["coded_weights"] as? Int == 3)
+    #expect((report["float_nodes"] as? [Any])?.isEmpty == true)
     // The .qm file agrees with the export as its own float network.
     let verified = try Tool.qverify(
       file, Fixture.evaluation, "--reference", network, "--tolerance", "45")
@@ -53,12 +64,52 @@ import Testing
     #expect(text.status == 0)
     #expect(text.output.contains("its input gets a scale and zero point in each run"))
     let nodes =
-      try Tool.qexport(file, folder.path("out.onnx"), "--json").json["floatNodes"]
+      try Tool.qexport(file, folder.path("out.onnx"), "--json").json["float_nodes"]
       as? [[String: String]]
     #expect(nodes?.first?["operation"] == "MatrixMultiply")
     // Float over the dequantized weights is named where it is not what was asked for.
     let float = try Tool.qexport(file, folder.path("out.onnx"), "--float", "--json").json
-    #expect((float["floatNodes"] as? [Any])?.isEmpty == true)
+    #expect((float["float_nodes"] as? [Any])?.isEmpty == true)
+  }
+
+  /// The channels of all groups of a transposed convolution share an axis in ONNX, their scales do not.
+  @Test func groupsOfATransposedConvolutionAreNamed() throws {
+    var network = ONNXNetwork(opset: 17)
+    network.inputs = [("x", ValueType(.float32, [1, 4, 6]))]
+    network.constants = [
+      ("w", try Tensor([4, 2, 3], (0..<24).map { Float($0 * 7 % 11) - 5 }))
+    ]
+    network.nodes = [
+      .init(
+        "ConvTranspose", ["x", "w"], ["y"], [("group", .integer(2)), ("strides", .integers([2]))])
+    ]
+    network.outputs = ["y"]
+    let (file, output) = (folder.path("t.qm"), folder.path("out.onnx"))
+    let source = try written(network)
+    #expect(try Tool.qconvert(source, file, "--quiet").status == 0)
+    let report = try Tool.qexport(file, output, "--json").json
+    #expect(report["coded_weights"] as? Int == 0)
+    let reasons = (report["float_nodes"] as? [[String: String]])?.compactMap { $0["reason"] }
+    #expect(reasons?.contains { $0.contains("groups") } == true, "\(report)")
+    let verified = try Tool.qverify(file, "--reference", output, "--tolerance", "40")
+    #expect(verified.status == 0, "\(verified.errors)")
+  }
+
+  /// Scales per group are no scales of channels: the message says what to do instead.
+  @Test func scalesPerGroupDoNotGoBackIntoTheNetwork() throws {
+    var network = ONNXNetwork(opset: 17)
+    network.inputs = [("x", ValueType(.float32, [4, 64]))]
+    network.constants = [
+      ("w", try Tensor([64, 8], (0..<512).map { Float($0 * 7919 % 1009) / 504 - 1 })),
+      ("b", try Tensor([8], (0..<8).map { Float($0) / 8 })),
+    ]
+    network.nodes = [.init("MatMul", ["x", "w"], ["p"]), .init("Add", ["p", "b"], ["y"])]
+    network.outputs = ["y"]
+    let (source, file) = (try written(network), folder.path("g.qm"))
+    #expect(try Tool.qconvert(source, file, "--group-size", "16", "--quiet").status == 0)
+    let refused = try Tool.qexport(file, folder.path("w.npz"), "--reference", source)
+    #expect(refused.status == 65 && refused.errors.contains("per group"), "\(refused.errors)")
+    #expect(try Tool.qexport(file, folder.path("w.npz")).status == 0)
   }
 
   @Test(arguments: ["npz", "safetensors"]) func weightsAreWritten(format: String) throws {

@@ -79,14 +79,18 @@ import Testing
   }
 
   /// A file holds the functions of its tables, which are written back as these; without them the
-  /// export looks the codes up. Both give the program's bits.
+  /// export looks the codes up, and where the functions do not give the table. All give the program's
+  /// bits.
   @Test func tablesComeBackAsFunctions() throws {
     let program = try tables()
     #expect(program.tableFunctions == [[.hardSwish], [.clip(minimum: 0, maximum: 3)]])
     var unknown = program
     unknown.metadata.entries = []
-    let graphs = [try program.raised(.codes).graph, try unknown.raised(.codes).graph]
-    #expect(graphs.map(tableCount) == [0, 2])
+    var wrong = program
+    wrong.metadata.entries = []
+    wrong.metadata.setTableFunctions([[.hardSwish], [.relu]])
+    let graphs = try [program, unknown, wrong].map { try $0.raised(.codes).graph }
+    #expect(graphs.map(tableCount) == [0, 2, 1])
     let inputs = ["x": try Tensor([64], (0..<64).map { Float($0 - 32) * 0.21 })]
     let expected = try #require(Model(program).run(inputs)["y"])
     for graph in graphs {

@@ -75,16 +75,20 @@ extension Raising {
       node.outputs[0], append(operation, name(of: node.outputs[0]), inputs), .channelsFirst)
   }
 
-  /// A lookup table is the chain of its functions on the codes' numbers; without functions it is
-  /// looked up.
+  /// A lookup table is the chain of its functions on the codes' numbers. Without functions that give
+  /// its entries it is looked up.
   private mutating func raise(_ table: Table, _ node: Program.Node) throws(QMError) {
     let input = try required(node, 0)
     let order: Order = isChannelsFirstOnly(input) ? .channelsFirst : .stored
-    if let functions = nextTableFunctions() {
+    guard let entries = constant(try required(node, 1)),
+      case .fixed(let scale, let zeroPoint) = type(of: input).quantization
+    else { throw .malformed("a table that is no constant, or reads other codes") }
+    if let functions = nextTableFunctions(),
+      lookupTable(
+        of: functions, inputScale: scale, inputZeroPoint: zeroPoint, outputScale: table.scale,
+        outputZeroPoint: table.zeroPoint) == Array(entries.elements(as: Int8.self))
+    {
       return try finish(node, numbers(input, order), order, functions: functions)
-    }
-    guard let entries = constant(try required(node, 1)) else {
-      throw .malformed("a table that is no constant")
     }
     let name = name(of: node.outputs[0])
     let constant = graph.addConstant(name: name + ".table", entries)

@@ -25,6 +25,13 @@ public struct RaisedProgram: Sendable {
     public let operation: String
     /// Why no Quantize → Dequantize pair says what the program does.
     public let reason: String
+
+    /// A node from its parts.
+    package init(name: String, operation: String, reason: String) {
+      self.name = name
+      self.operation = operation
+      self.reason = reason
+    }
   }
 
   /// The float graph. Its inputs and outputs have the names of the program's.

@@ -97,6 +97,10 @@ extension GraphWriter {
         guard groups == 1 else {
           let numbers = try source.operation.evaluate(
             [tensor, scales], quantizations: [graph[stored].type.quantization])[0]
+          floatNodes.append(
+            RaisedProgram.FloatNode(
+              name: node.name, operation: node.operation.name,
+              reason: "its groups have scales of their own for channels that share an index"))
           return try constant(Self.reversed(numbers, groups: groups), proposal)
         }
         granularity = .perChannel(axis: 1)

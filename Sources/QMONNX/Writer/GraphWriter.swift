@@ -7,6 +7,8 @@ struct GraphWriter {
   let graph: Graph
   private var nodes: [ONNXNode] = []
   private var initializers: [ONNXTensor] = []
+  /// The nodes whose codes of weights ONNX cannot express.
+  var floatNodes: [RaisedProgram.FloatNode] = []
   /// ONNX's name of each value that has one.
   private var names: [Graph.ValueID: String] = [:]
   private var taken: Set<String> = []

@@ -20,6 +20,8 @@ public enum ONNXWriter {
     public var nodeCount: Int
     /// Number of tensors with codes of 4 and of 8 bits that are dequantized as weights.
     public var codedWeights: Int
+    /// The nodes whose codes of weights ONNX cannot express, and that get float32 weights.
+    public var floatNodes: [RaisedProgram.FloatNode]
   }
 
   /// The bytes of the file, and facts about it. Equal graphs give equal bytes.
@@ -31,7 +33,7 @@ public enum ONNXWriter {
   public static func encode(
     _ graph: Graph, producer: String, version: String
   ) throws(QMError) -> (bytes: Buffer, information: Information) {
-    let written = try written(graph)
+    let (written, floatNodes) = try written(graph)
     let model = ONNXModel(
       irVersion: irVersion, producer: producer, operatorSets: ["": opset], functions: [],
       graph: written)
@@ -42,7 +44,7 @@ public enum ONNXWriter {
         nodeCount: written.nodes.count,
         codedWeights: written.nodes.count {
           $0.operation == "DequantizeLinear" && codes.contains($0.inputs[0])
-        })
+        }, floatNodes: floatNodes)
     )
   }
 }
@@ -54,7 +56,7 @@ extension ONNXWriter {
   public static func weights(
     of graph: Graph
   ) throws(QMError) -> [(name: String, tensor: Tensor)] {
-    try written(graph).initializers.compactMap { initializer in
+    try written(graph).network.initializers.compactMap { initializer in
       guard let tensor = initializer.elements, tensor.elementType == .float32,
         tensor.elementCount > 1
       else { return nil }
@@ -62,14 +64,16 @@ extension ONNXWriter {
     }
   }
 
-  private static func written(_ graph: Graph) throws(QMError) -> ONNXGraph {
+  private static func written(
+    _ graph: Graph
+  ) throws(QMError) -> (network: ONNXGraph, floatNodes: [RaisedProgram.FloatNode]) {
     var writer = try GraphWriter(graph)
     for node in graph.nodes {
       try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
         try writer.write(node)
       }
     }
-    return try writer.finish()
+    return (try writer.finish(), writer.floatNodes)
   }
 }
 
@@ -80,24 +84,3 @@ extension ONNXTensor {
 
 /// The number of INT4 in TensorProto.DataType.
 let int4Type: Int32 = 22
-
-extension ElementType {
-  /// The type's number in TensorProto.DataType.
-  var onnxType: Int32 {
-    switch self {
-    case .float32: 1
-    case .uint8: 2
-    case .int8: 3
-    case .uint16: 4
-    case .int16: 5
-    case .int32: 6
-    case .int64: 7
-    case .bool: 9
-    case .float16: 10
-    case .float64: 11
-    case .uint32: 12
-    case .uint64: 13
-    case .bfloat16: 16
-    }
-  }
-}

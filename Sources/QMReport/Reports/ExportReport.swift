@@ -35,6 +35,12 @@ public struct ExportReport: Report {
   /// out; nil without a reference.
   public var missing: [String]?
 
+  enum CodingKeys: String, CodingKey {
+    case model, output, format, nodes, arrays, missing
+    case codedWeights = "coded_weights"
+    case floatNodes = "float_nodes"
+  }
+
   /// A report without its details.
   public init(model: FileSize, output: FileSize, format: String) {
     self.model = model
