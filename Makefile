@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-check build library wheel test test-c test-python test-reference test-debug check docs bench demo fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+.PHONY: setup setup-check build library wheel test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -119,6 +119,13 @@ demo: build
 # Compares the speed with ONNX Runtime and OpenVINO: make bench [QM_BENCH_MODELS=folder] [OPTIONS=…]
 bench: build
 	bash Tests/Benchmarks/bench.sh $(OPTIONS)
+
+# Observes samples in parts on a Ray cluster of two nodes on the loopback, and kills one. Installs Ray.
+cluster = .build/cluster
+cluster-test: build
+	@test -x $(cluster)/bin/ray || $(PYTHON) -m venv $(cluster)
+	@$(cluster)/bin/pip install -q -r Tests/Examples/cluster/requirements.txt
+	bash Tests/Examples/cluster/test.sh $(CURDIR)/$(cluster)/bin/python .build/release
 
 # Regenerates the fixtures of NumPy's formats, byte for byte. fixtures/README.md names the scripts for
 # all other fixtures.
