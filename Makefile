@@ -7,7 +7,7 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-check build library wheel test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+.PHONY: setup setup-check build library qtools install uninstall wheel test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -44,14 +44,43 @@ library: setup
 	@strip -o $(library)/libqm.so $(library)/build/release/libqm.so
 	@cp Sources/CQM/include/qm.h $(library)
 
+# All tools in one program with the Swift runtime inside: the name that it is called by says which it is.
+static = .build/static
+qtools: setup
+	swift build -c release --product qtools --static-swift-stdlib --scratch-path $(static)
+	@strip -o $(static)/qtools $(static)/release/qtools
+
+# Installs the tools, and what bash, zsh and fish complete their options with:
+# make install [PREFIX=/usr/local] [DESTDIR=folder]; make uninstall with the same removes them.
+PREFIX ?= /usr/local
+tools = qconvert qverify qinspect qrun qtune qexport
+programs = $(DESTDIR)$(PREFIX)/bin
+bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
+fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+install: qtools
+	@mkdir -p "$(programs)" "$(bash)" "$(zsh)" "$(fish)"
+	install -m 755 $(static)/qtools "$(programs)/qtools"
+	@set -e; for tool in $(tools); do \
+	  ln -sf qtools "$(programs)/$$tool"; \
+	  "$(programs)/$$tool" --generate-completion-script bash > "$(bash)/$$tool"; \
+	  "$(programs)/$$tool" --generate-completion-script zsh > "$(zsh)/_$$tool"; \
+	  "$(programs)/$$tool" --generate-completion-script fish > "$(fish)/$$tool.fish"; \
+	done
+
+uninstall:
+	@for tool in $(tools); do \
+	  rm -f "$(programs)/$$tool" "$(bash)/$$tool" "$(zsh)/_$$tool" "$(fish)/$$tool.fish"; \
+	done
+	rm -f "$(programs)/qtools"
+
 # The Python package with the library and all tools, the Swift runtime inside: dist/swift_qm-*.whl.
 wheel = .build/wheel
-wheel: library
-	swift build -c release --product qtools --static-swift-stdlib --scratch-path $(wheel)/build
+wheel: library qtools
 	@rm -rf $(wheel)/package $(wheel)/environment && mkdir -p $(wheel)/package dist
 	@cp -r Sources/Python/. $(wheel)/package && mkdir $(wheel)/package/swift_qm/bin
 	@cp $(library)/libqm.so $(wheel)/package/swift_qm
-	@strip -o $(wheel)/package/swift_qm/bin/qtools $(wheel)/build/release/qtools
+	@cp $(static)/qtools $(wheel)/package/swift_qm/bin
 	@sed -n 's/.*packageVersion = "\(.*\)"/\1/p' Sources/QMTensor/PackageVersion.swift \
 	  > $(wheel)/package/VERSION
 	@$(PYTHON) -m venv $(wheel)/environment && $(wheel)/environment/bin/pip install -q "setuptools>=77" wheel

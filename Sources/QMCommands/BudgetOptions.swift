@@ -47,7 +47,8 @@ struct BudgetOptions: ParsableArguments {
       Samples on which the metric or the agreement is measured. Default: those of --samples that \
       judge, to which nothing is fitted; all, if they have too few rows to show the agreement.
       """,
-      valueName: "folder|in.npz"))
+      valueName: "folder|in.npz"),
+    completion: .file())
   var metricSamples: String?
 
   /// Whether an option asks for a search.

@@ -5,7 +5,8 @@ import QMQuantization
 struct ConversionOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Arrays that replace constants of the network, by name.", valueName: "checkpoint.npz"))
+      "Arrays that replace constants of the network, by name.", valueName: "checkpoint.npz"),
+    completion: .file())
   var weights: String?
 
   @Option(
@@ -82,7 +83,8 @@ struct ConversionOptions: ParsableArguments {
     name: .customLong("recipe"),
     help: ArgumentHelp(
       "Read the options from a file that --print-recipe wrote; other options override it.",
-      valueName: "recipe.json"))
+      valueName: "recipe.json"),
+    completion: .file())
   var recipeFile: String?
 
   @OptionGroup var network: NetworkOptions

@@ -21,13 +21,19 @@ public struct ConvertCommand: ParsableCommand {
       result is compared on inputs made from noise, and activations are quantized with the ranges \
       of each run. Large sets of samples can be observed in parts with --observe-only; \
       --statistics converts with all parts.
+
+      Examples:
+        qconvert in.onnx out.qm --bits 4 --samples calib/
+        qconvert in.onnx out.qm --samples calib/ --target-size 1.5MB
       """,
     version: toolVersion)
 
-  @Argument(help: ArgumentHelp("The float network, or a checkpoint.", valueName: "in.onnx|in.npz"))
+  @Argument(
+    help: ArgumentHelp("The float network, or a checkpoint.", valueName: "in.onnx|in.npz"),
+    completion: .file())
   var input: String
 
-  @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
+  @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"), completion: .file())
   var output: String?
 
   @Option(
@@ -39,20 +45,23 @@ public struct ConvertCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Samples of the network's inputs: a folder, or one file.", valueName: "folder|in.npz"))
+      "Samples of the network's inputs: a folder, or one file.", valueName: "folder|in.npz"),
+    completion: .file())
   var samples: String?
 
   @Option(
     help: ArgumentHelp(
       "Collect statistics of the network on the samples, write them, and do not convert.",
-      valueName: "part.qstats"))
+      valueName: "part.qstats"),
+    completion: .file())
   var observeOnly: String?
 
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
       "Files that --observe-only wrote, instead of samples: all parts, in any order.",
-      valueName: "part.qstats"))
+      valueName: "part.qstats"),
+    completion: .file())
   var statistics: [String] = []
 
   @Flag(help: "Print the recipe of the other options, and do not convert.")

@@ -22,8 +22,8 @@ public struct ExportCommand: ParsableCommand {
       optimization off.
 
       Examples:
-        qexport out.qm out.onnx                              for ONNX Runtime and others
-        qexport out.qm weights.npz --reference in.onnx       weights for qconvert --weights
+        qexport out.qm out.onnx
+        qexport out.qm weights.npz --reference in.onnx
       """,
     version: toolVersion)
 
@@ -32,11 +32,12 @@ public struct ExportCommand: ParsableCommand {
     case onnx, npz, safetensors
   }
 
-  @Argument(help: ArgumentHelp("The file to read.", valueName: "out.qm"))
+  @Argument(help: ArgumentHelp("The file to read.", valueName: "out.qm"), completion: .file())
   var model: String
 
   @Argument(
-    help: ArgumentHelp("The file to write.", valueName: "out.onnx|weights.npz|weights.safetensors"))
+    help: ArgumentHelp("The file to write.", valueName: "out.onnx|weights.npz|weights.safetensors"),
+    completion: .file())
   var output: String
 
   @Flag(help: "Write float32 everywhere: dequantized weights, and values without rounding.")
@@ -46,7 +47,8 @@ public struct ExportCommand: ParsableCommand {
     help: ArgumentHelp(
       "The float network that the file was made from: arrays get its names, shapes and order of axes. "
         + "Without it, those of the constants that --float writes.",
-      valueName: "in.onnx"))
+      valueName: "in.onnx"),
+    completion: .file())
   var reference: String?
 
   @OptionGroup var console: ConsoleOptions

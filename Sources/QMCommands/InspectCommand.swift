@@ -11,9 +11,14 @@ public struct InspectCommand: ParsableCommand {
   public static let configuration = CommandConfiguration(
     commandName: "qinspect",
     abstract: "Show the content of a .qm file and how each node runs, or that of an .onnx file.",
+    discussion: """
+      Examples:
+        qinspect out.qm --graph out.svg
+        qinspect in.onnx
+      """,
     version: toolVersion)
 
-  @Argument(help: ArgumentHelp("The file.", valueName: "out.qm|in.onnx"))
+  @Argument(help: ArgumentHelp("The file.", valueName: "out.qm|in.onnx"), completion: .file())
   var file: String
 
   @Option(
@@ -22,7 +27,8 @@ public struct InspectCommand: ParsableCommand {
       Draw the network of a .qm file, with bits and shares of bytes and multiply-adds: a picture \
       (.svg), or the language of Graphviz (.dot).
       """,
-      valueName: "out.svg|.dot"))
+      valueName: "out.svg|.dot"),
+    completion: .file())
   var graph: String?
 
   @OptionGroup var console: ConsoleOptions

@@ -11,7 +11,8 @@ struct ReportOptions: ParsableArguments {
       Write a report: a page to look at (.html), or its numbers (.json), with the error of each inner \
       value, and bits and codes of each weight tensor.
       """,
-      valueName: "report.html|.json"))
+      valueName: "report.html|.json"),
+    completion: .file())
   var path: String?
 
   /// Whether a report is written.

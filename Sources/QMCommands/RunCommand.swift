@@ -17,19 +17,27 @@ public struct RunCommand: ParsableCommand {
       Results are written as <sample>.<output>.npy. --benchmark and --profile run the first sample \
       or, without samples, seeded inputs. A file of arrays without a network needs no samples: \
       --output names the .npz to write the arrays to.
+
+      Examples:
+        qrun out.qm eval/ --output results/
+        qrun in.onnx eval/ --labels labels.json
       """,
     version: toolVersion)
 
-  @Argument(help: ArgumentHelp("The network.", valueName: "model.qm|model.onnx"))
+  @Argument(
+    help: ArgumentHelp("The network.", valueName: "model.qm|model.onnx"), completion: .file())
   var model: String
 
-  @Argument(help: ArgumentHelp("Folder of samples, or one file.", valueName: "samples"))
+  @Argument(
+    help: ArgumentHelp("Folder of samples, or one file.", valueName: "samples"), completion: .file()
+  )
   var samples: String?
 
   @Option(
     help: ArgumentHelp(
       "Folder for the results; for arrays without a network, the archive to write.",
-      valueName: "folder|w.npz"))
+      valueName: "folder|w.npz"),
+    completion: .file())
   var output: String?
 
   @Flag(help: "Print one SHA-256 digest over the bytes of all outputs.")
@@ -38,7 +46,8 @@ public struct RunCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "Print the share of items whose highest score in the first output is at their label.",
-      valueName: "labels.json"))
+      valueName: "labels.json"),
+    completion: .file())
   var labels: String?
 
   @Option(help: ArgumentHelp("Time this many runs.", valueName: "runs"))

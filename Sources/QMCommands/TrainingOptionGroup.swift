@@ -128,7 +128,8 @@ struct TrainingOptionGroup: ParsableArguments {
   var seed: UInt64 = 0
 
   @Option(
-    help: ArgumentHelp("Write every step as a line of JSON to this file.", valueName: "file"))
+    help: ArgumentHelp("Write every step as a line of JSON to this file.", valueName: "file"),
+    completion: .file())
   var log: String?
 
   @Flag(help: "Go on from the checkpoint that an interrupted run left beside the output.")

@@ -20,13 +20,17 @@ public struct TuneCommand: ParsableCommand {
       The network is converted as by qconvert. Then its weights, biases and scales are trained on \
       the samples with the float network as teacher, so that no labels are needed, and the best \
       state on samples that were held out is written.
+
+      Examples:
+        qtune in.onnx out.qm --bits 2 --samples train/
+        qtune in.onnx tuned.npz --float --samples train.npz --labels labels
       """,
     version: toolVersion)
 
-  @Argument(help: ArgumentHelp("The float network.", valueName: "in.onnx"))
+  @Argument(help: ArgumentHelp("The float network.", valueName: "in.onnx"), completion: .file())
   var input: String
 
-  @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"))
+  @Argument(help: ArgumentHelp("The file to write.", valueName: "out.qm"), completion: .file())
   var output: String
 
   @Option(
@@ -36,7 +40,8 @@ public struct TuneCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Samples to train on: a folder, or one file.", valueName: "folder|in.npz"))
+      "Samples to train on: a folder, or one file.", valueName: "folder|in.npz"),
+    completion: .file())
   var samples: String
 
   @Flag(

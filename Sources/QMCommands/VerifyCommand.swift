@@ -20,21 +20,27 @@ public struct VerifyCommand: ParsableCommand {
       give them (.npz, .npy) instead of samples.
       Exit status 1 if the samples are worse than the file states beyond what their number explains, \
       or under --tolerance.
+
+      Examples:
+        qverify out.qm eval/ --reference in.onnx
+        qverify out.qm
       """,
     version: toolVersion)
 
-  @Argument(help: ArgumentHelp("The file to check.", valueName: "out.qm"))
+  @Argument(help: ArgumentHelp("The file to check.", valueName: "out.qm"), completion: .file())
   var file: String
 
   @Argument(
     help: ArgumentHelp(
       "Folder of samples, or the arrays that the file was converted from.",
-      valueName: "samples|in.npz"))
+      valueName: "samples|in.npz"),
+    completion: .file())
   var samples: String?
 
   @Option(
     help: ArgumentHelp(
-      "The network to compare with: the float .onnx, or another .qm.", valueName: "in.onnx"))
+      "The network to compare with: the float .onnx, or another .qm.", valueName: "in.onnx"),
+    completion: .file())
   var reference: String?
 
   @Flag(help: "Compare also inner values that both networks have, to see where the error arises.")
