@@ -1,11 +1,11 @@
-import Foundation
+import QMReport
 
 /// All tools in one program, for packages that bring the Swift runtime along: the name that it is
 /// called by says which tool it is.
 public enum AllTools {
   /// The main function.
   public static func start() -> Never {
-    switch CommandLine.arguments.first.map({ URL(filePath: $0).lastPathComponent }) {
+    switch CommandLine.arguments.first?.split(separator: "/").last {
     case "qconvert":
       OperatorListing.startIfAsked()
       ConvertCommand.start()
@@ -16,7 +16,7 @@ public enum AllTools {
     case "qexport": ExportCommand.start()
     default:
       Console.writeError("call this program qconvert, qverify, qrun, qinspect, qtune or qexport")
-      Foundation.exit(64)
+      Process.end(64)
     }
   }
 }

@@ -1,4 +1,3 @@
-import Foundation
 import QMReport
 import QMTensor
 
@@ -132,7 +131,7 @@ final class Console {
     var bytes = Array(text.utf8)[...]
     while !bytes.isEmpty {
       let written = bytes.withUnsafeBytes {
-        Foundation.write(descriptor, $0.baseAddress!, $0.count)
+        QMReport.write(descriptor, $0.baseAddress!, $0.count)
       }
       if written < 0 {
         if errno == EINTR { continue }

@@ -1,4 +1,4 @@
-import Foundation
+import QMReport
 import QMTensor
 
 /// The correct classes of each sample, from JSON: `{"0000": 3, "0001": [1, 5]}`, or the same object

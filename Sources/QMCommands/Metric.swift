@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 import QMNumPy
 import QMReport
 import QMRuntime
@@ -78,15 +77,16 @@ struct Metric {
 
   /// What a text of the command says.
   private func value(printed text: String) throws(QMError) -> Value {
-    let text = text.trimmingCharacters(in: .whitespacesAndNewlines)
-    if let number = Double(text) {
+    let words = text.split(whereSeparator: \.isWhitespace)
+    if words.count == 1, let number = Double(words[0]) {
       return Value(number: number, better: stated ?? .higher, name: nil)
     }
     guard
       let fields = try? JSONDecoder().decode(
         [String: Field].self, from: Data(Metric.standard(text).utf8))
     else {
-      throw failure("printed '\(text.abbreviated)'; expected a number or a JSON object")
+      throw failure(
+        "printed '\(words.joined(separator: " ").abbreviated)'; expected a number or a JSON object")
     }
     var name: String?
     var found = fields["primary"]
@@ -126,7 +126,7 @@ struct Metric {
 
   /// Python writes NaN where JSON has null.
   private static func standard(_ text: String) -> String {
-    text.replacingOccurrences(of: #":\s*NaN\b"#, with: ": null", options: .regularExpression)
+    text.replacing(/:\s*NaN\b/, with: ": null")
   }
 
   private func failure(_ words: String) -> QMError {

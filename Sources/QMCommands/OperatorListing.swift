@@ -1,4 +1,3 @@
-import Foundation
 import QMONNX
 import QMReport
 import QMTensor
@@ -17,7 +16,7 @@ public enum OperatorListing {
     let arguments = CommandLine.arguments.dropFirst()
     guard arguments.contains("--list-operators"), !arguments.contains("--help") else { return }
     let unknown = arguments.filter { !["--list-operators", "--json", "--quiet"].contains($0) }
-    QMCommands.Process.prepare()
+    Process.prepare()
     do throws(QMError) {
       if let first = unknown.first {
         throw QMError.usage(
@@ -34,10 +33,10 @@ public enum OperatorListing {
             runs: $0.modeName, note: $0.note)
         })
       try console.finish()
-      Foundation.exit(0)
+      Process.end(0)
     } catch {
       Console.writeError("qconvert: \(error.line)")
-      Foundation.exit(error.code.exitStatus)
+      Process.end(error.code.exitStatus)
     }
   }
 }

@@ -1,7 +1,7 @@
 import ArgumentParser
-import Foundation
 import QMOperations
 import QMQuantization
+import QMReport
 import QMRuntime
 
 /// Options for what a tool prints.

@@ -1,10 +1,10 @@
-import Foundation
 import QMOperations
+import QMReport
 import QMTensor
 
 /// The process as the operating system sees it: streams, signals, memory.
 enum Process {
-  private static let writing = NSLock()
+  private static let writing = Locked(())
   private static let temporary = Locked(Temporary())
   private static let interruption = Locked(Interruption())
 
@@ -37,11 +37,12 @@ enum Process {
     exitOnInterruption()
   }
 
+  /// Ends the process.
+  static func end(_ status: Int32) -> Never { QMReport.exit(status) }
+
   /// Runs `body`; an interruption of the process waits for its end.
-  static func uninterrupted<R>(_ body: () throws(QMError) -> R) throws(QMError) -> R {
-    writing.lock()
-    defer { writing.unlock() }
-    return try body()
+  static func uninterrupted<R: Sendable>(_ body: () throws(QMError) -> R) throws(QMError) -> R {
+    try writing.withLock { (_) throws(QMError) in try body() }
   }
 
   /// From now on, the first interruption is left to the command: it asks
@@ -172,14 +173,29 @@ enum Process {
     }
     // All threads inherit the mask, so that only the thread below receives the signals.
     pthread_sigmask(SIG_BLOCK, &signals, nil)
-    let awaited = signals
-    Thread.detachNewThread {
-      var signals = awaited
-      var number: Int32 = 0
-      repeat {
-        guard sigwait(&signals, &number) == 0 else { return }
-      } while isLeftToCommand(number)
-      writing.lock()
+    let awaited = UnsafeMutablePointer<sigset_t>.allocate(capacity: 1)
+    awaited.initialize(to: signals)
+    #if canImport(Darwin)
+      var thread: pthread_t?
+    #else
+      var thread = pthread_t()
+    #endif
+    let reason = pthread_create(
+      &thread, nil,
+      {
+        Process.exit(on: $0!.assumingMemoryBound(to: sigset_t.self))
+        return nil
+      }, awaited)
+    if reason == 0 { pthread_detach(thread) }
+  }
+
+  /// Awaits one of the signals that the command does not answer, and ends the process.
+  private static func exit(on awaited: UnsafePointer<sigset_t>) {
+    var number: Int32 = 0
+    repeat {
+      guard sigwait(awaited, &number) == 0 else { return }
+    } while isLeftToCommand(number)
+    writing.withLock { [number] _ in
       temporary.withLock { temporary in
         if let child = temporary.child { kill(child, number) }
         for folder in temporary.folders { try? FileManager.default.removeItem(atPath: folder) }

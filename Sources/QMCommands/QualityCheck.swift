@@ -22,7 +22,7 @@ struct QualityCheck {
   ///   and nothing was measured.
   func require(_ conversion: Conversion, _ console: Console) throws(QMError) {
     let thresholds = recipe.thresholds
-    guard thresholds.leastDecibels ?? 1 > 0 else { return }
+    if let least = thresholds.leastDecibels, least <= 0 { return }
     let reports = conversion.outputReports
     if reports.isEmpty, thresholds.leastDecibels != nil {
       throw QMError.usage(

@@ -1,11 +1,10 @@
-import Foundation
 import QMReport
 import QMTensor
 
 /// Steps of training as lines of JSON.
 final class StepLog {
   private let path: String
-  private let handle: FileHandle
+  private let file: UnsafeMutablePointer<FILE>
   private let encoder = JSONEncoder()
   private var failure: QMError?
 
@@ -15,25 +14,25 @@ final class StepLog {
     encoder.outputFormatting = [.sortedKeys]
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "Infinity", negativeInfinity: "-Infinity", nan: "NaN")
-    guard FileManager.default.createFile(atPath: path, contents: nil),
-      let handle = FileHandle(forWritingAtPath: path)
-    else { throw QMError.cannotWrite("the log cannot be created").within(.file(path)) }
-    self.handle = handle
+    guard let file = fopen(path, "w") else {
+      throw QMError.cannotWrite("the log cannot be created").within(.file(path))
+    }
+    self.file = file
   }
+
+  deinit { fclose(file) }
 
   /// Appends a step; a failure is told by ``finish()``.
   func append(_ step: StepReport) {
     guard failure == nil, let line = try? encoder.encode(step) else { return }
-    do {
-      try handle.write(contentsOf: line + Data("\n".utf8))
-    } catch {
+    let text = String(decoding: line, as: UTF8.self) + "\n"
+    if fputs(text, file) < 0 || fflush(file) != 0 {
       failure = QMError.cannotWrite("the log cannot be written").within(.file(path))
     }
   }
 
   /// - Throws: `cannotWrite` if a step could not be written.
   func finish() throws(QMError) {
-    try? handle.close()
     if let failure { throw failure }
   }
 }

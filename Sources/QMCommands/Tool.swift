@@ -1,5 +1,5 @@
 import ArgumentParser
-import Foundation
+import QMReport
 import QMTensor
 
 /// The version that the tools print and write into files.
@@ -17,7 +17,7 @@ extension ParsableCommand {
       try command.run()
     } catch let error as QMError {
       Console.writeError("\(tool): \(error.line)")
-      Foundation.exit(error.code.exitStatus)
+      Process.end(error.code.exitStatus)
     } catch {
       // Help and version are no errors.
       guard exitCode(for: error) == .validationFailure else { exit(withError: error) }
@@ -26,9 +26,9 @@ extension ParsableCommand {
       }
       Console.writeError(
         "\(tool): \(lines.joined(separator: " ")); --help lists all options")
-      Foundation.exit(ExitCode.validationFailure.rawValue)
+      Process.end(ExitCode.validationFailure.rawValue)
     }
-    Foundation.exit(0)
+    Process.end(0)
   }
 }
 

@@ -1,5 +1,5 @@
-import Foundation
 import QMFormat
+import QMReport
 import QMTensor
 
 /// A recipe is a JSON object. A key that is left out has the default of the recipe's version.

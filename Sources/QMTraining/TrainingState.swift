@@ -1,4 +1,3 @@
-import Foundation
 import QMFormat
 import QMNumPy
 import QMReport
@@ -164,8 +163,8 @@ extension TrainingState {
       optimizer.steps.count == parameters.slots.count,
       optimizer.first.replace(by: try array("first")),
       optimizer.second.replace(by: try array("second")),
-      try segments?.sums.replace(by: try array("sums")) ?? true,
-      try pruning?.masks.replace(by: (try array("pruned") as [UInt8]).map { $0 != 0 }) ?? true
+      try segments?.sums.replace(by: array("sums")) ?? true,
+      try pruning?.masks.replace(by: (array("pruned") as [UInt8]).map { $0 != 0 }) ?? true
     else {
       throw .usage("the checkpoint is of another network")
     }

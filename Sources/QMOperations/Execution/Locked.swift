@@ -24,9 +24,11 @@ package final class Locked<Value>: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  package func withLock<R: Sendable>(_ body: (inout Value) -> R) -> R {
+  package func withLock<R: Sendable, Failure>(
+    _ body: (inout Value) throws(Failure) -> R
+  ) throws(Failure) -> R {
     pthread_mutex_lock(mutex)
     defer { pthread_mutex_unlock(mutex) }
-    return body(&value)
+    return try body(&value)
   }
 }

@@ -1,7 +1,7 @@
-import Foundation
 import QMFormat
 import QMGraph
 import QMNumPy
+import QMReport
 import QMTensor
 
 /// Statistics of a float network on samples, read from files that

@@ -1,4 +1,3 @@
-import Foundation
 import QMFormat
 import QMGraph
 import QMNumPy

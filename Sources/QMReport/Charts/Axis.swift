@@ -1,5 +1,3 @@
-import Foundation
-
 /// Maps numbers to places along one side of a chart.
 package struct Axis {
   /// The smallest number on the axis.

@@ -1,5 +1,3 @@
-import Foundation
-
 /// The area of a chart with its axes.
 package struct Plot {
   /// Width of every chart. The page scales charts to the width of the window.
@@ -19,7 +17,7 @@ package struct Plot {
     Plot.bottom - y.place(number) * (Plot.bottom - Plot.top)
   }
 
-  static func short(_ number: Double) -> String { String(format: "%.4g", number) }
+  static func short(_ number: Double) -> String { Units.significant(number, digits: 4) }
 
   /// The chart: axes under the marks.
   func drawing(_ label: String, _ marks: [Markup]) -> Markup {
@@ -61,7 +59,7 @@ extension Markup {
 
   /// At most so many digits after the point.
   static func coordinate(_ number: Double, digits: Int = 2) -> String {
-    var text = String(format: "%.\(digits)f", number)
+    var text = Units.fixed(number, digits)
     while text.contains("."), text.hasSuffix("0") { text.removeLast() }
     if text.hasSuffix(".") { text.removeLast() }
     return text == "-0" ? "0" : text

@@ -1,5 +1,3 @@
-import Foundation
-
 /// Formats numbers for people.
 package enum Units {
   /// A size in a unit that leaves one to three digits before the point: `67.9 KiB`.
@@ -29,7 +27,7 @@ package enum Units {
   }
 
   package static func significant(_ value: Double, digits: Int = 3) -> String {
-    String(format: "%.\(digits)g", value)
+    formatted("%.*g", digits, value)
   }
 
   /// All digits that the number has: 4, 2.5.
@@ -38,7 +36,18 @@ package enum Units {
   }
 
   package static func fixed(_ value: Double, _ digits: Int) -> String {
-    String(format: "%.\(digits)f", value)
+    formatted("%.*f", digits, value)
+  }
+
+  /// A number as C's printf writes it.
+  private static func formatted(_ format: String, _ digits: Int, _ value: Double) -> String {
+    // A number has up to 309 digits before the point.
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 320 + digits) { text in
+      _ = withVaList([Int32(digits), value]) {
+        vsnprintf(text.baseAddress!, text.count, format, $0)
+      }
+      return String(cString: text.baseAddress!)
+    }
   }
 
   /// `1 sample`, `2 samples`.

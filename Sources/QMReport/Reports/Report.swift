@@ -1,4 +1,3 @@
-import Foundation
 import QMTensor
 
 /// The results of a tool as a value. The command line prints it as text or JSON; a caller of the
