@@ -30,10 +30,12 @@ setup-check:
 build: setup
 	swift build -c release
 
-# The library for C and every language that calls it: .build/library/libqm.so, with the Swift runtime
-# inside, and qm.h. It exports the functions of qm.h alone. (No libqm.a: SwiftPM cannot put the Swift
-# runtime into one.)
+# The library for C and every language that calls it: libqm.so, libqm.a and qm.h in .build/library, with
+# the Swift runtime inside. Both define the functions of qm.h alone.
 library = .build/library
+library_targets = CQM CQMKernels CQMThreads QMTensor QMOperations QMFormat QMRuntime QMLibrary
+swift_libraries = swiftCore swift_Concurrency swiftSynchronization swift_StringProcessing \
+  swift_RegexParser swift_Builtin_float swiftGlibc swiftSwiftOnoneSupport dispatch BlocksRuntime
 library: setup
 	@mkdir -p $(library)
 	@{ echo '{ global:'; sed 's/$$/;/' Tests/Packages/C/symbols.txt; echo 'local: *; };'; } \
@@ -43,6 +45,17 @@ library: setup
 	  -Xlinker --version-script=$(CURDIR)/$(library)/exports.map
 	@strip -o $(library)/libqm.so $(library)/build/release/libqm.so
 	@cp Sources/CQM/include/qm.h $(library)
+	@# One object, so that the names of the Swift runtime can be local: a program may have another one.
+	@rm -f $(library)/libqm.a
+	@runtime=$$(dirname "$$(dirname "$$(readlink -f "$$(command -v swift)")")")/lib/swift_static/linux && \
+	ld -r -o $(library)/qm.o \
+	  $$(cd $(library)/build/release && find $(addsuffix .build,$(library_targets)) -name '*.o' \
+	    | sed 's,^,$(library)/build/release/,') \
+	  "$$runtime/$$(uname -m)/swiftrt.o" -L"$$runtime" \
+	  --start-group $(addprefix -l,$(swift_libraries)) --end-group && \
+	objcopy --keep-global-symbols=Tests/Packages/C/symbols.txt $(library)/qm.o && \
+	strip --strip-unneeded $(library)/qm.o && ar rcs $(library)/libqm.a $(library)/qm.o && \
+	rm $(library)/qm.o
 
 # All tools in one program with the Swift runtime inside: the name that it is called by says which it is.
 static = .build/static

@@ -19,6 +19,8 @@ sed 's,//.*,,' "$library/qm.h" | tr '\n' ' ' | grep -oE 'QM_API [^;]*;' \
 foreign=$(ldd "$library/libqm.so" | awk '{ print $1 }' | sed 's,.*/,,' \
   | grep -vE '^(linux-vdso|ld-linux.*|lib(c|m|z|gcc_s|stdc\+\+))\.so' || true)
 [ -z "$foreign" ] || fail "links $foreign"
+nm --defined-only --extern-only "$library/libqm.a" | awk 'NF == 3 { print $3 }' | sort \
+  | diff "$here/symbols.txt" - || fail "libqm.a and symbols.txt differ"
 
 tools=$(cd "$root" && swift build -c release --show-bin-path)
 fixture=$root/fixtures/models/digits_mlp
@@ -30,9 +32,14 @@ cp "$sample" "$work/samples/0.npy"
 "$tools/qrun" "$work/out.qm" "$work/samples" --output "$work/results" --quiet > /dev/null
 expected=$(ls "$work"/results/*.npy)
 
-flags="-Wall -Wextra -Werror -I$library -L$library -lqm -lpthread -Wl,-rpath,$library"
-${CC:-cc} -std=c11 "$here/run.c" -o "$work/run-c" $flags
-${CXX:-c++} -std=c++17 "$here/run.cpp" -o "$work/run-cpp" $flags
-"$work/run-c" "$work/out.qm" "$sample" "$expected"
-"$work/run-cpp" "$work/out.qm" "$sample" "$expected"
+flags="-Wall -Wextra -Werror -I$library"
+dynamic="-L$library -lqm -lpthread -Wl,-rpath,$library"
+static="$library/libqm.a -lz -lm -lpthread -ldl"
+for kind in dynamic static; do
+  # The Swift runtime is written in C++.
+  ${CC:-cc} -std=c11 $flags "$here/run.c" -o "$work/run-c" ${!kind} -lstdc++
+  ${CXX:-c++} -std=c++17 $flags "$here/run.cpp" -o "$work/run-cpp" ${!kind}
+  "$work/run-c" "$work/out.qm" "$sample" "$expected"
+  "$work/run-cpp" "$work/out.qm" "$sample" "$expected"
+done
 echo "libqm.so, stripped, with the Swift runtime inside: $(($(stat -c %s "$library/libqm.so") / 1024)) KiB"
