@@ -1,4 +1,5 @@
 import ArgumentParser
+import QMFormat
 import QMQuantization
 
 /// Options of a conversion for every tool that converts.
@@ -80,6 +81,16 @@ struct ConversionOptions: ParsableArguments {
   var memoryBudget: Int?
 
   @Option(
+    help: ArgumentHelp(
+      """
+      Keep N probes in the file, 1 to 64: inputs, what the float network gives for them, and a \
+      digest of what the file gives, by which qverify and an app on its device can check \
+      themselves. The inputs are samples that judge, or made from noise without samples.
+      """,
+      valueName: "N"))
+  var probes = 0
+
+  @Option(
     name: .customLong("recipe"),
     help: ArgumentHelp(
       "Read the options from a file that --print-recipe wrote; other options override it.",
@@ -95,6 +106,9 @@ struct ConversionOptions: ParsableArguments {
     }
     if let memoryBudget, !(1...1 << 40).contains(memoryBudget) {
       throw ValidationError("--memory-budget \(memoryBudget): expected 1 to 2^40 megabytes")
+    }
+    if !(0...Program.Probes.mostProbes).contains(probes) {
+      throw ValidationError("--probes \(probes): expected 1 to \(Program.Probes.mostProbes)")
     }
     if let groupSize, groupSize < 1 || perTensor {
       throw ValidationError("--group-size \(groupSize): expected at least 1, without --per-tensor")

@@ -54,7 +54,7 @@ extension ConvertCommand {
   func trials(_ network: PreparedNetwork) throws(QMError) -> BudgetTrials {
     try BudgetTrials(
       network.prepared, recipe: network.recipe, metadata: network.metadata,
-      threads: ThreadPool(threadCount: machine.conversionThreads))
+      probes: network.probes, threads: ThreadPool(threadCount: machine.conversionThreads))
   }
 
   func report(

@@ -29,6 +29,8 @@ extension ConvertCommand {
     let byteCount: Int
     /// The samples that were observed; nil if statistics were read from files, or without samples.
     let samples: (any SampleSource)?
+    /// What probes are made of; nil if none are asked for.
+    let probes: ProbeSamples?
   }
 
   func readPrepared(_ requested: Recipe, _ console: Console) throws(QMError) -> PreparedNetwork {
@@ -48,7 +50,11 @@ extension ConvertCommand {
     }
     return PreparedNetwork(
       prepared: prepared, recipe: recipe, metadata: metadata, byteCount: source.count,
-      samples: samples)
+      samples: samples,
+      probes: try options.probes > 0
+        ? within(.file(input)) { () throws(QMError) in
+          try prepared.probeSamples(options.probes)
+        } : nil)
   }
 
   /// What a report says of the inside of a network.

@@ -101,6 +101,10 @@ public struct ConvertCommand: ParsableCommand {
     } else if output == nil, !printRecipe, !budget.dryRun {
       throw ValidationError("missing output file; for example: qconvert \(input) out.qm")
     }
+    if options.probes > 0, observeOnly != nil || printRecipe {
+      throw ValidationError(
+        "--probes are of a conversion; leave out --observe-only and --print-recipe")
+    }
     if report.isAsked, observeOnly != nil || printRecipe {
       throw ValidationError(
         "--report is of a conversion; leave out --observe-only and --print-recipe")
@@ -146,7 +150,12 @@ public struct ConvertCommand: ParsableCommand {
     }
     // Checks that the file can be written before a long conversion.
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: output) }
-    if CheckpointFile.isOne(input) { return try convertCheckpoint(requested, to: output, console) }
+    if CheckpointFile.isOne(input) {
+      guard options.probes == 0 else {
+        throw QMError.usage("--probes are of a network, found arrays").within(.file(input))
+      }
+      return try convertCheckpoint(requested, to: output, console)
+    }
 
     let network = try readPrepared(requested, console)
     var recipe = network.recipe
@@ -172,7 +181,7 @@ public struct ConvertCommand: ParsableCommand {
       ranges: recipe.activations == .int8 ? recipe.rangeEstimator.description : nil,
       samples: conversion.areSamplesMade ? 0 : conversion.sampleCount,
       madeInputs: conversion.areSamplesMade ? conversion.sampleCount : 0, outputs: reports,
-      notMeasured: conversion.notMeasured,
+      notMeasured: conversion.notMeasured, probes: network.probes?.count,
       isJudgedOnFittedSamples: conversion.isJudgedOnFittedSamples,
       kept: conversion.floatValues.map { .init(value: $0.value, reason: $0.reason) },
       alternatives: conversion.alternatives.map(\.report), budget: budget,
@@ -230,7 +239,9 @@ public struct ConvertCommand: ParsableCommand {
     }
     console.progress("compressing")
     let threads = ThreadPool(threadCount: machine.conversionThreads)
-    return (conversion, try conversion.program.encoded(threads: threads), nil)
+    let file = try conversion.program.encoded(
+      probes: network.probes?.probes(of: conversion.program), threads: threads)
+    return (conversion, file, nil)
   }
 
   // MARK: Report
@@ -270,6 +281,7 @@ public struct ConvertCommand: ParsableCommand {
       }
       console.table(of: report.outputs)
     }
+    console.showProbes(report.probes, asked: options.probes)
     console.line("written to \(report.output.path)")
   }
 }

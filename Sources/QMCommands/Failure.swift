@@ -26,6 +26,7 @@ extension Remedy {
   fileprivate var withOptions: String {
     switch self {
     case .giveSamples: "give --samples"
+    case .convertWithProbes: "convert again with qconvert --probes 4"
     case .observeAgain: "observe the network again with --observe-only"
     case .useDynamicActivations: "use --activations dynamic"
     case .useRanges(let name): "use --ranges \(name)"

@@ -64,7 +64,8 @@ public struct InspectCommand: ParsableCommand {
       let work = try InspectCommand.multiplyAdds(of: program)
       return (
         InspectionReport(
-          path: file, opened, program.constants, work: work.map { Work(of: program, $0) }),
+          path: file, opened, program.constants, probes: try opened.probes(),
+          work: work.map { Work(of: program, $0) }),
         graph.map { _ in
           GraphReport(path: file, opened, program.constants, multiplyAdds: work)
         }
@@ -125,6 +126,10 @@ public struct InspectCommand: ParsableCommand {
     console.line()
     console.table(of: report.nodes)
     console.line()
+    if let probes = report.probes {
+      console.line(Units.count(probes, "probe"))
+      console.line()
+    }
     console.table(
       ["part", "bytes"], report.parts.map { [$0.name, "\($0.bytes)"] }, trailing: [1])
     console.line()

@@ -3,6 +3,13 @@ import QMReport
 import QMTensor
 
 extension Console {
+  /// Prints how many probes a file got, if any, and whether more were asked for.
+  func showProbes(_ count: Int?, asked: Int) {
+    guard let count else { return }
+    let reason = count < asked ? ", as no more inputs judge" : ""
+    line("\(Units.count(count, "probe")) in the file\(reason)")
+  }
+
   /// Prints a table with one row per output.
   func table(of reports: [OutputReport]) {
     table(

@@ -77,6 +77,9 @@ public struct TuneCommand: ParsableCommand {
       throw ValidationError("--bits \(bits): expected 1.5 to 8")
     }
     if isFloat {
+      guard options.probes == 0 else {
+        throw ValidationError("--float writes no .qm file; leave out --probes")
+      }
       guard training.labels != nil else {
         throw ValidationError(
           "--float needs --labels: the float network would be its own teacher")
@@ -124,7 +127,7 @@ public struct TuneCommand: ParsableCommand {
     let checkpoint = output + ".checkpoint"
     var steps: [StepReport] = []
     let result = try within(.file(input)) { () throws(QMError) in
-      try Tuner(options.converter(recipe, machine), training.options).tune(
+      try Tuner(options.converter(recipe, machine), training.options, probes: options.probes).tune(
         graph, samples: folder, metadata: metadata,
         checkpoints: .init(
           path: checkpoint, resumes: training.resume,
@@ -162,7 +165,8 @@ public struct TuneCommand: ParsableCommand {
       clippedShare: steps.isEmpty
         ? 0 : Double(steps.count(where: \.isClipped)) / Double(steps.count),
       divergences: steps.compactMap(\.divergence), outputsBefore: result.before.outputReports,
-      outputs: result.after.outputReports, history: reportOptions.isAsked ? steps : nil,
+      outputs: result.after.outputReports, probes: result.probeCount,
+      history: reportOptions.isAsked ? steps : nil,
       nodes: reportOptions.isAsked ? NodeReport.all(of: result.after.program) : nil,
       values: values, weights: weights, seconds: (clock.now - began).seconds)
     show(report, console)
@@ -306,6 +310,7 @@ public struct TuneCommand: ParsableCommand {
     console.table(of: report.outputsBefore)
     console.line("after training:")
     console.table(of: report.outputs)
+    console.showProbes(report.probes, asked: options.probes)
     console.line("written to \(report.output.path)")
   }
 }

@@ -14,12 +14,15 @@ public struct VerifyCommand: ParsableCommand {
     abstract: "Check a .qm file, and how close it is to the float network.",
     discussion: """
       Outputs are compared with the expected outputs in the folder of samples or, without these, \
-      with the outputs of --reference. With neither, only the structure of the file is checked, \
-      and that every kernel set gives the same bits.
+      with the outputs of --reference. With neither, the structure of the file is checked, and that \
+      every kernel set gives the same bits.
+      If the file has probes (qconvert --probes), its outputs for them must have the bits that the \
+      file states. With neither samples nor reference they are also compared with those of the \
+      float network, which the file has.
       A file of arrays without a network is compared with the arrays that it was converted from: \
       give them (.npz, .npy) instead of samples.
       Exit status 1 if the samples are worse than the file states beyond what their number explains, \
-      or under --tolerance.
+      or under --tolerance, or if the outputs for a probe have other bits.
 
       Examples:
         qverify out.qm eval/ --reference in.onnx
@@ -89,9 +92,9 @@ public struct VerifyCommand: ParsableCommand {
     try reportOptions.requireWritable(besides: [file, samples, reference])
     console.progress("reading")
     let opened = try QMFile(path: file)
-    let program = try within(.file(file)) { () throws(QMError) in
+    let (program, probes) = try within(.file(file)) { () throws(QMError) in
       try opened.container.checkDigest()
-      return try Program(opened)
+      return (try Program(opened), try opened.probes())
     }
     if program.inputs.isEmpty, let samples {
       guard metrics.metric == nil else {
@@ -109,7 +112,7 @@ public struct VerifyCommand: ParsableCommand {
     }
     var verification = try Verification(
       program, of: FileSize(path: file, bytes: opened.container.byteCount), samples: folder,
-      reference: referenceProgram, options: machine.modelOptions)
+      reference: referenceProgram, probes: probes, options: machine.modelOptions)
     let comparesValues = perValue || reportOptions.isAsked
     try verification.run(perValue: comparesValues, profile: profile) { phase in
       switch phase {
@@ -130,7 +133,9 @@ public struct VerifyCommand: ParsableCommand {
     if program.metadata.isMeasuredOnMadeInputs {
       console.line("the file states figures of made inputs, which do not bound those of samples")
     }
-    var failure = metrics.maxDrop == nil || tolerance != nil ? failure(report, program) : nil
+    var failure =
+      metrics.maxDrop == nil || tolerance != nil
+      ? failure(report, program) : probeFailure(report)
     if let folder, let metric = metrics.command {
       let loss = try judge(metric, program, referenceProgram, on: folder, &report, console)
       failure = failure ?? loss
@@ -203,10 +208,11 @@ public struct VerifyCommand: ParsableCommand {
   }
 
   private func failure(_ report: VerificationReport, _ program: Program) -> QMError? {
+    if let failure = probeFailure(report) { return failure }
     for output in report.outputs {
       for part in output.decidingFigures {
         let found = part.signalToNoiseDecibels
-        let (required, reason) = required(part, of: output, program)
+        let (required, reason) = required(part, of: output, report, program)
         guard !(found >= required) else { continue }
         let words =
           output.misplaced > 0
@@ -221,11 +227,23 @@ public struct VerifyCommand: ParsableCommand {
     return nil
   }
 
+  /// The error if outputs for probes have other bits than the file states.
+  private func probeFailure(_ report: VerificationReport) -> QMError? {
+    guard let probes = report.probes, probes.agreeing < probes.count else { return nil }
+    return QMError(
+      .outOfTolerance,
+      "the outputs for \(probes.count - probes.agreeing) of \(Units.count(probes.count, "probe")) "
+        + "have other bits than the file states", context: [.file(file)])
+  }
+
   /// The required SQNR of a part of an output, in dB, and why.
   private func required(
-    _ part: OutputReport.Part, of output: OutputReport, _ program: Program
+    _ part: OutputReport.Part, of output: OutputReport, _ report: VerificationReport,
+    _ program: Program
   ) -> (decibels: Double, reason: String) {
     if let tolerance { return (tolerance, "--tolerance") }
+    // Their digests say more: with the same bits, the errors are those that the conversion let pass.
+    guard report.truth != .probes else { return (-.infinity, "") }
     let stated = program.metadata.measurements.filter {
       let name = program.outputs[$0.output].name
       return name == output.name && ($0.part?.description(of: name) ?? name) == part.name
@@ -265,8 +283,16 @@ public struct VerifyCommand: ParsableCommand {
     if let reason = report.notRun {
       console.line("no seeded inputs run (\(reason)); give a folder of samples")
     }
+    if let probes = report.probes {
+      console.line(
+        "\(probes.agreeing) of \(Units.count(probes.count, "probe")) give the bits that the file "
+          + "states; SQNR \(Units.decibels(probes.medianDecibels)), worst "
+          + Units.decibels(probes.worstDecibels)
+          + (probes.areInputsMade ? ", on made inputs" : ""))
+    }
     if let kernels = report.identicalKernels, let count = report.selfTestSamples {
-      let inputs = samples == nil ? "seeded input" : "sample"
+      let inputs =
+        report.truth == .probes ? "probe" : samples == nil ? "seeded input" : "sample"
       console.line(
         "\(kernels.joined(separator: ", ")): the same bits on \(Units.count(count, inputs))")
     }

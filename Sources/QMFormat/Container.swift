@@ -23,9 +23,11 @@ public struct Container: Sendable {
     public static let names = Kind(rawValue: 128)
     /// ``Program/Metadata``.
     public static let metadata = Kind(rawValue: 129)
+    /// ``Program/Probes``.
+    public static let probes = Kind(rawValue: 130)
 
     var isAncillary: Bool { rawValue >= 128 }
-    var isKnown: Bool { [.program, .data, .names, .metadata].contains(self) }
+    var isKnown: Bool { [.program, .data, .names, .metadata, .probes].contains(self) }
   }
 
   /// How the content of a section is encoded. Raw values are written in files.
@@ -56,7 +58,7 @@ public struct Container: Sendable {
   /// end-of-file mark that a transfer as text alters, and a zero.
   static let magic: [UInt8] = [0x51, 0x4D, 0x89, 0x0D, 0x0A, 0x1A, 0x0A, 0x00]
   /// The version of the format that this writer follows.
-  static let writeVersion: UInt16 = 2
+  static let writeVersion: UInt16 = 3
   /// The oldest version of a reader that understands every file of this writer. Before the format is
   /// stable, also the oldest version of a writer whose files this reader understands.
   static let readVersion: UInt16 = 2
@@ -157,10 +159,10 @@ public struct Container: Sendable {
         .malformed, "read version \(readVersion) is later than write version \(writeVersion)",
         context: [.offset(8)])
     }
-    guard readVersion <= Container.readVersion else {
+    guard readVersion <= Container.writeVersion else {
       throw .unsupported(
         "the file needs a reader of format version \(readVersion), this one reads up to version "
-          + "\(Container.readVersion); update it")
+          + "\(Container.writeVersion); update it")
     }
     guard writeVersion >= Container.readVersion else {
       throw .unsupported("written by an earlier version; convert again")

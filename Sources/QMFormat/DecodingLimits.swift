@@ -8,8 +8,8 @@ public struct DecodingLimits: Sendable, Hashable {
   public var expansion = 256
   /// Memory of all constants that is allowed for a file of any size, in bytes. Default 64 MiB.
   public var expansionAllowance = 64 << 20
-  /// Maximum inflated size of the structure, of the names and of the metadata, each, in bytes. In
-  /// memory they take up to ten times as much. Default 16 MiB; 10⁵ nodes take about 4 MiB.
+  /// Maximum inflated size of the structure, of the names, of the metadata and of the probes, each, in
+  /// bytes. In memory they take up to ten times as much. Default 16 MiB; 10⁵ nodes take about 4 MiB.
   public var payloadByteCount = 16 << 20
   /// Maximum number of nodes. Default 2²⁰; networks in use have under 10⁵.
   public var nodeCount = 1 << 20

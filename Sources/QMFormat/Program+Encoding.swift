@@ -4,21 +4,25 @@ import QMTensor
 extension Program {
   /// The bytes of a `.qm` file. Equal programs give the same content digest on every machine, and
   /// the same bytes with the same version of zlib.
-  /// - Parameter threads: compress the sections in parallel; their number does not affect the
-  ///   bytes.
-  /// - Throws: as ``validate(limits:)``; `unsupported` if a reader with the standard limits would
-  ///   refuse the file for its size; `outOfMemory`.
+  /// - Parameters:
+  ///   - probes: of this program; nil for a file without.
+  ///   - threads: compress the sections in parallel; their number does not affect the bytes.
+  /// - Throws: as ``validate(limits:)``; `invalidInput` if the probes are of another program;
+  ///   `unsupported` if a reader with the standard limits would refuse the file for its size;
+  ///   `outOfMemory`.
   public func encoded(
-    threads: ThreadPool = ThreadPool(threadCount: 1)
+    probes: Probes? = nil, threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) -> [UInt8] {
     try validate()
-    return try encodedWithoutValidation(threads: threads)
+    try probes?.check(
+      inputs: inputs.map { values[$0].type }, outputs: outputs.map { values[$0.value].type })
+    return try encodedWithoutValidation(probes: probes, threads: threads)
   }
 
-  /// As ``encoded(threads:)``, without validation: tests write malformed files with it.
+  /// As ``encoded(probes:threads:)``, without validation: tests write malformed files with it.
   /// - Precondition: the values are numbered as ``Program`` states.
   package func encodedWithoutValidation(
-    threads: ThreadPool = ThreadPool(threadCount: 1)
+    probes: Probes? = nil, threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) -> [UInt8] {
     let groups = try DataGroup.all(constants, threads: threads)
     let dataSections = groups.map {
@@ -27,11 +31,12 @@ extension Program {
     var ancillary: [(kind: Container.Kind, bytes: [UInt8])] = []
     if let names = encodedNames() { ancillary.append((.names, names)) }
     if metadata != Metadata() { ancillary.append((.metadata, metadata.encoded())) }
+    if let probes { ancillary.append((.probes, probes.encoded())) }
     let payload = [(.program, try encodedStructure(dataSections))] + ancillary
     let limits = DecodingLimits.standard
     for (_, bytes) in payload where bytes.count > limits.payloadByteCount {
       throw .unsupported(
-        "the structure, names or metadata take \(bytes.count) bytes, the limit for each is "
+        "the structure, names, metadata or probes take \(bytes.count) bytes, the limit for each is "
           + "\(limits.payloadByteCount)")
     }
     var boundaries: [Int: [Int]] = [:]

@@ -1,46 +1,57 @@
 import QMOperations
 import QMTensor
 
+extension Container {
+  /// The section of a kind of which there is at most one; nil if there is none.
+  /// - Throws: `malformed` if there are several, or if it exceeds the limit.
+  func only(_ kind: Kind, _ limits: DecodingLimits) throws(QMError) -> Section? {
+    let sections = sections.filter { $0.kind == kind }
+    guard sections.count <= 1 else {
+      throw .malformed("\(sections.count) sections of kind \(kind.rawValue), expected 1")
+    }
+    if let section = sections.first, section.inflatedByteCount > limits.payloadByteCount {
+      throw QMError(
+        .malformed,
+        "the section inflates to \(section.inflatedByteCount) bytes, the limit is "
+          + "\(limits.payloadByteCount)", context: [.offset(section.offset)])
+    }
+    return sections.first
+  }
+
+  /// Inflates a section and reads all of it.
+  /// - Parameter what: the content, for messages.
+  func read<Content>(
+    _ section: Section, _ what: String, _ limits: DecodingLimits,
+    _ body: (inout ByteReader) throws(QMError) -> Content
+  ) throws(QMError) -> Content {
+    let inflated = try inflated(section)
+    return try within(.entry("\(what) at byte \(section.offset)")) { () throws(QMError) in
+      defer { withExtendedLifetime(inflated) {} }
+      var reader = ByteReader(inflated.bytes, limits: limits)
+      let content = try body(&reader)
+      try reader.finish()
+      return content
+    }
+  }
+}
+
 extension ProgramListing {
   /// Decodes the structure, names and metadata, and checks the sizes of the data sections.
   init(decoding container: Container, limits: DecodingLimits) throws(QMError) {
-    func only(_ kind: Container.Kind) throws(QMError) -> Container.Section? {
-      let sections = container.sections.filter { $0.kind == kind }
-      guard sections.count <= 1 else {
-        throw .malformed("\(sections.count) sections of kind \(kind.rawValue), expected 1")
-      }
-      if let section = sections.first, section.inflatedByteCount > limits.payloadByteCount {
-        throw QMError(
-          .malformed,
-          "the section inflates to \(section.inflatedByteCount) bytes, the limit is "
-            + "\(limits.payloadByteCount)", context: [.offset(section.offset)])
-      }
-      return sections.first
-    }
-    func read(
-      _ section: Container.Section, _ what: String,
-      _ body: (inout ByteReader) throws(QMError) -> Void
-    ) throws(QMError) {
-      let inflated = try container.inflated(section)
-      try within(.entry("\(what) at byte \(section.offset)")) { () throws(QMError) in
-        defer { withExtendedLifetime(inflated) {} }
-        var reader = ByteReader(inflated.bytes, limits: limits)
-        try body(&reader)
-        try reader.finish()
-      }
-    }
-    guard let structure = try only(.program) else {
+    guard let structure = try container.only(.program, limits) else {
       throw .malformed("the file has no section with the structure")
     }
-    try read(structure, "structure") { (reader) throws(QMError) in
+    try container.read(structure, "structure", limits) { (reader) throws(QMError) in
       try decodeStructure(&reader, limits)
     }
-    if let names = try only(.names) {
-      try read(names, "names") { (reader) throws(QMError) in try decodeNames(&reader) }
+    if let names = try container.only(.names, limits) {
+      try container.read(names, "names", limits) { (reader) throws(QMError) in
+        try decodeNames(&reader)
+      }
     }
-    if let section = try only(.metadata) {
-      try read(section, "metadata") { (reader) throws(QMError) in
-        metadata = try Program.Metadata(from: &reader, limits)
+    if let section = try container.only(.metadata, limits) {
+      metadata = try container.read(section, "metadata", limits) { (reader) throws(QMError) in
+        try Program.Metadata(from: &reader, limits)
       }
     }
     try checkData(container, limits)

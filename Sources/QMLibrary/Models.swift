@@ -246,3 +246,37 @@ public func qm_model_metadata_key(_ model: OpaquePointer!, _ index: Int) -> Unsa
     try at(index, in: ModelHandle.all.object(model).metadata, "entry").keyText
   }
 }
+
+@c @implementation
+public func qm_model_self_test(
+  _ model: OpaquePointer!, _ result: UnsafeMutablePointer<qm_self_test>!
+) -> qm_status {
+  status { () throws(QMError) in
+    try store(
+      qm_self_test(ModelHandle.all.object(model).model.selfTest()), to: required(result, "result"))
+  }
+}
+
+@c @implementation
+public func qm_model_self_test_bytes(
+  _ model: OpaquePointer!, _ bytes: UnsafeRawPointer!, _ byte_count: Int,
+  _ result: UnsafeMutablePointer<qm_self_test>!
+) -> qm_status {
+  status { () throws(QMError) in
+    let model = try ModelHandle.all.object(model).model
+    try store(
+      qm_self_test(model.selfTest(bytes: given(bytes, byte_count))), to: required(result, "result"))
+  }
+}
+
+extension qm_self_test {
+  fileprivate init(_ test: Model.SelfTest) {
+    self.init()
+    struct_size = MemoryLayout<qm_self_test>.size
+    probe_count = test.probeCount
+    agreeing_count = test.agreements.count(where: \.self)
+    median_sqnr = test.medianSignalToNoise
+    worst_sqnr = test.worstSignalToNoise
+    made_inputs = test.areInputsMade ? 1 : 0
+  }
+}

@@ -6,8 +6,9 @@ import QMTensor
 /// Compares the outputs of a program with correct ones.
 ///
 /// Correct are the expected outputs that come with the samples or, without these, the outputs of a
-/// reference network. With neither, a self-test checks that every kernel set gives the same bits as
-/// the reference loops.
+/// reference network. With neither, the outputs of the float network for the probes in the file are,
+/// and a self-test checks that every kernel set gives the same bits as the reference loops. The
+/// digests of probes are checked whatever else there is.
 public struct Verification {
   /// A phase of a verification, with the number of steps done and in total.
   public enum Phase: Hashable, Sendable {
@@ -27,6 +28,7 @@ public struct Verification {
   private let options: Model.Options
   private let model: Model
   private let inputs: Inputs
+  private let probes: Program.Probes?
 
   /// Maximum memory of a run on seeded inputs, in bytes; a limit is needed because their shapes are
   /// guesses.
@@ -41,12 +43,13 @@ public struct Verification {
   ///   - file: the file of the program, for the report and for errors.
   ///   - samples: the samples to run; nil runs inputs made from a seed.
   ///   - reference: a network with the same inputs and outputs.
+  ///   - probes: those of the file; nil if it has none.
   ///   - options: options of all runs.
   /// - Throws: `outOfTolerance` if the reference has other inputs or outputs; the error of
   ///   preparing the program.
   public init(
     _ program: Program, of file: FileSize, samples: (any SampleSource)?, reference: Program?,
-    options: Model.Options = Model.Options()
+    probes: Program.Probes? = nil, options: Model.Options = Model.Options()
   ) throws(QMError) {
     self.program = program
     self.reference = reference
@@ -55,6 +58,8 @@ public struct Verification {
       file: file.path, bytes: file.bytes, nodes: program.nodes.count,
       constants: program.constants.count)
     if let reference { try Verification.requireSamePorts(program, reference, file.path) }
+    self.probes = probes
+    let samples = samples ?? (reference == nil ? probes.map { ProbeInputs($0, program) } : nil)
     var options = options
     if samples == nil { options.runByteLimit = Verification.seededByteLimit }
     let model = try within(.file(file.path)) { [options] () throws(QMError) in
@@ -78,10 +83,21 @@ public struct Verification {
   public mutating func run(
     perValue: Bool = false, profile: Bool = false, progress: (Phase) -> Void = { _ in }
   ) throws(QMError) {
+    if let probes { try test(probes) }
     try compare(progress)
-    if report.outputs.isEmpty, report.notRun == nil { try selfTest(progress) }
+    if [.none, .probes].contains(report.truth), report.notRun == nil { try selfTest(progress) }
     if perValue, let reference { try compareValues(with: reference, progress) }
     if profile { try timeNodes() }
+  }
+
+  private mutating func test(_ probes: Program.Probes) throws(QMError) {
+    let found = try within(.file(report.file)) { () throws(QMError) in
+      try Model(program, options: options).selfTest(probes)
+    }
+    report.probes = .init(
+      count: found.probeCount, agreeing: found.agreements.count(where: \.self),
+      areInputsMade: found.areInputsMade, medianDecibels: found.medianSignalToNoise,
+      worstDecibels: found.worstSignalToNoise)
   }
 
   private mutating func timeNodes() throws(QMError) {
@@ -156,7 +172,9 @@ public struct Verification {
       progress(.comparing(done: index + 1, of: inputs.count))
     }
     report.samples = inputs.count
-    report.truth = truths.contains(.besideSamples) ? .besideSamples : truths.first ?? .none
+    report.truth =
+      truths.contains(.besideSamples)
+      ? inputs.areProbes ? .probes : .besideSamples : truths.first ?? .none
     report.outputs = model.outputs.compactMap { output in
       comparisons[output.name].map {
         OutputReport(output.name, $0, samples: (0..<inputs.count).map(inputs.name))
@@ -245,6 +263,10 @@ private enum Inputs {
     if let samples { self = .samples(samples) } else { self = .seeded(try SeededInputs(model)) }
   }
 
+  var areProbes: Bool {
+    if case .samples(let samples) = self { samples is ProbeInputs } else { false }
+  }
+
   var areSamples: Bool { if case .samples = self { true } else { false } }
 
   var count: Int {
@@ -270,5 +292,29 @@ private enum Inputs {
   func expectedOutputs(of index: Int) throws(QMError) -> [String: Tensor] {
     guard case .samples(let samples) = self else { return [:] }
     return try samples.expectedOutputs(of: index)
+  }
+}
+
+/// The probes of a file as samples, with the outputs of the float network.
+private struct ProbeInputs: SampleSource {
+  private let probes: Program.Probes
+  private let inputs: [String]
+  private let outputs: [String]
+
+  init(_ probes: Program.Probes, _ program: Program) {
+    self.probes = probes
+    inputs = program.inputs.map { program.values[$0].name }
+    outputs = program.outputs.map(\.name)
+  }
+
+  var count: Int { probes.probes.count }
+  func name(of index: Int) -> String { Program.Probes.name(of: index) }
+
+  func inputs(of index: Int) -> [String: Tensor] {
+    Dictionary(uniqueKeysWithValues: zip(inputs, probes.probes[index].inputs))
+  }
+
+  func expectedOutputs(of index: Int) -> [String: Tensor] {
+    Dictionary(uniqueKeysWithValues: zip(outputs, probes.probes[index].floatOutputs))
   }
 }

@@ -103,6 +103,9 @@ public struct Comparison: Sendable, Hashable {
     samples.isEmpty ? .infinity : Comparison.median(sampleRatios)
   }
 
+  /// SQNR in dB of the worst sample; infinite if nothing differs.
+  public var worstSignalToNoise: Double { sampleRatios.min() ?? .infinity }
+
   private var sampleRatios: [Double] {
     normalizedErrors.map { $0 > 0 ? Comparison.decibels(1 / $0) : .infinity }
   }

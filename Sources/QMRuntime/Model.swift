@@ -90,6 +90,10 @@ public final class Model: Sendable {
   /// Positions of the switch inputs: those that determine which branch of an If runs. A plan is
   /// made for their content.
   let switchInputs: [Int]
+  /// The file that the model was opened from; nil if it was in memory.
+  let path: String?
+  /// The content digest in the header of that file; nil for a program that was in no file.
+  let contentDigest: [UInt8]?
   private let idleSessions = Locked<[Session]>([])
 
   var kernels: KernelSet { options.kernels }
@@ -100,9 +104,12 @@ public final class Model: Sendable {
     let threads = ThreadPool(threadCount: max(1, options.threadCount))
     threads.beginRun()
     defer { threads.endRun() }
+    var digest: [UInt8] = []
+    // No variable holds the program: only the loader must have the constants.
     try self.init(
-      validated: Program(contentsOf: path, threads: threads), isOnlyOwner: true, options: options,
-      threads: threads)
+      validated: within(.file(path)) { () throws(QMError) in
+        try Model.program(QMFile(reading: path), threads, digest: &digest)
+      }, isOnlyOwner: true, options: options, threads: threads, path: path, contentDigest: digest)
   }
 
   /// Prepares a `.qm` file that is in memory, such as a download: `[UInt8]`, `Data`,
@@ -114,9 +121,17 @@ public final class Model: Sendable {
     let threads = ThreadPool(threadCount: max(1, options.threadCount))
     threads.beginRun()
     defer { threads.endRun() }
+    var digest: [UInt8] = []
     try self.init(
-      validated: Program(decoding: Buffer.copying(bytes), threads: threads), isOnlyOwner: true,
-      options: options, threads: threads)
+      validated: Model.program(QMFile(Buffer.copying(bytes)), threads, digest: &digest),
+      isOnlyOwner: true, options: options, threads: threads, contentDigest: digest)
+  }
+
+  private static func program(
+    _ file: QMFile, _ threads: ThreadPool, digest: inout [UInt8]
+  ) throws(QMError) -> Program {
+    digest = file.container.digest
+    return try Program(file, threads: threads)
   }
 
   /// Validates and prepares a program.
@@ -131,7 +146,8 @@ public final class Model: Sendable {
   /// - Parameter isOnlyOwner: whether nobody else has the program's constants, so that they may be
   ///   freed.
   private init(
-    validated program: consuming Program, isOnlyOwner: Bool, options: Options, threads: ThreadPool
+    validated program: consuming Program, isOnlyOwner: Bool, options: Options, threads: ThreadPool,
+    path: String? = nil, contentDigest: [UInt8]? = nil
   ) throws(QMError) {
     var program = program
     // Repeats the checks of the initializer: a caller may have set the properties afterwards.
@@ -139,6 +155,8 @@ public final class Model: Sendable {
       threadCount: options.threadCount, kernels: options.kernels,
       cachedPlanCount: options.cachedPlanCount, runByteLimit: options.runByteLimit,
       memory: options.memory)
+    self.path = path
+    self.contentDigest = contentDigest
     signature = Signature(program)
     switchInputs = program.switchInputs
     var loader = ModelLoader(

@@ -5,6 +5,8 @@
 public enum Remedy: Hashable, Sendable {
   /// Give samples of the network's inputs, so that ranges and quality can be measured.
   case giveSamples
+  /// Convert the network again, with probes in the file.
+  case convertWithProbes
   /// Collect the network's statistics on its samples again, with this version.
   case observeAgain
   /// Quantize activations with the ranges of each run instead of fixed ranges.
@@ -37,6 +39,7 @@ extension Remedy: CustomStringConvertible {
   public var description: String {
     switch self {
     case .giveSamples: "give samples"
+    case .convertWithProbes: "convert the network again with probes"
     case .observeAgain: "observe the network again"
     case .useDynamicActivations: "use dynamic activations"
     case .useRanges(let name): "use the range estimator '\(name.abbreviated)'"

@@ -16,11 +16,14 @@ public struct Tuner: Sendable {
   public let converter: Converter
   /// How the network is trained.
   public let options: TrainingOptions
+  /// Number of probes to keep in the file; 0 for none.
+  public let probes: Int
 
   /// A tuner.
-  public init(_ converter: Converter, _ options: TrainingOptions) {
+  public init(_ converter: Converter, _ options: TrainingOptions, probes: Int = 0) {
     self.converter = converter
     self.options = options
+    self.probes = probes
   }
 
   /// Where the state is kept while training, so that a run can go on after an interruption.
@@ -60,6 +63,8 @@ public struct Tuner: Sendable {
     public let zeroShare: Double
     /// The file's bytes, before and after training.
     public let files: (before: [UInt8], after: [UInt8])
+    /// Number of probes in the files; nil if there are none.
+    public let probeCount: Int?
   }
 
   /// A phase of tuning.
@@ -89,6 +94,8 @@ public struct Tuner: Sendable {
     guard samples.count > 0 else { throw .usage("no samples", remedies: .giveSamples) }
     let prepared = try converter.prepare(
       source, samples: samples, progress: { progress(.converting($0)) })
+    let threads = ThreadPool(threadCount: converter.options.threadCount)
+    let probeSamples = try probes > 0 ? prepared.probeSamples(probes) : nil
     let before = try prepared.convert(
       metadata: metadata, progress: { progress(.converting($0)) })
     guard !before.graph.isQuantized else {
@@ -98,7 +105,6 @@ public struct Tuner: Sendable {
     guard !network.parameters.isEmpty else {
       throw .unsupported("the conversion rounds no weights, so that there is nothing to train")
     }
-    let threads = ThreadPool(threadCount: converter.options.threadCount)
     // Of free grids the entropy is bounded, not the width: codes may grow as far as the converter's.
     let bits = converter.recipe.weights.bits
     let isRecipeFree =
@@ -140,9 +146,17 @@ public struct Tuner: Sendable {
       guard Double(bytes.count) > Tuner.sizeTolerance * Double(file.count) else { break }
       parameters.multiplyScales(by: Tuner.correction)
     }
+    var files = (before: file, after: bytes)
+    if let probeSamples {
+      files.before = try before.program.encoded(
+        probes: probeSamples.probes(of: before.program), threads: threads)
+      files.after = try after.program.encoded(
+        probes: probeSamples.probes(of: after.program), threads: threads)
+    }
     return Result(
       before: before, after: after, heldOutLoss: outcome.loss, metric: outcome.metric,
-      sampleCounts: trainer.sampleCounts, zeroShare: parameters.zeroShare, files: (file, bytes))
+      sampleCounts: trainer.sampleCounts, zeroShare: parameters.zeroShare, files: files,
+      probeCount: probeSamples?.count)
   }
 
   /// Growth of the file by training that is let pass, and the factor of all scales that takes back what

@@ -162,9 +162,9 @@ struct ContainerTests {
 
   @Test func `A file of another version is unsupported`() throws {
     var bytes = try smallNetwork().encoded()
-    bytes[8] = 3
+    bytes[8] = 4
     #expect(try outcome(Container.reseal(bytes)) == .accepted)
-    bytes[10] = 3
+    bytes[10] = 4
     #expect(try outcome(Container.reseal(bytes)) == .refused(.unsupported))
     bytes[8] = 1
     bytes[10] = 1

@@ -16,7 +16,10 @@ struct FixtureTests {
   }
 
   private func program(_ path: String) throws -> Program {
-    try Program(contentsOf: Self.folder.appending(path: path).path)
+    let path = Self.folder.appending(path: path).path
+    let program = try Program(contentsOf: path)
+    try within(.file(path)) { () throws(QMError) in _ = try QMFile(path: path).probes() }
+    return program
   }
 
   @Test(arguments: try files("accept"))

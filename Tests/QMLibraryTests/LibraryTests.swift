@@ -155,6 +155,34 @@ import Testing
     }
   }
 
+  @Test func aSelfTestIsThatOfTheRuntime() throws {
+    let path = Fixtures.path("qm/accept/probes.qm")
+    let bytes = try [UInt8](Data(contentsOf: URL(filePath: path)))
+    try Self.withModel(path) { model in
+      var (found, again) = (qm_self_test(), qm_self_test())
+      found.struct_size = MemoryLayout<qm_self_test>.size
+      again.struct_size = MemoryLayout<qm_self_test>.size
+      #expect(qm_model_self_test(model, &found) == QM_OK, "\(Self.lastError())")
+      #expect(found.probe_count == 3 && found.agreeing_count == 3 && found.made_inputs == 1)
+      #expect(found.median_sqnr == .infinity && found.worst_sqnr == .infinity)
+      #expect(qm_model_self_test_bytes(model, bytes, bytes.count, &again) == QM_OK)
+      #expect(again.agreeing_count == 3)
+      #expect(qm_model_self_test_bytes(model, bytes, -1, &again) == QM_ERROR_USAGE)
+      #expect(qm_model_self_test_bytes(model, nil, 1, &again) == QM_ERROR_USAGE)
+      #expect(
+        qm_model_self_test_bytes(model, bytes, bytes.count - 1, &again) == QM_ERROR_MALFORMED)
+      #expect(qm_model_self_test(model, nil) == QM_ERROR_USAGE)
+      #expect(qm_model_self_test(nil, &again) == QM_ERROR_USAGE)
+    }
+    try Self.withModel { model in
+      var found = qm_self_test()
+      found.struct_size = MemoryLayout<qm_self_test>.size
+      #expect(qm_model_self_test(model, &found) == QM_ERROR_USAGE)
+      #expect(String(cString: qm_last_error_remedy()).contains("probes"))
+      #expect(qm_model_self_test_bytes(model, bytes, bytes.count, &found) == QM_ERROR_INVALID_INPUT)
+    }
+  }
+
   @Test func wrongArgumentsAreErrors() throws {
     var model: OpaquePointer?
     #expect(qm_model_open(nil, nil, &model) == QM_ERROR_USAGE)

@@ -182,6 +182,32 @@ QM_API size_t qm_model_metadata_count(const qm_model *model);
 /// The key of an entry; NULL if the index is out of range.
 QM_API const char *qm_model_metadata_key(const qm_model *model, size_t index);
 
+/// What the probes of a file say about a model on this machine.
+typedef struct qm_self_test {
+  /// sizeof(qm_self_test), set by the caller.
+  size_t struct_size;
+  /// Number of probes in the file.
+  size_t probe_count;
+  /// Number of probes whose outputs have the bits that the file states. If these are fewer than
+  /// probe_count, this machine computes something else.
+  size_t agreeing_count;
+  /// SQNR in dB of the worst output, beside those of the float network: the median over the probes.
+  /// Infinite if nothing differs.
+  double median_sqnr;
+  /// SQNR in dB of the worst probe of the worst output.
+  double worst_sqnr;
+  /// 1 if the inputs were made from noise: then the SQNR does not bound that of real inputs.
+  int32_t made_inputs;
+} qm_self_test;
+
+/// Runs the probes of the file that the model was opened from, which is read again: an open model does
+/// not hold them. QM_ERROR_USAGE if the file has no probes, or if the model was not opened from a path;
+/// QM_ERROR_INVALID_INPUT if the file has changed.
+QM_API qm_status qm_model_self_test(const qm_model *model, qm_self_test *result);
+/// The same for a model that was opened from memory: `bytes` is the file.
+QM_API qm_status qm_model_self_test_bytes(
+    const qm_model *model, const void *bytes, size_t byte_count, qm_self_test *result);
+
 // MARK: Sessions
 
 /// Runs a model, one run at a time; holds the memory of runs.

@@ -6,8 +6,9 @@
 """
 
 from ._library import QMError, library, text
-from ._model import Model, Port, Session, kernel_sets, memory_needed
+from ._model import Model, Port, SelfTest, Session, kernel_sets, memory_needed
 from ._tools import convert, verify
 
 __version__ = text(library.qm_version())
-__all__ = ["Model", "Port", "QMError", "Session", "convert", "kernel_sets", "memory_needed", "verify"]
+__all__ = ["Model", "Port", "QMError", "SelfTest", "Session", "convert", "kernel_sets", "memory_needed",
+           "verify"]

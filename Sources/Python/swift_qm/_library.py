@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_double, c_float, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -55,6 +55,11 @@ class OutputStructure(Structure):
                 ("shape", POINTER(c_int64)), ("data", c_void_p), ("byte_count", c_size_t)]
 
 
+class SelfTestStructure(Structure):
+    _fields_ = [("struct_size", c_size_t), ("probe_count", c_size_t), ("agreeing_count", c_size_t),
+                ("median_sqnr", c_double), ("worst_sqnr", c_double), ("made_inputs", c_int32)]
+
+
 def _open() -> ctypes.CDLL:
     path = os.environ.get("QM_LIBRARY") or FOLDER / "libqm.so"
     library = ctypes.CDLL(str(path))
@@ -73,6 +78,8 @@ def _open() -> ctypes.CDLL:
         "qm_model_weight_bytes": [c_void_p, POINTER(c_uint64)],
         "qm_model_input": [c_void_p, c_size_t, POINTER(PortStructure)],
         "qm_model_output": [c_void_p, c_size_t, POINTER(PortStructure)],
+        "qm_model_self_test": [c_void_p, POINTER(SelfTestStructure)],
+        "qm_model_self_test_bytes": [c_void_p, c_void_p, c_size_t, POINTER(SelfTestStructure)],
         "qm_session_create": [c_void_p, POINTER(c_void_p)],
         "qm_session_run": [c_void_p, POINTER(InputStructure), c_size_t],
         "qm_session_memory_needed":

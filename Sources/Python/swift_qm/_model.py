@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._library import (MEMORIES, InputStructure, Options, OutputStructure, PortStructure, QMError,
-                       ShapeStructure, check, library, text)
+                       SelfTestStructure, ShapeStructure, check, library, text)
 
 # numpy has no bfloat16: its bits are there as uint16.
 _DTYPES = {1: np.float32, 2: np.float16, 3: np.int8, 4: np.uint8, 5: np.int16, 6: np.int32, 7: np.int64,
@@ -45,6 +45,31 @@ def _port(structure: PortStructure) -> Port:
         shape.append(extent if extent >= 0 else text(structure.axis_names[axis]) or None)
     return Port(text(structure.name), np.dtype(_DTYPES[structure.element_type]), tuple(shape),
                 structure.scale, structure.zero_point)
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the probes of a file say about a model on this machine.
+
+    Attributes:
+        probes: their number.
+        agreeing: the number of those whose outputs have the bits that the file states.
+        median_sqnr: SQNR in dB of the worst output, the median over the probes.
+        worst_sqnr: SQNR in dB of the worst probe of the worst output.
+        made_inputs: whether the inputs were made from noise, so that the SQNR does not bound that of
+            real inputs.
+    """
+
+    probes: int
+    agreeing: int
+    median_sqnr: float
+    worst_sqnr: float
+    made_inputs: bool
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outputs for every probe have the bits that the file states."""
+        return self.agreeing == self.probes
 
 
 def _options(threads: int, memory: str, kernels: str | None, run_byte_limit: int) -> Options:
@@ -145,6 +170,25 @@ class Model(_Handle):
         result = c_uint64()
         check(library.qm_model_weight_bytes(self._handle, byref(result)))
         return result.value
+
+    def self_test(self, content: bytes | None = None) -> SelfTest:
+        """Runs the probes of the file, which is read again: an open model does not hold them.
+
+        Args:
+            content: the content of the file, if the model was opened from it and not from a path.
+
+        Raises:
+            QMError: if the file has no probes, or has changed.
+        """
+        result = SelfTestStructure(ctypes.sizeof(SelfTestStructure))
+        if content is None:
+            check(library.qm_model_self_test(self._handle, byref(result)))
+        else:
+            content = bytes(content)
+            check(library.qm_model_self_test_bytes(
+                self._handle, content, len(content), byref(result)))
+        return SelfTest(result.probe_count, result.agreeing_count, result.median_sqnr,
+                        result.worst_sqnr, bool(result.made_inputs))
 
     def session(self) -> Session:
         """A session, to run without copies or to cancel runs."""

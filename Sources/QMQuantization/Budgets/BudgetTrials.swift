@@ -45,6 +45,7 @@ public struct BudgetTrials {
   private let prepared: PreparedConversion
   private let recipe: Recipe
   private let metadata: Program.Metadata
+  private let probes: ProbeSamples?
   private let threads: ThreadPool
   private var sizes: RateCurve
   private var decibels = RateCurve(slope: 6.02)
@@ -71,12 +72,14 @@ public struct BudgetTrials {
   ///   - prepared: the network.
   ///   - recipe: that it was prepared with. The file records it with the bits that were found.
   ///   - metadata: for the files.
+  ///   - probes: for the files, whose sizes count them; nil for files without.
   ///   - threads: compress the files.
   /// - Throws: `invalidInput` if a weight is not finite.
   public init(
     _ prepared: PreparedConversion, recipe: Recipe, metadata: Program.Metadata = .init(),
-    threads: ThreadPool = ThreadPool(threadCount: 1)
+    probes: ProbeSamples? = nil, threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) {
+    self.probes = probes
     self.prepared = prepared
     self.recipe = recipe
     self.metadata = metadata
@@ -108,7 +111,8 @@ public struct BudgetTrials {
     var metadata = metadata
     metadata.recipe = recipe.entries
     let conversion = try prepared.convert(width, metadata: metadata, progress: progress)
-    let file = try conversion.program.encoded(threads: threads)
+    let file = try conversion.program.encoded(
+      probes: probes?.probes(of: conversion.program), threads: threads)
     let signalToNoise = conversion.worstSignalToNoise
     let trial = Trial(
       bits: bits, predictedByteCount: sizes.value(at: bits).map { Int($0) },

@@ -1,6 +1,7 @@
 import QMFormat
 import QMGraph
 import QMReport
+import QMRuntime
 import QMTensor
 
 /// A network with the statistics of its samples, ready to be converted with any number of bits a
@@ -86,6 +87,14 @@ public struct PreparedConversion {
   /// The samples that judge, to which nothing is fitted if there are enough; nil without samples.
   public var judgingSamples: (any SampleSource)? {
     state.reference.map { $0.kept.samples(at: $0.roles.judge) }
+  }
+
+  /// Whether the conversion made the samples itself.
+  var areSamplesMade: Bool { state.reference?.areMade ?? false }
+
+  /// Options of further runs.
+  var runOptions: Model.Options {
+    Model.Options(threadCount: state.threads.threadCount, kernels: state.kernels)
   }
 
   /// The indices of ``judgingSamples`` in the source of samples; nil without one.

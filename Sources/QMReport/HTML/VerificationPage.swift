@@ -57,8 +57,18 @@ extension VerificationReport: PageReport {
       sentences.append(.text("The outputs are compared with those that lie beside the samples."))
     case .reference:
       sentences.append(.text("The outputs are compared with those of the reference network."))
+    case .probes:
+      sentences.append(
+        .text(
+          "The outputs are compared with those of the float network for the probes in the file."))
     }
     sentences += quality.sentences
+    if let probes {
+      sentences.append(
+        .text("The outputs for ") + .figure(probes.agreeing) + .text(" of ")
+          + .figure(probes.count, Units.count(probes.count, "probe"))
+          + .text(" have the bits that the file states."))
+    }
     if let kernels = identicalKernels, let count = selfTestSamples {
       sentences.append(
         .text("\(kernels.joined(separator: ", ")): all kernel sets give the same bits on ")

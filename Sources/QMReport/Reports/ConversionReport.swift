@@ -66,6 +66,8 @@ public struct ConversionReport: Report {
   public let notMeasured: String?
   /// Whether ranges were fitted to the samples behind ``outputs``, because there are too few.
   public let isJudgedOnFittedSamples: Bool
+  /// Number of probes in the file; nil if there are none.
+  public let probes: Int?
   /// Values that stay float32.
   public let kept: [FloatValue]
   /// The choices of activations that were measured; empty without samples.
@@ -89,7 +91,8 @@ public struct ConversionReport: Report {
     source: FileSize, output: FileSize, bits: Double, effort: String = "default",
     activations: String, ranges: String?,
     samples: Int, madeInputs: Int = 0, outputs: [OutputReport], notMeasured: String? = nil,
-    isJudgedOnFittedSamples: Bool = false, kept: [FloatValue], alternatives: [Alternative] = [],
+    probes: Int? = nil, isJudgedOnFittedSamples: Bool = false, kept: [FloatValue],
+    alternatives: [Alternative] = [],
     budget: BudgetReport? = nil, predictions: [BudgetReport.Prediction]? = nil,
     nodes: [NodeReport]?, values: [ValueReport]? = nil, weights: [WeightReport]? = nil,
     seconds: Double
@@ -105,6 +108,7 @@ public struct ConversionReport: Report {
     self.madeInputs = madeInputs
     self.outputs = outputs
     self.notMeasured = notMeasured
+    self.probes = probes
     self.isJudgedOnFittedSamples = isJudgedOnFittedSamples
     self.kept = kept
     self.alternatives = alternatives
@@ -119,7 +123,7 @@ public struct ConversionReport: Report {
   enum CodingKeys: String, CodingKey {
     case source, output, ratio, bits, effort, activations, ranges, samples, outputs, kept, nodes,
       seconds
-    case alternatives, budget, predictions, values, weights
+    case alternatives, budget, predictions, values, weights, probes
     case madeInputs = "made_inputs"
     case notMeasured = "not_measured"
     case isJudgedOnFittedSamples = "judged_on_fitted_samples"

@@ -22,7 +22,7 @@ public struct InspectionReport: Report {
 
   /// What a part of the file takes.
   public struct Part: Codable, Hashable, Sendable {
-    /// `header and table`, `structure`, `names`, `metadata`, `codes of weights`, `scales of weights`, or
+    /// `header and table`, `structure`, `names`, `metadata`, `probes`, `codes of weights`, `scales of weights`, or
     /// the element type of other constants.
     public let name: String
     /// Its size in the file, in bytes.
@@ -73,6 +73,8 @@ public struct InspectionReport: Report {
   public let outputs: [Port]
   /// The constants, in the order of the file.
   public let constants: [ConstantReport]
+  /// Number of probes in the file; nil if there are none.
+  public let probes: Int?
   /// What the parts of the file take; together its size.
   public let parts: [Part]
   /// The nodes, in the order in which they run.
@@ -97,7 +99,7 @@ public struct InspectionReport: Report {
 
   enum CodingKeys: String, CodingKey {
     case file, bytes, digest, producer, source, recipe, entries, measurements, inputs, outputs
-    case constants, nodes, weights, parts
+    case constants, nodes, weights, parts, probes
     case sourceDigest = "source_sha256"
     case bitsPerWeightInCodes = "bits_per_weight_in_codes"
     case bitsPerWeightInFile = "bits_per_weight_in_file"
@@ -113,8 +115,12 @@ public struct InspectionReport: Report {
   ///   - path: the path of the file, as the user gave it.
   ///   - opened: the file.
   ///   - tensors: its constants.
+  ///   - probes: its probes; nil if it has none.
   ///   - work: the work of one run; nil if no input shapes were found that run.
-  public init(path: String, _ opened: QMFile, _ tensors: [Program.Constant], work: Work?) {
+  public init(
+    path: String, _ opened: QMFile, _ tensors: [Program.Constant], probes: Program.Probes? = nil,
+    work: Work?
+  ) {
     let (listing, container) = (opened.listing, opened.container)
     let metadata = listing.metadata
     file = path
@@ -134,6 +140,7 @@ public struct InspectionReport: Report {
     inputs = listing.inputs.map { Port(listing.values[$0].name, listing.values[$0].type) }
     outputs = listing.outputs.map { Port($0.name, listing.values[$0.value].type) }
     constants = ConstantReport.all(of: opened, tensors)
+    self.probes = probes?.probes.count
     parts = Part.all(of: opened)
     nodes = listing.nodes.map { NodeReport($0, listing.note(of: $0)) }
     let summary = WeightSummary(opened)
@@ -160,6 +167,7 @@ extension InspectionReport.Part {
       .init(name: "structure", bytes: size(.program)), .init(name: "names", bytes: size(.names)),
       .init(name: "metadata", bytes: size(.metadata)),
     ]
+    if size(.probes) > 0 { parts.append(.init(name: "probes", bytes: size(.probes))) }
     var constants: [String: Int] = [:]
     let scales = opened.listing.scalesOfCodes
     for (index, (type, bytes)) in zip(opened.listing.constants, opened.storedByteCounts)

@@ -69,6 +69,8 @@ public struct TuningReport: Report {
   public let outputsBefore: [OutputReport]
   /// Comparison of each output after training.
   public let outputs: [OutputReport]
+  /// Number of probes in the file; nil if there are none.
+  public let probes: Int?
   /// What each step did; nil if not requested.
   public let history: [StepReport]?
   /// How each node runs; nil if not requested.
@@ -87,7 +89,8 @@ public struct TuningReport: Report {
     samples: Int, heldOutSamples: Int, lossBefore: Double, lossAfter: Double,
     metricBefore: MetricReport, metricAfter: MetricReport, zeroShare: Double, clippedShare: Double,
     divergences: [String], outputsBefore: [OutputReport], outputs: [OutputReport],
-    history: [StepReport]? = nil, nodes: [NodeReport]? = nil, values: [ValueReport]? = nil,
+    probes: Int? = nil, history: [StepReport]? = nil, nodes: [NodeReport]? = nil,
+    values: [ValueReport]? = nil,
     weights: [WeightReport]? = nil, seconds: Double
   ) {
     self.source = source
@@ -107,6 +110,7 @@ public struct TuningReport: Report {
     self.divergences = divergences
     self.outputsBefore = outputsBefore
     self.outputs = outputs
+    self.probes = probes
     self.history = history
     self.nodes = nodes
     self.values = values
@@ -116,7 +120,7 @@ public struct TuningReport: Report {
 
   enum CodingKeys: String, CodingKey {
     case source, output, bits, steps, rate, samples, divergences, outputs, seconds
-    case history, nodes, values, weights
+    case history, nodes, values, weights, probes
     case bytesBefore = "bytes_before"
     case heldOutSamples = "held_out_samples"
     case lossBefore = "loss_before"

@@ -6,6 +6,8 @@ public struct VerificationReport: Report {
     case besideSamples = "outputs beside the samples"
     /// A reference network on the same inputs.
     case reference
+    /// What the float network gave for the probes in the file.
+    case probes = "the probes in the file"
     /// There were no correct outputs to compare with.
     case none
   }
@@ -44,6 +46,27 @@ public struct VerificationReport: Report {
     }
   }
 
+  /// What the probes in the file say.
+  public struct Probes: Codable, Hashable, Sendable {
+    /// Number of probes.
+    public let count: Int
+    /// Number of those whose outputs have the digest in the file.
+    public let agreeing: Int
+    /// Whether their inputs were made from noise.
+    public let areInputsMade: Bool
+    /// SQNR in dB of the worst output, the median over the probes.
+    public let medianDecibels: Double
+    /// SQNR in dB of the worst probe.
+    public let worstDecibels: Double
+
+    enum CodingKeys: String, CodingKey {
+      case count, agreeing
+      case areInputsMade = "made_inputs"
+      case medianDecibels = "median_sqnr_db"
+      case worstDecibels = "worst_sqnr_db"
+    }
+  }
+
   /// Path of the file.
   public let file: String
   /// Size of the file, in bytes.
@@ -63,6 +86,8 @@ public struct VerificationReport: Report {
   public var saturation: Double?
   /// The values with the largest fractions.
   public var saturated: [SaturatedValue] = []
+  /// What the probes in the file say; nil if there are none.
+  public var probes: Probes?
   /// Kernel sets that gave the same bits; nil if not tested.
   public var identicalKernels: [String]?
   /// Number of inputs that the kernel sets were compared on; nil if not tested.
@@ -94,7 +119,7 @@ public struct VerificationReport: Report {
 
   enum CodingKeys: String, CodingKey {
     case file, bytes, nodes, constants, samples, truth, outputs, saturation, saturated, values
-    case weights, execution, profile, metric, passed, failure
+    case weights, execution, profile, metric, passed, failure, probes
     case identicalKernels = "identical_kernels"
     case selfTestSamples = "self_test_samples"
     case notRun = "not_run"

@@ -24,7 +24,7 @@ nm --defined-only --extern-only "$library/libqm.a" | awk 'NF == 3 { print $3 }' 
 
 tools=$(cd "$root" && swift build -c release --show-bin-path)
 fixture=$root/fixtures/models/digits_mlp
-"$tools/qconvert" "$fixture/model.onnx" "$work/out.qm" --bits 8 --samples "$fixture/calib" --quiet \
+"$tools/qconvert" "$fixture/model.onnx" "$work/out.qm" --bits 8 --samples "$fixture/calib" --probes 4 --quiet \
   > /dev/null
 sample=$(ls "$fixture"/eval/*.npy | head -1)
 mkdir "$work/samples"

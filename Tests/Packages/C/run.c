@@ -56,6 +56,26 @@ static void errors(const char *path) {
                        &model) == QM_ERROR_USAGE);
 }
 
+// The probes in the file: from its path, from its bytes, and where it is another file.
+static void self_test(const char *path, const qm_model *model) {
+  qm_self_test found = {.struct_size = sizeof found}, again = found;
+  EXPECT(qm_model_self_test(model, &found) == QM_OK);
+  EXPECT(found.probe_count == 4 && found.agreeing_count == 4 && found.made_inputs == 0);
+  EXPECT(found.worst_sqnr > 20 && found.worst_sqnr <= found.median_sqnr);
+  size_t size;
+  unsigned char *file = read_file(path, &size);
+  EXPECT(qm_model_self_test_bytes(model, file, size, &again) == QM_OK);
+  EXPECT(again.agreeing_count == 4 && again.worst_sqnr == found.worst_sqnr);
+  EXPECT(qm_model_self_test_bytes(model, file, size - 1, &again) == QM_ERROR_MALFORMED);
+  qm_model *other;
+  EXPECT(qm_model_open_bytes(file, size, NULL, &other) == QM_OK);
+  EXPECT(qm_model_self_test(other, &again) == QM_ERROR_USAGE);
+  EXPECT(qm_model_self_test(model, &(qm_self_test){0}) == QM_ERROR_USAGE);
+  EXPECT(qm_model_self_test(NULL, &again) == QM_ERROR_USAGE);
+  qm_model_close(other);
+  free(file);
+}
+
 typedef struct canceller {
   qm_session *session;
   atomic_bool stops;
@@ -124,6 +144,7 @@ int main(int count, char **arguments) {
   cancellation(session);
   EXPECT(qm_session_run(session, &given, 1) == QM_OK);
   EXPECT(memcmp(output_of(session).data, expected, expected_size) == 0);
+  self_test(arguments[1], model);
   errors(arguments[1]);
   qm_session_close(session);
   qm_model_close(model);

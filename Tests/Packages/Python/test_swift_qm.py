@@ -24,7 +24,8 @@ class PackageTests(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
         cls.file = Path(cls.folder.name) / "out.qm"
-        cls.report = qm.convert(NETWORK / "model.onnx", cls.file, bits=4, samples=NETWORK / "calib")
+        cls.report = qm.convert(NETWORK / "model.onnx", cls.file, bits=4, samples=NETWORK / "calib",
+                                probes=3)
         cls.samples = [np.load(path) for path in sorted((NETWORK / "eval").glob("*.npy"))[:20]]
         cls.name = qm.Model(cls.file).inputs[0].name
 
@@ -126,6 +127,27 @@ class PackageTests(unittest.TestCase):
         self.assertGreater(self.report["outputs"][0]["sqnr_db"], 10)
         verdict = qm.verify(self.file, NETWORK / "eval", reference=NETWORK / "model.onnx")
         self.assertIs(verdict["passed"], True)
+
+    def test_probes_pass(self):
+        content = self.file.read_bytes()
+        found = qm.Model(self.file, threads=2).self_test()
+        self.assertEqual((found.probes, found.agreeing, found.made_inputs), (3, 3, False))
+        self.assertTrue(found.passed)
+        self.assertTrue(10 < found.worst_sqnr <= found.median_sqnr < 100, found)
+        model = qm.Model(content)
+        self.assertEqual(model.self_test(content), found)
+        with self.assertRaises(qm.QMError) as raised:
+            model.self_test()
+        self.assertEqual(raised.exception.code, "usage")
+        bare = Path(self.folder.name) / "bare.qm"
+        qm.convert(NETWORK / "model.onnx", bare, bits=4, effort="fast")
+        with self.assertRaises(qm.QMError) as raised:
+            qm.Model(bare).self_test()
+        self.assertEqual(raised.exception.code, "usage")
+        self.assertIn("probes", raised.exception.remedy)
+        with self.assertRaises(qm.QMError) as raised:
+            model.self_test(bare.read_bytes())
+        self.assertEqual(raised.exception.code, "invalid_input")
 
     def test_errors_have_a_code_and_a_remedy(self):
         model = qm.Model(self.file)

@@ -26,6 +26,7 @@ from dump import check_dump
 from reference import Malformed, Model, RunError, Unsupported, descriptions
 from reference.arithmetic import without_warnings
 from reference.container import METADATA, NAMES
+from reference.probes import digest, read_probes
 from reference.types import BOOL
 from reference.writer import write
 
@@ -35,6 +36,7 @@ EQUAL, DIFFERENT, UNSUPPORTED, REFUSED, NOT_RUN = 'equal', 'different', 'unsuppo
 OUTCOMES = [EQUAL, DIFFERENT, UNSUPPORTED, REFUSED, NOT_RUN]
 MALFORMED_DATA = 65   # the tools' exit status
 SAMPLE_COUNT = 3
+PROBE_COUNT = 2
 
 
 def key(name):
@@ -64,6 +66,12 @@ def compared(tools, file, samples, stems, work):
         return DIFFERENT, f'qrun ends with status {run.returncode}: {run.stderr.strip()}'
     if run.returncode and 'must be finite' in run.stderr:
         return NOT_RUN, 'a sample is not finite'
+    if model is not None and refusal is None and run.returncode == 0:
+        try:
+            if refuted := refuted_probes(model):
+                return DIFFERENT, refuted
+        except NotImplementedError as error:
+            return UNSUPPORTED, str(error)
     for stem in stems:
         if model is not None:
             inputs = {name: array_of(samples, stem, name) for name in model.inputs}
@@ -92,6 +100,14 @@ def compared(tools, file, samples, stems, work):
     return EQUAL, ''
 
 
+def refuted_probes(model):
+    """What there is to say of probes of the file whose outputs have another digest; empty if none have."""
+    _, probes = read_probes(model.container, model.program)
+    other = [number for number, probe in enumerate(probes, 1)
+             if digest(model.run(probe.inputs).values()) != probe.digest]
+    return f'the outputs for the probes {other} have other digests' if other else ''
+
+
 # fixtures/qm
 
 def check_file(path):
@@ -103,6 +119,8 @@ def check_file(path):
         for kind, read in (NAMES, descriptions.read_names), (METADATA, descriptions.read_metadata):
             for section in model.container.of(kind):
                 read(section.content(), model.program)
+        if refuted := refuted_probes(model):
+            return DIFFERENT, refuted
     except (Malformed, Unsupported) as error:
         return DIFFERENT if accepted else EQUAL, str(error)
     return EQUAL if accepted else DIFFERENT, 'accepted'
@@ -141,7 +159,7 @@ def check_network(tools, group, folder, count):
                 file = work / 'network.qm'
                 converted = tool([tools / 'qconvert', folder / 'model.onnx', file, '--bits', bits, '--min-sqnr', 0,
                                   '--threads', 1, '--effort', 'fast', '--quiet']
-                                 + (['--samples', calibration] if has_samples else []))
+                                 + (['--samples', calibration, '--probes', PROBE_COUNT] if has_samples else []))
                 if converted.returncode:
                     rows.append((group, name, NOT_RUN, converted.stderr.strip()))
                 else:

@@ -7,7 +7,7 @@ two still say the same. It is simple and slow, and needs NumPy and the standard 
     outputs = Model(open('out.qm', 'rb').read()).run({'x': array})
 
 Modules, in the order of the texts: `container` (sections, checksums), `structure` (values and nodes),
-`layouts` (elements of constants), `descriptions` (names, metadata), `rules` (what a program must
+`layouts` (elements of constants), `descriptions` (names, metadata), `probes`, `rules` (what a program must
 obey); `arithmetic` (rounding, functions of numbers) and the families of operations; `interpreter`.
 """
 

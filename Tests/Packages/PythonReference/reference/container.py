@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from .bytereader import ByteReader
 from .errors import Malformed, Unsupported, require
 
-VERSION = 2
+VERSIONS = 2, 3
 MAGIC = bytes.fromhex('514D890D0A1A0A00')
 HEADER_SIZE = 68
-STRUCTURE, DATA, NAMES, METADATA = 1, 2, 128, 129
+STRUCTURE, DATA, NAMES, METADATA, PROBES = 1, 2, 128, 129, 130
 STORED, DEFLATED = 0, 1
 TEXT_SECTION_LIMIT = 16 << 20
 
@@ -46,8 +46,8 @@ class Container:
         self.digest = file[32:64]
         table = file[HEADER_SIZE:HEADER_SIZE + table_size]
         require(self.read_version <= self.write_version, 'the read version exceeds the write version')
-        if self.read_version != VERSION:
-            raise Unsupported(f'for readers of version {self.read_version}; this is one of version {VERSION}')
+        if self.write_version < VERSIONS[0] or self.read_version > VERSIONS[1]:
+            raise Unsupported(f'for readers of version {self.read_version}; this is one of version {VERSIONS[1]}')
         require(len(table) == table_size, 'the table of sections is cut off')
         require(zlib.crc32(table, zlib.crc32(file[:64])) == struct.unpack_from('<I', file, 64)[0],
                 'the checksum of header and table is wrong')
@@ -64,7 +64,7 @@ class Container:
             require(kind in (STRUCTURE, DATA) or kind >= 128, f'a section has the unknown kind {kind}')
             require(inflated_size == stored_size if encoding == STORED
                     else inflated_size < 1032 * (stored_size + 1), 'an inflated size is impossible')
-            require(kind == DATA or kind > METADATA or inflated_size <= TEXT_SECTION_LIMIT,
+            require(kind == DATA or kind > PROBES or inflated_size <= TEXT_SECTION_LIMIT,
                     f'a section of {inflated_size} bytes is too large')
             stored = file[position:position + stored_size]
             require(len(stored) == stored_size, 'a section reaches beyond the file')
@@ -74,7 +74,7 @@ class Container:
         rows.end('the rows of the table')
         require(position == len(file), 'bytes behind the last section')
         require(len(self.of(STRUCTURE)) == 1, 'there is not exactly one structure section')
-        for kind in NAMES, METADATA:
+        for kind in NAMES, METADATA, PROBES:
             require(len(self.of(kind)) <= 1, f'there are several sections of kind {kind}')
 
     def of(self, kind):

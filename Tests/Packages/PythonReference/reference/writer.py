@@ -5,7 +5,7 @@ import struct
 import zlib
 
 from .attributes import write_operation
-from .container import DATA, DEFLATED, HEADER_SIZE, MAGIC, STORED, STRUCTURE, VERSION
+from .container import DATA, DEFLATED, HEADER_SIZE, MAGIC, STORED, STRUCTURE, VERSIONS
 from .types import Dynamic, DynamicAxis, Fixed, Weights, PER_GROUP
 
 
@@ -121,7 +121,7 @@ def container(sections):
         body += stored
         digest.update(struct.pack('<BQ', kind, len(content)) + hashlib.sha256(content).digest())
     table = bytes(table.content)
-    header = MAGIC + struct.pack('<HHIIIQ', VERSION, VERSION, len(table), len(sections), 0,
+    header = MAGIC + struct.pack('<HHIIIQ', VERSIONS[1], VERSIONS[0], len(table), len(sections), 0,
                                  HEADER_SIZE + len(table) + len(body)) + digest.digest()
     return header + struct.pack('<I', zlib.crc32(header + table)) + table + body
 

@@ -61,6 +61,11 @@ enum Target: String, CaseIterable {
     }.get()
     let program = try Program(decoding: buffer, limits: limits)
     let model = try Model(program, options: Model.Options(runByteLimit: 64 << 20))
+    // Their inputs may be of any shape that the types admit.
+    if try QMFile(buffer, limits: limits).probes(limits: limits) != nil {
+      let options = Model.Options(runByteLimit: 64 << 20)
+      _ = try? Model(bytes: bytes, options: options).selfTest(bytes: bytes)
+    }
     var inputs: [String: Tensor] = [:]
     for port in model.inputs {
       let extents = port.type.shape.axes.map { $0.extent ?? 2 }
