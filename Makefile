@@ -7,7 +7,11 @@ apt_install = \
   $$sudo apt-get update -q && \
   $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends
 
-.PHONY: setup setup-check build library qtools install uninstall wheel test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+# Pictures are read where their decoders are installed. Every build has the same traits: with others,
+# all of it would be built again.
+traits = $(shell pkg-config --exists libpng libjpeg 2>/dev/null && echo --traits default,Media)
+
+.PHONY: setup setup-pictures setup-check build library qtools install uninstall wheel test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -20,15 +24,24 @@ setup:
 	  echo "install the development files of protobuf-c and zlib, and pkg-config" >&2; exit 1; \
 	fi
 
+# Installs the decoders of PNG and JPEG, for samples that are pictures.
+setup-pictures: setup
+	@if pkg-config --exists libpng libjpeg; then :; \
+	elif command -v apt-get >/dev/null; then $(apt_install) libpng-dev libjpeg-dev; \
+	elif command -v brew >/dev/null; then brew install libpng jpeg-turbo; \
+	else \
+	  echo "install the development files of libpng and libjpeg-turbo" >&2; exit 1; \
+	fi
+
 # Installs what some tests need, which are skipped without it: an emulator and a C library for the
 # kernels for 64-bit ARM, and the generator of the protobuf code.
-setup-check:
+setup-check: setup-pictures
 	@command -v qemu-aarch64 >/dev/null && test -e /usr/aarch64-linux-gnu/lib/crt1.o \
 	  && command -v protoc-c >/dev/null || \
 	  { $(apt_install) qemu-user libc6-dev-arm64-cross protobuf-c-compiler; }
 
 build: setup
-	swift build -c release
+	swift build -c release $(traits)
 
 # The library for C and every language that calls it: libqm.so, libqm.a and qm.h in .build/library, with
 # the Swift runtime inside. Both define the functions of qm.h alone.
@@ -58,9 +71,11 @@ library: setup
 	rm $(library)/qm.o
 
 # All tools in one program with the Swift runtime inside: the name that it is called by says which it is.
+# In the Python package, which brings no other libraries along, they read no pictures.
 static = .build/static
 qtools: setup
-	swift build -c release --product qtools --static-swift-stdlib --scratch-path $(static)
+	swift build -c release $(qtools_traits) --product qtools --static-swift-stdlib \
+	  --scratch-path $(static)
 	@strip -o $(static)/qtools $(static)/release/qtools
 
 # Installs the tools, and what bash, zsh and fish complete their options with:
@@ -71,6 +86,7 @@ programs = $(DESTDIR)$(PREFIX)/bin
 bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+install: qtools_traits = $(traits)
 install: qtools
 	@mkdir -p "$(programs)" "$(bash)" "$(zsh)" "$(fish)"
 	install -m 755 $(static)/qtools "$(programs)/qtools"
@@ -128,7 +144,7 @@ test-c: build library
 	bash Tests/Packages/C/check.sh
 
 test: setup
-	swift test -c release
+	swift test -c release $(traits)
 	bash Tests/Packages/Embedding/check.sh
 
 # Runs what every change must pass: the format check, all tests (one of them compares the generated
@@ -136,8 +152,8 @@ test: setup
 check: setup-check format-check test test-c test-reference test-debug fuzz-briefly
 
 test-debug: setup
-	swift test --filter '$(quick_tests)'
-quick_tests = QMTensorTests|QMNumPyTests|QMFormatTests|QMGraphTests|QMReportTests
+	swift test $(traits) --filter '$(quick_tests)'
+quick_tests = QMTensorTests|QMNumPyTests|QMMediaTests|QMFormatTests|QMGraphTests|QMReportTests
 
 # Writes the documentation of the runtime and of converting from code to .build/documentation. Fails
 # on a public declaration without a comment, and on a broken link.
@@ -176,7 +192,7 @@ fixtures:
 
 # Writes the table of operators into schema/operators.md.
 operators: setup
-	@swift build -c release --product qconvert >&2
+	@swift build -c release $(traits) --product qconvert >&2
 	@.build/release/qconvert --list-operators > .build/operators-table.md
 	@awk '/^\| operator /{while ((getline line < ".build/operators-table.md") > 0) print line; skip = 1} \
 	  skip && !/^\|/{skip = 0} !skip' schema/operators.md > .build/operators.md
@@ -197,21 +213,21 @@ format:
 # Runs ONNX's operator test cases: make onnx-cases CASES=folder [LIST=file] [VERBOSE=1]
 onnx-cases: setup
 	@test -n "$(CASES)" || { echo "usage: make onnx-cases CASES=folder [LIST=file]" >&2; exit 64; }
-	@swift build -c release --product onnx-cases >&2
+	@swift build -c release $(traits) --product onnx-cases >&2
 	@.build/release/onnx-cases $(CASES) $(LIST) $(if $(VERBOSE),--verbose)
 
 # Prints a digest of the conversion of every network in fixtures/ and, unless QUICK is set, in MODELS.
 # Before a change: make digests > before; after it: make digests | diff before -
 MODELS ?= ../shared/models
 digests: setup
-	@swift build -c release --product digests >&2
+	@swift build -c release $(traits) --product digests >&2
 	@.build/release/digests fixtures/onnx fixtures/models $(if $(QUICK),,$(wildcard $(MODELS)))
 
 # Converts and runs networks drawn at random: make sweep [SECONDS=900] [SEED=1]
 SECONDS ?= 900
 SEED ?= 1
 sweep: setup
-	@swift build -c release --product sweep >&2
+	@swift build -c release $(traits) --product sweep >&2
 	@.build/release/sweep $(SECONDS) $(SEED)
 
 # Fuzzes every reader of untrusted files: make fuzz [MINUTES=5] [TARGETS="onnx npz"]
@@ -225,5 +241,5 @@ fuzz-briefly: build
 # Runs the test suite under the address sanitizer, then under the thread sanitizer.
 sanitize: setup
 	ASAN_OPTIONS=detect_leaks=0 \
-	  swift test -c release --scratch-path .build-address --sanitize address
-	swift test -c release --scratch-path .build-thread --sanitize thread
+	  swift test -c release $(traits) --scratch-path .build-address --sanitize address
+	swift test -c release $(traits) --scratch-path .build-thread --sanitize thread

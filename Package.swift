@@ -4,6 +4,9 @@ import PackageDescription
 /// Dependencies that only the workshop (readers, quantization, tools) needs.
 /// An app depends on this package with `traits: []` and resolves none of them.
 let workshop = TargetDependencyCondition.when(traits: ["Workshop"])
+/// The decoders of pictures, which only the tools use. `make build` asks for them where they are
+/// installed.
+let media = TargetDependencyCondition.when(traits: ["Media"])
 
 let package = Package(
   name: "swift-qm",
@@ -14,6 +17,8 @@ let package = Package(
     // For C and every language that calls it: `make library`.
     .library(name: "qm", type: .dynamic, targets: ["QMLibrary"]),
     .library(name: "QMNumPy", targets: ["QMNumPy", "QMTensor"]),
+    .library(name: "QMSafetensors", targets: ["QMSafetensors", "QMTensor"]),
+    .library(name: "QMMedia", targets: ["QMMedia", "QMTensor"]),
     .library(name: "QMGraph", targets: ["QMGraph"]),
     .library(name: "QMONNX", targets: ["QMONNX", "QMGraph"]),
     .library(name: "QMQuantization", targets: ["QMQuantization", "QMReport", "QMGraph"]),
@@ -26,6 +31,7 @@ let package = Package(
   ],
   traits: [
     .trait(name: "Workshop", description: "Readers, quantization and the command-line tools."),
+    .trait(name: "Media", description: "Samples from PNG and JPEG, with libpng and libjpeg-turbo."),
     .default(enabledTraits: ["Workshop"]),
   ],
   dependencies: [
@@ -60,11 +66,26 @@ let package = Package(
 
     .target(name: "QMTraining", dependencies: ["QMQuantization"]),
 
+    // Samples as the world has them.
+    .systemLibrary(
+      name: "CPNG", pkgConfig: "libpng", providers: [.apt(["libpng-dev"]), .brew(["libpng"])]),
+    .systemLibrary(
+      name: "CJPEG", pkgConfig: "libjpeg",
+      providers: [.apt(["libjpeg-dev"]), .brew(["jpeg-turbo"])]
+    ),
+    .target(
+      name: "CQMPictures",
+      dependencies: [
+        .target(name: "CPNG", condition: media), .target(name: "CJPEG", condition: media),
+      ],
+      cSettings: [.define("QM_MEDIA", .when(traits: ["Media"]))]),
+    .target(name: "QMMedia", dependencies: ["QMNumPy", "CQMPictures"]),
+
     // The tools.
     .target(
       name: "QMCommands",
       dependencies: [
-        "QMQuantization", "QMReport", "QMONNX", "QMNumPy", "QMSafetensors", "QMTraining",
+        "QMQuantization", "QMReport", "QMONNX", "QMNumPy", "QMSafetensors", "QMMedia", "QMTraining",
         .product(name: "ArgumentParser", package: "swift-argument-parser", condition: workshop),
       ]),
     .executableTarget(name: "qconvert", dependencies: ["QMCommands"]),
@@ -103,6 +124,9 @@ let package = Package(
       path: "Tests/Support/NetworkSweep"),
     .testTarget(name: "QMTensorTests", dependencies: ["QMTensor", "QMTestSupport"]),
     .testTarget(name: "QMNumPyTests", dependencies: ["QMNumPy", "QMTestSupport"]),
+    .testTarget(
+      name: "QMSafetensorsTests", dependencies: ["QMSafetensors", "QMNumPy", "QMTestSupport"]),
+    .testTarget(name: "QMMediaTests", dependencies: ["QMMedia", "QMTestSupport"]),
     .testTarget(name: "QMFormatTests", dependencies: ["QMFormat", "QMTestSupport"]),
     .testTarget(
       name: "QMOperationsTests", dependencies: ["QMOperations", "QMNumPy", "QMTestSupport"]),

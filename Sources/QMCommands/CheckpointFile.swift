@@ -2,11 +2,14 @@ import QMFormat
 import QMNumPy
 import QMQuantization
 import QMReport
+import QMSafetensors
 import QMTensor
 
 /// Reads checkpoints, files of arrays without a network, in every supported format.
 enum CheckpointFile {
-  private static let readers: [any CheckpointReader.Type] = [NPZArchive.self, NPYArray.self]
+  private static let readers: [any CheckpointReader.Type] = [
+    NPZArchive.self, NPYArray.self, SafetensorsFile.self,
+  ]
 
   /// Whether the file is a checkpoint, by its extension or, if that is unknown, its first bytes.
   static func isOne(_ path: String) -> Bool { reader(of: path) != nil }
@@ -16,7 +19,7 @@ enum CheckpointFile {
   static func arrays(
     path: String, _ console: Console
   ) throws(QMError) -> [(name: String, tensor: Tensor)] {
-    let file = try (reader(of: path) ?? NPYArray.self).open(path)
+    let file = try open(path)
     let skipped = file.namesWithoutNumbers
     guard skipped.count < file.names.count else {
       throw QMError.invalidInput(
@@ -29,6 +32,12 @@ enum CheckpointFile {
           + skipped.listed)
     }
     return try file.arrays()
+  }
+
+  /// Opens a checkpoint of any format.
+  /// - Throws: the error of the format's reader.
+  static func open(_ path: String) throws(QMError) -> any CheckpointReader {
+    try (reader(of: path) ?? NPYArray.self).open(path)
   }
 
   private static func reader(of path: String) -> (any CheckpointReader.Type)? {

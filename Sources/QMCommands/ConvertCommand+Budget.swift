@@ -189,7 +189,7 @@ extension ConvertCommand {
       // The limit is of the samples that are observed: a metric may need all of its own.
       var sampling = sampling
       sampling.limitSamples = nil
-      let samples = try Samples.open(path, for: network.prepared.floatProgram, sampling)
+      let samples = try Samples(path, for: network.prepared.floatProgram, sampling).source
       return (samples, Array(0..<samples.count))
     }
     if let samples = network.samples, let indices = network.prepared.judgingIndices {

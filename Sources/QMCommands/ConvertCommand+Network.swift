@@ -11,12 +11,13 @@ import QMTensor
 extension ConvertCommand {
   func readSamples(
     of graph: Graph, _ console: Console
-  ) throws(QMError) -> (any SampleSource)? {
-    let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: graph, sampling)
+  ) throws(QMError) -> Samples? {
+    let opened = try samples.map { (path) throws(QMError) in
+      try Samples(path, for: graph, sampling)
     }
-    try folder?.examine(for: graph, console)
-    return folder
+    if let remark = opened?.remark { console.note(remark) }
+    try opened?.source.examine(for: graph, console)
+    return opened
   }
 
   /// A network that was read and observed.
@@ -36,21 +37,22 @@ extension ConvertCommand {
   func readPrepared(_ requested: Recipe, _ console: Console) throws(QMError) -> PreparedNetwork {
     let (graph, source) = try options.readNetwork(input, requested, console)
     let recipe = requested.resolved(for: graph, hasSamples: hasSamples)
-    let metadata = try options.metadata(of: graph, recipe, source)
+    var metadata = try options.metadata(of: graph, recipe, source)
     let observations =
       statistics.isEmpty ? nil : try Observations(contentsOf: statistics)
     let samples = try readSamples(of: graph, console)
+    metadata.entries += samples?.entries ?? []
     let prepared = try within(.file(input)) { () throws(QMError) in
       let progress = { (phase: Conversion.Phase) in console.progress(phase) }
       let converter = options.converter(recipe, machine)
       if let observations {
         return try converter.prepare(graph, observations: observations, progress: progress)
       }
-      return try converter.prepare(graph, samples: samples, progress: progress)
+      return try converter.prepare(graph, samples: samples?.source, progress: progress)
     }
     return PreparedNetwork(
       prepared: prepared, recipe: recipe, metadata: metadata, byteCount: source.count,
-      samples: samples,
+      samples: samples?.source,
       probes: try options.probes > 0
         ? within(.file(input)) { () throws(QMError) in
           try prepared.probeSamples(options.probes)

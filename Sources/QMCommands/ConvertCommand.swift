@@ -88,8 +88,8 @@ public struct ConvertCommand: ParsableCommand {
     if let bits, Recipe.WeightWidth(bits: bits) == nil {
       throw ValidationError("--bits \(bits): expected 1.5 to 8, 16, or 32 for float")
     }
-    if sampling.limitSamples != nil || !sampling.maps.isEmpty, samples == nil {
-      throw ValidationError("--limit-samples and --map need --samples")
+    if !sampling.isEmpty, samples == nil {
+      throw ValidationError("options of samples need --samples")
     }
     if !statistics.isEmpty, samples != nil {
       throw ValidationError("--statistics replaces --samples; leave one out")
@@ -216,7 +216,7 @@ public struct ConvertCommand: ParsableCommand {
     }
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: path) }
     let (graph, _) = try options.readNetwork(input, recipe, console)
-    guard let samples = try readSamples(of: graph, console) else { return }
+    guard let samples = try readSamples(of: graph, console)?.source else { return }
     try within(.file(input)) { () throws(QMError) in
       try options.converter(recipe, machine).observe(graph, samples: samples, to: path) { phase in
         console.progress(phase)

@@ -36,6 +36,7 @@ extension Remedy {
     case .cutBefore: "cut the graph before it with --output"
     case .cutAfter: "make its result an input of the graph with --input"
     case .stateShape(let name): "state its shape: --input '\(name.abbreviated)=1,3,height,width'"
+    case .statePreprocessing(let property): "state it with --\(property.abbreviated)"
     case .setInputs(let which): "give \(which) a value with --set"
     case .listNodes: "--explain lists the nodes of the simplified graph"
     case .changeModel(let how): how

@@ -99,7 +99,7 @@ public struct RunCommand: ParsableCommand {
     var report = RunReport(
       model: model, threads: machine.threads, kernels: machine.kernels.rawValue)
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: network.signature, sampling)
+      try Samples(path, for: network.signature, sampling).source
     }
     if let folder, output != nil || digest || labels != nil {
       try runSamples(folder, network, &report, console)

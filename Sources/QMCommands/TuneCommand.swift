@@ -109,10 +109,14 @@ public struct TuneCommand: ParsableCommand {
     let requested = try recipe()
     let (graph, source) = try options.readNetwork(input, requested, console)
     let recipe = requested.resolved(for: graph, hasSamples: true)
-    let metadata = try options.metadata(of: graph, recipe, source)
-    let folder = try Samples.open(
+    var metadata = try options.metadata(of: graph, recipe, source)
+    let opened = try Samples(
       samples, inputs: graph.inputs.map { SampleInput(graph[$0].name, graph[$0].type) },
-      outputs: graph.outputs.map(\.name) + (training.labels.map { [$0] } ?? []), sampling)
+      outputs: graph.outputs.map(\.name) + (training.labels.map { [$0] } ?? []), metadata: metadata,
+      sampling)
+    metadata.entries += opened.entries
+    if let remark = opened.remark { console.note(remark) }
+    let folder = opened.source
     try folder.examine(for: graph, console)
     if let labels = training.labels {
       try within(.file(samples)) { () throws(QMError) in

@@ -108,7 +108,7 @@ public struct VerifyCommand: ParsableCommand {
       try cut(path, like: program)
     }
     let folder = try samples.map { (path) throws(QMError) in
-      try Samples.open(path, for: program, sampling)
+      try Samples(path, for: program, sampling).source
     }
     var verification = try Verification(
       program, of: FileSize(path: file, bytes: opened.container.byteCount), samples: folder,

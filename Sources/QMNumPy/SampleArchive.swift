@@ -1,7 +1,7 @@
 import QMTensor
 
-/// Samples in one `.npz` archive, or in one `.npy` file for a network of one input. The archive holds
-/// one array per input, named after the input or its key (``sampleKey(for:)``); the first axis of
+/// Samples in one `.npz` archive or other file of named arrays, or in one `.npy` file for a network of
+/// one input. The archive holds one array per input, named after the input or its key (``sampleKey(for:)``); the first axis of
 /// each array counts the samples. The archive may hold arrays of expected outputs too; all other
 /// arrays are ignored.
 ///
@@ -33,12 +33,22 @@ public struct SampleArchive: SampleSource {
     path: String, inputs: [SampleInput], outputs: [String] = [],
     limits: NumPyLimits = .standard
   ) throws(QMError) {
-    self.path = path
-    self.inputs = inputs
-    self.outputs = outputs
     let archive: any CheckpointReader =
       try NPYHeader.begins(path: path)
       ? NPYArray.open(path) : NPZArchive(path: path, limits: limits)
+    try self.init(archive, path: path, inputs: inputs, outputs: outputs)
+  }
+
+  /// Reads the arrays of the inputs and outputs from an open file of any format.
+  /// - Parameter path: of the file, for messages.
+  /// - Throws: as the file does; `invalidInput` if an input has no array or the arrays have different
+  ///   numbers of samples.
+  public init(
+    _ archive: any CheckpointReader, path: String, inputs: [SampleInput], outputs: [String] = []
+  ) throws(QMError) {
+    self.path = path
+    self.inputs = inputs
+    self.outputs = outputs
     let names = Set(archive.names)
     func entry(_ name: String) -> String? {
       [name, sampleKey(for: name)].first(where: names.contains)

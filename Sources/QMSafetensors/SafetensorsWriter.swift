@@ -63,8 +63,16 @@ public enum SafetensorsWriter {
 }
 
 extension ElementType {
+  /// The type of the format's name; nil if there is none, as of numbers of less than 8 bits.
+  init?(safetensorsName name: String) {
+    guard let type = ElementType.allCases.first(where: { $0.safetensorsName == name }) else {
+      return nil
+    }
+    self = type
+  }
+
   /// The format's name of the type.
-  fileprivate var safetensorsName: String {
+  var safetensorsName: String {
     switch self {
     case .float64: "F64"
     case .float32: "F32"

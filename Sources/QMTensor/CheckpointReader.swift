@@ -7,7 +7,7 @@ public protocol CheckpointReader: Sendable {
   static var fileNameEnding: String { get }
 
   /// Whether a file is of this format by its content, for files without a known extension.
-  /// - Parameter start: the file's first 8 bytes, or all of a shorter file.
+  /// - Parameter start: the file's first 64 bytes, or all of a shorter file.
   static func recognizes(_ start: [UInt8]) -> Bool
 
   /// Opens a file. A reader may leave reading the arrays to ``tensor(named:)``.

@@ -25,6 +25,8 @@ public enum Remedy: Hashable, Sendable {
   case cutAfter
   /// State the shape of the input of this name.
   case stateShape(of: String)
+  /// State a property of the samples' preprocessing, by its name: "size".
+  case statePreprocessing(String)
   /// Give inputs a constant value; `which` names them: "the condition's inputs".
   case setInputs(which: String)
   /// List the nodes by their names in the simplified graph.
@@ -49,6 +51,7 @@ extension Remedy: CustomStringConvertible {
     case .cutBefore: "cut the graph before it"
     case .cutAfter: "make its result an input of the graph"
     case .stateShape: "state its shape"
+    case .statePreprocessing(let property): "state the \(property.abbreviated) of the samples"
     case .setInputs(let which): "give \(which) a value"
     case .listNodes: "list the nodes of the simplified graph"
     case .changeModel(let how): how

@@ -6,17 +6,6 @@ struct SampleTests {
   let folder: Folder
   init() throws { folder = try Folder() }
 
-  /// An array of little-endian float32 as an `.npy` file has it.
-  private func array(_ shape: [Int], _ elements: [Float]) -> Data {
-    let extents = shape.map(String.init).joined(separator: ", ") + (shape.count == 1 ? "," : "")
-    let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(extents)), }"
-    let header = text + String(repeating: " ", count: 117 - text.utf8.count) + "\n"
-    var bytes = Data([0x93]) + Data("NUMPY".utf8) + Data([1, 0, UInt8(header.utf8.count), 0])
-    bytes += Data(header.utf8)
-    for element in elements { withUnsafeBytes(of: element) { bytes.append(contentsOf: $0) } }
-    return bytes
-  }
-
   /// A folder of samples for digits_mlp, `[1, 64]` each.
   private func samples(count: Int, _ change: (Int, inout [Float]) -> Void = { _, _ in }) throws
     -> String
@@ -26,7 +15,7 @@ struct SampleTests {
     for index in 0..<count {
       var elements = (0..<64).map { Float(($0 * 7 + index * 5) % 17) / 16 }
       change(index, &elements)
-      try array([1, 64], elements)
+      try npy([1, 64], elements)
         .write(to: URL(fileURLWithPath: path + "/n\(index).npy"))
     }
     return path
@@ -134,7 +123,7 @@ struct SampleTests {
       for place in 0..<64 { all.append(Float((place * 7 + index * 5) % 17) / 16) }
     }
     let array = folder.path("all.npy")
-    try self.array([6, 64], all).write(to: URL(fileURLWithPath: array))
+    try npy([6, 64], all).write(to: URL(fileURLWithPath: array))
     for options in [[], ["--input", "x=4,64"]] {
       let other = folder.path("other\(options.count)")
       let ran = try Tool.qrun.run([Fixture.model, array, "--output", other] + options)
@@ -146,7 +135,7 @@ struct SampleTests {
     }
     let named = folder.path("named")
     try FileManager.default.createDirectory(atPath: named, withIntermediateDirectories: true)
-    try self.array([64], Array(all.prefix(64)))
+    try npy([64], Array(all.prefix(64)))
       .write(to: URL(fileURLWithPath: named + "/a.pixels.npy"))
     let mapped = try Tool.qrun(
       Fixture.model, named, "--map", "pixels=x", "--output", folder.path("mapped"))
@@ -171,7 +160,7 @@ struct SampleTests {
 
     let plain = folder.path("plain")
     try FileManager.default.createDirectory(atPath: plain, withIntermediateDirectories: true)
-    try array([1, 64], elements).write(to: URL(fileURLWithPath: plain + "/a.npy"))
+    try npy([1, 64], elements).write(to: URL(fileURLWithPath: plain + "/a.npy"))
     let expected = try Tool.qrun(Fixture.model, plain, "--digest")
     for path in [set, folder.path("sets")] {
       let found = try Tool.qrun(Fixture.model, path, "--digest")

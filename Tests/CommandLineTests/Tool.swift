@@ -114,3 +114,14 @@ enum Fixture {
   static let evaluation = folder + "/eval"
   static let labels = folder + "/labels.json"
 }
+
+/// An array of little-endian float32 as an `.npy` file has it.
+func npy(_ shape: [Int], _ elements: [Float]) -> Data {
+  let extents = shape.map(String.init).joined(separator: ", ") + (shape.count == 1 ? "," : "")
+  let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(extents)), }"
+  let header = text + String(repeating: " ", count: 117 - text.utf8.count) + "\n"
+  var bytes = Data([0x93]) + Data("NUMPY".utf8) + Data([1, 0, UInt8(header.utf8.count), 0])
+  bytes += Data(header.utf8)
+  for element in elements { withUnsafeBytes(of: element) { bytes.append(contentsOf: $0) } }
+  return bytes
+}

@@ -7,11 +7,17 @@ set -u
 cd "$(dirname "$0")/../../.." || exit 1
 seconds=${1:-300}
 shift
-targets=${*:-onnx npy npz container payload}
+targets=${*:-onnx npy npz safetensors sounds tables container payload}
+traits=
+if pkg-config --exists libpng libjpeg 2>/dev/null; then
+  traits="--traits default,Media"
+  export QM_MEDIA=1
+  [ $# -gt 0 ] || targets="$targets pictures"
+fi
 build=${FUZZ_BUILD:-Tests/Packages/Fuzzing/.build}
 swift build --package-path Tests/Packages/Fuzzing --scratch-path "$build" -c release --sanitize address \
   -Xswiftc -sanitize=fuzzer -Xcc -fsanitize=fuzzer-no-link >&2 || exit 1
-swift build -c release --product reseal >&2 || exit 1
+swift build -c release $traits --product reseal >&2 || exit 1
 fuzz=$build/release/fuzz
 
 seeds() { # TARGET FOLDER
@@ -19,6 +25,12 @@ seeds() { # TARGET FOLDER
     onnx) find fixtures -name '*.onnx' -size -64k -exec cp --backup=numbered {} "$2" \; ;;
     npy) find fixtures/npy -name '*.npy' -size -16k -exec cp {} "$2" \; ;;
     npz) find fixtures/npz -name '*.npz' -size -64k -exec cp {} "$2" \; ;;
+    safetensors) find fixtures/safetensors -name '*.safetensors' -exec cp {} "$2" \; ;;
+    pictures) find fixtures/pictures -type f -not -name 'expected.*' -exec cp {} "$2" \; ;;
+    sounds) find fixtures/sounds -name '*.wav' -exec cp {} "$2" \; ;;
+    tables)
+      printf 'a,b,y\n1,2,3\n' > "$2/named"
+      printf '"1","-2e3", 4\r\n"5\n",6,7' > "$2/quoted" ;;
     container) find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -not -path "$2/*" -size -64k -exec cp {} "$2" \; ;;
     payload)
       find fixtures/qm "$work" -maxdepth 2 -name '*.qm' -not -path "$2/*" -size -64k | while read -r file; do

@@ -1,8 +1,10 @@
 @_spi(Testing) import QMFormat
 import QMGraph
+import QMMedia
 import QMNumPy
 import QMONNX
 import QMRuntime
+import QMSafetensors
 import QMTensor
 
 /// A reader of bytes from strangers. Whatever the bytes are, it returns or throws; a trap, a fault
@@ -12,6 +14,13 @@ enum Target: String, CaseIterable {
   case onnx
   case npy
   case npz
+  case safetensors
+  /// PNG and JPEG, decoded and resampled.
+  case pictures
+  /// WAV.
+  case sounds
+  /// CSV.
+  case tables
   /// `.qm` as it stands, and with its checksums repaired.
   case container
   /// What stands behind the checksums and deflate: the bytes are the sections of a `.qm`, each after
@@ -28,6 +37,17 @@ enum Target: String, CaseIterable {
       case .npz:
         let archive = try NPZArchive(bytes: Buffer.copying(bytes), limits: Target.arrayLimits)
         for name in archive.names { _ = try? archive.tensor(named: name) }
+      case .safetensors:
+        let file = try SafetensorsFile(bytes: Buffer.copying(bytes))
+        for name in file.names { _ = try? file.tensor(named: name) }
+      case .pictures:
+        _ = try Target.preprocessing.tensor(
+          of: Picture(bytes: Buffer.copying(bytes), limits: Target.pictureLimits))
+      case .sounds: _ = try Sound(bytes: Buffer.copying(bytes))
+      case .tables:
+        _ = try? CSVTable(bytes: Buffer.copying(bytes))
+        _ = try CSVTable(
+          bytes: Buffer.copying(bytes), header: .yes, columns: "0,b,1-2", others: ["y"])
       case .container:
         try? Target.open(Array(bytes))
         try Target.open(Container.reseal(Array(bytes)))
@@ -42,6 +62,21 @@ enum Target: String, CaseIterable {
     var limits = NumPyLimits.standard
     limits.arrayByteCount = 64 << 20
     return limits
+  }()
+
+  /// Small pictures, of which many are decoded in a second.
+  private static let pictureLimits: MediaLimits = {
+    var limits = MediaLimits.standard
+    limits.pixelCount = 1 << 20
+    return limits
+  }()
+
+  private static let preprocessing: Preprocessing = {
+    let input = SampleInput("x", ValueType(.float32, [1, 3, 9, 7]))
+    guard let preprocessing = try? Preprocessing([.resize: "fit"], for: input) else {
+      fatalError("the preprocessing of the fuzz target is not valid")
+    }
+    return preprocessing
   }()
 
   private static func readONNX(_ bytes: Buffer) throws(QMError) {
