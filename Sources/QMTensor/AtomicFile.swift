@@ -166,7 +166,13 @@ private struct Place {
         throw .cannotWrite("is a folder; give a file name")
       }
       let folder = aboveStandardStreams(open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC))
-      guard folder >= 0 else { throw .cannotWrite(String(cString: strerror(errno))) }
+      guard folder >= 0 else {
+        let reason = errno
+        throw .cannotWrite(
+          reason == ENOENT
+            ? "there is no folder '\(parent.abbreviated)'; make it first"
+            : String(cString: strerror(reason)))
+      }
       var status = stat()
       guard fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) == 0 else {
         let reason = errno

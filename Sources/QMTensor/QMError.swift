@@ -96,9 +96,10 @@ public struct QMError: Error, Sendable {
     self.context = context
   }
 
-  /// The same error with one more, outer level of context.
+  /// The same error with one more, outer level of context, unless that is its outermost already.
   public func within(_ outer: Context) -> QMError {
-    QMError(code, message, remedies: remedies, context: [outer] + context)
+    context.first == outer
+      ? self : QMError(code, message, remedies: remedies, context: [outer] + context)
   }
 }
 

@@ -85,6 +85,8 @@ import Testing
         #expect(error?.context.first == .file(path))
       }
       #expect(try names(folder) == ["file", "loop", "pipe"])
+      let error = #expect(throws: QMError.self) { try AtomicFile.write([1], to: paths[9]) }
+      #expect(error?.message == "there is no folder '\(folder)/nothing'; make it first")
     }
   }
 

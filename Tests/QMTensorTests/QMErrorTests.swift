@@ -27,6 +27,13 @@ import Testing
     }
   }
 
+  @Test func aPlaceIsNamedOnce() {
+    let error = QMError.malformed("bad").within(.file("a")).within(.file("a"))
+    #expect(error.description == "a: bad")
+    #expect(
+      error.within(.file("b")).within(.file("a")).context == [.file("a"), .file("b"), .file("a")])
+  }
+
   /// Names come from files.
   @Test func oneLineWhateverTheNames() {
     let error = QMError.malformed("bad").within(.entry("a\nb\u{1B}[31m"))
