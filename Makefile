@@ -11,7 +11,7 @@ apt_install = \
 # all of it would be built again.
 traits = $(shell pkg-config --exists libpng libjpeg 2>/dev/null && echo --traits default,Media)
 
-.PHONY: setup setup-pictures setup-check build library qtools install uninstall wheel test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+.PHONY: setup setup-pictures setup-check build library qtools install uninstall wheel dist test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -70,12 +70,12 @@ library: setup
 	strip --strip-unneeded $(library)/qm.o && ar rcs $(library)/libqm.a $(library)/qm.o && \
 	rm $(library)/qm.o
 
-# All tools in one program with the Swift runtime inside: the name that it is called by says which it is.
-# In the Python package, which brings no other libraries along, they read no pictures.
+# All tools in one program that needs no library, not even libc (on Linux): the name that it is called by
+# says which it is.
 static = .build/static
+static_flags = --static-swift-stdlib $(if $(filter Linux,$(shell uname)),-Xswiftc -static-executable)
 qtools: setup
-	swift build -c release $(qtools_traits) --product qtools --static-swift-stdlib \
-	  --scratch-path $(static)
+	swift build -c release $(traits) --product qtools $(static_flags) --scratch-path $(static)
 	@strip -o $(static)/qtools $(static)/release/qtools
 
 # Installs the tools, and what bash, zsh and fish complete their options with:
@@ -86,7 +86,6 @@ programs = $(DESTDIR)$(PREFIX)/bin
 bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-install: qtools_traits = $(traits)
 install: qtools
 	@mkdir -p "$(programs)" "$(bash)" "$(zsh)" "$(fish)"
 	install -m 755 $(static)/qtools "$(programs)/qtools"
@@ -116,6 +115,21 @@ wheel: library qtools
 	@cd $(wheel)/package && ../environment/bin/python -c "import setuptools; setuptools.setup()" -q \
 	  bdist_wheel --plat-name manylinux_2_36_x86_64 --dist-dir $(CURDIR)/dist
 	@ls -l dist/swift_qm-*.whl
+
+# Everything for machines without Swift, in dist: an archive of the tools with completions, the library
+# and qm.h; the Python package; and the checksums of both. For the kind of machine that it runs on.
+version = $(shell git describe --tags --always --dirty)
+archive = swift-qm-$(version)-$(shell uname -s | tr A-Z a-z)-$(shell uname -m)
+dist: wheel
+	@rm -rf .build/dist && mkdir -p .build/dist/$(archive)/lib .build/dist/$(archive)/include
+	@$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/.build/dist/$(archive) PREFIX=
+	@cp $(library)/libqm.so $(library)/libqm.a .build/dist/$(archive)/lib
+	@cp $(library)/qm.h .build/dist/$(archive)/include
+	@cp LICENSE README.md CHANGELOG.md SECURITY.md .build/dist/$(archive)
+	@# Equal files give an equal archive.
+	@tar -C .build/dist --sort=name --owner=0 --group=0 --numeric-owner \
+	  --mtime=@$$(git log -1 --format=%ct) -cf - $(archive) | gzip -9n > dist/$(archive).tar.gz
+	@cd dist && sha256sum $(archive).tar.gz swift_qm-*.whl > SHA256SUMS && cat SHA256SUMS
 
 # Installs the Python package in a fresh environment and tests it there.
 test-python: wheel

@@ -146,6 +146,7 @@ public struct Verification {
     var saturation = Saturation(program)
     var comparisons: [String: OutputComparison] = [:]
     var truths: Set<VerificationReport.Truth> = []
+    var names: [String] = []
     for index in 0..<inputs.count {
       try within(.sample(inputs.name(of: index))) { () throws(QMError) in
         let tensors = try inputs.inputs(of: index)
@@ -162,11 +163,23 @@ public struct Verification {
         }
         expected = try like(found, expected, parts)
         let next = judgedRun.nextStep(session, tensors, reference: expected, measured: found)
-        for name in expected.outputs.keys {
-          try comparisons[
-            name,
-            default: parts.comparison(of: name, leastMagnitudes: magnitudes(of: name))
-          ].add(name, reference: expected, measured: found, next: next)
+        // Errors of a batch are those of its worst items; a file may state those of single items.
+        let items = itemCount(tensors, found)
+        for item in 0..<items {
+          names.append(inputs.name(of: index) + (items > 1 ? "[\(item)]" : ""))
+          func own(_ results: JudgedRun.Results) throws(QMError) -> JudgedRun.Results {
+            items > 1 ? try results.item(item, of: items) : results
+          }
+          let next = try next.map { (next) throws(QMError) in
+            (reference: try own(next.reference), measured: try own(next.measured))
+          }
+          let (expected, found) = (try own(expected), try own(found))
+          for name in expected.outputs.keys {
+            try comparisons[
+              name,
+              default: parts.comparison(of: name, leastMagnitudes: magnitudes(of: name))
+            ].add(name, reference: expected, measured: found, next: next)
+          }
         }
       }
       progress(.comparing(done: index + 1, of: inputs.count))
@@ -177,7 +190,7 @@ public struct Verification {
       ? inputs.areProbes ? .probes : .besideSamples : truths.first ?? .none
     report.outputs = model.outputs.compactMap { output in
       comparisons[output.name].map {
-        OutputReport(output.name, $0, samples: (0..<inputs.count).map(inputs.name))
+        OutputReport(output.name, $0, samples: names)
       }
     }
     // Only for samples: the ranges were not made for seeded inputs.
@@ -186,6 +199,17 @@ public struct Verification {
       report.saturated = saturation.shares.prefix(3).filter { $0.saturatedCount > 0 }
         .map { .init(name: $0.name, share: $0.share) }
     }
+  }
+
+  /// Number of items that a sample is a batch of: the extent of the first axis, if that is one dynamic
+  /// axis of all inputs and outputs.
+  private func itemCount(_ inputs: [String: Tensor], _ results: JudgedRun.Results) -> Int {
+    let ports = model.inputs + model.outputs
+    guard let axis = ports.first?.type.shape.axes.first, axis.extent == nil,
+      ports.allSatisfy({ $0.type.shape.axes.first == axis })
+    else { return 1 }
+    let extents = Set((Array(inputs.values) + results.outputs.values).map { $0.shape.first ?? 1 })
+    return extents.count == 1 ? extents.reduce(1, max) : 1
   }
 
   /// The magnitudes of the signals that the file states, by part, if it states them of more samples.

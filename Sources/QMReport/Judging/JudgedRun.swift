@@ -18,6 +18,26 @@ package struct JudgedRun: Sendable {
       self.innerValues = innerValues
     }
 
+    /// The results of one item of a batch. Those whose first axis does not count the items belong to
+    /// each of them.
+    /// - Parameter count: number of items of the batch.
+    func item(_ index: Int, of count: Int) throws(QMError) -> Results {
+      var own = outputs
+      for (name, tensor) in outputs where tensor.shape.first == count {
+        own[name] = try Tensor(
+          tensor.elementType, [1] + tensor.shape.dropFirst(), buffer: tensor.buffer,
+          byteOffset: tensor.byteOffset + index * (tensor.byteCount / count))
+      }
+      let innerValues = innerValues.mapValues { elements, shape in
+        guard shape.first == count else { return (elements, shape) }
+        let length = elements.count / count
+        return (
+          Array(elements[index * length..<(index + 1) * length]), [1] + shape.dropFirst()
+        )
+      }
+      return Results(outputs: own, innerValues: innerValues)
+    }
+
     package var byteCount: Int {
       outputs.values.reduce(0) { $0 + $1.byteCount }
         + innerValues.values.reduce(0) { $0 + 4 * $1.elements.count }
