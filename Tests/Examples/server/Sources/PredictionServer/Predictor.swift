@@ -62,8 +62,8 @@ final class Predictor: Sendable {
     } catch {
       switch error.code {
       case .cancelled: throw CancellationError()
-      case .outOfMemory: throw HTTPError(.contentTooLarge, message: error.line)
-      default: throw HTTPError(.badRequest, message: error.line)
+      case .outOfMemory: throw HTTPError(.contentTooLarge, message: error.description)
+      default: throw HTTPError(.badRequest, message: error.description)
       }
     }
   }

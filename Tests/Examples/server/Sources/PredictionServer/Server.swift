@@ -35,7 +35,7 @@ struct Server: AsyncParsableCommand {
     do throws(QMError) {
       model = try Model(contentsOf: file, options: options)
     } catch {
-      throw ValidationError(error.line)
+      throw ValidationError(error.description)
     }
     let predictor = Predictor(
       model,
