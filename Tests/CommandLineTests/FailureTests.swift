@@ -250,13 +250,17 @@ struct FailureTests {
       try Tool.qverify(
         file, Fixture.evaluation, "--reference", Fixture.model, "--tolerance", "200"),
       by: .qverify, status: 1, naming: "--tolerance")
-    // Scores of other samples as the truth.
+    // Scores of other samples as the truth: what was right before is not.
     let samples = folder.path("samples")
     try FileManager.default.copyItem(atPath: Fixture.evaluation, toPath: samples)
     #expect(try Tool.qrun(Fixture.model, samples, "--output", samples).status == 0)
-    try FileManager.default.removeItem(atPath: samples + "/0000.y.npy")
-    try FileManager.default.copyItem(
-      atPath: samples + "/0001.y.npy", toPath: samples + "/0000.y.npy")
+    #expect(try Tool.qverify(file, samples).status == 0)
+    let truths = try FileManager.default.contentsOfDirectory(atPath: samples)
+      .filter { $0.hasSuffix(".y.npy") }.sorted()
+    let scores = try truths.map { try Data(contentsOf: URL(fileURLWithPath: "\(samples)/\($0)")) }
+    for (index, name) in truths.enumerated() {
+      try scores[(index + 1) % scores.count].write(to: URL(fileURLWithPath: "\(samples)/\(name)"))
+    }
     expectRefusal(
       try Tool.qverify(file, samples), by: .qverify, status: 1, naming: "that the file states")
   }
