@@ -70,12 +70,13 @@ library: setup
 	strip --strip-unneeded $(library)/qm.o && ar rcs $(library)/libqm.a $(library)/qm.o && \
 	rm $(library)/qm.o
 
-# All tools in one program that needs no library, not even libc (on Linux): the name that it is called by
-# says which it is.
+# All tools in one program: the name that it is called by says which it is. The Swift runtime is inside;
+# without pictures, whose decoders are the system's, so is libc (on Linux), and it runs everywhere.
 static = .build/static
-static_flags = --static-swift-stdlib $(if $(filter Linux,$(shell uname)),-Xswiftc -static-executable)
+static_flags = --static-swift-stdlib \
+  $(if $(qtools_traits),,$(if $(filter Linux,$(shell uname)),-Xswiftc -static-executable))
 qtools: setup
-	swift build -c release $(traits) --product qtools $(static_flags) --scratch-path $(static)
+	swift build -c release $(qtools_traits) --product qtools $(static_flags) --scratch-path $(static)
 	@strip -o $(static)/qtools $(static)/release/qtools
 
 # Installs the tools, and what bash, zsh and fish complete their options with:
@@ -86,6 +87,7 @@ programs = $(DESTDIR)$(PREFIX)/bin
 bash = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 zsh = $(DESTDIR)$(PREFIX)/share/zsh/site-functions
 fish = $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+install: qtools_traits = $(traits)
 install: qtools
 	@mkdir -p "$(programs)" "$(bash)" "$(zsh)" "$(fish)"
 	install -m 755 $(static)/qtools "$(programs)/qtools"
@@ -117,12 +119,14 @@ wheel: library qtools
 	@ls -l dist/swift_qm-*.whl
 
 # Everything for machines without Swift, in dist: an archive of the tools with completions, the library
-# and qm.h; the Python package; and the checksums of both. For the kind of machine that it runs on.
+# and qm.h; the Python package; and the checksums of both. For the kind of machine that it runs on, and
+# without pictures.
 version = $(shell git describe --tags --always --dirty)
 archive = swift-qm-$(version)-$(shell uname -s | tr A-Z a-z)-$(shell uname -m)
 dist: wheel
 	@rm -rf .build/dist && mkdir -p .build/dist/$(archive)/lib .build/dist/$(archive)/include
-	@$(MAKE) --no-print-directory install DESTDIR=$(CURDIR)/.build/dist/$(archive) PREFIX=
+	@$(MAKE) --no-print-directory install \
+	  DESTDIR=$(CURDIR)/.build/dist/$(archive) PREFIX= qtools_traits=
 	@cp $(library)/libqm.so $(library)/libqm.a .build/dist/$(archive)/lib
 	@cp $(library)/qm.h .build/dist/$(archive)/include
 	@cp LICENSE README.md CHANGELOG.md SECURITY.md .build/dist/$(archive)

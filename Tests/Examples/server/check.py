@@ -30,7 +30,7 @@ def archive(**arrays):
 
 
 def post(body, path="/predict"):
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=20)
     connection.request("POST", path, body)
     answer = connection.getresponse()
     return answer.status, answer.read()
@@ -85,7 +85,7 @@ function done(summary, latency, requests)
 end
 """)
     printed = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", "-d5s", "-s", script, f"http://127.0.0.1:{PORT}/predict"],
+        ["wrk", "-t1", f"-c{connections}", "-d3s", "-s", script, f"http://127.0.0.1:{PORT}/predict"],
         check=True, capture_output=True, text=True).stdout
     return next(line for line in printed.splitlines() if line.startswith("requests/s"))
 
@@ -126,9 +126,9 @@ def main():
             assert post(archive(z=image))[0] == 400
         with Server(file, "--memory", 1) as server:
             assert post(many)[0] == 413
-        with Server(file, "--time", 20) as server:
+        with Server(file, "--time", 20, "--memory", 8192) as server:
             assert post(many)[0] == 504
-        with Server(file, "--concurrency", 1, "--waiting", 0, "--time", 60000) as server:
+        with Server(file, "--concurrency", 1, "--waiting", 0, "--time", 60000, "--memory", 8192) as server:
             start = server.processor_seconds()
             assert post(many)[0] == 200
             whole = server.processor_seconds() - start

@@ -29,9 +29,9 @@ final class Predictor: Sendable {
 
   /// - Parameter body: an `.npz` of the inputs by their names.
   /// - Returns: an `.npz` of the outputs by their names.
-  /// - Throws: `HTTPError`: 413 for a request that is too large, 400 for inputs that do not fit, 503
+  /// - Throws: `HTTPError`: 400 for inputs that do not fit, 413 if the run needs too much memory, 503
   ///   if too many wait, 504 if the time is over. `CancellationError` if the task is cancelled.
-  func predict(_ body: RequestBody) async throws -> ByteBuffer {
+  func predict(_ body: ByteBuffer) async throws -> ByteBuffer {
     let count = admitted.add(1, ordering: .relaxed).newValue
     defer { admitted.subtract(1, ordering: .relaxed) }
     guard count <= limits.concurrency + limits.waiting else {
@@ -50,10 +50,9 @@ final class Predictor: Sendable {
     }
   }
 
-  private func outputs(for body: RequestBody) async throws -> ByteBuffer {
-    let bytes = try await body.collect(upTo: limits.requestBytes)
+  private func outputs(for body: ByteBuffer) async throws -> ByteBuffer {
     do throws(QMError) {
-      let archive = try NPZArchive(bytes: .copying(bytes.readableBytesView))
+      let archive = try NPZArchive(bytes: .copying(body.readableBytesView))
       var inputs: [String: Tensor] = [:]
       for name in archive.names { inputs[name] = try archive.tensor(named: name) }
       let outputs = try await pool.run(inputs)

@@ -57,13 +57,18 @@ struct Server: AsyncParsableCommand {
         outputs: predictor.model.outputs.map(Description.Port.init))
     }
     router.post("predict") { request, _ in
+      // Read first: a request that is refused unread would leave its client sending.
+      var request = request
+      let body = try await request.collectBody(upTo: predictor.limits.requestBytes)
       let bytes =
         keepAlive
-        ? try await predictor.predict(request.body)
-        : try await request.body.consumeWithCancellationOnInboundClose(predictor.predict)
-      return Response(
-        status: .ok, headers: [.contentType: "application/octet-stream"],
-        body: ResponseBody(byteBuffer: bytes))
+        ? try await predictor.predict(body)
+        : try await request.body.consumeWithCancellationOnInboundClose { _ in
+          try await predictor.predict(body)
+        }
+      var headers: HTTPFields = [.contentType: "application/octet-stream"]
+      if !keepAlive { headers[.connection] = "close" }
+      return Response(status: .ok, headers: headers, body: ResponseBody(byteBuffer: bytes))
     }
     return router
   }
