@@ -173,6 +173,7 @@ enum Process {
     }
     // All threads inherit the mask, so that only the thread below receives the signals.
     pthread_sigmask(SIG_BLOCK, &signals, nil)
+    // For the thread, which lasts as long as the process.
     let awaited = UnsafeMutablePointer<sigset_t>.allocate(capacity: 1)
     awaited.initialize(to: signals)
     #if canImport(Darwin)
@@ -183,14 +184,23 @@ enum Process {
     let reason = pthread_create(
       &thread, nil,
       {
-        Process.exit(on: $0!.assumingMemoryBound(to: sigset_t.self))
+        Process.endOnSignal($0!.assumingMemoryBound(to: sigset_t.self))
         return nil
       }, awaited)
-    if reason == 0 { pthread_detach(thread) }
+    guard reason == 0 else {
+      // Without the thread nobody would answer them.
+      pthread_sigmask(SIG_UNBLOCK, &signals, nil)
+      return
+    }
+    #if canImport(Darwin)
+      if let thread { pthread_detach(thread) }
+    #else
+      pthread_detach(thread)
+    #endif
   }
 
   /// Awaits one of the signals that the command does not answer, and ends the process.
-  private static func exit(on awaited: UnsafePointer<sigset_t>) {
+  private static func endOnSignal(_ awaited: UnsafePointer<sigset_t>) {
     var number: Int32 = 0
     repeat {
       guard sigwait(awaited, &number) == 0 else { return }

@@ -78,21 +78,8 @@ public struct Container: Sendable {
   /// The content digest that the header states: a SHA-256 (32 bytes) over kind, length and SHA-256
   /// of every inflated section. It does not depend on how the sections are deflated.
   public let digest: [UInt8]
-  private let source: Source
-
-  /// Where the bytes of the file are.
-  private enum Source {
-    case memory(Buffer)
-    /// Each section is read when it is requested.
-    case file(OpenFile)
-
-    var count: Int {
-      switch self {
-      case .memory(let buffer): buffer.count
-      case .file(let file): file.count
-      }
-    }
-  }
+  /// Each section is read when it is requested.
+  private let source: FileBytes
 
   /// Size of the file, in bytes.
   public var byteCount: Int { source.count }
@@ -118,7 +105,7 @@ public struct Container: Sendable {
   }
 
   /// - Parameter start: the file up to the end of the table of sections, or all of it.
-  private init(_ source: Source, start bytes: Buffer, limits: DecodingLimits) throws(QMError) {
+  private init(_ source: FileBytes, start bytes: Buffer, limits: DecodingLimits) throws(QMError) {
     self.source = source
     defer { withExtendedLifetime(bytes) {} }
     var reader = ByteReader(bytes.bytes, limits: limits)

@@ -21,8 +21,6 @@ public struct CSVTable: Sendable {
 
   /// The names of the columns; nil without a header.
   public let names: [String]?
-  /// Cells of a record.
-  public let columnCount: Int
   /// Number of records without the header.
   public let rowCount: Int
   /// The indices of the columns that were read.
@@ -35,7 +33,7 @@ public struct CSVTable: Sendable {
   ///   - columns: names, indices from 0, or ranges of indices (`0-3`), separated by commas; nil means
   ///     all columns but those of `others`.
   ///   - others: names of columns to read behind these, where the table has them.
-  /// - Throws: `cannotOpen`, `outOfMemory`; `malformed` for a cell that is no finite number, or a record
+  /// - Throws: `cannotOpen`, `outOfMemory`; `unsupported` beyond a limit; `malformed` for a cell that is no finite number, or a record
   ///   of another number of cells, with line and column; `invalidInput` for a column that is not there.
   ///   The path is the context.
   public init(
@@ -44,18 +42,20 @@ public struct CSVTable: Sendable {
   ) throws(QMError) {
     self = try within(.file(path)) { () throws(QMError) -> CSVTable in
       try CSVTable(
-        bytes: limits.content(of: path), header: header, columns: columns, others: others)
+        bytes: limits.content(of: path), header: header, columns: columns, others: others,
+        limits: limits)
     }
   }
 
   /// Reads columns of a table in memory.
   /// - Throws: as ``init(path:header:columns:others:limits:)``, without the path.
   public init(
-    bytes: Buffer, header: Header = .auto, columns: String? = nil, others: [String] = []
+    bytes: Buffer, header: Header = .auto, columns: String? = nil, others: [String] = [],
+    limits: MediaLimits = .standard
   ) throws(QMError) {
     defer { withExtendedLifetime(bytes) {} }
     let file = UnsafeRawBufferPointer(bytes.bytes)
-    var records = CSVRecords(file)
+    var records = CSVRecords(file, cellLimit: limits.columnCount)
     guard let first = try records.next() else { throw .malformed("the table is empty") }
     let isNamed =
       switch header {
@@ -64,37 +64,36 @@ public struct CSVTable: Sendable {
       case .auto: first.cells.allSatisfy { CSVTable.number($0) == nil }
       }
     names = isNamed ? first.cells.map { String(decoding: $0, as: UTF8.self) } : nil
-    columnCount = first.cells.count
-    let taken = try CSVTable.indices(columns, names, columnCount, others)
+    let taken = try CSVTable.indices(columns, names, first.cells.count, others)
     self.columns = taken
 
-    // Room for every line, so that what is too much is an error.
-    let lines = file.count { $0 == 10 || $0 == 13 } + 1
-    let room = try Tensor(zeros: .float32, [lines, taken.count])
-    let numbers = room.buffer.base.assumingMemoryBound(to: Float.self)
-    var count = 0
-    var record = isNamed ? try records.next() : first
-    while let row = record {
-      guard row.cells.count == columnCount else {
+    // Counted first, so that a table that is too much for memory is an error.
+    var count = isNamed ? 0 : 1
+    while let row = try records.next() {
+      guard row.cells.count == first.cells.count else {
         throw .malformed(
-          "line \(row.line) has \(row.cells.count) cells, line \(first.line) has \(columnCount)")
+          "line \(row.line) has \(row.cells.count) cells, line \(first.line) has "
+            + "\(first.cells.count)")
       }
-      for column in taken {
-        guard let number = CSVTable.number(row.cells[column]) else {
-          throw CSVTable.refusal(row.cells[column], line: row.line, column: column, names)
-        }
-        numbers[count] = number
-        count += 1
-      }
-      record = try records.next()
+      count += 1
     }
-    rowCount = taken.isEmpty ? 0 : count / taken.count
-    guard rowCount > 0 else { throw .malformed("the table has no rows of numbers") }
-    self.numbers = try Tensor(.float32, [rowCount, taken.count], buffer: room.buffer)
-  }
+    guard count > 0, !taken.isEmpty else { throw .malformed("the table has no rows of numbers") }
+    rowCount = count
+    numbers = try Tensor(zeros: .float32, [count, taken.count])
 
-  /// The index of a column by its name.
-  func index(of name: String) -> Int? { names?.firstIndex(of: name) }
+    records = CSVRecords(file, cellLimit: limits.columnCount)
+    if isNamed { _ = try records.next() }
+    let elements = numbers.buffer.base.assumingMemoryBound(to: Float.self)
+    for row in 0..<count {
+      guard let record = try records.next() else { break }
+      for (place, column) in taken.enumerated() {
+        guard let number = CSVTable.number(record.cells[column]) else {
+          throw CSVTable.refusal(record.cells[column], line: record.line, column: column, names)
+        }
+        elements[row * taken.count + place] = number
+      }
+    }
+  }
 
   /// A cell as a number: decimal, finite in float32. Space around it is skipped.
   private static func number(_ cell: [UInt8]) -> Float? {
@@ -140,13 +139,28 @@ public struct CSVTable: Sendable {
   private static func indices(
     _ text: String?, _ names: [String]?, _ count: Int, _ others: [String]
   ) throws(QMError) -> [Int] {
-    let behind = others.compactMap { name in names?.firstIndex(of: name) }
-    guard let text else { return (0..<count).filter { !behind.contains($0) } + behind }
+    let places = Dictionary(
+      (names ?? []).enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first })
+    let behind = others.compactMap { places[$0] }
+    guard let text else {
+      let others = Set(behind)
+      return (0..<count).filter { !others.contains($0) } + behind
+    }
     try check(columns: text)
     var indices: [Int] = []
-    for part in text.split(separator: ",") {
-      if let index = names?.firstIndex(of: String(part)) {
+    // Twice the same would let a short text ask for any amount of memory.
+    var seen: Set<Int> = []
+    func take(_ range: ClosedRange<Int>) throws(QMError) {
+      for index in range {
+        guard seen.insert(index).inserted else {
+          throw .invalidInput("column \(index) is there twice; name each column once")
+        }
         indices.append(index)
+      }
+    }
+    for part in text.split(separator: ",") {
+      if let index = places[String(part)] {
+        try take(index...index)
         continue
       }
       let ends = part.split(separator: "-", maxSplits: 1, omittingEmptySubsequences: false)
@@ -158,7 +172,7 @@ public struct CSVTable: Sendable {
           "no column '\(String(part).abbreviated)'; the table has \(count) columns"
             + (names.map { ": \($0.listed)" } ?? ", from 0, without names"))
       }
-      indices += first...last
+      try take(first...last)
     }
     return indices + behind
   }
@@ -173,21 +187,28 @@ private struct CSVRecords {
   }
 
   private let bytes: UnsafeRawBufferPointer
+  private let cellLimit: Int
   private var index: Int
   private var line = 1
 
-  init(_ bytes: UnsafeRawBufferPointer) {
+  /// - Parameter cellLimit: maximum number of cells of a record.
+  init(_ bytes: UnsafeRawBufferPointer, cellLimit: Int) {
     self.bytes = bytes
+    self.cellLimit = cellLimit
     index = bytes.starts(with: [0xef, 0xbb, 0xbf]) ? 3 : 0
   }
 
   /// The next record; nil if only line breaks are left.
-  /// - Throws: `malformed` for a quote that is not closed, or in a cell that does not begin with one.
+  /// - Throws: `malformed` for a quote that is not closed, or in a cell that does not begin with one;
+  ///   `unsupported` for too many cells.
   mutating func next() throws(QMError) -> Record? {
     guard bytes[index...].contains(where: { !isLineBreak($0) }) else { return nil }
     let start = line
     var cells: [[UInt8]] = []
     while true {
+      guard cells.count < cellLimit else {
+        throw .unsupported("line \(line) has more than \(cellLimit) cells")
+      }
       cells.append(try cell())
       guard index < bytes.count else { break }
       let separator = bytes[index]

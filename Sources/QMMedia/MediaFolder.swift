@@ -68,7 +68,8 @@ public struct MediaFolder: SampleSource {
   ///   - input: the only input of the network.
   ///   - outputs: names of the outputs whose expected values to read, where they lie there.
   ///   - read: the array in a file.
-  /// - Throws: `cannotOpen`; `invalidInput` if two files have the same name but for the extension.
+  /// - Throws: `cannotOpen`; `invalidInput` if there are no files of the kind, or if two have the same
+  ///   name but for the extension.
   public init(
     _ kind: Kind, path: String, input: SampleInput, outputs: [String],
     read: @escaping @Sendable (_ path: String) throws(QMError) -> Tensor
@@ -91,6 +92,9 @@ public struct MediaFolder: SampleSource {
           .within(.file(path))
       }
     }
+    guard !stems.isEmpty else {
+      throw QMError.invalidInput("no \(kind) in the folder").within(.file(path))
+    }
     self.folder = folder
     files = stems.map { (stem: $0.key, name: $0.value) }
       .sorted { $0.stem.utf8.lexicographicallyPrecedes($1.stem.utf8) }
@@ -99,7 +103,7 @@ public struct MediaFolder: SampleSource {
     self.read = read
   }
 
-  /// Number of files.
+  /// Number of files; at least 1.
   public var count: Int { files.count }
   /// The name of the file without its extension.
   public func name(of index: Int) -> String { files[index].stem }

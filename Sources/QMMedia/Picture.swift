@@ -7,6 +7,8 @@ public struct MediaLimits: Hashable, Sendable {
   /// Maximum number of pixels of a picture: 400 MB in memory; a file of a few kilobytes may ask for
   /// it. Cameras make pictures of up to about 100 million pixels.
   public var pixelCount = 1 << 27
+  /// Maximum number of columns of a table. Each takes up to 50 bytes while its row is read.
+  public var columnCount = 1 << 20
   /// Maximum size of a file, in bytes.
   public var fileByteCount = 2 << 30
 

@@ -39,7 +39,7 @@ struct ResamplingWeights {
     sums = (0..<resultCount).map { index in
       let centre = start + (Double(index) + 0.5) * scale
       // Converted toward 0; what is below 0 is outside.
-      let first = max(0, Int(centre - reach + 0.5))
+      let first = min(max(0, Int(centre - reach + 0.5)), count)
       let end = min(count, Int(centre + reach + 0.5))
       let weights = (first..<max(first, end)).map { place in
         max(0, 1 - abs((Double(place) - centre + 0.5) * (1 / reach)))
@@ -73,7 +73,7 @@ struct ResamplingWeights {
 extension Picture {
   /// The part of the picture at x and y, in pixels, as a picture of another size
   /// (``ResamplingWeights``).
-  /// - Throws: `outOfMemory`.
+  /// - Throws: `outOfMemory`; `unsupported` if what lies between them is too large.
   func resampled(
     _ x: Range<Float>, _ y: Range<Float>, width newWidth: Int, height newHeight: Int
   ) throws(QMError) -> Picture {
@@ -82,6 +82,14 @@ extension Picture {
     // Rows that no row of the result needs are left out.
     let first = rows.sums.map(\.first).min() ?? 0
     let end = rows.sums.map { $0.first + $0.weights.count }.max() ?? 0
+    // A narrow picture of many rows is small, and wide as the network takes it may be large.
+    let limit = max(MediaLimits.standard.pixelCount, newWidth * newHeight)
+    guard newWidth * (end - first) <= limit else {
+      throw .unsupported(
+        "\(width) × \(height) pixels become \(newWidth) × \(end - first) on the way to "
+          + "\(newWidth) × \(newHeight); the limit is \(limit) pixels",
+        remedies: .changeModel(how: "cut the picture"))
+    }
     let wide = try Picture(width: newWidth, height: end - first, channelCount: channelCount)
     let channels = channelCount
     for (index, sum) in columns.sums.enumerated() {

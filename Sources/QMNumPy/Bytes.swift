@@ -32,23 +32,12 @@ struct Bytes: Sendable {
   }
 }
 
-/// An archive, in memory or in a file.
-enum ArchiveBytes: Sendable {
-  case memory(Buffer)
-  case file(OpenFile)
-
-  var count: Int {
-    switch self {
-    case .memory(let buffer): buffer.count
-    case .file(let file): file.count
-    }
-  }
-
-  /// `count` bytes from `offset` on; the range must lie within the archive.
+extension FileBytes {
+  /// `count` bytes from `offset` on; the range must lie within the file. Those in memory are not copied.
   func read(at offset: Int, count: Int) throws(QMError) -> Bytes {
     switch self {
     case .memory(let buffer): Bytes(buffer: buffer, range: offset..<offset + count)
-    case .file(let file): Bytes(buffer: try file.bytes(offset..<offset + count), range: 0..<count)
+    case .file: Bytes(buffer: try copy(offset..<offset + count), range: 0..<count)
     }
   }
 }

@@ -11,7 +11,7 @@ public struct NPZArchive: Sendable {
   /// Names of the arrays (without `.npy`) in the order of the central directory.
   public let names: [String]
   private let path: String?
-  private let bytes: ArchiveBytes
+  private let bytes: FileBytes
   private let entries: [String: ZIPEntry]
   private let limits: NumPyLimits
 
@@ -29,7 +29,7 @@ public struct NPZArchive: Sendable {
     try self.init(.memory(bytes), path: nil, limits)
   }
 
-  private init(_ bytes: ArchiveBytes, path: String?, _ limits: NumPyLimits) throws(QMError) {
+  private init(_ bytes: FileBytes, path: String?, _ limits: NumPyLimits) throws(QMError) {
     self.bytes = bytes
     self.path = path
     self.limits = limits

@@ -1,9 +1,9 @@
 import QMTensor
 
 /// Samples in one `.npz` archive or other file of named arrays, or in one `.npy` file for a network of
-/// one input. The archive holds one array per input, named after the input or its key (``sampleKey(for:)``); the first axis of
-/// each array counts the samples. The archive may hold arrays of expected outputs too; all other
-/// arrays are ignored.
+/// one input. The archive holds one array per input, named after the input or its key
+/// (``sampleKey(for:)``); the first axis of each array counts the samples. The archive may hold arrays
+/// of expected outputs too; all other arrays are ignored.
 ///
 /// If there is one input and one array, the array may have any name. Sample `i` is item `i` along
 /// the first axis. If the array has as many axes as the model's input, the sample keeps a leading

@@ -3,7 +3,7 @@ import QMTensor
 // The central directory.
 extension ZIPEntry {
   /// All entries, in the order of the central directory.
-  static func directory(of archive: ArchiveBytes, _ limits: NumPyLimits) throws(QMError)
+  static func directory(of archive: FileBytes, _ limits: NumPyLimits) throws(QMError)
     -> [ZIPEntry]
   {
     let place = try Directory(of: archive)
@@ -67,7 +67,7 @@ private struct Directory {
   let entryCount: Int
 
   /// Finds the end record at the end of the archive, and its zip64 form before it, if there is one.
-  init(of archive: ArchiveBytes) throws(QMError) {
+  init(of archive: FileBytes) throws(QMError) {
     guard archive.count >= 22 else {
       throw malformed(archive.count, "not an .npz archive, or truncated")
     }
@@ -132,7 +132,7 @@ private struct Directory {
   }
 
   /// Reads the zip64 end record; nil if no locator before the end record points to one.
-  private static func zip64Record(in archive: ArchiveBytes, before end: Int) throws(QMError)
+  private static func zip64Record(in archive: FileBytes, before end: Int) throws(QMError)
     -> (offset: Int, position: UInt64, byteCount: UInt64, entryCount: UInt64)?
   {
     guard end >= 20 else { return nil }

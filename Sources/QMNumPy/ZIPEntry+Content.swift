@@ -5,7 +5,7 @@ import QMTensor
 extension ZIPEntry {
   /// The inflated bytes of the entry, after comparing their checksum.
   /// - Throws: `malformed`, `outOfMemory`.
-  func content(in archive: ArchiveBytes) throws(QMError) -> Bytes {
+  func content(in archive: FileBytes) throws(QMError) -> Bytes {
     let stored = try archive.read(at: dataOffset, count: storedByteCount)
     let content: Bytes
     switch method {
@@ -24,7 +24,7 @@ extension ZIPEntry {
 
   /// The first bytes of the inflated entry, at most `count`, without comparing the checksum; none if
   /// the entry is damaged there, which reading it whole reports.
-  func start(in archive: ArchiveBytes, count: Int) -> [UInt8] {
+  func start(in archive: FileBytes, count: Int) -> [UInt8] {
     let wanted = min(count, byteCount)
     // A stream that begins with a table of codes needs a few hundred bytes for it.
     let stored = min(storedByteCount, method == .stored ? wanted : wanted + 1024)

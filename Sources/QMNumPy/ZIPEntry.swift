@@ -160,7 +160,7 @@ extension ZIPEntry {
   /// Reads the local header and, if there is one, the data descriptor after the data, and compares
   /// both with the central directory.
   /// - Parameter directoryOffset: where the central directory begins; the entry must end before it.
-  mutating func readLocalHeader(in archive: ArchiveBytes, directoryOffset: Int)
+  mutating func readLocalHeader(in archive: FileBytes, directoryOffset: Int)
     throws(QMError)
   {
     guard offset <= directoryOffset, directoryOffset - offset >= 30 else {
@@ -222,7 +222,7 @@ extension ZIPEntry {
   }
 
   /// Length of the data descriptor, in bytes. It may have a signature, and sizes of 4 or 8 bytes.
-  private func descriptorByteCount(in archive: ArchiveBytes, directoryOffset: Int)
+  private func descriptorByteCount(in archive: FileBytes, directoryOffset: Int)
     throws(QMError) -> Int
   {
     let bytes = try archive.read(at: end, count: min(24, directoryOffset - end))

@@ -163,7 +163,7 @@ public struct Verification {
         }
         expected = try like(found, expected, parts)
         let next = judgedRun.nextStep(session, tensors, reference: expected, measured: found)
-        // Errors of a batch are those of its worst items; a file may state those of single items.
+        // The error of a batch is that of its worst items, and the file states that of single ones.
         let items = itemCount(tensors, found)
         for item in 0..<items {
           names.append(inputs.name(of: index) + (items > 1 ? "[\(item)]" : ""))
@@ -201,12 +201,16 @@ public struct Verification {
     }
   }
 
-  /// Number of items that a sample is a batch of: the extent of the first axis, if that is one dynamic
-  /// axis of all inputs and outputs.
+  /// Number of items that are judged by themselves: 1 unless the file's figures are of samples of one
+  /// item, and the sample is a batch, whose extent is that of one dynamic first axis of all inputs and
+  /// outputs.
   private func itemCount(_ inputs: [String: Tensor], _ results: JudgedRun.Results) -> Int {
     let ports = model.inputs + model.outputs
     guard let axis = ports.first?.type.shape.axes.first, axis.extent == nil,
-      ports.allSatisfy({ $0.type.shape.axes.first == axis })
+      ports.allSatisfy({ $0.type.shape.axes.first == axis }),
+      model.inputs.allSatisfy({
+        InputExample(of: $0, in: program.metadata)?.shape.first == 1
+      })
     else { return 1 }
     let extents = Set((Array(inputs.values) + results.outputs.values).map { $0.shape.first ?? 1 })
     return extents.count == 1 ? extents.reduce(1, max) : 1

@@ -25,29 +25,8 @@ public struct SafetensorsFile: Sendable {
   /// Names of the arrays, in the order of the header.
   public let names: [String]
   private let entries: [String: SafetensorsHeader.Entry]
-  private let source: Source
+  private let source: FileBytes
   private let path: String?
-
-  private enum Source: Sendable {
-    case memory(Buffer)
-    case file(OpenFile)
-
-    var count: Int {
-      switch self {
-      case .memory(let buffer): buffer.count
-      case .file(let file): file.count
-      }
-    }
-
-    func bytes(_ range: Range<Int>) throws(QMError) -> Buffer {
-      switch self {
-      case .memory(let buffer):
-        defer { withExtendedLifetime(buffer) {} }
-        return try .copying(UnsafeRawBufferPointer(rebasing: buffer.bytes[range]))
-      case .file(let file): return try file.bytes(range)
-      }
-    }
-  }
 
   /// Opens a file.
   /// - Throws: `cannotOpen`, `malformed`, `unsupported`, `outOfMemory`, with the path as context.
@@ -64,9 +43,9 @@ public struct SafetensorsFile: Sendable {
   }
 
   private init(
-    _ source: Source, path: String?, _ limits: SafetensorsLimits
+    _ source: FileBytes, path: String?, _ limits: SafetensorsLimits
   ) throws(QMError) {
-    let start = try source.bytes(0..<min(source.count, 64))
+    let start = try source.copy(0..<min(source.count, 64))
     if let kind = withExtendedLifetime(start, { FileKind(start.bytes) }), kind != .safetensors {
       throw kind.refusal(expected: "a .safetensors file")
     }
@@ -85,7 +64,7 @@ public struct SafetensorsFile: Sendable {
     guard size <= limits.headerByteCount else {
       throw .unsupported("the header has \(size) bytes; the limit is \(limits.headerByteCount)")
     }
-    let header = try source.bytes(8..<8 + size)
+    let header = try source.copy(8..<8 + size)
     let entries = try SafetensorsHeader.entries(of: header, limits)
     try SafetensorsHeader.check(entries, byteCount: source.count - 8 - size)
     self.source = source
@@ -131,7 +110,7 @@ extension SafetensorsFile: CheckpointReader {
             + ElementType.allCases.map(\.safetensorsName).joined(separator: ", "),
           remedies: .changeModel(how: "save the array in one of these"))
       }
-      let elements = try source.bytes(entry.range)
+      let elements = try source.copy(entry.range)
       if type == .bool {
         // Any byte other than 0 is true; a Swift Bool other than 0 and 1 is undefined.
         for place in 0..<elements.count {

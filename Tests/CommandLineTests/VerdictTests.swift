@@ -75,23 +75,26 @@ import Testing
     }
   }
 
-  /// The items of a batch are judged one by one, as they would be alone: one broken item of nine is
-  /// most of the noise of them all. Where the first axis counts no items, the sample is judged whole.
+  /// Where the file's figures are of single items, those of a batch are judged one by one: one broken
+  /// item of nine is most of the noise of them all. Where the figures are of batches, or the first axis
+  /// counts no items, the sample is judged as a whole.
   @Test func theItemsOfABatchAreSamples() throws {
     let batch = ValueType(.float32, Shape([.free("n"), .fixed(4)]))
-    for (type, decibels, status, judged) in [
-      (batch, [40, 40, 40, 40, 40, 40, 40, 40, 0], 0, 9),
-      (batch, [30, 30, 30, 30, 30, 30, 30, 30, 30], 1, 9),
-      (ValueType(.float32, [9, 4]), [40, 40, 40, 40, 40, 40, 40, 40, 0], 1, 1),
-    ] as [(ValueType, [Double], Int32, Int)] {
+    for (type, sample, decibels, status, judged) in [
+      (batch, "1x4", [40, 40, 40, 40, 40, 40, 40, 40, 0], 0, 9),
+      (batch, "1x4", [30, 30, 30, 30, 30, 30, 30, 30, 30], 1, 9),
+      (batch, "9x4", [40, 40, 40, 40, 40, 40, 40, 40, 0], 1, 1),
+      (batch, nil, [40, 40, 40, 40, 40, 40, 40, 40, 0], 1, 1),
+      (ValueType(.float32, [9, 4]), "9x4", [40, 40, 40, 40, 40, 40, 40, 40, 0], 1, 1),
+    ] as [(ValueType, String?, [Double], Int32, Int)] {
       let folder = try Folder()
-      try write([(.signalToNoise, 40), (.deviation, 0)], of: 8, type, to: folder)
+      try write([(.signalToNoise, 40), (.deviation, 0)], of: 8, type, sample: sample, to: folder)
       let noise = decibels.flatMap { [Float](repeating: Float(pow(10, -$0 / 20)), count: 4) }
       try NPY.write(Tensor([9, 4], noise.map { 1 + $0 }), to: folder.path("samples/0.npy"))
       try NPY.write(
         Tensor([9, 4], [Float](repeating: 1, count: 36)), to: folder.path("samples/0.y.npy"))
       let result = try Tool.qverify(folder.path("y.qm"), folder.path("samples"), "--json")
-      #expect(result.status == status, "\(type), \(decibels): \(result.errors)")
+      #expect(result.status == status, "\(type), \(sample ?? ""), \(decibels): \(result.errors)")
       let report = try JSONSerialization.jsonObject(with: Data(result.output.utf8))
       let output = ((report as? [String: Any])?["outputs"] as? [[String: Any]])?.first
       #expect(output?["samples"] as? Int == judged)
@@ -103,12 +106,13 @@ import Testing
   /// A file of one Relu, `y.qm`, that states these figures.
   private func write(
     _ figures: [(Program.Metadata.Measure, Float)], of samples: Int,
-    _ type: ValueType = ValueType(.float32, [4]), to folder: Folder
+    _ type: ValueType = ValueType(.float32, [4]), sample: String? = nil, to folder: Folder
   ) throws {
     var program = Program(
       values: [.init(type, name: "x"), .init(type, name: "y")], constants: [],
       nodes: [.init(.unary(Unary(.relu)), inputs: [0], outputs: [1])], inputs: [0],
       outputs: [.init(name: "y", value: 1)])
+    program.metadata.entries = sample.map { [.init("sample x", $0)] } ?? []
     program.metadata.measurements = figures.map {
       .init(output: 0, $0.0, $0.1, sampleCount: samples)
     }

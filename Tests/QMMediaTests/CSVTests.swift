@@ -63,6 +63,21 @@ import Testing
       }
     }
     #expect(throws: QMError.usage("")) { try samples(text, columns: "h,,w") }
+    for columns in ["1,1", "h,2", "1-3,2-3"] {
+      let error = #expect(throws: QMError.invalidInput(""), "\(columns)") {
+        try samples(text, columns: columns)
+      }
+      #expect(error?.message.contains("is there twice") == true)
+    }
+  }
+
+  @Test func aRowOfTooManyCellsIsRefused() throws {
+    var limits = MediaLimits.standard
+    limits.columnCount = 3
+    #expect(try CSVTable(bytes: buffer("1,2,3\n4,5,6\n"), limits: limits).rowCount == 2)
+    #expect(throws: QMError.unsupported("")) {
+      try CSVTable(bytes: buffer("1,2,3\n4,5,6,7\n"), limits: limits)
+    }
   }
 
   @Test func aHeaderIsGuessedOrStated() throws {

@@ -68,6 +68,26 @@ import Testing
       }
     }
 
+    /// A file of some hundred bytes would take gigabytes on the way to a wide input.
+    @Test func aLineThatWouldBecomeAnAreaIsRefused() throws {
+      let line = try Picture(path: Fixtures.path("pictures/line.png"))
+      #expect((line.width, line.height) == (1, 10_000))
+      let input = SampleInput("x", ValueType(.uint8, [1, 1, 8, 16_384]))
+      #expect(throws: QMError.unsupported("")) {
+        try Preprocessing([.resize: "stretch"], for: input).tensor(of: line)
+      }
+      #expect(
+        try Preprocessing([.resize: "fit"], for: input).tensor(of: line).shape == [1, 1, 8, 16_384])
+    }
+
+    @Test func aFolderWithoutPicturesIsRefused() throws {
+      #expect(throws: QMError.invalidInput("")) {
+        _ = try MediaFolder(
+          .pictures, path: Fixtures.path("sounds"), input: SampleInput("x"), outputs: []
+        ) { (path) throws(QMError) in try Tensor(zeros: .uint8, [1]) }
+      }
+    }
+
     @Test func layoutChannelsMeanAndStd() throws {
       let picture = try Picture(path: Fixtures.path("pictures/rgb.png"))
       func tensor(_ texts: [Preprocessing.Property: String], _ type: ValueType) throws -> Tensor {

@@ -22,8 +22,8 @@ public struct InspectionReport: Report {
 
   /// What a part of the file takes.
   public struct Part: Codable, Hashable, Sendable {
-    /// `header and table`, `structure`, `names`, `metadata`, `probes`, `codes of weights`, `scales of weights`, or
-    /// the element type of other constants.
+    /// `header and table`, `structure`, `names`, `metadata`, `probes`, `codes of weights`,
+    /// `scales of weights`, or the element type of other constants.
     public let name: String
     /// Its size in the file, in bytes.
     public let bytes: Int

@@ -46,7 +46,8 @@ final class Predictor: Sendable {
       group.addTask { try await self.outputs(for: body) }
       // Whichever is first cancels the other; a cancelled run ends within milliseconds.
       defer { group.cancelAll() }
-      return try await group.next()!
+      for try await answer in group { return answer }
+      throw CancellationError()
     }
   }
 
@@ -56,7 +57,7 @@ final class Predictor: Sendable {
       var inputs: [String: Tensor] = [:]
       for name in archive.names { inputs[name] = try archive.tensor(named: name) }
       let outputs = try await pool.run(inputs)
-      let ordered = model.outputs.map { ($0.name, outputs[$0.name]!) }
+      let ordered = outputs.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
       return ByteBuffer(bytes: try NPZArchive.encode(ordered))
     } catch {
       switch error.code {

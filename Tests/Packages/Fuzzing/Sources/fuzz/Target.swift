@@ -41,8 +41,9 @@ enum Target: String, CaseIterable {
         let file = try SafetensorsFile(bytes: Buffer.copying(bytes))
         for name in file.names { _ = try? file.tensor(named: name) }
       case .pictures:
-        _ = try Target.preprocessing.tensor(
-          of: Picture(bytes: Buffer.copying(bytes), limits: Target.pictureLimits))
+        let picture = try Picture(bytes: Buffer.copying(bytes), limits: Target.pictureLimits)
+        let input = SampleInput("x", ValueType(.float32, [1, 3, 9, 7]))
+        _ = try Preprocessing([.resize: "fit"], for: input).tensor(of: picture)
       case .sounds: _ = try Sound(bytes: Buffer.copying(bytes))
       case .tables:
         _ = try? CSVTable(bytes: Buffer.copying(bytes))
@@ -69,14 +70,6 @@ enum Target: String, CaseIterable {
     var limits = MediaLimits.standard
     limits.pixelCount = 1 << 20
     return limits
-  }()
-
-  private static let preprocessing: Preprocessing = {
-    let input = SampleInput("x", ValueType(.float32, [1, 3, 9, 7]))
-    guard let preprocessing = try? Preprocessing([.resize: "fit"], for: input) else {
-      fatalError("the preprocessing of the fuzz target is not valid")
-    }
-    return preprocessing
   }()
 
   private static func readONNX(_ bytes: Buffer) throws(QMError) {
