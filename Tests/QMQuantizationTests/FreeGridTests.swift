@@ -11,12 +11,14 @@ import Testing
 /// `bits` is what a weight takes in the file on average, whatever the steps.
 @Suite struct FreeGridTests {
   /// Three products, one of them with weights of very unlike size per channel.
-  private func graph() throws -> Graph {
+  private func graph(_ shapes: [(outputs: Int, inputs: Int)] = [(96, 48), (64, 96), (10, 64)]) throws
+    -> Graph
+  {
     var generator = SeededGenerator(seed: 7)
     var graph = Graph()
     var value = try graph.addInput(
       name: "x", ValueType(.float32, Shape([.free("rows"), .fixed(48)])))
-    for (number, (outputs, inputs)) in [(96, 48), (64, 96), (10, 64)].enumerated() {
+    for (number, (outputs, inputs)) in shapes.enumerated() {
       let weights = try Tensor(
         [outputs, inputs],
         (0..<outputs * inputs).map { index in
@@ -117,6 +119,17 @@ import Testing
     #expect((tests > 0) == (effort != .fast))
     let used = try bitsPerWeight(conversion)
     #expect(used <= 2.5 && used > 2.3)
+  }
+
+  /// Below the rate of steps of two standard deviations, the few weights of the first product once got
+  /// the coarsest steps as well.
+  @Test func aLargeTensorLeavesBitsForASmallOne() throws {
+    let recipe = Recipe(weights: .codes(1.25), activations: .float)
+    let conversion = try Converter(recipe: recipe).convert(
+      graph([(8, 48), (320, 8), (10, 320)]), samples: samples())
+    let small = try #require(conversion.plan.weights.values.first { $0.codes.elementCount == 384 })
+    #expect(small.codeRange.upperBound >= 4)
+    #expect(try bitsPerWeight(conversion) <= 1.25)
   }
 
   @Test func aFixedGridTakesNoFractions() throws {
