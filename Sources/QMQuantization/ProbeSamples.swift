@@ -80,7 +80,7 @@ public struct ProbeSamples: Sendable {
 extension PreparedConversion {
   /// Inputs for probes: the first of the samples that judge, to which nothing is fitted if there are
   /// enough. Without samples, inputs made from noise.
-  /// - Parameter count: 1 to ``QMFormat/Program/Probes/mostProbes``; there are fewer if fewer samples
+  /// - Parameter count: 1 to `Program.Probes.mostProbes` of QMFormat; there are fewer if fewer samples
   ///   judge.
   /// - Throws: `usage` if a file does not hold as many, or if no made input runs; the error of a run.
   public func probeSamples(_ count: Int) throws(QMError) -> ProbeSamples {

@@ -25,8 +25,10 @@ public final class SessionPool: Sendable {
   public let limit: Int
   private let state: Locked<State>
 
-  /// - Parameter limit: number of runs at the same time; at least 1. Each takes the memory of a
-  ///   session, and a thread of Swift's concurrency while it lasts.
+  /// - Parameters:
+  ///   - model: what all runs run.
+  ///   - limit: number of runs at the same time; at least 1. Each takes the memory of a session, and a
+  ///     thread of Swift's concurrency while it lasts.
   public init(_ model: Model, limit: Int = 1) {
     self.model = model
     self.limit = max(1, limit)

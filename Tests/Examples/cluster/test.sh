@@ -56,7 +56,7 @@ same() {
 }
 
 mkdir "$work/samples"
-for copy in 1 2; do
+for copy in {1..8}; do
   for file in "$model"/calib/*.npy "$model"/eval/*.npy; do
     ln -s "$file" "$work/samples/$copy$(basename "$(dirname "$file")")$(basename "$file")"
   done
