@@ -141,11 +141,41 @@ extension ThreadPool {
 }
 
 extension Floats {
+  /// 16 elements; 0 from `end` on.
+  @inline(__always)
+  package func lanes(_ start: Int, end: Int) -> SIMD16<Float> {
+    if start + 16 <= end {
+      return UnsafeRawPointer(self + start).loadUnaligned(as: SIMD16<Float>.self)
+    }
+    var result = SIMD16<Float>()
+    for index in start..<end { result[index - start] = self[index] }
+    return result
+  }
+
+  /// Replaces up to 16 elements, those in front of `end`.
+  @inline(__always)
+  package func setLanes(_ lanes: SIMD16<Float>, _ start: Int, end: Int) {
+    if start + 16 <= end {
+      UnsafeMutableRawPointer(self + start).storeBytes(of: lanes, as: SIMD16<Float>.self)
+    } else {
+      for index in start..<end { self[index] = lanes[index - start] }
+    }
+  }
+
   /// Adds the elements of another array.
   package func add(_ other: UnsafePointer<Float>, count: Int, _ threads: ThreadPool) {
     threads.forParts(of: count) { range in
       let (target, source) = (self + range.lowerBound, other + range.lowerBound)
       for index in 0..<range.count { target[index] += source[index] }
     }
+  }
+}
+
+extension SIMD16<Float> {
+  var sumInHalves: Float {
+    let eight = lowHalf + highHalf
+    let four = eight.lowHalf + eight.highHalf
+    let two = four.lowHalf + four.highHalf
+    return two[0] + two[1]
   }
 }

@@ -494,7 +494,8 @@ package final class Parameters {
         let run = rounded.runs[chunk]
         let sums = RoundingSums(
           run.range, of: rounded.grids[run.scale], weights.values, rounded: target,
-          gradients: weights.gradients, pass: { _ in }, stop: { weights.gradients[$0] = 0 })
+          gradients: weights.gradients
+        ) { weights.gradients.setLanes($1, $0, end: run.range.upperBound) }
         found.withLock { $0[chunk] = sums }
       }
       var sums = [RoundingSums](repeating: .init(), count: scales.count)

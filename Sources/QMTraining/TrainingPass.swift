@@ -245,9 +245,9 @@ package final class TrainingPass {
       source.assumingMemoryBound(to: Float.self), target.assumingMemoryBound(to: Float.self)
     )
     threads.forParts(of: count) { range in
-      (target + range.lowerBound).update(from: source + range.lowerBound, count: range.count)
       rounding.apply(
-        to: UnsafeMutableBufferPointer(start: target + range.lowerBound, count: range.count))
+        to: source + range.lowerBound,
+        writing: UnsafeMutableBufferPointer(start: target + range.lowerBound, count: range.count))
     }
   }
 
@@ -259,9 +259,10 @@ package final class TrainingPass {
     let target = memory.inputGradients[0]
     let found = Locked([Int: RoundingSums]())
     threads.forParts(of: count) { range in
-      let sums = RoundingSums(
-        range, of: grid, x, rounded: rounded, gradients: gradient,
-        pass: { target?[$0] += gradient[$0] }, stop: { _ in })
+      let sums = RoundingSums(range, of: grid, x, rounded: rounded, gradients: gradient) {
+        guard let target else { return }
+        target.setLanes(target.lanes($0, end: range.upperBound) + $1, $0, end: range.upperBound)
+      }
       found.withLock { $0[range.lowerBound] = sums }
     }
     // In the order of the parts, whatever thread summed them.

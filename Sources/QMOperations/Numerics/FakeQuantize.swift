@@ -14,18 +14,26 @@ public struct FakeQuantize: Hashable, Sendable {
 
   /// Rounds in place.
   public func apply(to numbers: UnsafeMutableBufferPointer<Float>) {
+    guard let source = numbers.baseAddress else { return }
+    apply(to: source, writing: numbers)
+  }
+
+  /// Rounds as many elements of `source` as `target` has.
+  package func apply(
+    to source: UnsafePointer<Float>, writing target: UnsafeMutableBufferPointer<Float>
+  ) {
     let codes = parameters.elementType.codes ?? -128...127
     let (lowest, highest) = (Float(codes.lowerBound), Float(codes.upperBound))
     let zero = Float(parameters.zeroPoint)
     let (scale, inverse) = (parameters.scale, 1 / parameters.scale)
-    for index in numbers.indices {
-      let steps = numbers[index] * inverse
+    for index in target.indices {
+      let steps = source[index] * inverse
       // ±2¹⁷ is beyond every code for any zero point, and within the range of
       // `roundedWithin22Bits`. NaN becomes the lowest code, as in `encode`.
       let low = steps > -0x1p17 ? steps : -0x1p17
       let near = low < 0x1p17 ? low : 0x1p17
       let code = near.roundedWithin22Bits + zero
-      numbers[index] = (min(max(code, lowest), highest) - zero) * scale
+      target[index] = (min(max(code, lowest), highest) - zero) * scale
     }
   }
 }

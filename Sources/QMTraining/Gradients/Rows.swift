@@ -101,7 +101,7 @@ extension Floats {
   /// The sum of elements, in 16 lanes.
   func sum(_ count: Int) -> Float {
     var lanes = SIMD16<Float>()
-    for start in stride(from: 0, to: count, by: 16) { lanes += vector(start, count) }
+    for start in stride(from: 0, to: count, by: 16) { lanes += self.lanes(start, end: count) }
     return lanes.sumInHalves
   }
 
@@ -109,28 +109,8 @@ extension Floats {
   func dot(_ other: Floats, _ count: Int) -> Float {
     var lanes = SIMD16<Float>()
     for start in stride(from: 0, to: count, by: 16) {
-      lanes += vector(start, count) * other.vector(start, count)
+      lanes += self.lanes(start, end: count) * other.lanes(start, end: count)
     }
     return lanes.sumInHalves
-  }
-
-  /// 16 elements; 0 from `count` on.
-  @inline(__always)
-  private func vector(_ start: Int, _ count: Int) -> SIMD16<Float> {
-    if start + 16 <= count {
-      return UnsafeRawPointer(self + start).loadUnaligned(as: SIMD16<Float>.self)
-    }
-    var result = SIMD16<Float>()
-    for index in start..<count { result[index - start] = self[index] }
-    return result
-  }
-}
-
-extension SIMD16<Float> {
-  fileprivate var sumInHalves: Float {
-    let eight = lowHalf + highHalf
-    let four = eight.lowHalf + eight.highHalf
-    let two = four.lowHalf + four.highHalf
-    return two[0] + two[1]
   }
 }

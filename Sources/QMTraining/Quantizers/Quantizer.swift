@@ -98,34 +98,36 @@ package struct RoundingSums: Hashable, Sendable {
     left.beyond += right.beyond
   }
 
-  /// The sums of consecutive numbers. `pass` gets the indices of those in the range, whose gradient is
-  /// that of x̂, and `stop` those of the others, whose gradient is 0.
+  /// The sums of consecutive numbers, in 16 lanes. `passing` gets the straight-through gradients of up
+  /// to 16 of them from an index on: that of x̂ in the range, and 0 beyond it.
   @inline(__always) package init(
     _ range: Range<Int>, of grid: RoundingGrid, _ numbers: Floats, rounded: Floats,
-    gradients: Floats, pass: (Int) -> Void, stop: (Int) -> Void
+    gradients: Floats, passing: (_ index: Int, _ gradients: SIMD16<Float>) -> Void
   ) {
-    let inside = grid.range
-    var parts: (within: Float, below: Float, above: Float) = (0, 0, 0)
-    for first in stride(from: range.lowerBound, to: range.upperBound, by: 256) {
-      parts = (0, 0, 0)
-      for index in first..<min(first + 256, range.upperBound) {
-        let (number, gradient) = (numbers[index], gradients[index])
-        if number < inside.lowerBound {
-          parts.below += gradient
-          beyond += 1
-          stop(index)
-        } else if number > inside.upperBound {
-          parts.above += gradient
-          beyond += 1
-          stop(index)
-        } else {
-          parts.within += gradient * (rounded[index] - number)
-          pass(index)
-        }
+    let (inside, end) = (grid.range, range.upperBound)
+    for first in stride(from: range.lowerBound, to: end, by: 1024) {
+      var parts = (
+        within: SIMD16<Float>(), below: SIMD16<Float>(), above: SIMD16<Float>(),
+        beyond: SIMD16<Int32>()
+      )
+      for index in stride(from: first, to: min(first + 1024, end), by: 16) {
+        let (number, gradient) = (numbers.lanes(index, end: end), gradients.lanes(index, end: end))
+        // Lanes behind the end hold 0, which every grid contains, and gradients of 0.
+        let (isBelow, isAbove) = (number .< inside.lowerBound, number .> inside.upperBound)
+        let isBeyond = isBelow .| isAbove
+        let passed = gradient.replacing(with: 0, where: isBeyond)
+        // Both factors become 0: numbers may be infinite.
+        parts.within +=
+          passed * (rounded.lanes(index, end: end) - number).replacing(with: 0, where: isBeyond)
+        parts.below += gradient.replacing(with: 0, where: .!isBelow)
+        parts.above += gradient.replacing(with: 0, where: .!isAbove)
+        parts.beyond.replace(with: parts.beyond &+ 1, where: isBeyond)
+        passing(index, passed)
       }
-      within += Double(parts.within)
-      below += Double(parts.below)
-      above += Double(parts.above)
+      within += Double(parts.within.sumInHalves)
+      below += Double(parts.below.sumInHalves)
+      above += Double(parts.above.sumInHalves)
+      beyond += Int(parts.beyond.wrappedSum())
     }
     count = range.count
   }
