@@ -10,7 +10,7 @@ import QMRuntime
 import QMTensor
 
 /// `qconvert`: converts a float network, or a checkpoint, to a `.qm` file.
-public struct ConvertCommand: ParsableCommand {
+public struct ConvertCommand: ToolCommand {
   /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qconvert",
@@ -84,7 +84,7 @@ public struct ConvertCommand: ParsableCommand {
   public init() {}
 
   /// Checks the options that do not depend on files.
-  public func validate() throws {
+  public func checkOptions() throws {
     if let bits, Recipe.WeightWidth(bits: bits) == nil {
       throw ValidationError("--bits \(bits): expected 1.5 to 8, 16, or 32 for float")
     }

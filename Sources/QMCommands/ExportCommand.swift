@@ -9,7 +9,7 @@ import QMSafetensors
 import QMTensor
 
 /// `qexport`: writes a `.qm` file as ONNX, or its weights as arrays.
-public struct ExportCommand: ParsableCommand {
+public struct ExportCommand: ToolCommand {
   /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qexport",
@@ -61,7 +61,7 @@ public struct ExportCommand: ParsableCommand {
   }
 
   /// Checks the options that do not depend on files.
-  public func validate() throws {
+  public func checkOptions() throws {
     guard format != nil else {
       throw ValidationError("\(output): expected a name that ends in .onnx, .npz or .safetensors")
     }

@@ -6,7 +6,7 @@ import QMRuntime
 import QMTensor
 
 /// `qinspect`: shows the content of a `.qm` or `.onnx` file.
-public struct InspectCommand: ParsableCommand {
+public struct InspectCommand: ToolCommand {
   /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qinspect",
@@ -37,7 +37,7 @@ public struct InspectCommand: ParsableCommand {
   public init() {}
 
   /// Checks the options that do not depend on files.
-  public func validate() throws {
+  public func checkOptions() throws {
     if let graph, !graph.lowercased().hasSuffix(".svg"), !graph.lowercased().hasSuffix(".dot") {
       throw ValidationError("--graph \(graph): expected a name that ends in .svg or .dot")
     }

@@ -7,7 +7,7 @@ import QMRuntime
 import QMTensor
 
 /// `qrun`: runs a network on samples.
-public struct RunCommand: ParsableCommand {
+public struct RunCommand: ToolCommand {
   /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qrun",
@@ -64,7 +64,7 @@ public struct RunCommand: ParsableCommand {
   public init() {}
 
   /// Checks the options that do not depend on files.
-  public func validate() throws {
+  public func checkOptions() throws {
     if let benchmark, !(1...1_000_000).contains(benchmark) {
       throw ValidationError("--benchmark \(benchmark): expected 1 to 1000000 runs")
     }

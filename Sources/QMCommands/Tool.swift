@@ -5,7 +5,17 @@ import QMTensor
 /// The version that the tools print and write into files.
 public let toolVersion = packageVersion
 
-extension ParsableCommand {
+/// The command of a tool.
+///
+/// Its options are checked together once all arguments are understood, not in `validate()`: the parser
+/// calls that before it names an argument that it does not know.
+public protocol ToolCommand: ParsableCommand {
+  /// Checks the options that do not depend on files.
+  /// - Throws: `ValidationError` with a message for the user.
+  func checkOptions() throws
+}
+
+extension ToolCommand {
   /// The main function of a tool: parses the arguments, runs the command, and ends the process with
   /// the exit status of its error, or 0.
   public static func start() -> Never {
@@ -14,6 +24,8 @@ extension ParsableCommand {
     do {
       try requireUnicodeArguments()
       var command = try parseAsRoot()
+      // It is another command for help and completions.
+      try (command as? Self)?.checkOptions()
       try command.run()
     } catch let error as QMError {
       Console.writeError("\(tool): \(error.line)")

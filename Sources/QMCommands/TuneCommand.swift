@@ -10,7 +10,7 @@ import QMTensor
 import QMTraining
 
 /// `qtune`: converts a float network to a `.qm` file and trains what was rounded.
-public struct TuneCommand: ParsableCommand {
+public struct TuneCommand: ToolCommand {
   /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qtune",
@@ -72,7 +72,7 @@ public struct TuneCommand: ParsableCommand {
   public init() {}
 
   /// Checks the options that do not depend on files.
-  public func validate() throws {
+  public func checkOptions() throws {
     if let bits, !(1.5...8).contains(bits) {
       throw ValidationError("--bits \(bits): expected 1.5 to 8")
     }

@@ -7,7 +7,7 @@ import QMRuntime
 import QMTensor
 
 /// `qverify`: checks a `.qm` file and compares its outputs with correct ones.
-public struct VerifyCommand: ParsableCommand {
+public struct VerifyCommand: ToolCommand {
   /// Name, help and version of the tool.
   public static let configuration = CommandConfiguration(
     commandName: "qverify",
@@ -67,7 +67,7 @@ public struct VerifyCommand: ParsableCommand {
   public init() {}
 
   /// Checks the options that do not depend on files.
-  public func validate() throws {
+  public func checkOptions() throws {
     if let tolerance, !tolerance.isFinite {
       throw ValidationError("--tolerance \(tolerance): expected a finite number of dB")
     }

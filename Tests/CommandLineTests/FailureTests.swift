@@ -134,6 +134,19 @@ struct FailureTests {
     #expect(try folder.names.isEmpty)
   }
 
+  /// What the other options lack is the consequence of a misspelt one.
+  @Test func anUnknownOptionIsNamedFirst() throws {
+    for (tool, arguments) in [
+      (Tool.qrun, ["model.qm", "samples", "--label", "x"]),
+      (.qverify, ["model.qm", "--per-value", "--label", "x"]),
+      (.qconvert, ["in.onnx", "--label", "x"]), (.qexport, ["out.qm", "out.txt", "--label"]),
+      (.qinspect, ["in.qm", "--graph", "out.txt", "--label"]),
+      (.qtune, ["in.onnx", "out.qm", "--samples", "x", "--start", "he", "--label"]),
+    ] {
+      expectRefusal(try tool.run(arguments), by: tool, status: 64, naming: "'--label'")
+    }
+  }
+
   /// An option that could not do anything is a mistake of the caller's.
   @Test func optionsWithoutEffectAreRefused() throws {
     let unmeasured = try Tool.qconvert(
