@@ -168,6 +168,19 @@ import Testing
       #expect(failure?.code == .invalidInput)
       #expect(failure?.remedies == [.observeAgain])
       #expect(throws: QMError.invalidInput("")) { try Observations(contentsOf: [path, path]) }
+      // A part of a single sample, and another file of the same sample.
+      let (one, again) = (
+        folder.appending(path: "one.qstats").path, folder.appending(path: "again.qstats").path
+      )
+      for path in [one, again] {
+        try converter().observe(graph, samples: TensorSamples([samples[0]]), to: path)
+      }
+      for twice in [[one, one], [one, again]] {
+        let failure = #expect(throws: QMError.invalidInput("")) {
+          try Observations(contentsOf: twice)
+        }
+        #expect(failure?.context.first == .file(twice[1]), "\(String(describing: failure))")
+      }
       let second = folder.appending(path: "other.qstats").path
       try converter().observe(other, samples: TensorSamples(samples), to: second)
       #expect(throws: QMError.invalidInput("")) { try Observations(contentsOf: [path, second]) }

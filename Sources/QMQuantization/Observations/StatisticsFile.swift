@@ -76,9 +76,11 @@ struct StatisticsFile: Sendable {
     return stride(from: 0, to: 64, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
   }
 
-  /// Whether the samples of this file seem to be among those of another: all kept ones that the other
-  /// would have kept too are there, and they are several.
+  /// Whether the samples of this file are, as a set, those of another, or seem to be among them: all
+  /// kept ones that the other would have kept too are there, and they are several.
   func isPart(of other: StatisticsFile) -> Bool {
+    // A single sample may occur twice in a set, but not as two whole parts.
+    if kept.source == other.kept.source, header.samples == other.header.samples { return true }
     let theirs = Set(other.kept.samples.map(\.digest))
     let comparable = kept.samples.map(\.digest).filter { digest in
       other.kept.cut.map { digest.lexicographicallyPrecedes($0) } ?? true
