@@ -92,13 +92,37 @@ import Testing
     }
   }
 
-  /// A checkpoint holds the running statistics: an interrupted run goes on to the same bits.
-  @Test func runningStatisticsAreResumed() throws {
-    var options = TrainingOptions()
-    (options.steps, options.labels, options.rate) = (40, "kind", 0.01)
-    let tuner = FloatTuner(options)
-    let whole = try #require(try tuner.tune(graph, samples: samples, start: .he))
+  /// What comes to a run beside its parameters, optimizer and statistics.
+  enum Addition: CaseIterable {
+    case nothing, segments, sparsity, gradientsOf8Bits, everything
+
+    /// 40 steps; weights are pruned from the third to the 31st.
+    var options: TrainingOptions {
+      var options = TrainingOptions()
+      (options.steps, options.labels, options.rate) = (40, "kind", 0.01)
+      if self == .segments || self == .everything { options.segmentThreshold = 0.5 }
+      if self == .sparsity || self == .everything { options.sparsity = 0.6 }
+      if self == .gradientsOf8Bits || self == .everything {
+        (options.gradientBits, options.accumulate, options.batch) = (.eight, 2, 16)
+      }
+      return options
+    }
+  }
+
+  /// A checkpoint holds the running statistics, the sums of layers that wait and which weights are
+  /// pruned, and how gradients are rounded follows from the step: an interrupted run goes on to the
+  /// same bits, from among the steps that prune and from after them.
+  @Test(arguments: Addition.allCases, [17, 35])
+  func anInterruptedRunGoesOnToTheSameBits(addition: Addition, step: Int) throws {
+    func whole(_ options: TrainingOptions) throws -> [[Float]] {
+      try #require(try FloatTuner(options).tune(graph, samples: samples, start: .he))
+        .parameters.map { $0.tensor.elements() }
+    }
+    let tuner = FloatTuner(addition.options)
+    let expected = try whole(addition.options)
+    #expect((expected == (try whole(Addition.nothing.options))) == (addition == .nothing))
     let asked = Locked(0)
+    var shares: [Double] = []
     let resumed = try withTemporaryFolder { folder in
       let interrupted = try tuner.tune(
         graph, samples: samples, start: .he,
@@ -107,21 +131,25 @@ import Testing
           isInterrupted: {
             asked.withLock {
               $0 += 1
-              return $0 == 17
+              return $0 == step
             }
-          }))
+          }),
+        progress: { report, _ in
+          if let share = report.updatedShare { shares.append(share) }
+        })
       #expect(interrupted == nil)
       return try tuner.tune(
         graph, samples: samples, start: .he,
         checkpoints: .init(path: folder + "/checkpoint", resumes: true))
     }
-    let parameters = try #require(resumed).parameters
-    #expect(parameters.count == whole.parameters.count)
-    for (found, expected) in zip(parameters, whole.parameters) {
-      #expect(found.name == expected.name)
-      #expect(
-        found.tensor.elements(as: Float.self) == expected.tensor.elements(as: Float.self),
-        "\(found.name)")
+    if let last = shares.last {
+      // Gradients update 7 of the 11 arrays; the others are statistics.
+      #expect(shares.contains { $0 > 0 } && last < 6.5 / 11, "no layer waits: \(shares)")
+    }
+    let found = try #require(resumed).parameters
+    #expect(found.count == expected.count)
+    for (parameter, numbers) in zip(found, expected) {
+      #expect(parameter.tensor.elements() == numbers, "\(parameter.name)")
     }
   }
 
