@@ -29,6 +29,7 @@ struct FreeGridRounding {
   /// In bits.
   private let budget: Int
   private let largestCode: Int32
+  private let steps: [Float]
   /// What a tensor takes apart from its codes, in bits: headers of its section and streams.
   private static let headerBits = 512
 
@@ -73,6 +74,7 @@ struct FreeGridRounding {
     // Codes of 7 bits are multiplied faster than those of 8 on processors without dot products of
     // bytes. An average of 6 bits and more needs finer steps.
     largestCode = bits < 6 ? 63 : 127
+    steps = WeightTensor.steps(averageBits: bits)
   }
 
   /// One way to round a tensor.
@@ -201,7 +203,7 @@ struct FreeGridRounding {
       ? [tensor.use == .table ? .perChannel(axis: 0) : .perTensor]
       : [.perTensor, .perChannel(axis: 0)]
     for granularity in granularities {
-      for step in WeightTensor.steps {
+      for step in steps {
         options.append(try option(index, step: step, granularity))
       }
     }

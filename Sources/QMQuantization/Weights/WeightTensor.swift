@@ -69,11 +69,14 @@ struct WeightTensor {
 
   // MARK: Free steps
 
-  /// In standard deviations of the weights: from about 7 bits to a third of a bit. Steps of more than
-  /// 2, about 1.2 bits, leave bits to small tensors where a large one would take all.
-  static let steps: [Float] = [
-    1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 4 / 3, 2, 8 / 3, 4,
-  ]
+  /// Steps to try, in standard deviations of the weights: from about 7 bits to 1.2. On average over a
+  /// network of fewer than 2 bits, to a third of a bit: else a large tensor takes what small ones need.
+  static func steps(averageBits: Double) -> [Float] {
+    let steps: [Float] = [
+      1 / 32, 1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 4 / 3, 2,
+    ]
+    return averageBits < 2 ? steps + [8 / 3, 4] : steps
+  }
 
   /// One step for each channel, or for the tensor: a multiple of the standard deviation about 0, but
   /// at least so large that no weight needs a larger code.
