@@ -61,6 +61,41 @@ import Testing
     #expect(OutputReport("y", equal, samples: ["only"]).worstSample == nil)
   }
 
+  /// The medians over the samples of two reports give that of one report over all, part by part.
+  @Test func theFiguresOfEverySampleMerge() throws {
+    let parts: [Program.Metadata.Part] = [0..<1, 1..<2].map {
+      .init(axis: -1, ranges: [$0])
+    }
+    func results(_ numbers: [Float]) throws -> JudgedRun.Results {
+      .init(outputs: ["y": try Tensor([1, 2], numbers)], innerValues: [:])
+    }
+    func report(_ samples: Range<Int>) throws -> OutputReport {
+      var comparison = OutputComparison(parts)
+      for sample in samples {
+        // The first part is exact in sample 3.
+        let error = Float(0.1) + Float(sample) / 32
+        try comparison.add(
+          "y", reference: results([3, 4]),
+          measured: results([sample == 3 ? 3 : 3 + error, 4 + error * error]))
+      }
+      return OutputReport("y", comparison, samples: samples.map { "sample \($0)" })
+    }
+    let (all, halves) = (try report(0..<25), try [report(0..<11), report(11..<25)])
+    #expect(all.worstSamples.count == 10)
+    #expect(all.eachSample == halves.flatMap(\.eachSample))
+    #expect(all.eachSample.map(\.name) == (0..<25).map { "sample \($0)" })
+    for (index, part) in all.parts.enumerated() {
+      let figures = all.eachSample.compactMap { $0.signalToNoiseDecibels[index] }.sorted()
+      #expect(figures[12] == part.signalToNoiseDecibels)
+      #expect(figures.contains(.infinity) == (index == 0))
+    }
+    try expectToComeBack(
+      ConversionReport(
+        source: .init(path: "in.onnx", bytes: 1), output: .init(path: "out.qm", bytes: 1), bits: 8,
+        activations: "int8", ranges: nil, samples: 25, outputs: [all], kept: [], nodes: nil,
+        seconds: 1))
+  }
+
   @Test func verifications() throws {
     var report = VerificationReport(file: "out.qm", bytes: 1000, nodes: 3, constants: 2)
     try expectToComeBack(report)

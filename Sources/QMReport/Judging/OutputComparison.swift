@@ -103,6 +103,21 @@ public struct OutputComparison: Sendable, Hashable {
     }
   }
 
+  /// SQNR in dB of each added sample alone: of each part that was compared or, without such parts, of
+  /// the whole output; nil where the sample does not have it.
+  public var figuresOfSamples: [[Double?]] {
+    let judged = parts.filter { $0.comparison.sampleCount > 0 }
+    let columns = judged.isEmpty ? [(samples, whole)] : judged.map { ($0.samples, $0.comparison) }
+    var figures = [[Double?]](
+      repeating: [Double?](repeating: nil, count: columns.count), count: addedCount)
+    for (column, (samples, comparison)) in columns.enumerated() {
+      for (sample, error) in zip(samples, comparison.normalizedErrors) {
+        figures[sample][column] = Comparison.decibels(1 / (error.isNaN ? .infinity : error))
+      }
+    }
+    return figures
+  }
+
   /// Adds one sample of an output alone, without inner values and next steps.
   /// - Parameters:
   ///   - reference: the output of the float network.

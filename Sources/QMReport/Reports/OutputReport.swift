@@ -24,12 +24,26 @@ public struct OutputReport: Codable, Hashable, Sendable {
     }
   }
 
-  /// One sample.
+  /// One sample, by the part of the output that is worst over all samples.
   public struct Sample: Codable, Hashable, Sendable {
     /// Name of the sample.
     public let name: String
     /// SQNR in dB of the sample alone, of the worst part.
     public let signalToNoiseDecibels: Double
+
+    enum CodingKeys: String, CodingKey {
+      case name
+      case signalToNoiseDecibels = "sqnr_db"
+    }
+  }
+
+  /// One sample, with the figures of every part.
+  public struct SampleFigures: Codable, Hashable, Sendable {
+    /// Name of the sample.
+    public let name: String
+    /// SQNR in dB of the sample alone, of each of the ``OutputReport/parts`` or, without parts, of the
+    /// output; nil for a part that this sample does not have.
+    public let signalToNoiseDecibels: [Double?]
 
     enum CodingKeys: String, CodingKey {
       case name
@@ -71,6 +85,8 @@ public struct OutputReport: Codable, Hashable, Sendable {
   public let worstSampleDecibels: Double?
   /// The samples with the largest errors of the worst part, the worst first; at most ten.
   public let worstSamples: [Sample]
+  /// All samples, in the order in which they were compared: a median over several reports needs them.
+  public let eachSample: [SampleFigures]
 
   /// The report of a comparison.
   /// - Parameter samples: the names of the samples, in the order in which they were added.
@@ -96,6 +112,10 @@ public struct OutputReport: Codable, Hashable, Sendable {
     worstSamples = comparison.samplesByError.lazy.filter { $0.index < names.count }
       .prefix(OutputReport.namedSamples)
       .map { Sample(name: names[$0.index], signalToNoiseDecibels: $0.signalToNoise) }
+    eachSample = comparison.figuresOfSamples.enumerated().compactMap { index, figures in
+      names.indices.contains(index)
+        ? SampleFigures(name: names[index], signalToNoiseDecibels: figures) : nil
+    }
     let worstSample = worstSamples.first.flatMap {
       $0.signalToNoiseDecibels < .infinity ? $0 : nil
     }
@@ -128,6 +148,7 @@ public struct OutputReport: Codable, Hashable, Sendable {
     case otherShapes = "other_shapes"
     case worstSample = "worst_sample"
     case worstSamples = "worst_samples"
+    case eachSample = "each_sample"
     case worstSampleDecibels = "worst_sample_sqnr_db"
     case signalToNoiseDecibels = "sqnr_db"
     case deviationDecibels = "deviation_db"

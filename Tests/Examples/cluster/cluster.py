@@ -77,20 +77,32 @@ def gather(tasks):
 
 
 def merged(reports):
-    """One report of the reports of parts. A median of all samples cannot be had from medians of parts."""
+    """One report of the reports of parts: medians over all samples, of the worst part of each output."""
     outputs = []
     for same in zip(*(report["outputs"] for report in reports)):
-        worst = min(same, key=lambda output: output["worst_sample_sqnr_db"])
+        # Of each part of the output, the figure and the name of each sample. float() reads "Infinity" too.
+        figures = {}
+        for output in same:
+            parts = [part["name"] for part in output["parts"]] or [output["name"]]
+            for sample in output["each_sample"]:
+                for part, decibels in zip(parts, sample["sqnr_db"]):
+                    if decibels is not None:
+                        figures.setdefault(part, []).append((float(decibels), sample["name"]))
+        worst = min(figures.values(), key=median)
         outputs.append({
-            "name": worst["name"],
+            "name": same[0]["name"],
             "samples": sum(output["samples"] for output in same),
-            "lowest_sqnr_db": min(output["sqnr_db"] for output in same),
-            "highest_sqnr_db": max(output["sqnr_db"] for output in same),
-            "largest_difference": max(output["largest_difference"] for output in same),
-            "worst_sample": worst["worst_sample"],
-            "worst_sample_sqnr_db": worst["worst_sample_sqnr_db"],
+            "sqnr_db": median(worst)[0],
+            "largest_difference": max(float(output["largest_difference"]) for output in same),
+            "worst_sample": min(worst)[1],
+            "worst_sample_sqnr_db": min(worst)[0],
         })
     return {"passed": all(report["passed"] for report in reports), "outputs": outputs}
+
+
+def median(figures):
+    """As the tools take it: the lower of the two middle ones where their number is even."""
+    return sorted(figures)[(len(figures) - 1) // 2]
 
 
 def main():

@@ -78,6 +78,7 @@ public struct JSONSchema {
     case "object": return value is [String: Any]
     case "array": return value is [Any]
     case "string": return value is String
+    case "null": return value is NSNull
     default:
       guard let number = value as? NSNumber else { return false }
       let isBoolean = isTruthValue(number)
