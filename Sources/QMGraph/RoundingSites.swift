@@ -225,15 +225,26 @@ private struct ExactProduct {
       let rank = weightShape.count
       codes = try fused.transposed(AxisOrder.channelsLast(rank: rank).places)
     }
-    let scales = codes.scales.elements(as: Float.self).map(Double.init)
     let channels = max(weightShape.first ?? 1, 1)
-    let factors = (0..<channels).map { channel in
-      let folded =
-        folding.inputScale * folding.outputScale[folding.outputScale.count == 1 ? 0 : channel]
-      // The codes of a channel that is scaled by 0 are 0.
-      return folded == 0 ? 0 : scales[scales.count == 1 ? 0 : channel] / folded
+    let folded = (0..<channels).map { channel in
+      folding.inputScale * folding.outputScale[folding.outputScale.count == 1 ? 0 : channel]
     }
     let size = codes.codes.elementCount / channels
+    if case .perGroup = codes.granularity {
+      let stored = try Operation.dequantize(Dequantize())
+        .evaluate([codes.codes, codes.scales], quantizations: [codes.quantization])[0]
+        .elements(as: Float.self)
+      return try Tensor(
+        weightShape,
+        stored.enumerated().map { place, number in
+          folded[place / size] == 0 ? 0 : Float(Double(number) / folded[place / size])
+        })
+    }
+    let scales = codes.scales.elements(as: Float.self).map(Double.init)
+    // The codes of a channel that is scaled by 0 are 0.
+    let factors = (0..<channels).map { channel in
+      folded[channel] == 0 ? 0 : scales[scales.count == 1 ? 0 : channel] / folded[channel]
+    }
     return try codes.codes.withElements(as: Int8.self) { (elements) throws(QMError) in
       try Tensor(weightShape, as: Float.self) { numbers in
         for place in numbers.indices {

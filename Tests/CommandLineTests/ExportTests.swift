@@ -95,21 +95,40 @@ import Testing
     #expect(verified.status == 0, "\(verified.errors)")
   }
 
-  /// Scales per group are no scales of channels: the message says what to do instead.
-  @Test func scalesPerGroupDoNotGoBackIntoTheNetwork() throws {
+  /// Weights with scales per group go back into the network, also where a normalization was folded into
+  /// them.
+  @Test(arguments: [false, true]) func scalesPerGroupGoBackIntoTheNetwork(
+    isNormalized: Bool
+  ) throws {
     var network = ONNXNetwork(opset: 17)
-    network.inputs = [("x", ValueType(.float32, [4, 64]))]
+    network.inputs = [("x", ValueType(.float32, [4, 64, 3, 3]))]
     network.constants = [
-      ("w", try Tensor([64, 8], (0..<512).map { Float($0 * 7919 % 1009) / 504 - 1 })),
+      ("w", try Tensor([8, 64, 1, 1], (0..<512).map { Float($0 * 7919 % 1009) / 504 - 1 })),
       ("b", try Tensor([8], (0..<8).map { Float($0) / 8 })),
     ]
-    network.nodes = [.init("MatMul", ["x", "w"], ["p"]), .init("Add", ["p", "b"], ["y"])]
+    network.nodes = [.init("Conv", ["x", "w", "b"], [isNormalized ? "p" : "y"])]
+    if isNormalized {
+      for (name, start) in [("scale", 0.5), ("shift", -1), ("mean", 0.25), ("variance", 1)] {
+        network.constants.append(
+          (name, try Tensor([8], (0..<8).map { Float(start) + Float($0) / 16 })))
+      }
+      network.nodes.append(
+        .init("BatchNormalization", ["p", "scale", "shift", "mean", "variance"], ["y"]))
+    }
     network.outputs = ["y"]
     let (source, file) = (try written(network), folder.path("g.qm"))
     #expect(try Tool.qconvert(source, file, "--group-size", "16", "--quiet").status == 0)
-    let refused = try Tool.qexport(file, folder.path("w.npz"), "--reference", source)
-    #expect(refused.status == 65 && refused.errors.contains("per group"), "\(refused.errors)")
-    #expect(try Tool.qexport(file, folder.path("w.npz")).status == 0)
+    let (weights, float) = (folder.path("w.npz"), folder.path("float.onnx"))
+    let exported = try Tool.qexport(file, weights, "--reference", source, "--json")
+    try #require(exported.status == 0, "\(exported.errors)")
+    #expect((try exported.json["missing"] as? [Any])?.isEmpty == true)
+    let again = folder.path("again.qm")
+    #expect(
+      try Tool.qconvert(source, again, "--weights", weights, "--bits", "32", "--quiet").status == 0)
+    #expect(try Tool.qexport(file, float, "--float").status == 0)
+    // The float export has the dequantized codes of the file: other weights would be far from them.
+    let same = try Tool.qverify(again, "--reference", float, "--tolerance", "100")
+    #expect(same.status == 0, "\(same.errors)")
   }
 
   @Test(arguments: ["npz", "safetensors"]) func weightsAreWritten(format: String) throws {

@@ -20,8 +20,7 @@ extension Program {
   /// Scales and shifts that were folded into a product's weights are taken out again, as training does
   /// it, so that the constants of normalizations keep their values.
   /// - Parameter source: the float network as it was read, cut as for the conversion.
-  /// - Throws: `invalidInput` if no weights of the network are in the program; `unsupported` if it has
-  ///   weights with scales per group alone; errors of passes.
+  /// - Throws: `invalidInput` if no weights of the network are in the program; errors of passes.
   public func weights(of source: Graph) throws(QMError) -> RaisedWeights {
     let exact = try DefaultPasses.runExact(on: source)
     var reading = ConstantReading(
@@ -52,11 +51,6 @@ extension Program {
       }
     }
     guard found > 0 else {
-      if values.contains(where: \.type.hasScalesPerGroup) {
-        throw .unsupported(
-          "scales per group of weights cannot be taken out of the reference's products; leave the "
-            + "reference out")
-      }
       throw .invalidInput(
         "the file holds no weights of the reference; give the network that it was made from")
     }
@@ -104,8 +98,6 @@ private struct ConstantReading {
         guard let value = node.input(operand.position), graph[value].constant != nil,
           let codes = try raising.codes(of: own, at: operand.position)
         else { continue }
-        // Scales per group cannot be divided by those of channels.
-        if case .perGroup = codes.granularity { continue }
         plan.weights[value] = codes
       }
       if node.operation.isProduct, let bias = raising.input(own, ProductOperand.bias),
@@ -250,12 +242,6 @@ extension Operation {
     case .convolution, .matrixMultiply: true
     default: false
     }
-  }
-}
-
-extension ValueType {
-  fileprivate var hasScalesPerGroup: Bool {
-    if case .weights(_, .perGroup) = quantization { true } else { false }
   }
 }
 

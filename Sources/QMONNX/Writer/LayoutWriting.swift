@@ -87,12 +87,17 @@ extension GraphWriter {
 
   mutating func write(_ move: SpaceToDepth, _ node: Graph.Node) throws(QMError) {
     guard move.order == .channelsFirst else { throw Self.channelsLast }
-    guard !move.channelsComeFirst else {
-      throw .unsupported(
-        "SpaceToDepth with the channels first in the depth, which operator set \(ONNXWriter.opset) does not have"
-      )
+    let block: Attributes = [("blocksize", .integer(move.block))]
+    guard move.channelsComeFirst else { return try emit("SpaceToDepth", inputs(node), node, block) }
+    // Operator set 21 has the channels last in the depth only: they are put in order behind it.
+    guard let x = node.input(0), let channels = shape(x)[1].extent else {
+      throw .unsupported("an unknown number of channels that come first in the depth")
     }
-    try emit("SpaceToDepth", inputs(node), node, [("blocksize", .integer(move.block))])
+    let depth = add("SpaceToDepth", try inputs(node), as: try stepName(node, "depth"), block)
+    let positions = move.block * move.block
+    let order = (0..<channels * positions).map { $0 % positions * channels + $0 / positions }
+    try emit(
+      "Gather", [depth, constant(order, stepName(node, "order"))], node, [("axis", .integer(1))])
   }
 
   /// If with two branches that return values of the surrounding graph.

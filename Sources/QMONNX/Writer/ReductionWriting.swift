@@ -32,7 +32,12 @@ extension GraphWriter {
       case .logarithmOfSumOfExponentials: "ReduceLogSumExp"
       }
     guard !reduction.axes.isEmpty else {
-      throw .unsupported("a reduction without axes")
+      // ONNX takes no axes for all, or for none without computing anything: an axis of extent 1 is added
+      // and reduced.
+      guard let x = node.input(0) else { throw .malformed("input 0 is missing") }
+      let axis = try constant([shape(x).rank], stepName(node, "axis"))
+      let single = add("Unsqueeze", [try self.name(of: x), axis], as: try stepName(node, "single"))
+      return try emit(name, [single, axis], node, [("keepdims", .flag(false))])
     }
     let axes = try constant(reduction.axes, stepName(node, "axes"))
     try emit(name, [input(node, 0), axes], node, [("keepdims", .flag(reduction.keepsAxes))])

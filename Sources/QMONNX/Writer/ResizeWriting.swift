@@ -7,9 +7,6 @@ extension GraphWriter {
     guard let x = node.input(0), let target = node.input(1) else {
       throw .malformed("an input is missing")
     }
-    guard node.input(3) == nil else {
-      throw .unsupported("scales for the coordinates beside the extents")
-    }
     var attributes: Attributes = [
       ("coordinate_transformation_mode", .text(resize.coordinates.onnxName)),
       ("antialias", .flag(resize.antialias)), ("exclude_outside", .flag(resize.excludesOutside)),
@@ -28,7 +25,12 @@ extension GraphWriter {
     let rank = shape(x).rank
     var name: String
     // With all axes where that is possible: not every runtime knows the attribute.
-    if let tensor = graph[target].constant, resize.coordinates != .region, isScale {
+    if node.input(3) != nil {
+      name = try constant(sizesOfCommonScale(resize, node), stepName(node, "sizes"))
+      attributes += [
+        ("axes", .integers(resize.axes)), ("keep_aspect_ratio_policy", .text("not_larger")),
+      ]
+    } else if let tensor = graph[target].constant, resize.coordinates != .region, isScale {
       var scales = [Float](repeating: 1, count: rank)
       for (axis, scale) in zip(resize.axes, tensor.elements(as: Float.self)) {
         scales[axis] = scale
@@ -49,6 +51,36 @@ extension GraphWriter {
     let region = resize.coordinates == .region ? try input(node, 2) : ""
     try emit(
       "Resize", [input(node, 0), region] + (isScale ? [name] : ["", name]), node, attributes)
+  }
+
+  /// The sizes from which ONNX's policy `not_larger` computes the scale of the coordinates, which is the
+  /// least of size / extent, and from it the extents of the output.
+  /// - Throws: `unsupported` for scales or extents that the policy does not give.
+  private func sizesOfCommonScale(
+    _ resize: Resize, _ node: Graph.Node
+  ) throws(QMError) -> [Int] {
+    let error = QMError.unsupported(
+      "scales for the coordinates that are not one for all axes, from constant extents")
+    guard let extents = node.input(0).flatMap({ shape($0).extents }),
+      let target = node.input(1).flatMap({ graph[$0].constant }), target.elementType == .int64,
+      let scales = node.input(3).flatMap({ graph[$0].constant })?.elements(as: Float.self),
+      let scale = scales.first, scales.allSatisfy({ $0 == scale }), scale > 0,
+      scale < 0x1p24
+    else { throw error }
+    var sizes: [Int] = []
+    for (axis, wanted) in zip(resize.axes, target.elements(as: Int64.self)) {
+      let extent = Float(extents[axis])
+      guard extent > 0, (extent * scale).rounded(.toNearestOrAwayFromZero) == Float(wanted) else {
+        throw error
+      }
+      // The least size whose ratio is not below the scale.
+      var size = Int(max((extent * scale).rounded(.down) - 1, 0))
+      while Float(size) / extent < scale { size += 1 }
+      sizes.append(size)
+    }
+    let least = zip(resize.axes, sizes).map { Float($1) / Float(extents[$0]) }.min()
+    guard least == scale else { throw error }
+    return sizes
   }
 }
 

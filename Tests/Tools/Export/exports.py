@@ -110,10 +110,10 @@ def compare(options, name, bits):
             print(f"{name} at {bits} bits, {column}: {str(error).splitlines()[0][:300]}", file=sys.stderr)
     return {
         "network": name, "bits": bits, "qm": report["model"]["bytes"], "onnx": report["output"]["bytes"],
-        "float nodes": len(report["floatNodes"]), "metric of float": metric(model, wanted),
+        "float nodes": len(report["float_nodes"]), "metric of float": metric(model, wanted),
         **{f"SQNR {key}": sqnr(wanted, outputs) for key, outputs in runs.items()},
         **{f"metric {key}": metric(model, outputs) for key, outputs in runs.items()},
-        "reasons": sorted({f"{node['operation']}: {node['reason']}" for node in report["floatNodes"]}),
+        "reasons": sorted({f"{node['operation']}: {node['reason']}" for node in report["float_nodes"]}),
     }
 
 
