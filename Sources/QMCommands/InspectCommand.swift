@@ -24,8 +24,8 @@ public struct InspectCommand: ToolCommand {
   @Option(
     help: ArgumentHelp(
       """
-      Draw the network of a .qm file, with bits and shares of bytes and multiply-adds: a picture \
-      (.svg), or the language of Graphviz (.dot).
+      Draw the network, with shapes, bits and shares of bytes and multiply-adds: a picture (.svg), or \
+      the language of Graphviz (.dot).
       """,
       valueName: "out.svg|.dot"),
     completion: .file())
@@ -46,17 +46,11 @@ public struct InspectCommand: ToolCommand {
   /// Prints the report.
   public func run() throws {
     let console = Console(tool: "qinspect", self.console)
-    if try Network.isONNX(file) {
-      guard graph == nil else {
-        throw QMError.usage("--graph draws a .qm file; convert the network first")
-          .within(.file(file))
-      }
-      return try inspectNetwork(console)
-    }
     if let graph, Process.isSameFile(graph, file) {
       throw QMError.usage("the drawing would replace the file; give another name")
         .within(.file(graph))
     }
+    if try Network.isONNX(file) { return try inspectNetwork(console) }
     let opened = try QMFile(path: file)
     let (report, drawing) = try within(.file(file)) {
       () throws(QMError) -> (InspectionReport, GraphReport?) in
@@ -67,23 +61,25 @@ public struct InspectCommand: ToolCommand {
           path: file, opened, program.constants, probes: try opened.probes(),
           work: work.map { Work(of: program, $0) }),
         graph.map { _ in
-          GraphReport(path: file, opened, program.constants, multiplyAdds: work)
+          GraphReport(path: file, opened, multiplyAdds: work)
         }
       )
     }
-    if let graph, let drawing {
-      let text = graph.lowercased().hasSuffix(".dot") ? drawing.dot : try drawing.svg()
-      try Process.uninterrupted { () throws(QMError) in
-        try AtomicFile.write(Array(text.utf8), to: graph)
-      }
-    }
+    if let graph, let drawing { try write(drawing, to: graph) }
     show(report, console)
     try console.json(report)
     try console.finish()
   }
 
+  func write(_ drawing: GraphReport, to path: String) throws(QMError) {
+    let text = path.lowercased().hasSuffix(".dot") ? drawing.dot : try drawing.svg()
+    try Process.uninterrupted { () throws(QMError) in
+      try AtomicFile.write(Array(text.utf8), to: path)
+    }
+  }
+
   /// The multiply-adds of a run on seeded inputs, by node; nil if no input shapes were found that run.
-  private static func multiplyAdds(of program: Program) throws(QMError) -> [Int: Int]? {
+  static func multiplyAdds(of program: Program) throws(QMError) -> [Int: Int]? {
     let model = try Model(program, options: Model.Options(runByteLimit: 1 << 30))
     guard let inputs = try? SeededInputs(model).tensors(seed: 0) else { return nil }
     return try Work.multiplyAddsByNode(of: program, Session(model), inputs)

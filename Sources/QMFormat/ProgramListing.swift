@@ -27,6 +27,18 @@ public struct ProgramListing: Sendable {
   /// In the order of the file's sections of kind ``Container/Kind/data``.
   public internal(set) var dataSections: [DataSection] = []
 
+  init() {}
+
+  /// The listing of a program in memory, without data sections.
+  package init(of program: Program) {
+    values = program.values
+    constants = program.constants.map(\.type)
+    nodes = program.nodes
+    inputs = program.inputs
+    outputs = program.outputs
+    metadata = program.metadata
+  }
+
   /// The shape of a constant; decoding refuses constants with dynamic axes.
   func shape(ofConstant constant: Int) -> [Int] { constants[constant].shape.extents ?? [] }
 }

@@ -165,6 +165,24 @@ import Testing
     #expect(try Tool.qinspect(file, "--graph", folder.path("graph.dot")).status == 0)
     #expect(try text("graph.dot").hasPrefix("digraph network {"))
     #expect(try Tool.qinspect(file, "--graph", folder.path("graph.png")).status == 64)
-    #expect(try Tool.qinspect(Fixture.model, "--graph", svg).status == 64)
+    let replacing = try Tool.qinspect(file, "--graph", file)
+    #expect(replacing.status == 64)
+  }
+
+  /// A float network is drawn as the file has it: shapes, and shares of bytes and work.
+  @Test func floatNetworksAreDrawn() throws {
+    let svg = folder.path("float.svg")
+    let drawn = try Tool.qinspect(Fixture.model, "--graph", svg)
+    #expect(drawn.status == 0, "\(drawn.errors)")
+    let picture = try text("float.svg")
+    #expect(picture.contains("MatrixMultiply, float") && picture.contains(", 10]"), "\(picture)")
+    for kind in ["bytes", "work"] {
+      let shares = picture.matches(of: try Regex(#"class="share \#(kind)" data-value="([^"]*)""#))
+        .compactMap { $0.output[1].substring.flatMap { Double($0) } }
+      // Three products; what else there is has too few bytes for a bar.
+      #expect(shares.count == 3 && abs(shares.reduce(0, +) - 1) < 0.05, "\(kind): \(shares)")
+    }
+    #expect(try Tool.qinspect(Fixture.model, "--graph", folder.path("float.dot")).status == 0)
+    #expect(try text("float.dot").contains("MatrixMultiply, float\\n["))
   }
 }

@@ -145,7 +145,7 @@ import Testing
     let svg = try graph.svg()
     #expect(!svg.contains("<b>") && !svg.contains("<f>"))
     #expect(svg.contains("data-value=\"0.5\""))
-    #expect(graph.dot.contains(#"n0 [label="a\"\\<b>\\u{a}\nAdd, float", "#))
+    #expect(graph.dot.contains(#"n0 [label="a\"\\<b>\\u{a}\nAdd, float\n[1, 2]", "#))
     #expect(graph.dot.contains("n0 -> n1;"))
   }
 

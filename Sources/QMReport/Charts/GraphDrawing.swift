@@ -13,8 +13,8 @@ extension GraphReport {
           + "write the language of Graphviz to a .dot file")
     }
     let layout = GraphLayout(nodes.map(\.sources))
-    let (pitchX, pitchY, margin) = (232.0, 104.0, 16.0)
-    let (nodeWidth, nodeHeight) = (212.0, 76.0)
+    let (pitchX, pitchY, margin) = (232.0, 118.0, 16.0)
+    let (nodeWidth, nodeHeight) = (212.0, 90.0)
     let top = margin + 22
     func center(_ column: Double) -> Double { margin + column * pitchX }
     func left(_ node: Int) -> Double { center(layout.columns[node] + 0.5) - nodeWidth / 2 }

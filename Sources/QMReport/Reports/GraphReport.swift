@@ -13,6 +13,8 @@ public struct GraphReport: Report {
     public let operation: String
     /// Name of its ``ExecutionMode``: `integer`, `table`, `move` or `float`.
     public let mode: String
+    /// Extents, or names of dynamic axes, of its first output: `[batch, 16, 24, 96]`.
+    public let shape: String
     /// The nodes whose results it reads, by their places in ``GraphReport/nodes``, in ascending order.
     public let sources: [Int]
     /// Names of the network's inputs that it reads.
@@ -31,7 +33,7 @@ public struct GraphReport: Report {
     public let workShare: Double?
 
     enum CodingKeys: String, CodingKey {
-      case name, operation, mode, sources, inputs, outputs, bytes
+      case name, operation, mode, shape, sources, inputs, outputs, bytes
       case storedBits = "stored_bits"
       case byteShare = "byte_share"
       case multiplyAdds = "multiply_adds"
@@ -47,13 +49,25 @@ public struct GraphReport: Report {
   /// The graph of an opened file.
   /// - Parameters:
   ///   - path: the path of the file, as the user gave it.
-  ///   - tensors: its constants.
   ///   - multiplyAdds: of one run, by node; nil if no input shapes were found that run.
-  public init(
-    path: String, _ opened: QMFile, _ tensors: [Program.Constant], multiplyAdds: [Int: Int]?
+  public init(path: String, _ opened: QMFile, multiplyAdds: [Int: Int]?) {
+    self.init(path: path, opened.listing, opened.storedByteCounts, multiplyAdds)
+  }
+
+  /// The graph of a network that is in no `.qm` file.
+  /// - Parameters:
+  ///   - path: the path of its file, as the user gave it.
+  ///   - multiplyAdds: of one run, by node; nil if no input shapes were found that run.
+  public init(path: String, _ program: Program, multiplyAdds: [Int: Int]?) {
+    self.init(
+      path: path, ProgramListing(of: program), program.constants.map(\.tensor.byteCount),
+      multiplyAdds)
+  }
+
+  /// - Parameter stored: size in the file of each constant, in bytes.
+  private init(
+    path: String, _ listing: ProgramListing, _ stored: [Int], _ multiplyAdds: [Int: Int]?
   ) {
-    let listing = opened.listing
-    let stored = opened.storedByteCounts
     let weights = Set(listing.weightConstants)
     let networkInputs = Set(listing.inputs)
     let scales = listing.scalesOfCodes
@@ -70,7 +84,9 @@ public struct GraphReport: Report {
       let constants = read.compactMap { listing.values[$0].constant }
         .filter { seen.insert($0).inserted }
       let own = constants.filter(weights.contains)
-      let count = own.reduce(0) { $0 + tensors[$1].tensor.elementCount }
+      let count = own.reduce(0) {
+        $0 + (listing.constants[$1].shape.extents ?? []).reduce(1, *)
+      }
       let weightBytes = own.reduce(0) { $0 + stored[$1] + (scales[$1].map { stored[$0] } ?? 0) }
       let bytes = constants.reduce(0) { $0 + stored[$1] }
       let work = multiplyAdds?[index]
@@ -78,7 +94,7 @@ public struct GraphReport: Report {
       for output in node.outputs { makers[output] = index }
       return Node(
         name: node.name, operation: node.operation.name, mode: listing.note(of: node).mode.name,
-        sources: sources,
+        shape: listing.values[node.outputs[0]].type.shape.description, sources: sources,
         inputs: read.filter(networkInputs.contains).map { listing.values[$0].name },
         outputs: node.outputs.flatMap { outputs[$0] ?? [] },
         storedBits: count > 0 ? 8 * Double(weightBytes) / Double(count) : nil, bytes: bytes,
@@ -96,13 +112,14 @@ public struct GraphReport: Report {
 extension GraphReport.Node {
   package init(name: String, operation: String, sources: [Int], byteShare: Double = 0) {
     self.init(
-      name: name, operation: operation, mode: "float", sources: sources, inputs: [], outputs: [],
+      name: name, operation: operation, mode: "float", shape: "[1, 2]", sources: sources,
+      inputs: [], outputs: [],
       storedBits: nil, bytes: 0, byteShare: byteShare, multiplyAdds: nil, workShare: nil)
   }
 
   /// What a drawing says of the node under its name.
   var lines: [String] {
-    var lines = ["\(operation), \(mode)"]
+    var lines = ["\(operation), \(mode)", shape]
     var facts: [String] = []
     if let storedBits { facts.append("\(Units.fixed(storedBits, 2)) bits") }
     if byteShare >= 0.0005 { facts.append("\(Units.percent(byteShare)) of bytes") }
