@@ -41,7 +41,7 @@ extension ConvertCommand {
     let observations =
       statistics.isEmpty ? nil : try Observations(contentsOf: statistics)
     let samples = try readSamples(of: graph, console)
-    metadata.entries += samples?.entries ?? []
+    metadata.entries += samples?.entries ?? observations?.entries ?? []
     let prepared = try within(.file(input)) { () throws(QMError) in
       let progress = { (phase: Conversion.Phase) in console.progress(phase) }
       let converter = options.converter(recipe, machine)

@@ -216,13 +216,15 @@ public struct ConvertCommand: ToolCommand {
     }
     try Process.uninterrupted { () throws(QMError) in _ = try AtomicFile(path: path) }
     let (graph, _) = try options.readNetwork(input, recipe, console)
-    guard let samples = try readSamples(of: graph, console)?.source else { return }
+    guard let samples = try readSamples(of: graph, console) else { return }
     try within(.file(input)) { () throws(QMError) in
-      try options.converter(recipe, machine).observe(graph, samples: samples, to: path) { phase in
+      try options.converter(recipe, machine).observe(
+        graph, samples: samples.source, entries: samples.entries, to: path
+      ) { phase in
         console.progress(phase)
       }
     }
-    console.line("\(Units.count(samples.count, "sample")) observed, written to \(path)")
+    console.line("\(Units.count(samples.source.count, "sample")) observed, written to \(path)")
     try console.finish()
   }
 

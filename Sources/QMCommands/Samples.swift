@@ -4,9 +4,10 @@ import QMMedia
 import QMNumPy
 import QMONNX
 import QMRuntime
+import QMSafetensors
 import QMTensor
 
-/// Samples in any of their forms: a folder of `.npy` or `.npz` files, ONNX's `input_0.pb`, one file
+/// Samples in any of their forms: a folder of `.npy`, `.npz` or `.safetensors` files, ONNX's `input_0.pb`, one file
 /// (`.npz`, `.npy`, `.safetensors`) whose arrays have the samples along their first axis, pictures,
 /// sounds, or the rows of a table.
 struct Samples {
@@ -138,7 +139,8 @@ struct Samples {
         CheckpointFile.open(path), path: path, inputs: inputs, outputs: outputs)
     }
     guard let samples = ProtobufSamples(path: path, inputs: inputs, outputs: outputs) else {
-      return try SampleFolder(path: path, inputs: inputs, outputs: outputs)
+      return try SampleFolder(
+        path: path, inputs: inputs, outputs: outputs, formats: [SafetensorsFile.self])
     }
     guard !isMapped else {
       throw QMError.usage("samples in ONNX's form are numbered, not named; leave --map out")

@@ -26,7 +26,8 @@ public func sampleKey(for name: String) -> String {
 /// Each sample has a name, its *stem*. Its inputs are in
 /// - `<stem>.npy` if the model has one input (`<stem>.<key>.npy` works too),
 /// - `<stem>.<key>.npy`, one file per input, if it has several (see ``sampleKey(for:)``), or
-/// - `<stem>.npz`, whose arrays are named after the inputs or their keys.
+/// - `<stem>.npz`, whose arrays are named after the inputs or their keys, or a file of another format of
+///   named arrays.
 ///
 /// Expected outputs are in `<stem>.<key>.npy`, or in the `.npz`. Files that begin with a dot, or
 /// have another extension or an unknown key, are ignored.
@@ -47,6 +48,7 @@ public struct SampleFolder: SampleSource {
   private let outputs: [String]
   private let files: [String: Files]
   private let limits: NumPyLimits
+  private let formats: [any CheckpointReader.Type]
 
   /// The file names of one sample.
   private struct Files: Sendable {
@@ -59,18 +61,22 @@ public struct SampleFolder: SampleSource {
   /// - Parameters:
   ///   - inputs: all inputs of the model.
   ///   - outputs: names of the outputs whose expected values to read, where the folder has them.
+  ///   - formats: formats, besides `.npz`, of which a file holds all arrays of a sample.
   /// - Throws: `cannotOpen`; `invalidInput` if there is no sample, or if a sample lacks an input or
   ///   has it twice; `unsupported` if two inputs or outputs have the same key.
   public init(
-    path: String, inputs: [SampleInput], outputs: [String] = [], limits: NumPyLimits = .standard
+    path: String, inputs: [SampleInput], outputs: [String] = [],
+    formats: [any CheckpointReader.Type] = [], limits: NumPyLimits = .standard
   ) throws(QMError) {
     self.path = path
+    self.formats = formats
     self.inputs = inputs
     self.outputs = outputs
     self.limits = limits
     files = try within(.file(path)) { () throws(QMError) -> [String: Files] in
-      let names = try SampleFolder.list(path)
-      let files = try SampleFolder.group(names, inputs.map(\.arrayName), outputs)
+      let endings = [NPZArchive.fileNameEnding] + formats.map { $0.fileNameEnding }
+      let names = try SampleFolder.list(path, endings)
+      let files = try SampleFolder.group(names, inputs.map(\.arrayName), outputs, endings)
       guard !files.isEmpty else {
         let expected =
           inputs.count == 1
@@ -78,7 +84,8 @@ public struct SampleFolder: SampleSource {
           : inputs.map { "<name>.\(sampleKey(for: $0.arrayName)).npy" }.joined(separator: ", ")
         if let other = SampleFolder.otherFile(in: path) { throw other }
         throw .invalidInput(
-          "no samples among \(names.count) files; expected \(expected) or <name>.npz")
+          "no samples among \(names.count) files; expected \(expected) or "
+            + endings.map { "<name>" + $0 }.joined(separator: " or "))
       }
       return files
     }
@@ -116,24 +123,27 @@ public struct SampleFolder: SampleSource {
       let key = sampleKey(for: output)
       if let file = files.arrays[key] {
         expected[output] = try NPY.read(path: filePath(file), limits: limits)
-      } else if let archive, let name = [output, key].first(where: archive.contains) {
+      } else if let archive, let name = [output, key].first(where: archive.names.contains) {
         expected[output] = try archive.tensor(named: name)
       }
     }
     return expected
   }
 
-  private func archive(of files: Files) throws(QMError) -> NPZArchive? {
+  private func archive(of files: Files) throws(QMError) -> (any CheckpointReader)? {
     guard let name = files.archive else { return nil }
+    if let format = formats.first(where: { name.hasSuffix($0.fileNameEnding) }) {
+      return try format.open(filePath(name))
+    }
     return try NPZArchive(path: filePath(name), limits: limits)
   }
 
-  private func load(_ input: SampleInput, of files: Files, _ archive: NPZArchive?) throws(QMError)
-    -> Tensor
+  private func load(_ input: SampleInput, of files: Files, _ archive: (any CheckpointReader)?)
+    throws(QMError) -> Tensor
   {
     let key = sampleKey(for: input.arrayName)
     if let archive {
-      let name = [input.arrayName, key].first(where: archive.contains) ?? input.arrayName
+      let name = [input.arrayName, key].first(where: archive.names.contains) ?? input.arrayName
       let array = try archive.tensor(named: name)
       return try within(.file(filePath(files.archive!))) { () throws(QMError) -> Tensor in
         try within(.entry(name)) { () throws(QMError) in try input.tensor(from: array) }
@@ -166,21 +176,26 @@ public struct SampleFolder: SampleSource {
     return nil
   }
 
-  /// Names of all `.npy` and `.npz` files in the folder.
-  private static func list(_ path: String) throws(QMError) -> [String] {
+  /// Names of all `.npy` files in the folder, and of the files with the endings of archives.
+  private static func list(_ path: String, _ endings: [String]) throws(QMError) -> [String] {
     try Folder.names(in: path, expected: "expected a folder of .npy or .npz files")
-      .filter { $0.hasSuffix(".npy") || $0.hasSuffix(".npz") }
+      .filter { $0.hasSuffix(".npy") || archiveStem(of: $0, endings) != nil }
+  }
+
+  /// The name without its ending; nil unless it is that of an archive.
+  private static func archiveStem(of name: String, _ endings: [String]) -> String? {
+    endings.first(where: name.hasSuffix).map { String(name.dropLast($0.count)) }
   }
 
   /// Sorts file names into samples, by stem.
-  private static func group(_ names: [String], _ inputs: [String], _ outputs: [String])
-    throws(QMError) -> [String: Files]
-  {
+  private static func group(
+    _ names: [String], _ inputs: [String], _ outputs: [String], _ endings: [String]
+  ) throws(QMError) -> [String: Files] {
     let arrays = names.filter { $0.hasSuffix(".npy") }.map { String($0.dropLast(4)) }
     if !arrays.isEmpty { try requireDistinctKeys(inputs + outputs) }
     let inputKeys = inputs.map(sampleKey(for:))
     let outputKeys = Set(outputs.map(sampleKey(for:)))
-    let bases = Set(names.map { String($0.dropLast(4)) })
+    let bases = Set(arrays + names.compactMap { archiveStem(of: $0, endings) })
 
     var files: [String: Files] = [:]
     var expected: [(stem: String, key: String, file: String)] = []
@@ -209,9 +224,9 @@ public struct SampleFolder: SampleSource {
           .within(.sample(stem))
       }
     }
-    for name in names where name.hasSuffix(".npz") {
-      let stem = String(name.dropLast(4))
-      if let array = files[stem]?.arrays.values.min() {
+    for name in names {
+      guard let stem = archiveStem(of: name, endings) else { continue }
+      if let array = files[stem]?.archive ?? files[stem]?.arrays.values.min() {
         throw QMError.invalidInput(
           "\(name) and \(array) both hold inputs of this sample; remove one"
         )

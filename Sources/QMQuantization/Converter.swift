@@ -150,19 +150,22 @@ public struct Converter: Sendable {
   /// - Parameters:
   ///   - source: the graph as it was read, before the passes.
   ///   - samples: all samples, or one part of them.
+  ///   - entries: what the metadata of a converted file is to say of the samples, such as how pictures
+  ///     were preprocessed; see ``Observations/entries``.
   ///   - path: path of the file, which is written completely or not at all.
   ///   - progress: called with the current phase.
   /// - Throws: `usage` without samples; `cannotWrite`; errors of passes and runs.
   public func observe(
-    _ source: Graph, samples: any SampleSource, to path: String,
-    progress: (Conversion.Phase) -> Void = { _ in }
+    _ source: Graph, samples: any SampleSource, entries: [Program.Metadata.Entry] = [],
+    to path: String, progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) {
     guard samples.count > 0 else { throw .usage("no samples", remedies: .giveSamples) }
     progress(.simplifying)
     let graph = try simplified(source)
     let reference = try ReferenceRuns(
       graph, withoutKeptOf: samples, options: options, memoryBudget: memoryBudget)
-    var writer = try StatisticsFile.Writer(path: path, network: StatisticsFile.network(of: graph))
+    var writer = try StatisticsFile.Writer(
+      path: path, network: StatisticsFile.network(of: graph), entries: entries)
     let statistics = try reference.statistics(
       of: graph.allObservations,
       take: { (place, moments) throws(QMError) in try writer.append(moments, of: place) },

@@ -58,6 +58,49 @@ import Testing
       #expect(verified.status == 0, "\(verified.errors)")
     }
 
+    /// Statistics of parts keep it too: the file is that of one conversion. Parts that were read in
+    /// different ways are refused.
+    @Test func preprocessingIsKeptInStatistics() throws {
+      let said = ["--resize", "fit", "--mean", "0.5,0.25,0.5"]
+      let all = try pictures(MediaTests.names)
+      let (whole, merged) = (folder.path("whole.qm"), folder.path("merged.qm"))
+      let options = ["--min-sqnr", "0", "--quiet"]
+      #expect(
+        try Tool.qconvert.run([convolution, whole, "--samples", all] + said + options).status == 0)
+      var parts: [String] = []
+      for (number, names) in [MediaTests.names.prefix(4), MediaTests.names.dropFirst(4)]
+        .enumerated()
+      {
+        let part = folder.path("part\(number)")
+        try FileManager.default.createDirectory(
+          atPath: part, withIntermediateDirectories: true)
+        for name in names {
+          try FileManager.default.copyItem(atPath: all + "/" + name, toPath: part + "/" + name)
+        }
+        parts.append(folder.path("part\(number).qstats"))
+        let observed = try Tool.qconvert.run(
+          [convolution, "--observe-only", parts[number], "--samples", part, "--quiet"] + said)
+        try #require(observed.status == 0, "\(observed.errors)")
+      }
+      let made = try Tool.qconvert.run([convolution, merged, "--statistics"] + parts + options)
+      #expect(made.status == 0, "\(made.errors)")
+      #expect(
+        try Data(contentsOf: URL(filePath: merged)) == Data(contentsOf: URL(filePath: whole)))
+      #expect(try digest(merged, all) == digest(whole, all, said))
+
+      let other = folder.path("other.qstats")
+      #expect(
+        try Tool.qconvert(
+          convolution, "--observe-only", other, "--samples", folder.path("part1"), "--quiet"
+        ).status == 0)
+      let refused = try Tool.qconvert.run(
+        [convolution, folder.path("o.qm"), "--statistics", parts[0], other] + options)
+      #expect(refused.status == 65)
+      #expect(
+        refused.errors.contains("other.qstats") && refused.errors.contains("resize fill"),
+        "\(refused.errors)")
+    }
+
     @Test func resultsHaveTheNamesOfThePictures() throws {
       let (pictures, results) = (try pictures(["rgb.png", "odd.jpg"]), folder.path("results"))
       #expect(try Tool.qrun(convolution, pictures, "--output", results).status == 0)

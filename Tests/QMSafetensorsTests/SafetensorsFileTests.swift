@@ -66,4 +66,36 @@ import Testing
     let file = try SafetensorsFile(bytes: Tensor([content.count], content).buffer)
     #expect(try file.tensor(named: "b").elements(as: Bool.self) == [false, true, true])
   }
+
+  /// A folder may have a file for each sample, beside NumPy's.
+  @Test func aFileForEachSample() throws {
+    try withTemporaryFolder { folder in try readEachFile(in: folder) }
+  }
+
+  private func readEachFile(in folder: String) throws {
+    func path(_ name: String) -> String { folder + "/" + name }
+    func number(_ value: Float) throws -> Tensor { try Tensor([1], [value]) }
+    try SafetensorsWriter.write([("x", number(1)), ("y", number(2))], to: path("a.b.safetensors"))
+    try NPZArchive.write([("x", number(3)), ("y", number(4))], to: path("b.npz"))
+    func samples(_ formats: [any CheckpointReader.Type]) throws -> SampleFolder {
+      try SampleFolder(
+        path: folder, inputs: [.init("x")], outputs: ["y"], formats: formats)
+    }
+    let both = try samples([SafetensorsFile.self])
+    #expect(both.stems == ["a.b", "b"])
+    for index in 0..<2 {
+      let (input, output) = (Float(2 * index + 1), Float(2 * index + 2))
+      #expect(try both.inputs(of: index)["x"]?.elements(as: Float.self) == [input])
+      #expect(try both.expectedOutputs(of: index)["y"]?.elements(as: Float.self) == [output])
+    }
+    #expect(try samples([]).stems == ["b"])
+    try SafetensorsWriter.write([("z", number(5))], to: path("c.safetensors"))
+    let lacking = #expect(throws: QMError.self) {
+      try samples([SafetensorsFile.self]).inputs(of: 2)
+    }
+    #expect(lacking?.code == .invalidInput && "\(lacking!)".contains("c.safetensors"))
+    try SafetensorsWriter.write([("x", number(5))], to: path("b.safetensors"))
+    let twice = #expect(throws: QMError.self) { try samples([SafetensorsFile.self]) }
+    #expect(twice?.code == .invalidInput && "\(twice!)".contains("b.npz"))
+  }
 }

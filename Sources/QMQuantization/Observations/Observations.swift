@@ -5,7 +5,7 @@ import QMReport
 import QMTensor
 
 /// Statistics of a float network on samples, read from files that
-/// ``Converter/observe(_:samples:to:progress:)`` wrote. The samples may be divided among several
+/// ``Converter/observe(_:samples:entries:to:progress:)`` wrote. The samples may be divided among several
 /// files: a conversion from them gives the same bytes as a conversion from all samples.
 ///
 /// ```swift
@@ -16,13 +16,17 @@ public struct Observations: Sendable {
   private let files: [StatisticsFile]
   /// Number of samples behind all files together.
   public let sampleCount: Int
+  /// What the metadata of a converted file is to say of the samples, as
+  /// ``Converter/observe(_:samples:entries:to:progress:)`` was told.
+  public let entries: [Program.Metadata.Entry]
   /// The samples on which candidate programs are run.
   let kept: KeptSamples
 
   /// Opens files. Second moments are read only when they are needed.
   /// - Parameter paths: at least one, in any order.
   /// - Throws: `cannotOpen`; `malformed` or `unsupported`; `invalidInput` if the files are of
-  ///   different networks or a file is given twice; each with the path as context.
+  ///   different networks, say different things of their samples, or share samples; each with the path
+  ///   as context.
   public init(contentsOf paths: [String]) throws(QMError) {
     var files: [StatisticsFile] = []
     for path in paths {
@@ -33,6 +37,11 @@ public struct Observations: Sendable {
             "the file holds statistics of another network than '\(first.path.abbreviated)'",
             remedies: .observeAgain)
         }
+        if let first = files.first, first.entries != file.entries {
+          throw QMError.invalidInput(
+            "the samples were read \(file.reading), those of '\(first.path.abbreviated)' "
+              + "\(first.reading); observe all parts in the same way", remedies: .observeAgain)
+        }
         if let same = files.first(where: { $0.isPart(of: file) || file.isPart(of: $0) }) {
           throw QMError.invalidInput(
             "the file shares samples with '\(same.path.abbreviated)'; give each sample once")
@@ -42,6 +51,7 @@ public struct Observations: Sendable {
     }
     guard !files.isEmpty else { throw .usage("no statistics file; expected at least one") }
     self.files = files
+    entries = files[0].entries
     var kept = KeptSamples()
     for file in files { kept.merge(file.kept) }
     self.kept = kept
@@ -92,5 +102,20 @@ extension Observations {
   func keptSamples(without reserved: KeptSamples) -> [KeptSamples.Sample] {
     var digests = Set(reserved.samples.map(\.digest))
     return files.flatMap(\.kept.samples).filter { digests.remove($0.digest) == nil }
+  }
+}
+
+extension StatisticsFile {
+  /// What the metadata of a converted file is to say of the samples.
+  fileprivate var entries: [Program.Metadata.Entry] {
+    (header.entries ?? []).map { .init($0.key, $0.value) }
+  }
+
+  /// The entries for people.
+  fileprivate var reading: String {
+    guard !entries.isEmpty else { return "as they are" }
+    return "with "
+      + entries.map { "\($0.key.abbreviated) \($0.value.abbreviated)" }
+      .joined(separator: ", ")
   }
 }

@@ -27,6 +27,10 @@ struct StatisticsFile: Sendable {
       var windows: Int
       var clipped: Int
     }
+    struct Entry: Codable, Sendable {
+      var key: String
+      var value: String
+    }
     struct Kept: Codable, Sendable {
       var name: String
       var digest: String
@@ -41,6 +45,8 @@ struct StatisticsFile: Sendable {
     /// The least digest of a sample that was not kept; nil if all were kept.
     var cut: String?
     var kept: [Kept] = []
+    /// What the metadata of a converted file says of the samples; nil if nothing.
+    var entries: [Entry]?
     var values: [Place] = []
     var means: [Means] = []
     var moments: [Moments] = []
@@ -97,9 +103,14 @@ extension StatisticsFile {
     private var archive: NPZArchive.Writer
     private var header: Header
 
-    init(path: String, network: String) throws(QMError) {
+    init(
+      path: String, network: String, entries: [Program.Metadata.Entry]
+    ) throws(QMError) {
       archive = try NPZArchive.Writer(path: path, compression: .deflated)
       header = Header(network: network)
+      if !entries.isEmpty {
+        header.entries = entries.map { .init(key: $0.key, value: $0.value) }
+      }
     }
 
     mutating func append(_ moments: SecondMoments, of place: OperandPlace) throws(QMError) {

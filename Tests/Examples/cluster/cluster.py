@@ -49,10 +49,10 @@ def part_of(title, *command, accepted=(0,)):
 
 def divide(samples, parts, folder):
     """Folders of links that have the samples in turn; files of one sample stay together."""
-    files = sorted(file for file in Path(samples).resolve().iterdir() if file.suffix in (".npy", ".npz"))
+    files = sorted(file for file in Path(samples).resolve().iterdir() if file.suffix in (".npy", ".npz", ".safetensors"))
     stems = sorted({file.name.split(".")[0] for file in files})
     if not stems:
-        raise Refused(f"{samples}: no samples; expected a folder of .npy or .npz files")
+        raise Refused(f"{samples}: no samples; expected a folder of .npy, .npz or .safetensors files")
     parts = max(1, min(parts, len(stems)))
     place = {stem: folder / f"part{index % parts}" for index, stem in enumerate(stems)}
     for stem in stems[:parts]:
