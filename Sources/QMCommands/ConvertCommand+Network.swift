@@ -84,7 +84,8 @@ extension ConvertCommand {
           decibels: conversion.worstSignalToNoise)
       return Details(
         predictions: predictions, values: values,
-        weights: try WeightReport.all(ofFile: file, conversion.program.constants))
+        weights: try WeightReport.all(
+          ofFile: file, conversion.program.constants, from: network.prepared.floatProgram))
     }
   }
 }

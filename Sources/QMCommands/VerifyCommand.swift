@@ -126,7 +126,7 @@ public struct VerifyCommand: ToolCommand {
     }
     var report = verification.report
     if reportOptions.isAsked {
-      report.weights = WeightReport.all(of: opened, program.constants)
+      report.weights = try WeightReport.all(of: opened, program.constants)
       report.execution = NodeReport.all(of: program)
     }
     show(report, console)

@@ -45,6 +45,7 @@ import Testing
     ] {
       #expect(page.contains("<h2>\(heading)</h2>"), "\(heading)")
     }
+    #expect(page.matches(of: #/class="area behind"/#).count == 3)
     try expectNumbers(of: page, in: converted.output)
     #expect(try schema().problems(of: converted.output, as: "conversion") == [])
     let weights = try #require(try converted.json["weights"] as? [[String: Any]])
@@ -54,6 +55,15 @@ import Testing
       let counts = try #require(codes["counts"] as? [Int])
       let count = try #require(tensor["count"] as? Int)
       #expect(counts.reduce(0, +) == count)
+      // The float weights lie where the codes do: few moved by more than a code.
+      let floats = try #require(codes["floats"] as? [String: Any])
+      let behind = try #require(floats["counts"] as? [Int])
+      #expect(behind.reduce(0, +) == count)
+      let bins = behind.count / counts.count
+      let moved = counts.indices.reduce(0) { sum, code in
+        sum + abs(behind[code * bins..<(code + 1) * bins].reduce(0, +) - counts[code])
+      }
+      #expect(moved < count / 2, "\(moved) of \(count)")
       let (bits, bytes) = (tensor["stored_bits"] as? Double, tensor["bytes"] as? Int)
       #expect(abs(try #require(bits) * Double(count) - 8 * Double(try #require(bytes))) < 1e-6)
     }
@@ -146,6 +156,32 @@ import Testing
       folder.path("w.html"))
     #expect(converted.status == 0, "\(converted.errors)")
     #expect(try schema().problems(of: converted.output, as: "checkpoint") == [])
+  }
+
+  /// Where each run computes its own ranges, they are drawn with the numbers.
+  @Test func rangesOfRunsAreDrawn() throws {
+    let converted = try convert("report.html", "--activations", "dynamic", "--json")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let page = try text("report.html")
+    #expect(page.contains("ranges of runs: ") && page.contains("narrowest "))
+    try expectNumbers(of: page, in: converted.output)
+    #expect(try schema().problems(of: converted.output, as: "conversion") == [])
+    let values = try #require(try converted.json["values"] as? [[String: Any]])
+    let ranges = values.compactMap { $0["run_ranges"] as? [String: Any] }
+    // The inputs of the three products, one row in each of the samples.
+    #expect(ranges.count == 3)
+    #expect(Set(ranges.compactMap { $0["count"] as? Int }).count == 1)
+    for range in ranges {
+      func end(_ range: String, _ end: String, of ranges: [String: Any]) -> Double {
+        (ranges[range] as? [String: Double])?[end] ?? .nan
+      }
+      #expect(end("all", "low", of: range) <= end("narrowest", "low", of: range))
+      #expect(end("all", "high", of: range) >= end("narrowest", "high", of: range))
+      let histogram = try #require(range["histogram"] as? [String: Any])
+      let counts = try #require(histogram["counts"] as? [Int])
+      #expect(try counts.reduce(0, +) % #require(range["count"] as? Int) == 0)
+      #expect(counts.reduce(0, +) > 0)
+    }
   }
 
   // MARK: qinspect --graph

@@ -135,6 +135,21 @@ import Testing
     }
   }
 
+  /// A histogram grows with what it has to hold, and keeps what it counted.
+  @Test func histogramsWiden() {
+    var histogram = Histogram(low: -1, high: 1, binCount: 4)
+    histogram.add([-0.75, -0.25, 0.25, 0.75, 0.8])
+    #expect(histogram.counts == [1, 1, 1, 2])
+    histogram.widen(toHold: -0.5...2)
+    #expect(histogram.low == -1 && histogram.high == 3)
+    #expect(histogram.counts == [2, 3, 0, 0])
+    histogram.widen(toHold: -12...3)
+    #expect(histogram.low == -13 && histogram.high == 3)
+    #expect(histogram.counts == [0, 0, 0, 5])
+    histogram.add([-12, 3])
+    #expect(histogram.counts == [1, 0, 0, 6])
+  }
+
   @Test func graphsAreEscaped() throws {
     let graph = GraphReport(
       file: "<f>.qm",

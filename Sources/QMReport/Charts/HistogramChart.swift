@@ -6,6 +6,9 @@ struct HistogramChart {
   var inside: ClosedRange<Double>?
   /// Whether bars stand apart, one for each code.
   var hasGaps = false
+  /// How often other numbers occur in the same width, drawn behind; none if empty. They are as many, so
+  /// that both have the same scale.
+  var behind: [Int] = []
 
   static let (width, height) = (180.0, 64.0)
 
@@ -14,7 +17,21 @@ struct HistogramChart {
   func drawing(_ label: String) -> Markup {
     var parts: [Markup] = []
     let slot = HistogramChart.width / Double(max(counts.count, 1))
-    let most = Double(counts.max() ?? 0).squareRoot()
+    // Where there are several bins behind each bar.
+    let share = Double(behind.count) / Double(max(counts.count, 1))
+    let most = max(Double(counts.max() ?? 0), share * Double(behind.max() ?? 0)).squareRoot()
+    if !behind.isEmpty {
+      let heights = behind.map {
+        (share * Double($0)).squareRoot() / most * HistogramChart.height
+      }
+      parts.append(
+        .element(
+          "path",
+          [
+            "d": path(heights, HistogramChart.width / Double(behind.count), hasGaps: false),
+            "class": "area behind",
+          ]))
+    }
     let ends = inside.map {
       ($0.lowerBound * Double(counts.count), $0.upperBound * Double(counts.count))
     }
@@ -30,7 +47,7 @@ struct HistogramChart {
       parts.append(
         .element(
           "path",
-          ["d": path(heights, slot), "class": isInside ? "area" : "area beyond"]))
+          ["d": path(heights, slot, hasGaps: hasGaps), "class": isInside ? "area" : "area beyond"]))
     }
     if let inside {
       for end in [inside.lowerBound, inside.upperBound] {
@@ -45,7 +62,7 @@ struct HistogramChart {
   }
 
   /// The outline of bars.
-  private func path(_ heights: [Double], _ slot: Double) -> String {
+  private func path(_ heights: [Double], _ slot: Double, hasGaps: Bool) -> String {
     let bottom = Markup.coordinate(HistogramChart.height, digits: 1)
     func x(_ number: Double) -> String { Markup.coordinate(number, digits: 1) }
     var path = "M0 \(bottom)"

@@ -17,6 +17,9 @@ public struct ValueComparison {
     /// The range of the value's codes in the measured program, and the reference's numbers; nil unless
     /// the value is codes with a fixed range.
     public let range: ValueReport.Range?
+    /// The ranges that runs compute for its codes in the measured program, and the reference's numbers;
+    /// nil unless it is quantized with the data of the run.
+    public let runRanges: ValueReport.RunRanges?
   }
 
   private let reference: Session
@@ -28,6 +31,9 @@ public struct ValueComparison {
   private let referenceIndices: [String: Int]
   private var comparisons: [Int: Comparison] = [:]
   private var ranges: [Int: ValueReport.Range] = [:]
+  private var runRanges: [Int: ValueReport.RunRanges] = [:]
+  /// The value that is quantized with the data of the run, by the value of its scales and zero points.
+  private let dynamicSources: [Int: Int]
 
   /// Prepares two programs with inputs of the same names.
   /// - Throws: the error of preparing a program.
@@ -47,6 +53,12 @@ public struct ValueComparison {
     }
     self.names = names
     referenceIndices = indices
+    var sources: [Int: Int] = [:]
+    for node in measured.nodes {
+      guard case .dynamicQuantize = node.operation, let source = node.inputs[0] else { continue }
+      sources[node.outputs[1]] = source
+    }
+    dynamicSources = sources
   }
 
   /// The inputs and the outputs of nodes that have a name.
@@ -65,10 +77,16 @@ public struct ValueComparison {
         guard wanted.contains(value), let numbers = view.dequantized else { return }
         expected[value] = (view.shape, numbers)
       })
-    var (comparisons, ranges) = (comparisons, ranges)
+    var (comparisons, ranges, runRanges) = (comparisons, ranges, runRanges)
     _ = try measured.run(
       inputs,
       observing: { (value, view) throws(QMError) in
+        if let source = dynamicSources[value], let name = names[source],
+          let index = referenceIndices[name], let (_, numbers) = expected[index]
+        {
+          runRanges[source] = view.adding(to: runRanges[source])
+          runRanges[source]?.add(numbers)
+        }
         guard let name = names[value], let index = referenceIndices[name],
           let (shape, numbers) = expected[index], shape == view.shape,
           let found = view.dequantized
@@ -81,6 +99,7 @@ public struct ValueComparison {
       })
     self.comparisons = comparisons
     self.ranges = ranges
+    self.runRanges = runRanges
   }
 
   /// The compared values in the order in which the measured program computes them.
@@ -92,7 +111,7 @@ public struct ValueComparison {
     return comparisons.sorted { $0.key < $1.key }.map { value, comparison in
       Entry(
         name: program.values[value].name, operation: operations[value] ?? "",
-        comparison: comparison, range: ranges[value])
+        comparison: comparison, range: ranges[value], runRanges: runRanges[value])
     }
   }
 
@@ -122,7 +141,8 @@ public struct ValueComparison {
     entries.map {
       ValueReport(
         name: $0.name, operation: $0.operation,
-        signalToNoiseDecibels: $0.comparison.signalToNoise, range: $0.range)
+        signalToNoiseDecibels: $0.comparison.signalToNoise, range: $0.range,
+        runRanges: $0.runRanges)
     }
   }
 }
@@ -138,6 +158,21 @@ extension ValueView {
       elements(as: Int16.self).map { scale * Float(Int32($0) - zeroPoint) }
     default: nil
     }
+  }
+
+  /// Adds the ranges of int8 codes whose scales and zero points these are, in pairs.
+  fileprivate func adding(to ranges: ValueReport.RunRanges?) -> ValueReport.RunRanges? {
+    guard elementType == .float32 else { return ranges }
+    var ranges = ranges
+    let numbers = elements(as: Float.self)
+    for place in stride(from: 0, to: numbers.count - 1, by: 2) {
+      let (scale, zeroPoint) = (Double(numbers[place]), Double(numbers[place + 1]))
+      guard scale > 0, scale.isFinite, zeroPoint.isFinite else { continue }
+      let (low, high) = (scale * (-128 - zeroPoint), scale * (127 - zeroPoint))
+      ranges = ranges ?? .init(low: low, high: high)
+      ranges?.add(low: low, high: high)
+    }
+    return ranges
   }
 
   /// What codes stand for; nil without a fixed range.

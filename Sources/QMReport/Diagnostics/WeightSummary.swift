@@ -103,7 +103,7 @@ extension ProgramListing {
   }
 
   /// For each output of a Dequantize, the constant that it dequantizes.
-  private var dequantizedConstants: [Int: Int] {
+  var dequantizedConstants: [Int: Int] {
     var constants: [Int: Int] = [:]
     for node in nodes {
       guard case .dequantize = node.operation, let codes = node.inputs.first ?? nil,

@@ -50,25 +50,39 @@ extension ReportPage {
   }
 
   private mutating func addRanges(_ values: [ValueReport]) {
-    let ranged = values.compactMap { value in value.range.map { (value, $0) } }
+    let ranged = values.filter { $0.range != nil || $0.runRanges != nil }
     guard !ranged.isEmpty else { return }
     // The values that were hit hardest, in the order of the network.
     let shown = ranged.enumerated()
-      .sorted { $0.element.0.signalToNoiseDecibels < $1.element.0.signalToNoiseDecibels }
+      .sorted { $0.element.signalToNoiseDecibels < $1.element.signalToNoiseDecibels }
       .prefix(ReportPage.mostDrawings).sorted { $0.offset < $1.offset }.map(\.element)
-    let figures = shown.map { value, range in
-      Markup.figure(
-        HistogramChart(counts: range.histogram.counts, inside: ValueReport.Range.inside)
-          .drawing("numbers and range of a value"),
-        .element("b", [:], .name(value.name)) + .text(" range ")
-          + ReportPage.interval(range.low, range.high) + .text("; seen ")
-          + ReportPage.interval(range.least, range.greatest))
+    let figures = shown.map { value in
+      let name = Markup.element("b", [:], .name(value.name))
+      if let range = value.range {
+        return Markup.figure(
+          HistogramChart(counts: range.histogram.counts, inside: ValueReport.Range.inside)
+            .drawing("numbers and range of a value"),
+          name + .text(" range ") + ReportPage.interval(range.low, range.high) + .text("; seen ")
+            + ReportPage.interval(range.least, range.greatest))
+      }
+      guard let ranges = value.runRanges else { return .empty }
+      let (histogram, narrowest) = (ranges.histogram, ranges.narrowest)
+      let width = histogram.high - histogram.low
+      return Markup.figure(
+        HistogramChart(
+          counts: histogram.counts,
+          inside: (narrowest.low - histogram.low) / width...(narrowest.high - histogram.low) / width
+        ).drawing("numbers of a value and the narrowest range of a run"),
+        name + .text(" ranges of runs: ") + .figure(ranges.count) + .text(", narrowest ")
+          + ReportPage.interval(narrowest.low, narrowest.high) + .text(", all within ")
+          + ReportPage.interval(ranges.all.low, ranges.all.high))
     }
     addSection(
       "Activations and their ranges",
       "What the float network computes, and between the broken lines the range that codes stand for. "
-        + "Numbers beyond it, in the other color, become the nearest end. Heights are square roots of "
-        + "counts.",
+        + "Numbers beyond it, in the other color, become the nearest end. Where each run computes its own "
+        + "ranges, the lines are those of the narrowest one, and no number is cut off. Heights are square "
+        + "roots of counts.",
       folded(figures, of: ranged.count, "activations"))
   }
 
@@ -135,13 +149,18 @@ extension ReportPage {
         }
       }
       return Markup.figure(
-        HistogramChart(counts: counts, hasGaps: counts.count <= 40).drawing("codes of weights"),
-        caption)
+        HistogramChart(
+          counts: counts, hasGaps: counts.count <= 40,
+          behind: codes.floats.map { each > 1 ? ReportPage.merged($0.counts).counts : $0.counts }
+            ?? []
+        ).drawing("codes of weights"), caption)
     }
     addSection(
       "Weights and their codes",
       "A weight is its code times a step, which all weights of the tensor or of a channel share. Each "
-        + "bar is a code; heights are square roots of counts.",
+        + "bar is a code; heights are square roots of counts."
+        + (coded.contains { $0.1.floats != nil }
+          ? " Behind them, in the other color, lie the float weights that became the codes." : ""),
       folded(figures, of: coded.count, "tensors"))
   }
 

@@ -39,6 +39,7 @@ extension Markup {
     .grid{stroke:var(--rule);stroke-width:.6}.axis{stroke:var(--dim);stroke-width:1}
     .level{stroke:var(--warn);stroke-width:1;stroke-dasharray:4 3}
     .bar,.area{fill:var(--first)}.bar.marked,.area.beyond{fill:var(--warn)}
+    .area.behind{fill:var(--second);opacity:.45}
     .line{fill:none;stroke-width:1.5;stroke-linejoin:round}.line.dashed{stroke-dasharray:4 3}
     .line.first{stroke:var(--first)}.line.second{stroke:var(--second)}.line.third{stroke:var(--third)}
     .dot.first{fill:var(--first)}.dot.second{fill:var(--second)}.dot.third{fill:var(--third)}

@@ -38,6 +38,52 @@ public struct ValueReport: Codable, Hashable, Sendable {
     }
   }
 
+  /// The ranges that each run computes for a value's codes, and where the reference's numbers lie.
+  public struct RunRanges: Codable, Hashable, Sendable {
+    /// The numbers that codes stand for.
+    public struct Ends: Codable, Hashable, Sendable {
+      /// The smallest.
+      public internal(set) var low: Double
+      /// The largest.
+      public internal(set) var high: Double
+    }
+
+    /// Number of ranges: one for each row or sample of each run.
+    public private(set) var count = 0
+    /// The range with the least width.
+    public private(set) var narrowest: Ends
+    /// The smallest and the largest number of all ranges.
+    public private(set) var all: Ends
+    /// The reference's numbers.
+    public private(set) var histogram: Histogram
+
+    /// No ranges and no numbers yet.
+    /// - Parameters:
+    ///   - low: the lower end of the first range, at most 0.
+    ///   - high: the upper end of the first range, at least 0, above `low`.
+    init(low: Double, high: Double) {
+      narrowest = Ends(low: low, high: high)
+      all = narrowest
+      histogram = Histogram(low: low, high: high, binCount: 48)
+    }
+
+    /// Adds a range.
+    mutating func add(low: Double, high: Double) {
+      count += 1
+      if high - low < narrowest.high - narrowest.low { narrowest = Ends(low: low, high: high) }
+      all = Ends(low: min(low, all.low), high: max(high, all.high))
+      histogram.widen(toHold: all.low...all.high)
+    }
+
+    /// Adds numbers of the reference; those that are not finite are left out.
+    mutating func add(_ numbers: [Float]) {
+      let finite = numbers.filter(\.isFinite)
+      guard let least = finite.min(), let greatest = finite.max() else { return }
+      histogram.widen(toHold: min(Double(least), 0)...max(Double(greatest), 0))
+      histogram.add(finite)
+    }
+  }
+
   /// Name of the value in both networks.
   public let name: String
   /// Name of the operation that computes it; empty for an input.
@@ -46,19 +92,25 @@ public struct ValueReport: Codable, Hashable, Sendable {
   public let signalToNoiseDecibels: Double
   /// The range of its codes; nil unless it is codes with a fixed range.
   public let range: Range?
+  /// The ranges of the runs; nil unless products read it as codes with a scale and zero point that each
+  /// run computes.
+  public let runRanges: RunRanges?
 
   /// A value from its parts.
   public init(
-    name: String, operation: String, signalToNoiseDecibels: Double, range: Range? = nil
+    name: String, operation: String, signalToNoiseDecibels: Double, range: Range? = nil,
+    runRanges: RunRanges? = nil
   ) {
     self.name = name
     self.operation = operation
     self.signalToNoiseDecibels = signalToNoiseDecibels
     self.range = range
+    self.runRanges = runRanges
   }
 
   enum CodingKeys: String, CodingKey {
     case name, operation, range
+    case runRanges = "run_ranges"
     case signalToNoiseDecibels = "sqnr_db"
   }
 }
