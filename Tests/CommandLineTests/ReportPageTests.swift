@@ -212,6 +212,7 @@ import Testing
     #expect(drawn.status == 0, "\(drawn.errors)")
     let picture = try text("float.svg")
     #expect(picture.contains("MatrixMultiply, float") && picture.contains(", 10]"), "\(picture)")
+    #expect(picture.contains("Unary, relu, float"))
     for kind in ["bytes", "work"] {
       let shares = picture.matches(of: try Regex(#"class="share \#(kind)" data-value="([^"]*)""#))
         .compactMap { $0.output[1].substring.flatMap { Double($0) } }

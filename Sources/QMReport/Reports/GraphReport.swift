@@ -11,9 +11,12 @@ public struct GraphReport: Report {
     public let name: String
     /// Name of the operation: `Convolution`.
     public let operation: String
+    /// What the operation computes, if it has several functions: `add`.
+    public let function: String?
     /// Name of its ``ExecutionMode``: `integer`, `table`, `move` or `float`.
     public let mode: String
-    /// Extents, or names of dynamic axes, of its first output: `[batch, 16, 24, 96]`.
+    /// Extents, or names of dynamic axes, of its first output: `[batch, 16, 24, 96]`. An extent that a
+    /// formula gives is a question mark.
     public let shape: String
     /// The nodes whose results it reads, by their places in ``GraphReport/nodes``, in ascending order.
     public let sources: [Int]
@@ -33,7 +36,7 @@ public struct GraphReport: Report {
     public let workShare: Double?
 
     enum CodingKeys: String, CodingKey {
-      case name, operation, mode, shape, sources, inputs, outputs, bytes
+      case name, operation, function, mode, shape, sources, inputs, outputs, bytes
       case storedBits = "stored_bits"
       case byteShare = "byte_share"
       case multiplyAdds = "multiply_adds"
@@ -93,8 +96,9 @@ public struct GraphReport: Report {
       let sources = Set(read.compactMap { makers[$0] }).sorted()
       for output in node.outputs { makers[output] = index }
       return Node(
-        name: node.name, operation: node.operation.name, mode: listing.note(of: node).mode.name,
-        shape: listing.values[node.outputs[0]].type.shape.description, sources: sources,
+        name: node.name, operation: node.operation.name, function: node.operation.function,
+        mode: listing.note(of: node).mode.name,
+        shape: listing.values[node.outputs[0]].type.shape.withoutFormulas, sources: sources,
         inputs: read.filter(networkInputs.contains).map { listing.values[$0].name },
         outputs: node.outputs.flatMap { outputs[$0] ?? [] },
         storedBits: count > 0 ? 8 * Double(weightBytes) / Double(count) : nil, bytes: bytes,
@@ -112,14 +116,16 @@ public struct GraphReport: Report {
 extension GraphReport.Node {
   package init(name: String, operation: String, sources: [Int], byteShare: Double = 0) {
     self.init(
-      name: name, operation: operation, mode: "float", shape: "[1, 2]", sources: sources,
-      inputs: [], outputs: [],
-      storedBits: nil, bytes: 0, byteShare: byteShare, multiplyAdds: nil, workShare: nil)
+      name: name, operation: operation, function: nil, mode: "float", shape: "[1, 2]",
+      sources: sources, inputs: [], outputs: [], storedBits: nil, bytes: 0, byteShare: byteShare,
+      multiplyAdds: nil, workShare: nil)
   }
 
   /// What a drawing says of the node under its name.
   var lines: [String] {
-    var lines = ["\(operation), \(mode)", shape]
+    var lines = [
+      ([operation] + [function, mode].compactMap(\.self)).joined(separator: ", "), shape,
+    ]
     var facts: [String] = []
     if let storedBits { facts.append("\(Units.fixed(storedBits, 2)) bits") }
     if byteShare >= 0.0005 { facts.append("\(Units.percent(byteShare)) of bytes") }
@@ -165,5 +171,30 @@ extension GraphReport {
       }
     }
     return text + "}\n"
+  }
+}
+
+extension Operation {
+  /// What an operation of several functions computes; nil for others.
+  fileprivate var function: String? {
+    let name: String
+    switch self {
+    case .unary(let unary): name = "\(unary.function)"
+    case .binary(let binary): name = "\(binary.function)"
+    case .comparison(let comparison): name = "\(comparison.function)"
+    case .logic(let logic): name = "\(logic.function)"
+    case .pooling(let pooling): name = "\(pooling.kind)"
+    case .reduction(let reduction): name = "\(reduction.kind)"
+    default: return nil
+    }
+    // Without the parameters.
+    return String(name.prefix { $0 != "(" })
+  }
+}
+
+extension Shape {
+  fileprivate var withoutFormulas: String {
+    let words = axes.map(\.description).map { $0.contains("(") ? "?" : $0 }
+    return "[" + words.joined(separator: ", ") + "]"
   }
 }
