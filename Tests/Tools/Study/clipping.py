@@ -46,7 +46,8 @@ ARMS = ["scratch", "distilled", "outliers", "gradients"]
 FORMS = {"32": [], "8 bits": ["--gradient-bits", 8],
          "8 unscaled": ["--gradient-bits", 8, "--no-gradient-scaling"]}
 SHARES = [0, 0.005, 0.02, 0.05]
-COLOURS = ["#222222", "#1f5fae", "#c2571a", "#2a8a4a", "#8a3ab9", "#b8860b", "#c0392b", "#3aa6a6", "#777777"]
+COLOURS = ["#222222", "#1f5fae", "#c2571a", "#2a8a4a", "#8a3ab9", "#b8860b", "#c0392b", "#3aa6a6", "#777777",
+           "#e377c2"]
 KEYS = ["network", "arm", "bits", "clip", "rate", "outliers", "gradients", "seed", "steps"]
 
 
