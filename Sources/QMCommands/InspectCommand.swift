@@ -128,6 +128,7 @@ public struct InspectCommand: ToolCommand {
     }
     console.table(
       ["part", "bytes"], report.parts.map { [$0.name, "\($0.bytes)"] }, trailing: [1])
+    guard report.weights > 0 else { return }
     console.line()
     console.line(
       "\(Units.count(report.weights, "weight")): codes of "

@@ -65,11 +65,12 @@ public struct Comparison: Sendable, Hashable {
   }
 
   /// The error of each sample by the power of its own signal, in the order in which they were added;
-  /// 0 if nothing differs. The signal of a sample counts as at least a hundredth of the average:
-  /// almost silent samples would otherwise decide.
+  /// 0 if nothing differs. The signal of a sample counts as at least a hundredth of the average of all
+  /// but the loudest eighth: almost silent samples would otherwise decide, and so would a loud one.
   public var normalizedErrors: [Double] {
     let signals = sampleSignals
-    let least = 0.01 * signals.reduce(0, +) / Double(max(samples.count, 1))
+    let usualSignals = signals.sorted().prefix(signals.count - signals.count / 8)
+    let least = 0.01 * usualSignals.reduce(0, +) / Double(max(usualSignals.count, 1))
     return zip(samples, signals).map { sample, signal in
       let usual = leastMagnitude * leastMagnitude * sample.count
       return sample.noise > 0 ? sample.noise / max(signal, least, usual) : 0

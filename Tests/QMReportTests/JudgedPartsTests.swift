@@ -54,6 +54,19 @@ import Testing
       found.parts == ["y": [Part(axis: -1, ranges: [0..<4]), Part(axis: -1, ranges: [4..<7])]])
   }
 
+  /// Rows of one number have no highest score, so that no loss of agreement could be found.
+  @Test(arguments: [1, 3]) func rowsOfSeveralNumbersAreScores(count: Int) throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.float32, Shape([.free("n"), .fixed(2)])))
+    let weights = graph.addConstant(
+      name: "w", try Tensor([2, count], [Float](repeating: 1, count: 2 * count)))
+    let product = try graph.append(
+      .matrixMultiply(MatrixMultiply()), name: "product", [x, weights])[0]
+    try graph.addOutput(name: "y", product)
+    let found = try parts(graph, [["x": Tensor([1, 2], [1, 2] as [Float])]])
+    #expect(found.scores == (count > 1 ? ["y"] : []))
+  }
+
   @Test func aReshapeThatMixesThemLeavesOnePart() throws {
     let found = try concatenation { graph, joined in
       try graph.append(
@@ -277,6 +290,16 @@ import Testing
     #expect(comparison.signalToNoise > 70)
     // The quiet ones count as a hundredth of the average at least: 5,000 instead of 2.
     #expect(comparison.medianSignalToNoise < 58)
+  }
+
+  /// One of eight samples is so loud that the others count as almost nothing beside the average.
+  @Test func aVeryLoudSampleHidesNoOther() throws {
+    var comparison = Comparison()
+    for size in [1, 1, 1, 1, 1, 1, 1, 1e15] as [Float] {
+      try comparison.add(
+        reference: Tensor([2], [size, size]), measured: Tensor([2], [2 * size, size]))
+    }
+    #expect(abs(comparison.medianSignalToNoise - 3.01) < 0.01)
   }
 
   @Test func infinitiesInOtherPlacesAreCounted() throws {

@@ -51,7 +51,12 @@ struct NetworkStructure {
 
   /// Names of the outputs whose rows are scores of classes.
   var scores: Set<String> {
-    Set(program.outputs.filter { scoreValues.contains($0.value) }.map(\.name))
+    Set(
+      program.outputs.filter {
+        // One number is no choice among classes.
+        scoreValues.contains($0.value)
+          && program.values[$0.value].type.shape.axes.last != .fixed(1)
+      }.map(\.name))
   }
 
   private func areScores(_ value: Int, of node: Program.Node) -> Bool {
