@@ -11,7 +11,8 @@ import Testing
 /// `bits` is what a weight takes in the file on average, whatever the steps.
 @Suite struct FreeGridTests {
   /// Three products, one of them with weights of very unlike size per channel.
-  private func graph(_ shapes: [(outputs: Int, inputs: Int)] = [(96, 48), (64, 96), (10, 64)]) throws
+  private func graph(_ shapes: [(outputs: Int, inputs: Int)] = [(96, 48), (64, 96), (10, 64)])
+    throws
     -> Graph
   {
     var generator = SeededGenerator(seed: 7)

@@ -61,7 +61,7 @@ import Testing
     let weights = graph.addConstant(
       name: "w", try Tensor([2, count], [Float](repeating: 1, count: 2 * count)))
     let product = try graph.append(
-      .matrixMultiply(MatrixMultiply()), name: "product", [x, weights])[0]
+      .matrixMultiply(MatrixMultiply(rightLayout: .depthFirst)), name: "product", [x, weights])[0]
     try graph.addOutput(name: "y", product)
     let found = try parts(graph, [["x": Tensor([1, 2], [1, 2] as [Float])]])
     #expect(found.scores == (count > 1 ? ["y"] : []))

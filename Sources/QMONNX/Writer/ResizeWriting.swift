@@ -65,12 +65,14 @@ extension GraphWriter {
       let target = node.input(1).flatMap({ graph[$0].constant }), target.elementType == .int64,
       let scales = node.input(3).flatMap({ graph[$0].constant })?.elements(as: Float.self),
       let scale = scales.first, scales.allSatisfy({ $0 == scale }), scale > 0,
-      scale < 0x1p24
+      zip(resize.axes, target.elements(as: Int64.self)).allSatisfy({
+        (1...0x1p24).contains(Double(extents[$0])) && (0...0x1p24).contains(Double($1))
+      })
     else { throw error }
     var sizes: [Int] = []
     for (axis, wanted) in zip(resize.axes, target.elements(as: Int64.self)) {
       let extent = Float(extents[axis])
-      guard extent > 0, (extent * scale).rounded(.toNearestOrAwayFromZero) == Float(wanted) else {
+      guard (extent * scale).rounded(.toNearestOrAwayFromZero) == Float(wanted) else {
         throw error
       }
       // The least size whose ratio is not below the scale.
