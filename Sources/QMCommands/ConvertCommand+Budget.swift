@@ -37,12 +37,20 @@ extension ConvertCommand {
         loss = .errorPower(allowedShare ?? 0)
       }
     }
+    let check = QualityCheck(network.recipe, of: input, canChooseBits: false)
     let result = try trials.fewestBits(
       losing: loss.limit ?? 0, known: known,
+      accepts: { check.insufficientParts(of: $0).isEmpty },
       drop: { (conversion) throws(QMError) in try loss.measure(conversion) ?? .nan },
       progress: progress)
     guard let result else {
       let least = trials.trials.compactMap(\.drop).min() ?? .nan
+      guard !(least <= loss.limit ?? 0) else {
+        throw QMError(
+          .qualityTooLow,
+          "no number of bits that keeps --max-drop reaches --min-sqnr; nothing was written",
+          remedies: [.acceptQuality])
+      }
       throw QMError(
         .qualityTooLow,
         "the least loss of \(loss.name) is \(Units.significant(loss.shown(least))), over --max-drop "

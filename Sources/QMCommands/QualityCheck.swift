@@ -29,11 +29,9 @@ struct QualityCheck {
         "--min-sqnr needs --samples on which to measure the network"
           + (conversion.notMeasured.map { "; no made input serves: \($0)" } ?? ""))
     }
-    let insufficient = reports.flatMap(\.decidingFigures).filter {
-      !($0.signalToNoiseDecibels >= thresholds.required(of: $0))
-    }
     guard
-      let worst = insufficient.min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels })
+      let worst = insufficientParts(of: conversion)
+        .min(by: { $0.signalToNoiseDecibels < $1.signalToNoiseDecibels })
     else { return }
     let bits = recipe.weights.bits
     if conversion.areSamplesMade, thresholds.leastDecibels == nil, bits >= 8 {
@@ -54,6 +52,14 @@ struct QualityCheck {
     throw tooLow(
       worst.signalToNoiseDecibels, of: worst.name, required: thresholds.required(of: worst),
       tried: tried, remedies: remedies)
+  }
+
+  /// The parts of outputs that are worse than required.
+  func insufficientParts(of conversion: Conversion) -> [OutputReport.Part] {
+    if let least = recipe.thresholds.leastDecibels, least <= 0 { return [] }
+    return conversion.outputReports.flatMap(\.decidingFigures).filter {
+      !($0.signalToNoiseDecibels >= recipe.thresholds.required(of: $0))
+    }
   }
 
   /// The error for a value whose SQNR is lower than required, both in dB.

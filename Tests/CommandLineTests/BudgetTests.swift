@@ -209,6 +209,19 @@ import Testing
     #expect(!enough.errors.contains("may hide"))
   }
 
+  /// The fewest bits that keep the loss alone are far worse.
+  @Test func theRequiredQualityIsKeptToo() throws {
+    let converted = try convert("out.qm", "--max-drop", "50%", "--min-sqnr", "25", "--json")
+    #expect(converted.status == 0, "\(converted.errors)")
+    let report = try converted.json
+    let outputs = try #require(report["outputs"] as? [[String: Any]])
+    #expect(try #require(outputs[0]["sqnr_db"] as? Double) >= 25)
+    #expect(try #require(report["bits"] as? Double) < 8)
+    let refused = try convert("no.qm", "--max-drop", "50%", "--min-sqnr", "90")
+    #expect(refused.status == 2)
+    #expect(refused.errors.contains("no number of bits that keeps --max-drop reaches --min-sqnr"))
+  }
+
   @Test func decibelsAreCountedFromEightBits() throws {
     let eight = try convert("eight.qm", "--bits", "8", "--json")
     let outputs = try #require(try eight.json["outputs"] as? [[String: Any]])

@@ -148,13 +148,14 @@ public struct BudgetTrials {
   /// - Parameters:
   ///   - limit: in the unit of `drop`.
   ///   - known: a conversion with the most bits that loses less, if there is one already.
+  ///   - accepts: whether a conversion will do otherwise; more bits are tried where it will not.
   ///   - drop: measures what a conversion loses against the float network; more is worse.
   ///   - progress: called with the current phase.
-  /// - Returns: nil if even the most bits lose more; the last of ``trials`` says how much.
+  /// - Returns: nil if even the most bits lose more or will not do; ``trials`` say how much they lose.
   /// - Throws: errors of runs and of `drop`.
   public mutating func fewestBits(
-    losing limit: Double, known: Result? = nil, drop: (Conversion) throws(QMError) -> Double,
-    progress: (Conversion.Phase) -> Void = { _ in }
+    losing limit: Double, known: Result? = nil, accepts: (Conversion) -> Bool = { _ in true },
+    drop: (Conversion) throws(QMError) -> Double, progress: (Conversion.Phase) -> Void = { _ in }
   ) throws(QMError) -> Result? {
     let widths = prepared.widths.filter(BudgetTrials.isStep)
     let least = limit > 0 ? max(limit, 1e-12) : 1e-4
@@ -179,9 +180,10 @@ public struct BudgetTrials {
       }
       let found = trials.last?.drop ?? .infinity
       let height = losses.height(found)
-      search.add(height, at: index, isBelow: !(found <= limit))
+      let fits = found <= limit && accepts(result.conversion)
+      search.add(height, at: index, isBelow: !fits)
       losses.curve.add(bits: widths[index], value: height)
-      if found <= limit, best.map({ $0.bits > result.bits }) ?? true { best = result }
+      if fits, best.map({ $0.bits > result.bits }) ?? true { best = result }
     }
     return best
   }
