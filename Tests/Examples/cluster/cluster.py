@@ -88,7 +88,8 @@ def merged(reports):
                 for part, decibels in zip(parts, sample["sqnr_db"]):
                     if decibels is not None:
                         figures.setdefault(part, []).append((float(decibels), sample["name"]))
-        worst = min(figures.values(), key=median)
+        # Without elements to compare there are no figures.
+        worst = min(figures.values(), key=median, default=[(float("inf"), None)])
         outputs.append({
             "name": same[0]["name"],
             "samples": sum(output["samples"] for output in same),
