@@ -83,7 +83,7 @@ public struct Converter: Sendable {
   }
 
   /// Prepares with made samples; if the network does not run on them, with its weights alone.
-  /// - Throws: `usage` as with samples.
+  /// - Throws: `usage` as with samples; `outOfMemory`.
   private func prepareWithoutSamples(
     _ graph: Graph, asRead source: Graph, _ progress: (Conversion.Phase) -> Void
   ) throws(QMError) -> PreparedConversion {
@@ -94,18 +94,25 @@ public struct Converter: Sendable {
         !$0.operation.body.weightOperands(of: graph.operands(of: $0)).isEmpty
       })
     else { return PreparedConversion(withoutSamples) }
+    let samples: MadeSamples
     do throws(QMError) {
       guard graph.productsOfUnknownMeans.isEmpty else {
         throw .unsupported("channels of an input have units of their own, of unknown means")
       }
-      let samples = try MadeSamples(
+      samples = try MadeSamples(
         for: graph.flattened().program, asRead: source.flattened().program, options)
+    } catch {
+      guard error.code != .usage else { throw error }
+      // Shapes that are guesses may be too large for the limit of a first run.
+      return PreparedConversion(withoutSamples, failure: error)
+    }
+    do throws(QMError) {
       let reference = try ReferenceRuns(
         graph, over: samples, areMade: true, options: options, memoryBudget: memoryBudget)
       return PreparedConversion(
         try observed(graph, reference, progress), withoutSamples: withoutSamples)
     } catch {
-      guard error.code != .usage else { throw error }
+      guard !error.stopsConversion else { throw error }
       return PreparedConversion(withoutSamples, failure: error)
     }
   }

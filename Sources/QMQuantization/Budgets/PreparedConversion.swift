@@ -49,7 +49,7 @@ public struct PreparedConversion {
     do throws(QMError) {
       return try converted(state)
     } catch {
-      guard error.code != .usage else { throw error }
+      guard !error.stopsConversion else { throw error }
       var conversion = try converted(withoutSamples)
       conversion.notMeasured = error.description
       return conversion
@@ -160,4 +160,10 @@ public struct PreparedConversion {
 
   /// About what a node, its values, names and scales take in a file.
   private static let bytesPerNode = 60
+}
+
+extension QMError {
+  /// Whether an error on made inputs is no reason to convert without them: the user's mistake, or the
+  /// machine's lack of memory, of which no other file may come.
+  var stopsConversion: Bool { code == .usage || code == .outOfMemory }
 }
