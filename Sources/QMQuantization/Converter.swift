@@ -94,19 +94,12 @@ public struct Converter: Sendable {
         !$0.operation.body.weightOperands(of: graph.operands(of: $0)).isEmpty
       })
     else { return PreparedConversion(withoutSamples) }
-    let samples: MadeSamples
     do throws(QMError) {
       guard graph.productsOfUnknownMeans.isEmpty else {
         throw .unsupported("channels of an input have units of their own, of unknown means")
       }
-      samples = try MadeSamples(
+      let samples = try MadeSamples(
         for: graph.flattened().program, asRead: source.flattened().program, options)
-    } catch {
-      guard error.code != .usage else { throw error }
-      // Shapes that are guesses may be too large for the limit of a first run.
-      return PreparedConversion(withoutSamples, failure: error)
-    }
-    do throws(QMError) {
       let reference = try ReferenceRuns(
         graph, over: samples, areMade: true, options: options, memoryBudget: memoryBudget)
       return PreparedConversion(

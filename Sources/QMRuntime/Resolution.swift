@@ -233,9 +233,11 @@ struct Resolution {
     try program.values[output].type.shape.requireAdmitting(shape)
     // Checked here, because kernels compute with the extents before memory is allocated.
     let byteCount = try Tensor.byteCount(of: type.elementType, shape)
-    guard byteCount <= min(model.options.runByteLimit, Buffer.physicalByteCount) else {
-      throw .outOfMemory(byteCount: byteCount)
+    let limit = model.options.runByteLimit
+    guard byteCount <= limit else {
+      throw .overLimit("a value takes \(byteCount) bytes, the limit of a run is \(limit)")
     }
+    guard byteCount <= Buffer.physicalByteCount else { throw .outOfMemory(byteCount: byteCount) }
     types[output] = type
   }
 }

@@ -89,8 +89,7 @@ extension ValueMemory.Layout {
     let scratchByteCount = steps.map { $0.kernel.scratchByteCount(threadCount) }.max() ?? 0
     let limit = model.options.runByteLimit
     guard plan.byteCount <= limit, scratchByteCount <= limit - plan.byteCount else {
-      throw QMError(
-        .outOfMemory,
+      throw .overLimit(
         "a run on these inputs takes \(plan.byteCount) bytes for values and \(scratchByteCount) "
           + "bytes of scratch, the limit is \(limit)")
     }

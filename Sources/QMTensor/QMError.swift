@@ -85,6 +85,9 @@ public struct QMError: Error, Sendable {
   public let remedies: [Remedy]
   /// Where it happened, outermost first.
   public private(set) var context: [Context]
+  /// Of ``Code/outOfMemory``: whether a limit of the caller's does not allow as much memory, whatever
+  /// the machine has.
+  package private(set) var exceedsLimit = false
 
   /// An error from its parts.
   public init(
@@ -98,8 +101,9 @@ public struct QMError: Error, Sendable {
 
   /// The same error with one more, outer level of context, unless that is its outermost already.
   public func within(_ outer: Context) -> QMError {
-    context.first == outer
-      ? self : QMError(code, message, remedies: remedies, context: [outer] + context)
+    var error = self
+    if context.first != outer { error.context = [outer] + context }
+    return error
   }
 }
 
@@ -134,6 +138,17 @@ extension QMError {
   public static func outOfMemory(byteCount: Int) -> QMError {
     QMError(.outOfMemory, "could not allocate \(byteCount) bytes")
   }
+  /// More memory than the caller allows.
+  package static func overLimit(_ message: String) -> QMError {
+    var error = QMError(.outOfMemory, message)
+    error.exceedsLimit = true
+    return error
+  }
+}
+
+extension QMError {
+  /// Whether the machine could not give the memory: on another one the same might succeed.
+  package var isLackOfMemory: Bool { code == .outOfMemory && !exceedsLimit }
 }
 
 extension QMError: Equatable {

@@ -1,4 +1,6 @@
 import Foundation
+import QMTensor
+import QMTestSupport
 import Testing
 
 @Suite("What the tools do when they cannot")
@@ -145,6 +147,30 @@ struct FailureTests {
     ] {
       expectRefusal(try tool.run(arguments), by: tool, status: 64, naming: "'--label'")
     }
+  }
+
+  /// Without samples, too little memory was taken for inputs that do not run: another file was written.
+  @Test func littleMemoryGivesTheSameFileOrNone() throws {
+    var network = ONNXNetwork(opset: 17)
+    network.inputs = [("x", ValueType(.float32, [1, 1024]))]
+    let weights = (0..<1024 * 2048).map { (i: Int) -> Float in Float(i * 7919 % 1009) / 504 - 1 }
+    network.constants = [("w", try Tensor([1024, 2048], weights))]
+    network.nodes = [.init("MatMul", ["x", "w"], ["y"])]
+    network.outputs = ["y"]
+    let (source, file) = (folder.path("in.onnx"), folder.path("out.qm"))
+    let bytes = try network.encoded()
+    try withExtendedLifetime(bytes) { try Data(bytes.bytes).write(to: URL(filePath: source)) }
+    var files: [Data?] = []
+    for megabytes in Array(stride(from: 70, to: 160, by: 10)) + [4096] {
+      let process = try Tool.qconvert.start(
+        [source, file, "--bits", "8", "--threads", "1", "--quiet"], addressLimit: megabytes << 10)
+      process.waitUntilExit()
+      files.append(FileManager.default.contents(atPath: file))
+      #expect((files.last! == nil) == (process.terminationStatus != 0), "\(megabytes) MiB")
+      if files.last! != nil { try FileManager.default.removeItem(atPath: file) }
+    }
+    #expect(files.contains(nil))
+    #expect(Set(files.compactMap(\.self)).count == 1)
   }
 
   /// An option that could not do anything is a mistake of the caller's.

@@ -34,10 +34,15 @@ enum Tool: String {
   }
 
   /// Starts the tool without waiting for it; what it prints is lost.
-  func start(_ arguments: [String]) throws -> Process {
+  /// - Parameter limit: addresses that it may use, in KiB; nil for no limit.
+  func start(_ arguments: [String], addressLimit limit: Int? = nil) throws -> Process {
     let process = Process()
     process.executableURL = url
     process.arguments = arguments
+    if let limit {
+      process.executableURL = URL(filePath: "/bin/sh")
+      process.arguments = ["-c", "ulimit -v \(limit) && exec \"$0\" \"$@\"", url.path] + arguments
+    }
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = FileHandle.nullDevice
     process.standardError = FileHandle.nullDevice

@@ -165,5 +165,5 @@ public struct PreparedConversion {
 extension QMError {
   /// Whether an error on made inputs is no reason to convert without them: the user's mistake, or the
   /// machine's lack of memory, of which no other file may come.
-  var stopsConversion: Bool { code == .usage || code == .outOfMemory }
+  var stopsConversion: Bool { code == .usage || isLackOfMemory }
 }

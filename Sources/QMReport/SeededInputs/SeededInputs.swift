@@ -66,6 +66,8 @@ public struct SeededInputs: Sendable {
           if found.isEmpty { remaining = isVaried ? SeededInputs.furtherAttempts : 0 }
           found.append(examples)
         } catch {
+          // Other shapes would do, and be others than on a machine with more memory.
+          guard !error.isLackOfMemory else { throw error }
           if failure == nil { failure = error }
         }
       }
