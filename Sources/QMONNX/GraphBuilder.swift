@@ -27,6 +27,8 @@ final class GraphBuilder {
   /// Float types of computed values that are computed in float32.
   private(set) var convertedTypes: Set<ElementType> = []
   private var packedInitializers: [String: PackedIntegers] = [:]
+  private var float8Initializers: Set<String> = []
+  private var float8: Set<Value.Place> = []
   private var finite: Set<Value.Place> = []
 
   var graph: Graph { construction.graph }
@@ -79,6 +81,7 @@ final class GraphBuilder {
       }
       initializers[tensor.name] = try elements(of: tensor)
       packedInitializers[tensor.name] = PackedIntegers(onnx: tensor.dataType)
+      if Float8(onnx: tensor.dataType) != nil { float8Initializers.insert(tensor.name) }
     }
     return defined
   }
@@ -158,11 +161,13 @@ final class GraphBuilder {
     guard source.inputs.isEmpty, source.sparseInitializerCount == 0 else {
       throw .unsupported("a branch with inputs or sparse initializers cannot be read")
     }
-    let outer = (values, initializers, packedInitializers, usedNames)
-    defer { (values, initializers, packedInitializers, usedNames) = outer }
+    let outer = (values, initializers, packedInitializers, float8Initializers, usedNames)
+    defer { (values, initializers, packedInitializers, float8Initializers, usedNames) = outer }
     for tensor in source.initializers {
       initializers[tensor.name] = try elements(of: tensor)
       packedInitializers[tensor.name] = PackedIntegers(onnx: tensor.dataType)
+      float8Initializers.remove(tensor.name)
+      if Float8(onnx: tensor.dataType) != nil { float8Initializers.insert(tensor.name) }
       values[tensor.name] = nil
     }
     var own: Set<String> = []
@@ -262,6 +267,7 @@ final class GraphBuilder {
     let value = try addGivenConstant(name: name, try initializer.get())
     values[name] = value
     if let type = packedInitializers[name] { setPacked(type, value) }
+    if float8Initializers.contains(name) { setFloat8(value) }
     return value
   }
 
@@ -283,6 +289,11 @@ final class GraphBuilder {
   func packedType(of value: Value) -> PackedIntegers? { packed[value.place] }
 
   func setPacked(_ type: PackedIntegers, _ value: Value) { packed[value.place] = type }
+
+  /// Whether a constant has elements of ``Float8`` in the file; they are float32 here.
+  func isFloat8(_ value: Value) -> Bool { float8.contains(value.place) }
+
+  func setFloat8(_ value: Value) { float8.insert(value.place) }
 
   func define(_ name: String, _ value: Value) {
     values[name] = value

@@ -9,29 +9,43 @@ struct NodeReader {
 
   let node: ONNXNode
   let builder: GraphBuilder
+  /// Version of ONNX's operator set by which the node is read.
+  let opset: Int
+  /// Set for a step of another node: its operands, and where its results go.
+  private let step: Step?
 
-  var opset: Int { builder.opset }
+  /// A node that is not in the file, but that one of the file is read as.
+  private final class Step {
+    let operands: [Value?]
+    var results: [Value] = []
+
+    init(_ operands: [Value?]) { self.operands = operands }
+  }
+
+  init(node: ONNXNode, builder: GraphBuilder) {
+    self.node = node
+    self.builder = builder
+    opset = builder.opset
+    step = nil
+  }
+
+  private init(_ node: ONNXNode, _ builder: GraphBuilder, opset: Int, _ step: Step) {
+    self.node = node
+    self.builder = builder
+    self.opset = opset
+    self.step = step
+  }
 
   func read() throws(QMError) {
-    guard node.domain.isEmpty else {
-      let name = "\(node.domain).\(node.operation)"
-      if builder.functions.contains(name) {
-        throw .unsupported(
-          "'\(name.abbreviated)' is a function that the file defines, which cannot be read",
-          remedies: .changeModel(how: "inline it (onnx.inliner)"), .cutBefore)
-      }
-      guard !node.domain.hasPrefix("com.microsoft") else {
-        throw .unsupported(
-          "operators of ONNX Runtime's domain '\(node.domain.abbreviated)' cannot be read",
-          remedies: .changeModel(how: "export the model without its optimizer or quantizer"),
-          .cutBefore)
-      }
+    let name = node.fullOperation
+    if !node.domain.isEmpty, builder.functions.contains(name) {
       throw .unsupported(
-        "operators of domain '\(node.domain.abbreviated)' cannot be read", remedies: .cutBefore)
+        "'\(name.abbreviated)' is a function that the file defines, which cannot be read",
+        remedies: .changeModel(how: "inline it (onnx.inliner)"), .cutBefore)
     }
-    guard let entry = OperatorTable.entries[node.operation] else {
-      throw OperatorTable.refusals[node.operation]
-        ?? .unsupported("unsupported operator", remedies: .cutBefore)
+    // A name with a dot in ONNX's own domain is none of the other domain.
+    guard let entry = OperatorTable.entries[name], !node.operation.contains(".") else {
+      throw refusal
     }
     guard entry.opsets.contains(opset) else {
       throw .unsupported(
@@ -54,15 +68,56 @@ struct NodeReader {
     try entry.read(self)
   }
 
+  /// For an operator that the table does not have.
+  private var refusal: QMError {
+    if node.domain.isEmpty {
+      return OperatorTable.refusals[node.operation]
+        ?? .unsupported("unsupported operator", remedies: .cutBefore)
+    }
+    guard !node.domain.hasPrefix("com.microsoft") else {
+      return .unsupported(
+        "this operator of ONNX Runtime's domain '\(node.domain.abbreviated)' cannot be read",
+        remedies: .changeModel(how: "export the model without its optimizer or quantizer"),
+        .cutBefore)
+    }
+    return .unsupported(
+      "operators of domain '\(node.domain.abbreviated)' cannot be read", remedies: .cutBefore)
+  }
+
+  /// The first result of an operator of ONNX, as if the file had a node of it.
+  /// - Parameters:
+  ///   - name: name of the result in the graph.
+  ///   - opset: the operator's version; that of the file if nil.
+  func result(
+    of operation: String, _ operands: [Value?], _ attributes: [ONNXAttribute] = [],
+    named name: String,
+    opset: Int? = nil
+  ) throws(QMError) -> Value {
+    guard let entry = OperatorTable.entries[operation] else {
+      throw .internalFault("no operator \(operation)")
+    }
+    let step = Step(operands)
+    let node = ONNXNode(
+      name: name, operation: operation, domain: "", inputs: operands.map { _ in name },
+      outputs: [name], attributes: attributes, position: node.position)
+    try entry.read(NodeReader(node, builder, opset: opset ?? self.opset, step))
+    guard let result = step.results.first else {
+      throw .internalFault("\(operation) has no result")
+    }
+    return result
+  }
+
   // MARK: Inputs
 
   func hasInput(_ index: Int) -> Bool {
-    index < node.inputs.count && !node.inputs[index].isEmpty
+    if let step { return index < step.operands.count && step.operands[index] != nil }
+    return index < node.inputs.count && !node.inputs[index].isEmpty
   }
 
   /// Input `index` in its own type; nil if it is absent.
   func optional(_ index: Int) throws(QMError) -> Value? {
     guard hasInput(index) else { return nil }
+    if let step { return step.operands[index] }
     guard let value = try builder.value(named: node.inputs[index]) else {
       throw .malformed("it reads '\(node.inputs[index].abbreviated)', which nothing produces")
     }
@@ -279,6 +334,10 @@ struct NodeReader {
   /// Defines the node's outputs as these values.
   /// - Throws: `unsupported` if an output that is used has no value.
   func finish(_ results: [Value]) throws(QMError) {
+    if let step {
+      step.results = results
+      return
+    }
     for (index, name) in node.outputs.enumerated() {
       if index < results.count {
         builder.define(name, results[index])

@@ -33,6 +33,9 @@ struct ONNXNode {
   var attributes: [ONNXAttribute]
   /// Where the node begins in the file.
   var position: Int
+
+  /// The operator's name with its domain, unless that is ONNX's own: `com.microsoft.Gelu`.
+  var fullOperation: String { domain.isEmpty ? operation : "\(domain).\(operation)" }
 }
 
 struct ONNXAttribute {

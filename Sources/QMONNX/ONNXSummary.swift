@@ -92,8 +92,7 @@ extension ONNXGraph {
   /// Adds the number of nodes of each operator, by its full name.
   fileprivate func count(into counts: inout [String: Int]) {
     for node in nodes {
-      let name = node.domain.isEmpty ? node.operation : "\(node.domain).\(node.operation)"
-      counts[name, default: 0] += 1
+      counts[node.fullOperation, default: 0] += 1
       for attribute in node.attributes {
         if case .graph(let graph) = attribute.value { graph.count(into: &counts) }
       }

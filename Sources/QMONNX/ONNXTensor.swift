@@ -23,6 +23,7 @@ final class TensorFiles {
   func tensor(_ source: ONNXTensor) throws(QMError) -> Tensor {
     try within(.value(source.name)) { () throws(QMError) in
       if let packed = PackedIntegers(onnx: source.dataType) { return try unpacked(source, packed) }
+      if let float8 = Float8(onnx: source.dataType) { return try numbers(source, float8) }
       let elementType = try ElementType(onnx: source.dataType)
       let shape = try shape(of: source)
       let byteCount = try Tensor.byteCount(of: elementType, shape)
@@ -63,6 +64,14 @@ final class TensorFiles {
       target[index] = (code ^ sign) &- sign
     }
     return try Tensor(packed.isSigned ? .int8 : .uint8, shape, buffer: buffer)
+  }
+
+  /// Floating-point numbers of 8 bits as float32.
+  private func numbers(_ source: ONNXTensor, _ type: Float8) throws(QMError) -> Tensor {
+    var bytes = source
+    bytes.dataType = ElementType.uint8.onnxType
+    let stored = try tensor(bytes).elements(as: UInt8.self)
+    return try Tensor(shape(of: source), stored.map(type.number))
   }
 
   private func shape(of source: ONNXTensor) throws(QMError) -> [Int] {

@@ -5,7 +5,7 @@ extension NodeReader {
   /// that begin with two underscores are internal to a tool, which the checker lets pass.
   /// - Throws: `malformed` if an attribute is not one of the operator in this opset.
   func requireKnownAttributes() throws(QMError) {
-    guard let versions = OperatorAttributes.table[node.operation],
+    guard let versions = OperatorAttributes.table[node.fullOperation],
       let names = versions.last(where: { $0.since <= opset })?.names
     else { return }
     for attribute in node.attributes
@@ -193,6 +193,8 @@ enum OperatorAttributes {
     Pad 11 mode
     Pow 1 axis broadcast
     Pow 7
+    QLinearConv 10 auto_pad dilations group kernel_shape pads strides
+    QLinearMatMul 10
     QuantizeLinear 10
     QuantizeLinear 13 axis
     QuantizeLinear 19 axis saturate
@@ -292,5 +294,21 @@ enum OperatorAttributes {
     Where 9
     Xor 1 axis broadcast
     Xor 7
+    com.microsoft.DequantizeLinear 1 axis
+    com.microsoft.GatherBlockQuantized 1 bits block_size gather_axis quantize_axis
+    com.microsoft.MatMulNBits 1 K N accuracy_level bits block_size weight_prepacked
+    com.microsoft.QGemm 1 alpha transA transB
+    com.microsoft.QLinearAdd 1
+    com.microsoft.QLinearAveragePool 1 auto_pad ceil_mode channels_last count_include_pad \
+      kernel_shape pads strides
+    com.microsoft.QLinearConcat 1 axis
+    com.microsoft.QLinearConv 1 auto_pad channels_last dilations group kernel_shape pads strides
+    com.microsoft.QLinearGlobalAveragePool 1 channels_last
+    com.microsoft.QLinearLeakyRelu 1 alpha
+    com.microsoft.QLinearMul 1
+    com.microsoft.QLinearSigmoid 1
+    com.microsoft.QLinearSoftmax 1 axis opset
+    com.microsoft.QLinearWhere 1
+    com.microsoft.QuantizeLinear 1 axis
     """
 }

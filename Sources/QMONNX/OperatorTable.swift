@@ -3,7 +3,8 @@ import QMTensor
 
 /// One row of the table of supported operators.
 public struct ONNXOperator: Sendable {
-  /// ONNX's name of the operator (`op_type`).
+  /// ONNX's name of the operator (`op_type`), with its domain unless that is ONNX's own:
+  /// `com.microsoft.QGemm`.
   public let name: String
   /// Versions of ONNX's operator set in which the operator is supported.
   public let opsets: ClosedRange<Int>
@@ -56,7 +57,7 @@ public enum OperatorTable {
   /// Unsupported operators for which there is a better remedy than to cut the graph.
   static let refusals: [String: QMError] = {
     var refusals: [String: QMError] = [:]
-    for name in ["ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"] {
+    for name in ["ConvInteger", "MatMulInteger"] {
       refusals[name] = .unsupported(
         "the network is already quantized, in a form that cannot be read",
         remedies: .changeModel(how: "quantize to QDQ (QuantizeLinear and DequantizeLinear)"),
@@ -106,7 +107,10 @@ public enum OperatorTable {
   private static let many = Int(Int16.max)
 
   /// The operators, by family.
-  public static let operators: [ONNXOperator] = [
+  public static let operators: [ONNXOperator] = floatOperators + quantizedOperators
+
+  /// The operators on numbers.
+  private static let floatOperators: [ONNXOperator] = [
     // Convolution
     ONNXOperator("Conv", inputs: 2...3, .integer) { (node) throws(QMError) in
       try node.convolution()
@@ -423,7 +427,11 @@ public enum OperatorTable {
       try node.dropout()
     },
 
-    // Quantize
+  ]
+
+  /// The operators that make or read codes. Those on codes are read as the operator between a
+  /// DequantizeLinear and a QuantizeLinear.
+  public static let quantizedOperators: [ONNXOperator] = [
     ONNXOperator(
       "QuantizeLinear", since: 10, inputs: 2...3, .integer,
       "integer with one constant scale; 2 to 16 bits"
@@ -432,7 +440,67 @@ public enum OperatorTable {
       "DequantizeLinear", since: 10, inputs: 2...3, .integer,
       "a constant keeps its codes"
     ) { (node) throws(QMError) in try node.dequantizeLinear() },
+    microsoft("QuantizeLinear", inputs: 2...3, "as QuantizeLinear") { (node) throws(QMError) in
+      try node.quantizeLinear()
+    },
+    microsoft("DequantizeLinear", inputs: 2...3, "as DequantizeLinear") { (node) throws(QMError) in
+      try node.dequantizeLinear()
+    },
+    ONNXOperator("QLinearConv", since: 10, inputs: 8...9, .integer) { (node) throws(QMError) in
+      try node.quantizedConvolution()
+    },
+    microsoft("QLinearConv", inputs: 8...9) { (node) throws(QMError) in
+      try node.quantizedConvolution()
+    },
+    ONNXOperator("QLinearMatMul", since: 10, inputs: 8...8, .integer) { (node) throws(QMError) in
+      try node.quantizedMatrixMultiply()
+    },
+    microsoft("QGemm", inputs: 6...9) { (node) throws(QMError) in try node.quantizedGemm() },
+    microsoft("QLinearAdd", inputs: 7...8) { (node) throws(QMError) in
+      try node.quantizedBinary("Add")
+    },
+    microsoft("QLinearMul", inputs: 7...8) { (node) throws(QMError) in
+      try node.quantizedBinary("Mul")
+    },
+    microsoft("QLinearSigmoid", inputs: 4...5) { (node) throws(QMError) in
+      try node.quantizedUnary("Sigmoid")
+    },
+    microsoft("QLinearLeakyRelu", inputs: 4...5) { (node) throws(QMError) in
+      try node.quantizedUnary("LeakyRelu", ["alpha"])
+    },
+    microsoft("QLinearSoftmax", inputs: 4...5) { (node) throws(QMError) in
+      try node.quantizedSoftmax()
+    },
+    microsoft("QLinearAveragePool", inputs: 4...5) { (node) throws(QMError) in
+      try node.quantizedUnary(
+        "AveragePool",
+        ["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"])
+    },
+    microsoft("QLinearGlobalAveragePool", inputs: 5...5) { (node) throws(QMError) in
+      try node.quantizedUnary("GlobalAveragePool")
+    },
+    microsoft("QLinearConcat", inputs: 5...many) { (node) throws(QMError) in
+      try node.quantizedConcatenate()
+    },
+    microsoft("QLinearWhere", inputs: 9...9) { (node) throws(QMError) in
+      try node.quantizedSelect()
+    },
+    microsoft("MatMulNBits", inputs: 3...6, "constant weights, which keep their codes") {
+      (node) throws(QMError) in try node.matrixMultiplyOfBlocks()
+    },
+    microsoft("GatherBlockQuantized", inputs: 3...4, "a constant table, which keeps its codes") {
+      (node) throws(QMError) in try node.gatherOfBlocks()
+    },
   ]
+
+  /// An operator on codes that ONNX Runtime defines. The opsets are those of ONNX's own operators in
+  /// the same file.
+  private static func microsoft(
+    _ name: String, inputs: ClosedRange<Int>, _ note: String = "",
+    _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
+  ) -> ONNXOperator {
+    ONNXOperator("com.microsoft.\(name)", inputs: inputs, .integer, note, read)
+  }
 
   private static func recurrent(
     _ name: String, inputs: ClosedRange<Int>, _ kind: RecurrentKind

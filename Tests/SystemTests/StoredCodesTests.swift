@@ -17,7 +17,7 @@ import Testing
   /// Networks that hold codes and no other weights.
   static let names =
     ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { name in
-      ["stored_", "quantize_", "codes_"].contains { name.hasPrefix($0) }
+      ["stored_", "quantize_", "codes_", "form_"].contains { name.hasPrefix($0) }
     }.sorted()
 
   @Test(arguments: names, [2, 4, 8]) func areKept(name: String, bits: Int) throws {

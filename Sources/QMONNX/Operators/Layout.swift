@@ -277,10 +277,9 @@ extension NodeReader {
     }
     guard let name = node.outputs.first else { throw .malformed("it has no output") }
     let value = try builder.addGivenConstant(name: name, tensor)
-    if case .tensor(let source) = node.attributes[0].value,
-      let type = PackedIntegers(onnx: source.dataType)
-    {
-      builder.setPacked(type, value)
+    if case .tensor(let source) = node.attributes[0].value {
+      if let type = PackedIntegers(onnx: source.dataType) { builder.setPacked(type, value) }
+      if Float8(onnx: source.dataType) != nil { builder.setFloat8(value) }
     }
     try finish([value])
   }

@@ -160,6 +160,7 @@ extension NodeReader {
   /// constant is folded, and keeps its codes.
   func dequantizeLinear() throws(QMError) {
     var codes = try raw(0)
+    if builder.isFloat8(codes) { return try dequantizeFloat8(codes) }
     guard codes.type.isInteger else {
       throw .malformed("codes of type \(codes.type), expected integers")
     }
@@ -193,6 +194,22 @@ extension NodeReader {
     builder.construction.attach(
       try StoredCodes(numbers, scales, axis: axis, blockSize: integer("block_size") ?? 0),
       to: product)
+    try finish([product])
+  }
+
+  /// DequantizeLinear of floating-point numbers of 8 bits, whose zero point is 0. No codes hold
+  /// them, so the products are not rounded again.
+  private func dequantizeFloat8(_ numbers: Value) throws(QMError) {
+    let scale = try float(1)
+    if let zeroPoint = try optional(2) {
+      guard let tensor = constant(zeroPoint), tensor.elementType == .float32,
+        tensor.elements(as: Float.self).allSatisfy({ $0 == 0 })
+      else { throw .malformed("a zero point of numbers of 8 bits that is not 0") }
+    }
+    let wide = try alongAxis(scale, axis: scaleAxis(of: numbers), of: numbers)
+    let product = try append(
+      .binary(Binary(.multiply)), [numbers, wide], as: scale.type, "dequantized")
+    builder.construction.attach(.elements, to: product)
     try finish([product])
   }
 

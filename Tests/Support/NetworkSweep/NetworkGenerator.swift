@@ -36,13 +36,19 @@ public struct NetworkGenerator {
     constantChance = [0, 0.1, 0.5, 1].randomElement(using: &self.random)!
   }
 
+  /// The operators that are drawn: on codes, only those that quantize and dequantize.
+  private static let operators = OperatorTable.operators.filter { row in
+    ["QuantizeLinear", "DequantizeLinear"].contains(row.name)
+      || !OperatorTable.quantizedOperators.contains { $0.name == row.name }
+  }
+
   /// The network of a seed.
   /// - Parameter evaluate: the first output of a network, nil if it cannot be read or run.
   public static func network(
     seed: UInt64, evaluating evaluate: (RandomNetwork) -> Tensor?
   ) throws -> RandomNetwork {
     var random = SeededGenerator(seed: seed)
-    let first = OperatorTable.operators.randomElement(using: &random)!
+    let first = Self.operators.randomElement(using: &random)!
     var generator = NetworkGenerator(first, random)
     try generator.add(first.name)
     generator.drawn.network.outputs = [generator.drawn.network.nodes.last!.outputs[0]]
@@ -60,7 +66,7 @@ public struct NetworkGenerator {
       } else {
         try generator.add(
           (generator.chance(0.4)
-            ? OperatorTable.operators.map(\.name)
+            ? Self.operators.map(\.name)
             : [
               "Relu", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Concat", "Flatten",
               "Softmax",
