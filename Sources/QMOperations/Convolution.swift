@@ -265,7 +265,7 @@ extension Convolution {
       groups: groups)
     guard
       let table = ProductTable(
-        for: kernels, input: input, weights: weights, columns: cut.columns,
+        for: kernels, input: input, weights: weights, depth: cut.depth, columns: cut.columns,
         isDepthwise: cut.isDepthwise)
     else { return nil }
     let elementByteCount = weights.type.elementType.byteCount
@@ -421,7 +421,7 @@ extension Convolution {
   ) -> GroupedPanels? {
     guard order == .channelsLast, !isTransposed, let shape = weights.type.shape.extents,
       let table = ProductTable(
-        for: kernels, input: input, weights: weights, columns: shape[0] / groups)
+        for: kernels, input: input, weights: weights, depth: scales.size, columns: shape[0] / groups)
     else { return nil }
     return GroupedPanels(
       table: table, taps: shape.dropFirst().dropLast().reduce(1, *), scales: scales,

@@ -100,7 +100,8 @@ struct GroupedProductKernel: Sendable {
     let one = Operand(ValueType(.float32, [1]))
     guard
       let copy = ProductTable(
-        for: kernels, input: .float32, weights: one, columns: panels.columns, isDepthwise: true)
+        for: kernels, input: .float32, weights: one, depth: 1, columns: panels.columns,
+        isDepthwise: true)
     else { return nil }
     self.panels = panels
     self.packed = packed

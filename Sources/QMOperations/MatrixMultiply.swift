@@ -242,7 +242,8 @@ extension MatrixMultiply {
         packedFor: kernels, input: input, weights: right, depth: depth, columns: columns) : nil
     guard
       let table = table
-        ?? ProductTable(for: kernels, input: input, weights: right, columns: columns)
+        ?? ProductTable(
+          for: kernels, input: input, weights: right, depth: depth, columns: columns)
     else { return nil }
     return ProductPanels(
       table: table, taps: 1, depth: depth, columns: columns,
@@ -286,7 +287,8 @@ extension MatrixMultiply {
     _ input: ElementType, _ right: Operand, _ scales: GroupScales, _ kernels: KernelSet
   ) -> GroupedPanels? {
     guard rightLayout == .channelsFirst, let columns = right.type.shape.extents?[0],
-      let table = ProductTable(for: kernels, input: input, weights: right, columns: columns)
+      let table = ProductTable(
+        for: kernels, input: input, weights: right, depth: scales.size, columns: columns)
     else { return nil }
     return GroupedPanels(table: table, taps: 1, scales: scales, columns: columns, matrixCount: 1)
   }

@@ -6,9 +6,11 @@ struct ProductTable: Hashable, @unchecked Sendable {
   private let pointer: UnsafePointer<qm_product>
 
   /// The fastest exact kernel for the operands; nil if only the reference loops can compute them.
-  /// - Parameter columns: number of columns of the weights.
+  /// - Parameters:
+  ///   - depth: numbers of a tap that a column sums.
+  ///   - columns: number of columns of the weights.
   init?(
-    for kernels: KernelSet, input: ElementType, weights: Operand, columns: Int,
+    for kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int,
     isDepthwise: Bool = false
   ) {
     guard let set = kernels.number else { return nil }
@@ -31,7 +33,8 @@ struct ProductTable: Hashable, @unchecked Sendable {
       pointer =
         isDepthwise
         ? qm_depthwise_int8(set)
-        : qm_product_int8_n(set, count) ?? qm_product_int8(set, Int32(bits))
+        : qm_product_int8_n(set, Int32(bits), Int64(depth), count)
+          ?? qm_product_int8(set, Int32(bits))
     }
   }
 
@@ -41,8 +44,8 @@ struct ProductTable: Hashable, @unchecked Sendable {
     packedFor kernels: KernelSet, input: ElementType, weights: Operand, depth: Int, columns: Int
   ) {
     guard let set = kernels.number, input == .int8, weights.constant != nil,
-      depth >= Self.leastDepth, qm_product_int8_n(set, Int64(columns)) == nil,
-      case .weights(let bits, _) = weights.type.quantization,
+      depth >= Self.leastDepth, case .weights(let bits, _) = weights.type.quantization,
+      qm_product_int8_n(set, Int32(bits.bits), Int64(depth), Int64(columns)) == nil,
       let table = qm_product_packed_int8(set, Int32(bits.bits))
     else { return nil }
     pointer = table

@@ -5,6 +5,13 @@ import QMTensor
 // step by step the products of the states, for a block of batch items at a time.
 
 extension Recurrent {
+  /// Whether gates are sigmoid and states tanh, in all directions.
+  fileprivate var hasUsualFunctions: Bool {
+    functions.indices.allSatisfy {
+      functions[$0] == ($0 % cell.functionCount == 0 ? .sigmoid : .tanh)
+    }
+  }
+
   public func packedInputs(_ operands: [Operand?]) -> [Int] {
     [RecurrentOperand.weights, RecurrentOperand.recurrence]
   }
@@ -93,6 +100,8 @@ struct RecurrentKernel: Sendable {
   let packed: Buffer?
   let unary: qm_unary_f32_kernel
   let clip: qm_unary?
+  /// Steps of whole cells; nil for functions other than sigmoid and tanh.
+  let cells: qm_cell_kernels?
 
   /// - Returns: nil for the reference set.
   init?(
@@ -104,9 +113,11 @@ struct RecurrentKernel: Sendable {
     let (weights, recurrence) = (weightsOperand.type, recurrenceOperand.type)
     guard let set = kernels.number,
       let inputTable = ProductTable(
-        for: kernels, input: .int8, weights: weightsOperand, columns: .max),
+        for: kernels, input: .int8, weights: weightsOperand, depth: weights.shape.extents?.last ?? 0,
+        columns: .max),
       let stateTable = ProductTable(
-        for: kernels, input: .int8, weights: recurrenceOperand, columns: .max),
+        for: kernels, input: .int8, weights: recurrenceOperand,
+        depth: recurrence.shape.extents?.last ?? 0, columns: .max),
       let recurrenceShape = recurrence.shape.extents, let weightShape = weights.shape.extents
     else { return nil }
     // Weights are packed before the input's shape is known.
@@ -116,6 +127,9 @@ struct RecurrentKernel: Sendable {
     self.packed = packed?.buffer
     unary = qm_unary_f32_for(set)
     clip = operation.clip.map { UnaryFunction.clip(minimum: -$0, maximum: $0).unary }
+    let hasPeepholes = operation.optional(RecurrentOperand.peepholes, of: operands) != nil
+    let isUsual = operation.clip == nil && !hasPeepholes && operation.hasUsualFunctions
+    cells = isUsual ? qm_cells_for(set) : nil
     fromInput = RowProduct(
       inputTable, set, operation.inputs, weights: weights, depth: extents.inputs)
     fromState = RowProduct(

@@ -9,23 +9,30 @@ struct RecurrentPanels: Hashable, Sendable {
   let recurrence: ProductPanels
   let candidate: ProductPanels?
 
-  private var candidateByteCount: Int { candidate?.byteCount ?? 0 }
-  private var directionByteCount: Int {
-    [input.byteCount, recurrence.byteCount, candidateByteCount].map(ScratchLayout.rounded)
-      .reduce(0, +)
+  // Bytes of the panels for the input, of those and the ones for the state, and of all.
+  private let inputByteCount: Int
+  private let joinedByteCount: Int
+  private let directionByteCount: Int
+
+  init(
+    directions: Int, input: ProductPanels, recurrence: ProductPanels, candidate: ProductPanels?
+  ) {
+    self.directions = directions
+    self.input = input
+    self.recurrence = recurrence
+    self.candidate = candidate
+    inputByteCount = ScratchLayout.rounded(input.byteCount)
+    joinedByteCount = inputByteCount + ScratchLayout.rounded(recurrence.byteCount)
+    directionByteCount = joinedByteCount + ScratchLayout.rounded(candidate?.byteCount ?? 0)
   }
 
   var byteCount: Int { directions * directionByteCount }
 
   func inputOffset(_ direction: Int) -> Int { direction * directionByteCount }
 
-  func recurrenceOffset(_ direction: Int) -> Int {
-    inputOffset(direction) + ScratchLayout.rounded(input.byteCount)
-  }
+  func recurrenceOffset(_ direction: Int) -> Int { inputOffset(direction) + inputByteCount }
 
-  func candidateOffset(_ direction: Int) -> Int {
-    recurrenceOffset(direction) + ScratchLayout.rounded(recurrence.byteCount)
-  }
+  func candidateOffset(_ direction: Int) -> Int { inputOffset(direction) + joinedByteCount }
 
   /// - Parameters:
   ///   - weights: `[directions, rows, inputs]`.

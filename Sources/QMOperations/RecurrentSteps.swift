@@ -109,6 +109,11 @@ struct RecurrentSteps {
     case .lstm, .lstmCoupled:
       forEachItem(at: step) { (row, a, _) in
         let b = gates + row * extents.rows
+        if let cells = kernel.cells {
+          cells.lstm(
+            a, b, cell == .lstmCoupled, c + row * hidden, h + row * hidden, Int64(hidden))
+          return
+        }
         add(a, to: b, extents.rows)
         advanceLSTM(b, h + row * hidden, c + row * hidden)
       }
@@ -128,6 +133,10 @@ struct RecurrentSteps {
   private func advanceGRUResetAfter(_ step: Int) {
     forEachItem(at: step) { (row, a, _) in
       let b = gates + row * extents.rows
+      if let cells = kernel.cells {
+        cells.gru_reset_after(a, b, h + row * hidden, Int64(hidden))
+        return
+      }
       add(a, to: b, 2 * hidden)
       apply(functions[0], b, 2 * hidden)
       let candidates = b + 2 * hidden
@@ -141,6 +150,10 @@ struct RecurrentSteps {
   private func advanceGRU(_ step: Int) {
     forEachItem(at: step) { (row, a, _) in
       let b = gates + row * extents.rows
+      if let cells = kernel.cells {
+        cells.gru_gates(a, b, h + row * hidden, reset + row * hidden, Int64(hidden))
+        return
+      }
       add(a, to: b, 2 * hidden)
       apply(functions[0], b, 2 * hidden)
       for unit in 0..<hidden {
@@ -150,6 +163,10 @@ struct RecurrentSteps {
     multiplyStates(reset, isCandidate: true)
     forEachItem(at: step) { (row, a, _) in
       let b = gates + row * extents.rows
+      if let cells = kernel.cells {
+        cells.gru_state(a, b, h + row * hidden, Int64(hidden))
+        return
+      }
       add(a + 2 * hidden, to: b + 2 * hidden, hidden)
       finishGRU(b, h + row * hidden)
     }

@@ -75,7 +75,81 @@ QM_EMULATED __m512i emulated_byte_pairs(__m512i a, __m512i b) {
   return (__m512i)result;
 }
 
+QM_EMULATED __m256i emulated_part(__m512i a, int part) {
+  __m256i result;
+  memcpy(&result, (const char *)&a + 32 * part, sizeof result);
+  return result;
+}
+
+QM_EMULATED __m512i emulated_joined(__m256i low, __m256i high) {
+  __m512i result;
+  memcpy(&result, &low, sizeof low);
+  memcpy((char *)&result + 32, &high, sizeof high);
+  return result;
+}
+
+// An instruction of AVX2 in both halves.
+#define QM_HALVES(instruction, a, b)                                        \
+  emulated_joined(instruction(emulated_part(a, 0), emulated_part(b, 0)),    \
+                  instruction(emulated_part(a, 1), emulated_part(b, 1)))
+
+QM_EMULATED __m512i emulated_rounded(__m512 numbers) {
+  __m256 low, high;
+  memcpy(&low, &numbers, sizeof low);
+  memcpy(&high, (const char *)&numbers + 32, sizeof high);
+  return emulated_joined(_mm256_cvtps_epi32(low), _mm256_cvtps_epi32(high));
+}
+
+QM_EMULATED __m512i emulated_permute_numbers(__m512i places, __m512i a) {
+  emulated_numbers index = (emulated_numbers)places, from = (emulated_numbers)a, result;
+  for (int i = 0; i < 16; i++) result[i] = from[index[i] & 15];
+  return (__m512i)result;
+}
+
+// Copies the elements of `size` bytes whose bits are set.
+QM_EMULATED void emulated_copy(void *to, const void *from, uint32_t mask, int count, int size) {
+  for (int i = 0; i < count; i++) {
+    if (mask >> i & 1) memcpy((char *)to + size * i, (const char *)from + size * i, (size_t)size);
+  }
+}
+
+QM_EMULATED __m256i emulated_masked_bytes(uint32_t mask, const void *from) {
+  __m256i result = {0};
+  emulated_copy(&result, from, mask, 32, 1);
+  return result;
+}
+
+QM_EMULATED __m512 emulated_masked_numbers(uint32_t mask, const void *from) {
+  __m512 result = {0};
+  emulated_copy(&result, from, mask, 16, 4);
+  return result;
+}
+
 #define _mm512_loadu_si512(p) emulated_load(p)
+#define _mm512_cvtps_epi32(a) emulated_rounded(a)
+#define _mm512_packs_epi32(a, b) QM_HALVES(_mm256_packs_epi32, a, b)
+#define _mm512_packs_epi16(a, b) QM_HALVES(_mm256_packs_epi16, a, b)
+#define _mm512_adds_epi16(a, b) QM_HALVES(_mm256_adds_epi16, a, b)
+#define _mm512_min_epi8(a, b) QM_HALVES(_mm256_min_epi8, a, b)
+#define _mm512_max_epi8(a, b) QM_HALVES(_mm256_max_epi8, a, b)
+#undef _mm512_setr_epi32
+#define _mm512_setr_epi32(...) ((__m512i)(emulated_numbers){__VA_ARGS__})
+#define _mm512_permutexvar_epi32(places, a) emulated_permute_numbers(places, a)
+#define _mm512_castsi512_si256(a) emulated_part(a, 0)
+#undef _mm512_extracti64x4_epi64
+#define _mm512_extracti64x4_epi64(a, part) emulated_part(a, part)
+#define _mm256_maskz_loadu_epi8(mask, p) emulated_masked_bytes(mask, p)
+#define _mm512_maskz_loadu_ps(mask, p) emulated_masked_numbers(mask, p)
+#define _mm256_mask_storeu_epi8(p, mask, a)            \
+  do {                                                 \
+    __m256i stored_ = a;                               \
+    emulated_copy(p, &stored_, mask, 32, 1);           \
+  } while (0)
+#define _mm512_mask_storeu_ps(p, mask, a)              \
+  do {                                                 \
+    __m512 stored_ = a;                                \
+    emulated_copy(p, &stored_, mask, 16, 4);           \
+  } while (0)
 #define _mm512_setzero_si512() ((__m512i){0})
 #define _mm512_set1_epi8(n) ((__m512i)((emulated_bytes){0} + (int8_t)(n)))
 #define _mm512_set1_epi16(n) ((__m512i)((emulated_words){0} + (int16_t)(n)))

@@ -1,5 +1,6 @@
 #pragma once
 #include "qm_kernel_set.h"
+#include "qm_cells.h"
 #include "qm_functions.h"
 #include "qm_layout.h"
 #include "qm_elementwise.h"

@@ -130,7 +130,8 @@ const qm_product *qm_product_int16(qm_kernel_set set);
 /// The same for weights of few columns, with smaller panels; a block has all columns. NULL if the
 /// set has no such kernel, or there are more columns.
 const qm_product *qm_product_float32_n(qm_kernel_set set, int64_t columns);
-const qm_product *qm_product_int8_n(qm_kernel_set set, int64_t columns);
+const qm_product *qm_product_int8_n(
+    qm_kernel_set set, int32_t weight_bits, int64_t depth, int64_t columns);
 const qm_product *qm_product_int16_n(qm_kernel_set set, int64_t columns);
 /// Largest number of columns of the kernels n4, whose vectors do not run along the columns.
 #define QM_N4_COLUMNS 4

@@ -25,9 +25,16 @@ const qm_product *qm_product_float32_n(qm_kernel_set set, int64_t columns) {
   return few_columns(products, columns, products->n4_f32, products->n8_f32);
 }
 
-const qm_product *qm_product_int8_n(qm_kernel_set set, int64_t columns) {
+// n4 takes a step for each column and vector of the depth of a tap, and adds up a vector for each
+// column; n8_bytes takes one for four numbers of the depth.
+static bool is_shallow(int64_t depth, int64_t columns) { return depth / 12 < columns; }
+
+const qm_product *qm_product_int8_n(
+    qm_kernel_set set, int32_t weight_bits, int64_t depth, int64_t columns) {
   const qm_product_set *products = qm_products(set);
-  return few_columns(products, columns, products->n4_i8, products->n8_i8);
+  const qm_product *bytes = weight_bits <= 8 ? products->n8_bytes : NULL;
+  const qm_product *n4 = bytes && is_shallow(depth, columns) ? NULL : products->n4_i8;
+  return few_columns(products, columns, n4, bytes ? bytes : products->n8_i8);
 }
 
 const qm_product *qm_product_int16_n(qm_kernel_set set, int64_t columns) {

@@ -15,6 +15,8 @@ typedef struct {
   /// For up to QM_N4_COLUMNS columns, and for up to `lanes`.
   const qm_product *n4_f32, *n4_i8, *n4_i16;
   const qm_product *n8_f32, *n8_i8, *n8_i16;
+  /// As n8_i8, for weights of up to 8 bits.
+  const qm_product *n8_bytes;
   const qm_product *depthwise_f32, *depthwise_i8;
   const qm_winograd *winograd_i8;
 } qm_product_set;

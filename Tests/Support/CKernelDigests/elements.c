@@ -1,5 +1,6 @@
 // Element-wise functions, quantization and dequantization.
 #include "cases.h"
+#include "qm_cells.h"
 #include "qm_elementwise.h"
 #include "qm_functions.h"
 #include "qm_quantize.h"
@@ -11,6 +12,30 @@ static qm_unary unary(cases *c, int32_t function) {
   const float *pair = pairs[random_below(c, 4)];
   qm_unary f = {function, pair[0], pair[1]};
   return f;
+}
+
+static void digest_cells(cases *c, qm_cell_kernels cells) {
+  for (int64_t hidden = 1; hidden <= QM_LARGEST_SIZE; hidden++) {
+    for (int form = 0; form < 5; form++) {
+      const float *of_input = random_floats(c, 4 * hidden);
+      float *of_state = output_memory(c, 16 * hidden);
+      float *h = output_memory(c, 4 * hidden), *other = output_memory(c, 4 * hidden);
+      memcpy(of_state, random_floats(c, 4 * hidden), (size_t)(16 * hidden));
+      memcpy(h, random_reals(c, hidden), (size_t)(4 * hidden));
+      memcpy(other, random_reals(c, hidden), (size_t)(4 * hidden));
+      switch (form) {
+        case 0: cells.lstm(of_input, of_state, false, other, h, hidden); break;
+        case 1: cells.lstm(of_input, of_state, true, other, h, hidden); break;
+        case 2: cells.gru_reset_after(of_input, of_state, h, hidden); break;
+        case 3: cells.gru_gates(of_input, of_state, h, other, hidden); break;
+        default: cells.gru_state(of_input, of_state, h, hidden); break;
+      }
+      digest_output(c, of_state, 16 * hidden);
+      digest_output(c, h, 4 * hidden);
+      digest_output(c, other, 4 * hidden);
+      end_case(c);
+    }
+  }
 }
 
 uint64_t digest_functions(qm_kernel_set set) {
@@ -36,6 +61,7 @@ uint64_t digest_functions(qm_kernel_set set) {
     digest_output(&c, out, 4 * count);
     end_case(&c);
   }
+  digest_cells(&c, qm_cells_for(set));
   return c.digest;
 }
 

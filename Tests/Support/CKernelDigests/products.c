@@ -110,11 +110,15 @@ static int64_t output_bytes(geometry g, qm_number number) {
   return output_height(g) * output_width(g) * (g.columns + g.gap) * size;
 }
 
+static int64_t depth_of_tap(geometry g) {
+  return g.is_depthwise ? 1 : g.channels * (g.merges ? g.window_x : 1);
+}
+
 static void convolve(
     cases *c, const qm_product *table, geometry g, operands of, qm_epilogue end) {
   bool merges = g.merges && !g.is_depthwise;
   int64_t taps = g.window_y * (merges ? 1 : g.window_x);
-  int64_t depth = g.is_depthwise ? 1 : g.channels * (merges ? g.window_x : 1);
+  int64_t depth = depth_of_tap(g);
   int64_t panels = (g.columns + table->columns - 1) / table->columns;
   qm_weights weights = {
       of.weights, taps, depth, g.columns, depth, 1, taps * depth,
@@ -234,7 +238,7 @@ static const qm_product *table_of(
     if (variant == FEW_COLUMNS) table = qm_product_int16_n(set, g.columns);
     return table ? table : qm_product_int16(set);
   }
-  if (variant == FEW_COLUMNS) table = qm_product_int8_n(set, g.columns);
+  if (variant == FEW_COLUMNS) table = qm_product_int8_n(set, bits, depth_of_tap(g), g.columns);
   if (variant == PACKED) table = qm_product_packed_int8(set, bits);
   return table ? table : qm_product_int8(set, bits);
 }
