@@ -11,7 +11,7 @@ apt_install = \
 # all of it would be built again.
 traits = $(shell pkg-config --exists libpng libjpeg 2>/dev/null && echo --traits default,Media)
 
-.PHONY: setup setup-pictures setup-check build library qtools install uninstall wheel dist test test-c test-python test-reference test-debug check docs bench demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
+.PHONY: setup setup-pictures setup-check build library qtools install uninstall wheel dist test test-c test-python test-reference test-debug check docs bench bench-shapes tune demo cluster-test fixtures format format-check operators onnx-cases digests sweep fuzz fuzz-briefly sanitize
 
 # Installs the two C libraries if pkg-config does not find them.
 setup:
@@ -191,6 +191,15 @@ docs: setup
 # Converts real networks to 8 and 4 bits, verifies them, and prints sizes and accuracy.
 demo: build
 	bash Tests/Tools/Demo/demo.sh
+
+# Times layers of 200 shapes beside ONNX Runtime: make bench-shapes [OPTIONS=…]
+bench-shapes: build
+	bash Tests/Benchmarks/bench.sh --shapes $(OPTIONS)
+
+# Measures what the forms of convolutions cost on this machine, for Sources/QMRuntime/WinogradCosts.swift.
+tune: setup
+	@swift build -c release $(traits) --product tune >&2
+	@.build/release/tune
 
 # Compares the speed with ONNX Runtime and OpenVINO: make bench [QM_BENCH_MODELS=folder] [OPTIONS=…]
 bench: build

@@ -111,6 +111,10 @@ let package = Package(
       name: "sweep", dependencies: ["NetworkSweep", "QMNumPy", "QMTestSupport"],
       path: "Tests/Tools/Sweep"),
 
+    // What forms of convolutions cost on this machine: `make tune`. No product.
+    .executableTarget(
+      name: "tune", dependencies: ["QMOperations", "QMTestSupport"], path: "Tests/Tools/Tune"),
+
     // Repairs checksums of damaged files, and takes files apart for the fuzz targets. No product.
     .executableTarget(name: "reseal", dependencies: ["QMFormat"], path: "Tests/Tools/Reseal"),
 

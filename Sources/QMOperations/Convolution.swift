@@ -421,7 +421,8 @@ extension Convolution {
   ) -> GroupedPanels? {
     guard order == .channelsLast, !isTransposed, let shape = weights.type.shape.extents,
       let table = ProductTable(
-        for: kernels, input: input, weights: weights, depth: scales.size, columns: shape[0] / groups)
+        for: kernels, input: input, weights: weights, depth: scales.size, columns: shape[0] / groups
+      )
     else { return nil }
     return GroupedPanels(
       table: table, taps: shape.dropFirst().dropLast().reduce(1, *), scales: scales,

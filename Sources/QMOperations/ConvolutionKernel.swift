@@ -179,7 +179,9 @@ struct ConvolutionKernel: Sendable {
         (output.z + tile.z - 1) / tile.z, (output.y + tile.y - 1) / tile.y,
         (output.x + tile.x - 1) / tile.x)
     }
-    while (tileByteCount(tile) ?? .max) > ProductBlocking.inputByteCount, halve() {}
+    let mostInput =
+      cut.isDepthwise ? ProductBlocking.depthwiseInputByteCount : ProductBlocking.inputByteCount
+    while (tileByteCount(tile) ?? .max) > mostInput, halve() {}
     let outputRowByteCount = outputChannels * end.epilogue.output.elementType.byteCount
     while store == nil, tile.product > 4 * ProductBlocking.leastRows,
       tile.product * outputRowByteCount > ProductBlocking.outputByteCount, halve()

@@ -3,6 +3,9 @@ enum ProductBlocking {
   /// Bytes of input per chunk. Each panel of weights reads the input again, so it should stay in
   /// the L2 cache.
   static let inputByteCount = 128 << 10
+  /// The same of a depthwise convolution, whose panels of channels read their part of the input once:
+  /// rows that two chunks read are copied twice.
+  static let depthwiseInputByteCount = 512 << 10
   /// Bytes of output per chunk. Each panel of weights writes to all rows of the output again.
   static let outputByteCount = 256 << 10
   /// Chunks per thread, so that a late thread delays the others little.

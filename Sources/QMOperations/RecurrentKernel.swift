@@ -113,7 +113,8 @@ struct RecurrentKernel: Sendable {
     let (weights, recurrence) = (weightsOperand.type, recurrenceOperand.type)
     guard let set = kernels.number,
       let inputTable = ProductTable(
-        for: kernels, input: .int8, weights: weightsOperand, depth: weights.shape.extents?.last ?? 0,
+        for: kernels, input: .int8, weights: weightsOperand,
+        depth: weights.shape.extents?.last ?? 0,
         columns: .max),
       let stateTable = ProductTable(
         for: kernels, input: .int8, weights: recurrenceOperand,

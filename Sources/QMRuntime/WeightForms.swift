@@ -40,6 +40,7 @@ struct WeightForms {
   private static func transformed(
     _ program: Program, _ constants: [Int: Tensor], kernels: KernelSet
   ) -> Set<Int> {
+    let costs = WinogradCosts.costs(kernels)
     var candidates: [Candidate] = []
     for (index, node) in program.nodes.enumerated() {
       guard case .convolution(let convolution) = node.operation else { continue }
@@ -50,7 +51,7 @@ struct WeightForms {
       guard byteCount > 0, let weights = operands[ProductOperand.weights]?.type,
         let output = node.outputs.first
       else { continue }
-      let gain = gain(weights, output: program.values[output].type.shape)
+      let gain = gain(weights, output: program.values[output].type.shape, costs)
       if gain > 0 { candidates.append(Candidate(node: index, byteCount: byteCount, gain: gain)) }
     }
     var left = max(leastByteCount, 2 * program.codeCount)
@@ -91,37 +92,20 @@ struct WeightForms {
     return Set(nodes.values)
   }
 
-  // Costs in units of one multiplication of 8-bit codes, measured with AVX2.
-
-  /// Cost of a tile of 4 × 4 positions per pair of an input and an output channel.
-  private static let tileCost = 36.0
-  /// Cost of transforming one tile of one channel, input or output.
-  private static let transformCost = 700.0
-  /// Cost of one multiplication with weights of fewer than 8 bits.
-  private static let fewBitsCost = 0.7
-
-  /// The cost that the transform saves in a run.
+  /// What transforming the weights saves in a run.
   /// - Parameters:
   ///   - weights: `[O, 3, 3, C]`.
   ///   - output: `[n, h, w, O]`.
-  private static func gain(_ weights: ValueType, output: Shape) -> Double {
+  private static func gain(_ weights: ValueType, output: Shape, _ costs: WinogradCosts) -> Double {
     guard let shape = weights.shape.extents, output.rank == 4,
       case .weights(let width, _) = weights.quantization
     else { return 0 }
-    let (columns, channels) = (Double(shape[0]), Double(shape[3]))
-    let pairs = columns * channels
-    var (positions, tiles): (Double, Double)
-    if let height = output[1].extent, let width = output[2].extent {
-      positions = Double(height) * Double(width)
-      tiles = Double((height + 3) / 4) * Double((width + 3) / 4)
-    } else {
-      // Assumes that the number of positions falls as the number of channels grows: most networks
-      // double the channels where they halve height and width.
-      positions = 1e9 / pairs
-      tiles = positions / 16
+    let hasFewBits = width < .eight
+    guard let height = output[1].extent, let width = output[2].extent else {
+      return costs.gain(channels: shape[3], outputs: shape[0], hasFewBits: hasFewBits)
     }
-    let direct = 9 * positions * pairs * (width < .eight ? fewBitsCost : 1)
-    return direct - tiles * (tileCost * pairs + transformCost * (channels + columns))
+    return costs.gain(
+      channels: shape[3], outputs: shape[0], height: height, width: width, hasFewBits: hasFewBits)
   }
 }
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Compares the speed of the released tools with ONNX Runtime and OpenVINO, interleaved, as ratios.
 #   bench.sh [OPTIONS OF bench.py]
+#   bench.sh --shapes [OPTIONS OF shapes.py]
 # First it says what the processor can do at most (limits.c). The peers come from PyPI into a
 # virtual environment outside the tree: QM_BENCH_ENVIRONMENT, or  ~/.cache/swift-qm/benchmarks.
 set -euo pipefail
@@ -17,6 +18,11 @@ if [ "$(uname -m)" = x86_64 ]; then
   limits=$(mktemp)
   "${CC:-clang}" -O2 "$here/limits.c" -o "$limits" && "$limits" && echo
   rm -f "$limits"
+fi
+if [ "${1:-}" = --shapes ]; then
+  shift
+  tools=$(cd "$root" && swift build -c release --show-bin-path)
+  exec "$environment/bin/python" "$here/shapes.py" --tools "$tools" "$@"
 fi
 tools=$(cd "$root" && swift build -c release --show-bin-path)
 exec "$environment/bin/python" "$here/bench.py" --tools "$tools" \

@@ -117,11 +117,27 @@ import Testing
     let codes = 64 * 9 * 64
     #expect(try Self.weightByteCount([(64, 32)], bits: 8) > 7 * codes)
     #expect(try Self.weightByteCount([(64, 32)], bits: 4) > 7 * codes)
+    // Most of the only tile is beyond the edge.
+    #expect(try Self.weightByteCount([(64, 1)], bits: 8) < 2 * codes)
+  }
+
+  /// Signs of gains that were measured: `make tune`.
+  @Test func transformsSaveTimeWhereTheProcessorSaysSo() {
+    func saves(_ name: String, _ channels: Int, _ extent: Int, hasFewBits: Bool = false) -> Bool {
+      let costs = WinogradCosts.costs(KernelSet(rawValue: name)!)
+      return costs.gain(
+        channels: channels, outputs: channels, height: extent, width: extent,
+        hasFewBits: hasFewBits) > 0
+    }
+    #expect(saves("avx2", 16, 32) && saves("avx2", 64, 32, hasFewBits: true))
     // Three quarters of the second tiles are beyond the edge.
-    #expect(try Self.weightByteCount([(64, 5)], bits: 8) < 2 * codes)
+    #expect(!saves("avx2", 64, 5))
     // Of few channels the transforms cost as much as the products; of few bits products cost less.
-    #expect(try Self.weightByteCount([(16, 32)], bits: 8) > 7 * 16 * 9 * 16)
-    #expect(try Self.weightByteCount([(16, 32)], bits: 4) < 2 * 16 * 9 * 16)
+    #expect(!saves("avx2", 16, 32, hasFewBits: true))
+    // Half of a vector would be empty, and bytes are multiplied twice as fast as words.
+    #expect(!saves("avx512vnni", 16, 56) && !saves("avx512vnni", 32, 10))
+    #expect(saves("avx512vnni", 64, 56) && saves("avx512vnni", 64, 56, hasFewBits: true))
+    #expect(!saves("avxvnni", 16, 56) && saves("avxvnni", 32, 56))
   }
 
   @Test func whatTransformsTakeIsBounded() throws {
