@@ -106,6 +106,11 @@ public struct Plan: Sendable {
 extension Graph {
   /// Whether the network quantizes activations itself.
   public var isQuantized: Bool {
-    nodes.contains { if case .quantize = $0.operation { true } else { false } }
+    nodes.contains { node in
+      switch node.operation {
+      case .quantize, .dynamicQuantize: true
+      default: false
+      }
+    }
   }
 }

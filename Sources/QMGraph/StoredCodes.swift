@@ -35,6 +35,10 @@ public enum StoredCodes: Sendable {
     try self.init(integers, field, groupSizes: granularity.groupSizes)
   }
 
+  /// Elements with a smaller scale are 0: the product with the scale of an input would be no normal
+  /// number.
+  private static let leastScale: Float = 0x1p-100
+
   /// - Parameters:
   ///   - field: the scale of each integer.
   ///   - groupSizes: sizes of groups of integers that may share a scale.
@@ -44,17 +48,18 @@ public enum StoredCodes: Sendable {
       self = .elements
       return
     }
-    // Scales are positive in the graph: a negative one, or 0, changes the codes instead.
+    // Scales are positive in the graph: a negative one, or one of almost 0, changes the codes instead.
+    func isNothing(_ scale: Float) -> Bool { abs(scale) < StoredCodes.leastScale }
     let signed = integers.elements(as: Float.self)
     var range: (low: Float, high: Float) = (0, 0)
     let codes = try Tensor(shape, as: Int8.self) { codes in
       for index in codes.indices {
-        let code = field[index] == 0 ? 0 : field[index] < 0 ? -signed[index] : signed[index]
+        let code = isNothing(field[index]) ? 0 : field[index] < 0 ? -signed[index] : signed[index]
         range = (min(range.low, code), max(range.high, code))
         codes[index] = Int8(min(max(code, -128), 127))
       }
     }
-    let positive = field.map { $0 == 0 ? 1 : abs($0) }
+    let positive = field.map { isNothing($0) ? 1 : abs($0) }
     guard range.low >= -128, range.high <= 127,
       let (scales, granularity) = try StoredCodes.scales(positive, shape, groupSizes)
     else {

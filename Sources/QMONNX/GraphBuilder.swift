@@ -29,6 +29,10 @@ final class GraphBuilder {
   private var packedInitializers: [String: PackedIntegers] = [:]
   private var float8Initializers: Set<String> = []
   private var float8: Set<Value.Place> = []
+  private var dynamic: [Value.Place: DynamicCodes] = [:]
+  private var integerProducts: [Value.Place: IntegerProduct] = [:]
+  /// Operands of products of two numbers.
+  private var factors: [Value.Place: (Value, Value)] = [:]
   private var finite: Set<Value.Place> = []
 
   var graph: Graph { construction.graph }
@@ -292,6 +296,25 @@ final class GraphBuilder {
 
   /// Whether a constant has elements of ``Float8`` in the file; they are float32 here.
   func isFloat8(_ value: Value) -> Bool { float8.contains(value.place) }
+
+  /// Scale and zero point of codes of a DynamicQuantizeLinear; nil for any other value.
+  func dynamicCodes(_ value: Value) -> DynamicCodes? { dynamic[value.place] }
+
+  func setDynamic(_ codes: DynamicCodes, _ value: Value) { dynamic[value.place] = codes }
+
+  /// The product of integers whose sums a value is; nil for any other value.
+  func integerProduct(_ value: Value) -> IntegerProduct? { integerProducts[value.place] }
+
+  func setIntegerProduct(_ product: IntegerProduct, _ value: Value) {
+    integerProducts[value.place] = product
+  }
+
+  /// What a value is the product of; nil if that is not known.
+  func factors(_ value: Value) -> (Value, Value)? { factors[value.place] }
+
+  func setFactors(_ left: Value, _ right: Value, of value: Value) {
+    factors[value.place] = (left, right)
+  }
 
   func setFloat8(_ value: Value) { float8.insert(value.place) }
 

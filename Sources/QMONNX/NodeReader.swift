@@ -84,28 +84,40 @@ struct NodeReader {
       "operators of domain '\(node.domain.abbreviated)' cannot be read", remedies: .cutBefore)
   }
 
-  /// The first result of an operator of ONNX, as if the file had a node of it.
+  /// The results of an operator of ONNX, as if the file had a node of it.
   /// - Parameters:
-  ///   - name: name of the result in the graph.
+  ///   - outputs: names of the results in the graph.
   ///   - opset: the operator's version; that of the file if nil.
-  func result(
-    of operation: String, _ operands: [Value?], _ attributes: [ONNXAttribute] = [],
-    named name: String,
-    opset: Int? = nil
-  ) throws(QMError) -> Value {
+  func results(
+    of operation: String, _ operands: [Value?], _ attributes: [ONNXAttribute],
+    named outputs: [String], opset: Int? = nil
+  ) throws(QMError) -> [Value] {
     guard let entry = OperatorTable.entries[operation] else {
       throw .internalFault("no operator \(operation)")
     }
     let step = Step(operands)
     let node = ONNXNode(
-      name: name, operation: operation, domain: "", inputs: operands.map { _ in name },
-      outputs: [name], attributes: attributes, position: node.position)
+      name: outputs.first ?? node.label, operation: operation, domain: "",
+      inputs: operands.map { $0 == nil ? "" : operation }, outputs: outputs,
+      attributes: attributes, position: node.position)
     try entry.read(NodeReader(node, builder, opset: opset ?? self.opset, step))
-    guard let result = step.results.first else {
-      throw .internalFault("\(operation) has no result")
-    }
+    return step.results
+  }
+
+  /// The first result of an operator of ONNX, as ``results(of:_:_:named:opset:)``.
+  func result(
+    of operation: String, _ operands: [Value?], _ attributes: [ONNXAttribute] = [],
+    named name: String, opset: Int? = nil
+  ) throws(QMError) -> Value {
+    guard
+      let result = try results(of: operation, operands, attributes, named: [name], opset: opset)
+        .first
+    else { throw .internalFault("\(operation) has no result") }
     return result
   }
+
+  /// Whether the node is read in place of another one of the file.
+  var isStep: Bool { step != nil }
 
   // MARK: Inputs
 

@@ -84,6 +84,7 @@ enum OperatorAttributes {
       value_strings
     ConstantOfShape 9 value
     Conv 1 auto_pad dilations group kernel_shape pads strides
+    ConvInteger 10 auto_pad dilations group kernel_shape pads strides
     ConvTranspose 1 auto_pad dilations group kernel_shape output_padding output_shape pads strides
     Cos 7
     Cosh 9
@@ -101,6 +102,7 @@ enum OperatorAttributes {
     Dropout 6 is_test ratio
     Dropout 7 ratio
     Dropout 12 seed
+    DynamicQuantizeLinear 11
     Einsum 12 equation
     Elu 1 alpha consumed_inputs
     Elu 6 alpha
@@ -164,6 +166,7 @@ enum OperatorAttributes {
     LpPool 1 auto_pad kernel_shape p pads strides
     LpPool 18 auto_pad ceil_mode dilations kernel_shape p pads strides
     MatMul 1
+    MatMulInteger 10
     Max 1 consumed_inputs
     Max 6
     MaxPool 1 auto_pad kernel_shape pads strides
@@ -295,8 +298,14 @@ enum OperatorAttributes {
     Xor 1 axis broadcast
     Xor 7
     com.microsoft.DequantizeLinear 1 axis
+    com.microsoft.DynamicQuantizeLSTM 1 activation_alpha activation_beta activations clip \
+      direction hidden_size input_forget
+    com.microsoft.DynamicQuantizeMatMul 1
     com.microsoft.GatherBlockQuantized 1 bits block_size gather_axis quantize_axis
+    com.microsoft.MatMulIntegerToFloat 1
     com.microsoft.MatMulNBits 1 K N accuracy_level bits block_size weight_prepacked
+    com.microsoft.QAttention 1 do_rotary mask_filter_value num_heads past_present_share_buffer \
+      scale unidirectional
     com.microsoft.QGemm 1 alpha transA transB
     com.microsoft.QLinearAdd 1
     com.microsoft.QLinearAveragePool 1 auto_pad ceil_mode channels_last count_include_pad \

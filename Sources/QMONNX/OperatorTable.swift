@@ -57,15 +57,6 @@ public enum OperatorTable {
   /// Unsupported operators for which there is a better remedy than to cut the graph.
   static let refusals: [String: QMError] = {
     var refusals: [String: QMError] = [:]
-    for name in ["ConvInteger", "MatMulInteger"] {
-      refusals[name] = .unsupported(
-        "the network is already quantized, in a form that cannot be read",
-        remedies: .changeModel(how: "quantize to QDQ (QuantizeLinear and DequantizeLinear)"),
-        .changeModel(how: "convert the float network"))
-    }
-    refusals["DynamicQuantizeLinear"] = .unsupported(
-      "the network is already quantized, with activation ranges that are computed in the run",
-      remedies: .changeModel(how: "convert the float network without samples"))
     for name in ["Loop", "Scan"] {
       refusals[name] = .unsupported(
         "unsupported operator",
@@ -134,7 +125,11 @@ public enum OperatorTable {
     // Elementwise
     binary("Add", .add),
     binary("Sub", .subtract),
-    binary("Mul", .multiply),
+    ONNXOperator("Mul", inputs: 2...2, .integer) { (node) throws(QMError) in
+      if try node.scaledIntegerProduct() { return }
+      try node.binary(.multiply)
+      try node.rememberFactors()
+    },
     binary("Div", .divide, whereCoded),
     ONNXOperator("Mod", since: 10, inputs: 2...2, .integer, whereCoded) { (node) throws(QMError) in
       try node.remainder()
@@ -197,7 +192,9 @@ public enum OperatorTable {
     unary("Tan") { _ in .tangent },
     ONNXOperator("Clip", inputs: 1...3, .table) { (node) throws(QMError) in try node.clip() },
     ONNXOperator("Cast", inputs: 1...1, .float, "not to or from strings, float8 and int4") {
-      (node) throws(QMError) in try node.cast()
+      (node) throws(QMError) in
+      try node.cast()
+      try node.rememberSums()
     },
     ONNXOperator("PRelu", inputs: 2...2, .integer) { (node) throws(QMError) in
       try node.parametricRelu()
@@ -484,6 +481,33 @@ public enum OperatorTable {
     },
     microsoft("QLinearWhere", inputs: 9...9) { (node) throws(QMError) in
       try node.quantizedSelect()
+    },
+    ONNXOperator(
+      "DynamicQuantizeLinear", since: 11, inputs: 1...1, .integer, "one range for each value"
+    ) { (node) throws(QMError) in try node.dynamicQuantizeLinear() },
+    ONNXOperator(
+      "MatMulInteger", since: 10, inputs: 2...4, .integer,
+      "on codes if Cast and Mul with the scales follow"
+    ) { (node) throws(QMError) in try node.integerProduct(of: "MatMul") },
+    ONNXOperator(
+      "ConvInteger", since: 10, inputs: 2...4, .integer,
+      "on codes if Cast and Mul with the scales follow"
+    ) { (node) throws(QMError) in
+      try node.integerProduct(
+        of: "Conv",
+        attributes: ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
+    },
+    microsoft("DynamicQuantizeMatMul", inputs: 3...5) { (node) throws(QMError) in
+      try node.dynamicQuantizeMatrixMultiply()
+    },
+    microsoft("MatMulIntegerToFloat", inputs: 4...7) { (node) throws(QMError) in
+      try node.matrixMultiplyToFloat()
+    },
+    microsoft("DynamicQuantizeLSTM", inputs: 12...12, "input and states are not rounded") {
+      (node) throws(QMError) in try node.dynamicQuantizeRecurrent()
+    },
+    microsoft("QAttention", inputs: 5...9, "without past; mask_index with two axes") {
+      (node) throws(QMError) in try node.quantizedAttention()
     },
     microsoft("MatMulNBits", inputs: 3...6, "constant weights, which keep their codes") {
       (node) throws(QMError) in try node.matrixMultiplyOfBlocks()

@@ -35,9 +35,10 @@ extension Cast {
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     let input = try required(0, of: operands).type
     switch input.quantization {
-    case .none, .fixed: break
+    case .none, .fixed, .dynamic(axes: 0): break
     case .dynamic, .weights:
-      throw .malformed("\(Self.name) takes codes with fixed quantization only, found \(input)")
+      throw .malformed(
+        "\(Self.name) takes codes with one scale and zero point only, found \(input)")
     }
     return [ValueType(elementType, input.shape)]
   }

@@ -145,9 +145,9 @@ struct ProductRule {
       try checkWeights(weights.quantization)
       return true
     case (.int8, .dynamic(let axes), .int8, let right):
-      guard axes == parameterAxes else {
+      guard axes == parameterAxes || axes == 0 else {
         throw .malformed(
-          "\(operation) takes dynamic quantization over \(parameterAxes) leading axes of \(input.shape), found \(axes)"
+          "\(operation) takes dynamic quantization over \(parameterAxes) leading axes of \(input.shape) or none, found \(axes)"
         )
       }
       try checkWeights(right)
@@ -210,7 +210,8 @@ struct ProductRule {
 
   private func checkParameters(_ operands: [Operand?]) throws(QMError) {
     let parameters = type(ProductOperand.inputParameters, of: operands)
-    guard let input = type(ProductOperand.input, of: operands), case .dynamic = input.quantization
+    guard let input = type(ProductOperand.input, of: operands),
+      case .dynamic(let axes) = input.quantization
     else {
       guard parameters == nil else {
         throw .malformed("\(operation) has input parameters, but no dynamically quantized input")
@@ -220,7 +221,7 @@ struct ProductRule {
     guard let parameters else {
       throw .malformed("\(operation) of a dynamically quantized input needs parameters (input 4)")
     }
-    let expected = Shape(Array(input.shape.axes.prefix(parameterAxes)) + [2])
+    let expected = Shape(Array(input.shape.axes.prefix(axes)) + [2])
     guard parameters.elementType == .float32, parameters.quantization == .none,
       Self.agree(parameters.shape, expected)
     else {
@@ -309,9 +310,9 @@ struct ReferenceEpilogue {
   func inputZeroPoint(row: Int) -> Int32 {
     switch input.quantization {
     case .fixed(_, let zeroPoint): return zeroPoint
-    case .dynamic:
+    case .dynamic(let axes):
       return QMOperations.zeroPoint(
-        fromParameter: inputParameters!.elements(as: Float.self)[2 * row + 1])
+        fromParameter: inputParameters!.elements(as: Float.self)[axes == 0 ? 1 : 2 * row + 1])
     case .none, .weights: return 0
     }
   }
@@ -327,6 +328,7 @@ struct ReferenceEpilogue {
   private func inputScale(row: Int) -> Float {
     switch input.quantization {
     case .fixed(let scale, _): scale
+    case .dynamic(axes: 0): inputParameters!.elements(as: Float.self)[0]
     default: inputParameters!.elements(as: Float.self)[2 * row]
     }
   }

@@ -28,6 +28,9 @@ struct KernelEpilogue: Sendable {
 
   var isDynamic: Bool { if case .dynamic = input { true } else { false } }
 
+  /// Whether the whole input has one scale and zero point of the run.
+  var hasOnePairOfRun: Bool { input == .dynamic(axes: 0) }
+
   /// The zero point of the weights.
   var weightsZeroPoint: Int32 { if case .fixed(_, let zero) = weights { zero } else { 0 } }
 
@@ -40,10 +43,11 @@ struct KernelEpilogue: Sendable {
     switch input {
     case .fixed(let scale, let zeroPoint): return (scale, zeroPoint)
     case .none, .weights: return (1, 0)
-    case .dynamic:
+    case .dynamic(let axes):
       let parameters = Self.operand(ProductOperand.inputParameters, of: memory)!
         .assumingMemoryBound(to: Float.self)
-      return (parameters[2 * row], QMOperations.zeroPoint(fromParameter: parameters[2 * row + 1]))
+      let place = axes == 0 ? 0 : 2 * row
+      return (parameters[place], QMOperations.zeroPoint(fromParameter: parameters[place + 1]))
     }
   }
 

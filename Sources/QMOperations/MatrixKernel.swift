@@ -68,7 +68,10 @@ struct MatrixKernel: Sendable {
     var thread = ScratchLayout()
     if end.isInteger {
       layout.prepared = thread.reserve(rowBlock * rowByteCount + table.slackByteCount)
-      layout.corrections = thread.reserve(4 * max(rowBlock, parameters == .batch ? columns : 0))
+      // The corrections of rows follow the multipliers of a batch if there are both.
+      let multipliers = parameters == .batch ? columns : 0
+      let sums = end.weightsZeroPoint == 0 ? 0 : rowBlock
+      layout.corrections = thread.reserve(4 * max(rowBlock, multipliers + sums))
     }
     layout.stored = thread.reserve(loop.storedByteCount(rows: rowBlock))
     layout.threadByteCount = thread.byteCount
@@ -200,8 +203,8 @@ struct MatrixKernel: Sendable {
       }
     }
     if end.weightsZeroPoint != 0 {
-      let sums = (memory.scratch + layout.corrections + threadOffset)
-        .assumingMemoryBound(to: Int32.self)
+      let place = layout.corrections + (parameters == .batch ? 4 * columns : 0)
+      let sums = (memory.scratch + place + threadOffset).assumingMemoryBound(to: Int32.self)
       qm_row_sums_int16(
         target.assumingMemoryBound(to: Int16.self), Int64(count), Int64(depth), sums)
       for index in 0..<count { sums[index] = sums[index] &* end.weightsZeroPoint }

@@ -274,10 +274,12 @@ extension MatrixMultiply {
     // With one right matrix, all left matrices together are one matrix.
     let isOne =
       extents.rightBatchCount == 1 && extents.batches.last?.left == extents.batches.count - 1
+    let end = KernelEpilogue(epilogue, operands: operands)
     return MatrixKernel(
-      panels: panels, rightLayout: rightLayout, end: KernelEpilogue(epilogue, operands: operands),
+      panels: panels, rightLayout: rightLayout, end: end,
       rows: isOne ? extents.rows * extents.batches.count : extents.rows,
-      batches: isOne ? [(0, 0)] : extents.batches, packed: packed?.buffer, parameters: .row)
+      batches: isOne ? [(0, 0)] : extents.batches, packed: packed?.buffer,
+      parameters: end.hasOnePairOfRun ? .batch : .row)
   }
 
   public func packedInputs(_ operands: [Operand?]) -> [Int] { [ProductOperand.weights] }

@@ -68,7 +68,9 @@ public struct DynamicQuantize: FloatOperation {
 
 extension DynamicQuantize {
   public var keepsName: Bool { false }
-  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? { nil }
+  public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
+    axes == 0 ? ReorderedForm(.dynamicQuantize(self), [.reordered], of: operands) : nil
+  }
 }
 
 /// Codes → float32, `scale · Float(code − zeroPoint)`. Only a dynamic scale that is NaN or infinite
@@ -89,8 +91,10 @@ public struct Dequantize: FloatOperation {
 extension Dequantize {
   public var keepsName: Bool { false }
   public func reordered(_ order: AxisOrder, _ operands: [Operand?]) -> ReorderedForm? {
-    // Scales or parameters would have to be reordered with the codes.
-    guard operands.count == 1 else { return nil }
+    // Scales or parameters would have to be reordered with the codes, unless there is one pair.
+    guard operands.count == 1 || operands.first??.type.quantization == .dynamic(axes: 0) else {
+      return nil
+    }
     return ReorderedForm(.dequantize(self), [.reordered], of: operands)
   }
 }

@@ -6,7 +6,7 @@ extension GraphConstruction {
   ///
   /// Codes that are declared uint8 or uint16 are kept as int8 or int16, half the range lower.
   public mutating func integers(_ value: Value) throws(QMError) -> Value {
-    guard case .fixed = type(of: value).quantization else { return value }
+    guard isCodes(value) else { return value }
     if let known = knownIntegers[value.place] { return known }
     let name = "\(self.name(of: value))/integers"
     func step(
@@ -43,9 +43,14 @@ extension GraphConstruction {
 
   private func isCodes(_ value: Value) -> Bool { type(of: value).quantization != .none }
 
+  private func isDynamic(_ value: Value) -> Bool {
+    if case .dynamic = type(of: value).quantization { true } else { false }
+  }
+
   private func readsCodes(_ operation: Operation, _ inputs: [Value?]) -> Bool {
     switch operation {
     case .dequantize, .shape: return true
+    case _ where inputs.contains(where: { $0.map(isDynamic) ?? false }): return false
     case .pooling(let pooling) where pooling.kind == .maximum: return true
     // They fill with an integer, by default 0, which need not be the code for 0.
     case .trilu: return false

@@ -113,7 +113,8 @@ struct Lowering {
       operation, name: node.name, inputs, outputNames: node.outputs.map { source[$0].name })
     for (old, new) in zip(node.outputs, outputs) {
       codes[old] = Codes(
-        value: new, scales: nil, quantization: input.quantization, elementType: input.elementType)
+        value: new, scales: input.scales, quantization: input.quantization,
+        elementType: input.elementType)
     }
   }
 

@@ -15,6 +15,11 @@ extension Lowering {
       try lowerLookUp(node, in: codes)
       return
     }
+    if case .transpose = node.operation, let codes = codes(of: node.input(0)),
+      codes.quantization == .dynamic(axes: 0)
+    {
+      return try emitOnCodes(node.operation, for: node, [codes.value], like: codes)
+    }
     guard let first = sources.compactMap({ codes(of: node.input($0)) }).first,
       let rounding = rounding(to: first),
       sources.allSatisfy({ canBeCodes(node.input($0), of: rounding, movedBy: node) })

@@ -79,6 +79,11 @@ private struct LayoutAssignment {
     let outputs = try rewriter.append(
       operation, name: node.name, inputs, outputNames: node.outputs.map { source[$0].name })
     for (old, new) in zip(node.outputs, outputs) {
+      // The parameters of a DynamicQuantize have no channels.
+      guard rank(old) == rank(node.outputs[0]) else {
+        rewriter.replace(old, by: new)
+        continue
+      }
       channelsLast[old] = new
       isLastOnly.insert(old)
       rewriter.record(old, isPermuted: AxisOrder.channelsLast(rank: rank(old)).sources, as: new)

@@ -14,7 +14,7 @@ extension Raising {
       let input = try required(node, 0)
       let order: Order = isChannelsFirstOnly(input) ? .channelsFirst : .stored
       try round(node.outputs[0], numbers(input, order), order)
-    case .dynamicQuantize: try alias(node.outputs[0], of: required(node, 0))
+    case .dynamicQuantize(let operation): try raise(operation, node)
     case .dequantize:
       let input = try required(node, 0)
       if case .weights = type(of: input).quantization {
@@ -33,11 +33,12 @@ extension Raising {
         return setNumbers(
           of: node.outputs[0], .stored, to: try weights(node.outputs[0], scales: nil, nil))
       }
-      guard case .fixed = type(of: input).quantization else { return try raiseByFacts(node) }
+      guard type(of: input).quantization != .none else { return try raiseByFacts(node) }
       // Codes are read as the integers that are stored.
+      let order: Order = isChannelsFirstOnly(input) ? .channelsFirst : .stored
       let result = try append(
-        node.operation, name(of: node.outputs[0]), [codes(of: input, .stored)])
-      setNumbers(of: node.outputs[0], .stored, to: result)
+        node.operation, name(of: node.outputs[0]), [codes(of: input, order)])
+      setNumbers(of: node.outputs[0], order, to: result)
     case .pooling(var pooling) where pooling.order == .channelsLast:
       pooling.order = .channelsFirst
       pooling.output = .float32
@@ -57,6 +58,24 @@ extension Raising {
       try raiseImage(.spaceToDepth(move), node)
     default: try raiseByFacts(node)
     }
+  }
+
+  /// ONNX has an operator for codes with one scale and zero point of the run. Others are not rounded.
+  private mutating func raise(
+    _ operation: DynamicQuantize, _ node: Program.Node
+  ) throws(QMError) {
+    let input = try required(node, 0)
+    guard form == .codes, operation.axes == 0 else { return try alias(node.outputs[0], of: input) }
+    let order: Order = isChannelsFirstOnly(input) ? .channelsFirst : .stored
+    let name = name(of: node.outputs[0])
+    let (codes, parameters) = (node.outputs[0], node.outputs[1])
+    let new = try graph.append(
+      .dynamicQuantize(operation), name: name + ".codes", [numbers(input, order)],
+      outputNames: [name + ".codes", name + ".parameters"])
+    setCodes(of: codes, order, to: new[0])
+    setNumbers(of: parameters, .stored, to: new[1])
+    setNumbers(
+      of: codes, order, to: try append(.dequantize(Dequantize()), name + ".rounded", new))
   }
 
   /// An operation whose first operand and result have the channels first in the graph, last in the

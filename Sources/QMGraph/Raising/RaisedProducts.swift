@@ -40,7 +40,7 @@ extension Raising {
     _ order: Order
   ) throws(QMError) {
     let input = try required(node, ProductOperand.input)
-    if case .dynamic = type(of: input).quantization {
+    if case .dynamic(let axes) = type(of: input).quantization, axes > 0 || form == .float {
       noteFloat(node, "its input gets a scale and zero point in each run")
     }
     var inputs: [Graph.ValueID?] = [try numbers(input, order), weights]

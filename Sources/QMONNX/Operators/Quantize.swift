@@ -166,6 +166,9 @@ extension NodeReader {
     }
     let scale = try float(1)
     try requireSameType(codes, optional(2))
+    if let numbers = try dequantizedDynamically(codes, scale, optional(2)) {
+      return try finish([numbers])
+    }
     if case .fixed(let given, let zeroPoint) = builder.construction.type(of: codes).quantization {
       let shift = try CodeType(codes.type, packed: nil).shift
       if constantScalar(scale) == given, try zeroPointNumber() == zeroPoint + shift {

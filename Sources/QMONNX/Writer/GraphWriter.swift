@@ -18,6 +18,8 @@ struct GraphWriter {
   /// them so on processors without products of int8, and 1.32 fails at it if it has moved a
   /// QuantizeLinear. Only the file's own nodes read them.
   private let unsigned: Set<Graph.ValueID>
+  /// Names of the codes, the scale and the zero point of a DynamicQuantizeLinear, by its codes.
+  var dynamicOutputs: [Graph.ValueID: [String]] = [:]
   /// The small constants that were added, so that equal ones are written once.
   private var constants: [ConstantKey: String] = [:]
 

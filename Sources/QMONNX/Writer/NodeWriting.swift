@@ -70,9 +70,7 @@ extension GraphWriter {
     case .spaceToDepth(let operation): try write(operation, node)
     case .if: try writeIf(node)
     case .quantize(let operation): try write(operation, node)
-    case .dynamicQuantize:
-      throw .unsupported(
-        "a scale and zero point of each row, which ONNX's operators do not compute")
+    case .dynamicQuantize(let operation): try write(operation, node)
     case .dequantize: try writeDequantize(node)
     }
   }

@@ -23,6 +23,38 @@ extension GraphWriter {
     }
   }
 
+  /// DynamicQuantizeLinear, whose codes are uint8, 128 above those of the graph.
+  mutating func write(_ quantize: DynamicQuantize, _ node: Graph.Node) throws(QMError) {
+    guard quantize.axes == 0 else {
+      throw .unsupported(
+        "a scale and zero point of each row, which ONNX's operators do not compute")
+    }
+    let (codes, scale, zeroPoint) = try (
+      stepName(node, "uint8"), stepName(node, "scale"), stepName(node, "zeroPoint")
+    )
+    try add("DynamicQuantizeLinear", [input(node, 0)], as: [codes, scale, zeroPoint])
+    dynamicOutputs[node.outputs[0]] = [codes, scale, zeroPoint]
+    func cast(_ name: String, _ type: ElementType, _ output: String) -> String {
+      add("Cast", [name], as: output, [("to", .integer(Int(type.onnxType)))])
+    }
+    // What reads the codes as integers, or the parameters as numbers.
+    let wide = try cast(codes, .int32, stepName(node, "int32"))
+    let shifted = try add(
+      "Sub", [wide, constant(Tensor([], [Int32(128)]), stepName(node, "shift"))],
+      as: stepName(node, "shifted"))
+    _ = try cast(shifted, .int8, name(of: node.outputs[0]))
+    let number = try cast(zeroPoint, .float32, stepName(node, "zeroNumber"))
+    let zero = try add(
+      "Sub", [number, constant(128, stepName(node, "shiftNumber"))],
+      as: stepName(node, "zeroShifted"))
+    let one = try constant([1], stepName(node, "one"))
+    let parts = try [
+      add("Reshape", [scale, one], as: stepName(node, "scaleRow")),
+      add("Reshape", [zero, one], as: stepName(node, "zeroRow")),
+    ]
+    try add("Concat", parts, as: [name(of: node.outputs[1])], [("axis", .integer(0))])
+  }
+
   mutating func writeDequantize(_ node: Graph.Node) throws(QMError) {
     guard let codes = node.input(0) else { throw .malformed("input 0 is missing") }
     switch graph[codes].type.quantization {
@@ -38,7 +70,12 @@ extension GraphWriter {
       }
       try addDequantize(
         name(of: codes), bits, scales, granularity, as: name(of: node.outputs[0]))
-    case .none, .dynamic: throw .unsupported("codes of \(graph[codes].type)")
+    case .dynamic:
+      guard let outputs = dynamicOutputs[codes] else {
+        throw .unsupported("codes of \(graph[codes].type)")
+      }
+      try emit("DequantizeLinear", outputs, node)
+    case .none: throw .unsupported("codes of \(graph[codes].type)")
     }
   }
 

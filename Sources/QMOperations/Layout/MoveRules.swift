@@ -58,10 +58,15 @@ extension OperationProtocol {
 
   /// The type of input `index`, whose elements are to be moved.
   /// - Throws: `unsupported` if its scales are in another tensor, which would have to move too.
-  func movable(_ index: Int, of operands: [Operand?]) throws(QMError) -> ValueType {
+  /// - Parameter permutes: whether the elements only change places, so that codes that share one scale of
+  ///   the run may move.
+  func movable(
+    _ index: Int, of operands: [Operand?], permutes: Bool = false
+  ) throws(QMError) -> ValueType {
     let type = try required(index, of: operands).type
     switch type.quantization {
     case .none, .fixed: return try type.checked()
+    case .dynamic(axes: 0) where permutes: return try type.checked()
     case .dynamic, .weights:
       throw .unsupported("\(Self.name) does not take \(type); dequantize it first")
     }

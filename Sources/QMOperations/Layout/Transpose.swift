@@ -1,7 +1,7 @@
 import QMTensor
 
 /// Reorders axes: output axis i is input axis `permutation[i]`. Every element type; codes keep
-/// their quantization.
+/// their quantization, also dynamic quantization over no axes.
 public struct Transpose: FirstOperandMovement {
   public static let name = "Transpose"
   /// The input axis of each output axis.
@@ -20,7 +20,7 @@ public struct Transpose: FirstOperandMovement {
 
   public func outputTypes(for operands: [Operand?]) throws(QMError) -> [ValueType] {
     try expect(1...1, operands)
-    var type = try movable(0, of: operands)
+    var type = try movable(0, of: operands, permutes: true)
     guard permutation.sorted() == Array(0..<type.shape.rank) else {
       throw .malformed("\(permutation) is not a permutation of the axes of \(type.shape)")
     }

@@ -6,8 +6,8 @@ from .arithmetic import (BINARY_NAMES, CODE_RANGES, F, NAN, apply, apply_two, ap
 from .errors import RunError, require
 from .operation import (broadcast, equal_shapes, is_codes, of_output, require_float32, require_float32_or_codes,
                         require_movable)
-from .types import (BFLOAT16, BOOL, DTYPES, FLOAT16, FLOAT32, FLOAT64, FLOATS, INT8, INT32, INT64, INTEGERS, Fixed,
-                    Type)
+from .types import (BFLOAT16, BOOL, DTYPES, FLOAT16, FLOAT32, FLOAT64, FLOATS, INT8, INT32, INT64, INTEGERS, Dynamic,
+                    Fixed, Type)
 
 
 class Unary:
@@ -109,7 +109,8 @@ class Cast:
 
     @staticmethod
     def types(a, x):
-        require(x.quantization is None or isinstance(x.quantization, Fixed), 'a cast of other codes')
+        require(x.quantization is None or isinstance(x.quantization, Fixed) or x.quantization == Dynamic(0),
+                'a cast of other codes')
         return [Type(a.element, None, x.axes)]
 
     @staticmethod

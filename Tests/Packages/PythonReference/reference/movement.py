@@ -111,7 +111,8 @@ class Transpose:
 
     @staticmethod
     def types(a, x):
-        require_movable(x)
+        if not (isinstance(x.quantization, Dynamic) and x.quantization.axes == 0):
+            require_movable(x)
         require(sorted(a.permutation) == list(range(x.rank)), f'{a.permutation} is no order of {x.rank} axes')
         return [x.type.with_axes(x.axes[axis] for axis in a.permutation)]
 

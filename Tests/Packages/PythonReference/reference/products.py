@@ -77,9 +77,12 @@ def wrapped(accumulator):
 
 
 def input_scale(left, parameters, shape):
-    """sₓ and zₓ; those of a run have the shape of their rows."""
+    """sₓ and zₓ; those of a run have the shape of their rows, if there is not one pair for all."""
     if isinstance(left.quantization, Fixed):
         return F(left.quantization.scale), left.quantization.zero_point
+    if left.quantization.axes == 0:
+        s, z = parameters.elements
+        return s, zero_point_of_run(z)
     rows = parameters.elements.reshape(*shape, 2)
     return rows[..., 0], zero_point_of_run(rows[..., 1])
 
@@ -125,8 +128,8 @@ class MatrixMultiply:
         check_operands(a, left, right, bias, scales, parameters, columns, right.axes[columns],
                        depth if right.rank == 2 else None, True)
         if isinstance(left.quantization, Dynamic):
-            require(left.quantization.axes == left.rank - 1, 'a matrix with scales of other rows')
-            require_parameters(parameters, left.axes[:-1])
+            require(left.quantization.axes in (0, left.rank - 1), 'a matrix with scales of other rows')
+            require_parameters(parameters, left.axes[:left.quantization.axes])
         axes = (*broadcast(left.axes[:-2], right.axes[:-2]), left.axes[-2], right.axes[columns])
         check_residual(residual, axes)
         return [of_output(a.epilogue.output, axes)]
@@ -197,8 +200,8 @@ class Convolution:
         check_operands(a, x, weights, bias, scales, parameters, 0, outputs,
                        weights.rank - 1 if a.order == 1 else None, False)
         if isinstance(x.quantization, Dynamic):
-            require(x.quantization.axes == 1, 'a convolution with scales of other rows')
-            require_parameters(parameters, x.axes[:1])
+            require(x.quantization.axes in (0, 1), 'a convolution with scales of other rows')
+            require_parameters(parameters, x.axes[:x.quantization.axes])
         spacing = cls.spacing(a, rank)
         places = [(n - 1) * g + 1 if is_known(n) else n for n, g in zip(x.axes[spatial], spacing)]
         positions = windows.positions(places, window, a.strides, a.dilations, a.padding)
