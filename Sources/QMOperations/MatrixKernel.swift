@@ -205,9 +205,15 @@ struct MatrixKernel: Sendable {
     if end.weightsZeroPoint != 0 {
       let place = layout.corrections + (parameters == .batch ? 4 * columns : 0)
       let sums = (memory.scratch + place + threadOffset).assumingMemoryBound(to: Int32.self)
-      qm_row_sums_int16(
-        target.assumingMemoryBound(to: Int16.self), Int64(count), Int64(depth), sums)
-      for index in 0..<count { sums[index] = sums[index] &* end.weightsZeroPoint }
+      table.sumRows(target, count: count, depth: depth, into: sums)
+      for index in 0..<count {
+        if table.readsCodes {
+          let inputRow = parameters == .row ? row + index : matrix
+          let zeroPoint = end.inputParameters(row: inputRow, of: memory).zeroPoint
+          sums[index] = sums[index] &- zeroPoint &* Int32(truncatingIfNeeded: depth)
+        }
+        sums[index] = sums[index] &* end.weightsZeroPoint
+      }
       prepared.corrections = UnsafePointer(sums)
     }
     return prepared

@@ -24,11 +24,10 @@ struct ProductTable: Hashable, @unchecked Sendable {
       guard !isDepthwise else { return nil }
       pointer = qm_product_int16_n(set, count) ?? qm_product_int16(set)
     } else {
-      // Validation proves the code range only for constant weights. A weight zero point needs
-      // 16-bit input codes.
-      var bits = 16
-      if case .weights(let width, _) = weights.type.quantization {
-        bits = weights.constant == nil ? 8 : width.bits
+      // Validation proves the code range only for constant weights.
+      var bits = 8
+      if case .weights(let width, _) = weights.type.quantization, weights.constant != nil {
+        bits = width.bits
       }
       pointer =
         isDepthwise
@@ -75,6 +74,14 @@ struct ProductTable: Hashable, @unchecked Sendable {
 
   func prepare(_ tile: qm_input_tile) {
     withUnsafePointer(to: tile) { pointer.pointee.prepare($0) }
+  }
+
+  /// Sums the depth of consecutive rows that ``prepare(_:)`` wrote: their codes if the kernel
+  /// ``readsCodes``, otherwise those minus their zero point.
+  func sumRows(
+    _ rows: UnsafeRawPointer, count: Int, depth: Int, into sums: UnsafeMutablePointer<Int32>
+  ) {
+    pointer.pointee.row_sums(rows, Int64(count), Int64(depth), sums)
   }
 
   func multiply(_ block: qm_product_block) {

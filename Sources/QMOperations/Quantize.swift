@@ -278,16 +278,10 @@ private struct DynamicKernel: Sendable {
     guard parts > 1 else {
       let rowsPerChunk = max(1, Self.partLength / max(length, 1))
       memory.threads.run(chunks: (rows + rowsPerChunk - 1) / rowsPerChunk) { chunk, _ in
-        for row in chunk * rowsPerChunk..<min((chunk + 1) * rowsPerChunk, rows) {
-          let start = row * length
-          var bounds: (Float, Float) = (0, 0)
-          withUnsafeMutableBytes(of: &bounds) {
-            functions.bounds(
-              source + start, Int64(length), $0.assumingMemoryBound(to: Float.self).baseAddress!)
-          }
-          store(low: bounds.0, high: bounds.1, parameters + 2 * row)
-          encode(source + start, codes + start, length, parameters + 2 * row)
-        }
+        let first = chunk * rowsPerChunk
+        functions.encode_rows(
+          source + first * length, Int64(min(rowsPerChunk, rows - first)), Int64(length),
+          codes + first * length, parameters + 2 * first)
       }
       return
     }

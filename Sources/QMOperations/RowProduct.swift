@@ -42,23 +42,16 @@ struct RowProduct: Sendable {
     _ row: UnsafePointer<Float>, _ output: UnsafeMutableRawPointer,
     parameters: UnsafeMutablePointer<Float>, codes: UnsafeMutablePointer<Int8>
   ) {
-    var bounds: (Float, Float) = (0, 0)
-    withUnsafeMutableBytes(of: &bounds) {
-      quantize.bounds(
-        row, Int64(depth), $0.assumingMemoryBound(to: Float.self).baseAddress!)
-    }
-    let found = QuantizationParameters(covering: bounds.0, bounds.1)
-    let (scale, zeroPoint) = (found.scale, found.zeroPoint)
-    parameters[0] = scale
-    parameters[1] = Float(zeroPoint)
-    let type = qm_codes(element_type: Int32(QM_INT8), scale: scale, zero_point: zeroPoint)
-    quantize.encode(type, 1 / scale, row, codes, Int64(depth))
+    quantize.encode_rows(row, 1, Int64(depth), codes, parameters)
+    let zeroPoint = Int32(parameters[1])
     if rows == .codes {
       table.prepare(
         qm_input_tile(
           input: codes, input_extents: (1, 1, 1), origin: (0, 0, 0), extents: (1, 1, 1),
           channels: Int64(depth), pitch: Int64(depth), zero_point: zeroPoint, output: output))
     } else {
+      let type = qm_codes(
+        element_type: Int32(QM_INT8), scale: parameters[0], zero_point: zeroPoint)
       quantize.decode(type, codes, output.assumingMemoryBound(to: Float.self), Int64(depth))
     }
   }

@@ -36,7 +36,9 @@ package struct WinogradCosts {
   /// - Parameters:
   ///   - height: positions of the output along its first axis.
   ///   - width: those along its second axis.
-  package func gain(channels: Int, outputs: Int, height: Int, width: Int, hasFewBits: Bool) -> Double {
+  package func gain(channels: Int, outputs: Int, height: Int, width: Int, hasFewBits: Bool)
+    -> Double
+  {
     gain(
       channels: channels, outputs: outputs, positions: Double(height) * Double(width),
       tiles: Double((height + 3) / 4) * Double((width + 3) / 4), hasFewBits: hasFewBits)

@@ -113,6 +113,9 @@ typedef struct {
   void (*pack)(const qm_weights *weights, void *panels);
   void (*prepare)(const qm_input_tile *tile);
   void (*multiply)(const qm_product_block *block);
+  /// sums[row] = Σ over the depth of what `prepare` wrote for consecutive rows, as numbers: of codes
+  /// where the product reads codes, else of codes minus their zero point. NULL for float32.
+  void (*row_sums)(const void *rows, int64_t count, int64_t depth, int32_t *sums);
   /// Depthwise: whether `prepare` writes [z][y][panel][x][columns of a panel], so that the elements
   /// for a panel are contiguous; otherwise it writes [z][y][x][channels, padded to the pitch].
   bool splits_panels;
@@ -144,6 +147,3 @@ const qm_product *qm_product_packed_int8(qm_kernel_set set, int32_t weight_bits)
 /// input has a pitch of whole panels; a panel of weights is [tap][columns].
 const qm_product *qm_depthwise_float32(qm_kernel_set set);
 const qm_product *qm_depthwise_int8(qm_kernel_set set);
-
-/// sums[row] = Σ rows[row][k], for consecutive int16 rows.
-void qm_row_sums_int16(const int16_t *rows, int64_t count, int64_t depth, int32_t *sums);

@@ -30,6 +30,11 @@ typedef void (*qm_encode_kernel)(qm_codes type, float inverse_scale, const float
 /// Widens `bounds` (low, high) to contain the elements; NaN is skipped.
 typedef void (*qm_bounds_kernel)(const float *in, int64_t count, float bounds[2]);
 
+/// Codes of int8 for each of `rows` rows of `length` numbers, with a scale and a zero point of its own
+/// that cover them: QuantizationParameters(covering:). `parameters` is [rows][2].
+typedef void (*qm_encode_rows_kernel)(
+    const float *in, int64_t rows, int64_t length, int8_t *out, float *parameters);
+
 /// `out[i] = table[in[i] + 128]`; `in` and `out` may be the same.
 typedef void (*qm_table_kernel)(const int8_t table[256], const int8_t *in, int8_t *out,
                                 int64_t count);
@@ -39,6 +44,8 @@ typedef void (*qm_table_kernel)(const int8_t table[256], const int8_t *in, int8_
   void qm_encode_##base(qm_codes type, float inverse_scale, const float *in, void *out, \
                        int64_t count);                                                  \
   void qm_bounds_##base(const float *in, int64_t count, float bounds[2]);               \
+  void qm_encode_rows_##base(const float *in, int64_t rows, int64_t length, int8_t *out, \
+                             float *parameters);                                         \
   void qm_table_##base(const int8_t table[256], const int8_t *in, int8_t *out, int64_t count);
 QM_KERNEL_SETS(QM_DECLARE)
 #undef QM_DECLARE
@@ -47,6 +54,7 @@ typedef struct {
   qm_decode_kernel decode;
   qm_encode_kernel encode;
   qm_bounds_kernel bounds;
+  qm_encode_rows_kernel encode_rows;
   qm_table_kernel table;
 } qm_quantize_kernels;
 

@@ -53,11 +53,3 @@ const qm_product *qm_depthwise_float32(qm_kernel_set set) {
 }
 
 const qm_product *qm_depthwise_int8(qm_kernel_set set) { return qm_products(set)->depthwise_i8; }
-
-void qm_row_sums_int16(const int16_t *rows, int64_t count, int64_t depth, int32_t *sums) {
-  for (int64_t row = 0; row < count; row++) {
-    uint32_t sum = 0;
-    for (int64_t k = 0; k < depth; k++) sum += (uint32_t)(int32_t)rows[row * depth + k];
-    sums[row] = (int32_t)sum;
-  }
-}

@@ -162,6 +162,15 @@ uint64_t digest_quantize(qm_kernel_set set) {
     bounds[1] += 0.0f;
     digest_bytes(&c, bounds, sizeof bounds);
 
+    int64_t rows = random_in(&c, 1, 3);
+    const float *own = random_bool(&c) ? random_reals(&c, rows * count)
+                                       : random_floats(&c, rows * count);
+    int8_t *row_codes = output_memory(&c, rows * count);
+    float *parameters = output_memory(&c, 8 * rows);
+    kernels.encode_rows(own, rows, count, row_codes, parameters);
+    digest_output(&c, row_codes, rows * count);
+    digest_output(&c, parameters, 8 * rows);
+
     const int8_t *table = random_bytes(&c, 256, -128, 127);
     int8_t *found = output_memory(&c, count);
     memcpy(found, random_bytes(&c, count, -128, 127), (size_t)count);

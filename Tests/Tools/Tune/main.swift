@@ -64,8 +64,10 @@ func time(_ layer: Layer, bits: BitWidth, _ kernels: KernelSet, transforms: Bool
 
 func whole(_ count: Int, _ step: Int) -> Double { Double((count + step - 1) / step * step) }
 
-let layers = [(16, 56), (24, 28), (32, 56), (32, 28), (48, 28), (64, 56), (64, 28), (96, 28), (128, 28)]
-  .map { Layer(channels: $0.0, outputs: $0.0, size: $0.1) }
+let layers = [
+  (16, 56), (24, 28), (32, 56), (32, 28), (48, 28), (64, 56), (64, 28), (96, 28), (128, 28),
+]
+.map { Layer(channels: $0.0, outputs: $0.0, size: $0.1) }
 
 for kernels in KernelSet.available where kernels != .reference {
   let vector = kernels.rawValue.hasPrefix("avx512") ? 32 : kernels == .portable ? 8 : 16
