@@ -8,8 +8,9 @@ import QMTensor
 ///     ∂bias[o] = Σ over p: ∂y[p, o]          ∂residual = ∂y
 ///
 /// The windows of some positions at a time are copied to a matrix, so that both sums are matrix
-/// products; the sum over the positions is in their order. A depthwise convolution is summed as it
-/// stands. With channels first, all is transposed to channels last before.
+/// products; the sum over the positions is in their order. With stride 1, ∂x is a convolution of ∂y
+/// with the weights' taps in reverse. A depthwise convolution is summed as it stands. With channels
+/// first, all is transposed to channels last before.
 extension Convolution: Differentiable {
   package func gradient(of node: GradientNode) throws(QMError) -> GradientKernel {
     let (input, weights) = (
@@ -104,6 +105,8 @@ private struct WindowFactors: ConvolutionFactors {
   private let (inputs, outputs): (Int, Int)
   /// Positions that are taken together.
   private let rows: Int
+  /// The input's gradient, where it is a convolution.
+  private let reverse: ReverseConvolution?
   private let full: Products
   /// For the last positions of a sample; nil if `rows` divides their number.
   private let rest: Products?
@@ -143,6 +146,10 @@ private struct WindowFactors: ConvolutionFactors {
     matrix = scratch.floats(rows * length)
     part = scratch.floats(rows * outputs)
     let (inputs, outputs) = (inputs, outputs)
+    reverse =
+      node.isWanted(ProductOperand.input) && groups == 1
+      ? try ReverseConvolution(windows, extents, node, &scratch) : nil
+    let needsWindows = node.isWanted(ProductOperand.input) && reverse == nil
     func products(_ rows: Int, _ scratch: inout ScratchParts) throws(QMError) -> Products {
       var products = Products(rows: rows)
       if node.isWanted(ProductOperand.weights) {
@@ -156,7 +163,7 @@ private struct WindowFactors: ConvolutionFactors {
           [outputs, rows], [rows, windows.taps * inputs], .depthFirst,
           to: [outputs, windows.taps * inputs], node, &scratch)
       }
-      if node.isWanted(ProductOperand.input) {
+      if needsWindows {
         let product = try node.prepared(
           .matrixMultiply(MatrixMultiply(rightLayout: .depthFirst)),
           [[rows, outputs], [outputs, windows.taps * inputs]])
@@ -173,6 +180,10 @@ private struct WindowFactors: ConvolutionFactors {
 
   func add(_ elements: ConvolutionElements, _ memory: GradientMemory) throws(QMError) {
     guard rows > 0 else { return }
+    if let reverse, let target = elements.inputGradient, let weights = elements.weights {
+      try reverse.add(elements.gradient, weights, to: target, memory)
+      if elements.weightGradient == nil { return }
+    }
     let length = windows.taps * inputs
     for sample in 0..<samples {
       let input = sample * windows.inputPositions * inputs * groups
@@ -195,8 +206,10 @@ private struct WindowFactors: ConvolutionFactors {
               transposed, memory.scratch.floats(at: matrix),
               to: target + group * outputs * length, memory)
           }
-          if let target = elements.inputGradient, let weights = elements.weights {
-            try products.windows?.run(
+          if let windows = products.windows, let target = elements.inputGradient,
+            let weights = elements.weights
+          {
+            try windows.run(
               [gradient, weights + group * outputs * length], [memory.scratch + matrix],
               scratch: memory.scratch + products.scratchOfWindows, threads: memory.threads)
             addWindows(to: target + input + group * inputs, first: first, count, memory)
@@ -258,6 +271,62 @@ private struct WindowFactors: ConvolutionFactors {
         }
       }
     }
+  }
+}
+
+/// ∂x of a convolution with stride 1, without gaps and groups: the convolution of ∂y with the weights
+/// `[channels, taps in reverse, outputs]`, padded by what the window reaches beyond its own padding.
+private struct ReverseConvolution {
+  private let convolution: PreparedOperation
+  private let scratchOfConvolution: Int
+  private let reversed: Int
+  private let (outputs, taps, channels): (Int, Int, Int)
+
+  /// - Returns: nil for another convolution.
+  init?(
+    _ windows: WindowMap, _ extents: Convolution.Extents, _ node: GradientNode,
+    _ scratch: inout ScratchParts
+  ) throws(QMError) {
+    let axes = extents.axes
+    let before = axes.map { $0.dilation * ($0.window - 1) - $0.before }
+    let after = zip(axes, before).map {
+      $0.input + $0.dilation * ($0.window - 1) - $0.output - $1
+    }
+    guard windows.inputPositions == axes.reduce(1, { $0 * $1.input }),
+      axes.allSatisfy({ $0.stride == 1 }), (before + after).allSatisfy({ $0 >= 0 })
+    else { return nil }
+    (outputs, taps, channels) = (extents.outputChannels, windows.taps, extents.inputChannels)
+    let operation = Convolution(
+      order: .channelsLast, strides: axes.map { _ in 1 }, dilations: axes.map(\.dilation),
+      padding: .explicit(before: before, after: after), groups: 1)
+    var shapes = [[Int]?](repeating: nil, count: ProductOperand.residual + 1)
+    let input = [extents.samples] + axes.map(\.input) + [channels]
+    shapes[ProductOperand.input] = [extents.samples] + axes.map(\.output) + [outputs]
+    shapes[ProductOperand.weights] = [channels] + axes.map(\.window) + [outputs]
+    shapes[ProductOperand.residual] = input
+    convolution = try node.prepared(.convolution(operation), shapes)
+    reversed = scratch.floats(outputs * taps * channels)
+    scratchOfConvolution = scratch.bytes(
+      convolution.scratchByteCount(threads: node.threadCount))
+  }
+
+  func add(
+    _ gradient: Floats, _ weights: Floats, to target: Floats, _ memory: GradientMemory
+  ) throws(QMError) {
+    let own = memory.scratch.floats(at: reversed)
+    let (outputs, taps, channels) = (outputs, taps, channels)
+    memory.threads.forRows(channels, elements: taps * outputs) { rows in
+      for channel in rows {
+        for tap in 0..<taps {
+          let row = own + (channel * taps + taps - 1 - tap) * outputs
+          let source = weights + tap * channels + channel
+          for output in 0..<outputs { row[output] = source[output * taps * channels] }
+        }
+      }
+    }
+    try convolution.run(
+      [gradient, own, nil, nil, nil, target], [target],
+      scratch: memory.scratch + scratchOfConvolution, threads: memory.threads)
   }
 }
 
