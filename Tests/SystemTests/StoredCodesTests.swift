@@ -50,6 +50,17 @@ import Testing
     }
   }
 
+  /// uint8 weights with zero points other than 128 are codes of a product, and a multiple of a sum.
+  @Test(arguments: [
+    "matmulinteger_zero_point", "dynamicquantizematmul_zero_points", "qlinearmatmul_zero_points",
+  ])
+  func otherZeroPointsOfProductsKeepCodes(name: String) throws {
+    let path = Self.folder.appending(path: "form_\(name)/model.onnx").path
+    let conversion = try Converter(recipe: Recipe(weights: .codes(8)))
+      .convert(ONNXReader.read(path: path))
+    #expect(!conversion.plan.weights.isEmpty)
+  }
+
   /// int8 codes without a zero point cannot hold these weights.
   @Test func weightsThatNoCodesHoldStayFloat() throws {
     for (name, isFloat) in [("wide_zero_point", true), ("zero_points", false)] {

@@ -123,14 +123,18 @@ extension NodeReader {
         let numbers = try dequantizedDynamically(
           product.left, product.dynamic.scale, product.dynamic.zeroPoint)
       else { continue }
-      let weights = try dequantized(
-        product.right, scale, product.rightZeroPoint,
-        axis: product.operation == "Conv" ? 0 : -1, "weights")
-      try finish([
-        result(
-          of: product.operation, [numbers, weights], product.attributes,
-          named: node.outputs.first ?? node.label)
-      ])
+      let name = node.outputs.first ?? node.label
+      if product.operation == "MatMul" {
+        try finish([
+          self.product(numbers, product.right, scale, product.rightZeroPoint, named: name)
+        ])
+      } else {
+        let weights = try dequantized(
+          product.right, scale, product.rightZeroPoint, axis: 0, "weights")
+        try finish([
+          result(of: product.operation, [numbers, weights], product.attributes, named: name)
+        ])
+      }
       return true
     }
     return false
@@ -185,16 +189,14 @@ extension NodeReader {
     guard let dynamic = builder.dynamicCodes(codes) else {
       throw .internalFault("codes without parameters")
     }
-    let weights = try dequantized(raw(1), raw(2), optional(3), axis: -1, "weights")
     let input = try dequantized(codes, dynamic.scale, dynamic.zeroPoint, axis: 0, "input")
-    try finishProduct(input, weights, optional(4))
+    try finishProduct(input, raw(1), raw(2), optional(3), bias: optional(4))
   }
 
   /// MatMulIntegerToFloat: the operands, their scales, and their zero points.
   func matrixMultiplyToFloat() throws(QMError) {
     let left = try dequantized(raw(0), raw(2), optional(4), axis: -2, "left")
-    let right = try dequantized(raw(1), raw(3), optional(5), axis: -1, "right")
-    try finishProduct(left, right, optional(6))
+    try finishProduct(left, raw(1), raw(3), optional(5), bias: optional(6))
   }
 
   /// DynamicQuantizeLSTM: an LSTM of integers `[directions, columns, rows]` with a scale for each
@@ -257,18 +259,19 @@ extension NodeReader {
       throw .unsupported("do_rotary = 1 cannot be read")
     }
     let input = try dequantized(raw(0), raw(3), optional(6), axis: 0, "input")
-    let weights = try dequantized(raw(1), raw(4), optional(7), axis: -1, "weights")
-    guard shape(input).rank == 3, let columns = shape(weights).axes.last?.extent, columns % 3 == 0
+    let codes = try raw(1)
+    guard shape(input).rank == 3, let columns = shape(codes).axes.last?.extent, columns % 3 == 0
     else {
       throw .malformed(
-        "input \(shape(input)) and weights \(shape(weights)); expected three axes, and columns of Q, K and V"
+        "input \(shape(input)) and weights \(shape(codes)); expected three axes, and columns of Q, K and V"
       )
     }
     let heads = try integer("num_heads") ?? 0
     guard heads > 0, columns / 3 % heads == 0 else {
       throw .malformed("num_heads = \(heads) for \(columns / 3) columns each of Q, K and V")
     }
-    let product = try result(of: "MatMul", [input, weights], named: "\(node.label)/product")
+    let product = try self.product(
+      input, codes, raw(4), optional(7), named: "\(node.label)/product")
     let biased = try result(of: "Add", [product, float(2)], named: "\(node.label)/biased")
     let parts = try builder.construction.append(
       .split(Split(axis: 2, sizes: .equal(parts: 3))), name: "\(node.label)/parts", [biased],
@@ -301,13 +304,13 @@ extension NodeReader {
   }
 
   private func finishProduct(
-    _ left: Value, _ right: Value, _ bias: Value?
+    _ left: Value, _ codes: Value, _ scale: Value, _ zeroPoint: Value?, bias: Value?
   ) throws(QMError) {
     let name = node.outputs.first ?? node.label
     guard let bias else {
-      return try finish([result(of: "MatMul", [left, right], named: name)])
+      return try finish([self.product(left, codes, scale, zeroPoint, named: name)])
     }
-    let product = try result(of: "MatMul", [left, right], named: "\(node.label)/product")
+    let product = try self.product(left, codes, scale, zeroPoint, named: "\(node.label)/product")
     try finish([result(of: "Add", [product, bias], named: name)])
   }
 }

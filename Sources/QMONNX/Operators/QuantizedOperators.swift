@@ -23,8 +23,8 @@ extension NodeReader {
 
   /// QLinearMatMul: scales of rows on the left, of columns on the right.
   func quantizedMatrixMultiply() throws(QMError) {
-    let product = try result(
-      of: "MatMul", [dequantized(0, axis: -2, "left"), dequantized(3, axis: -1, "right")],
+    let product = try self.product(
+      dequantized(0, axis: -2, "left"), raw(3), raw(4), optional(5),
       named: "\(node.label)/product")
     try finishQuantized(product, scale: 6)
   }
@@ -99,6 +99,60 @@ extension NodeReader {
   }
 
   // MARK: Parts
+
+  /// The product of numbers with a matrix of integers `[K, N]`.
+  ///
+  /// int8 codes without a zero point hold uint8 integers c whose zero point is 128. Another zero point
+  /// z may leave their range; then
+  ///
+  ///     x · s (c − z) = x · s (c − 128) + s (128 − z) · Σ x
+  func product(
+    _ left: Value, _ codes: Value, _ scale: Value, _ zeroPoint: Value?, named name: String
+  ) throws(QMError) -> Value {
+    let rank = shape(left).rank
+    guard rank >= 2, let zeroPoint, let shift = try shift(codes, scale, zeroPoint) else {
+      let weights = try dequantized(codes, scale, zeroPoint, axis: -1, "weights")
+      return try result(of: "MatMul", [left, weights], named: name)
+    }
+    let middle = addConstant(
+      try Tensor(
+        shape(zeroPoint).extents ?? [],
+        [UInt8](repeating: 128, count: constant(zeroPoint)?.elementCount ?? 1)), "middle")
+    let weights = try dequantized(codes, scale, middle, axis: -1, "weights")
+    let product = try result(of: "MatMul", [left, weights], named: "\(node.label)/unshifted")
+    let sums = try append(
+      .reduction(Reduction(.sum, axes: [rank - 1], keepsAxes: true)), [left], as: left.type, "sums")
+    let shifts = try append(
+      .binary(Binary(.multiply)), [sums, shift], as: left.type, "shifts")
+    return try result(of: "Add", [product, shifts], named: name)
+  }
+
+  /// `s (128 − z)` for a constant matrix of uint8 that has other integers than int8 codes hold with its
+  /// own zero points; else nil.
+  private func shift(
+    _ codes: Value, _ scale: Value, _ zeroPoint: Value
+  ) throws(QMError) -> Value? {
+    guard let integers = constant(codes), integers.elementType == .uint8,
+      integers.shape.count == 2, let zeros = constant(zeroPoint), zeros.elementType == .uint8,
+      zeros.shape.count <= 1, constant(scale) != nil, shape(scale).rank <= 1
+    else { return nil }
+    let columns = integers.shape[1]
+    let points = zeros.elements(as: UInt8.self).map(Int.init)
+    guard points.count == 1 || points.count == columns else { return nil }
+    let fits = integers.withElements(as: UInt8.self) { elements in
+      elements.indices.allSatisfy { index in
+        let point = points[points.count == 1 ? 0 : index % columns]
+        return (-128...127).contains(Int(elements[index]) - point)
+      }
+    }
+    guard !fits else { return nil }
+    let numbers = try append(
+      .cast(Cast(to: .float32)), [zeroPoint], as: .float32, "zeroNumbers")
+    let distances = try append(
+      .unary(Unary(.affine(scale: -1, offset: 128))), [numbers], as: .float32, "distances")
+    return try append(
+      .binary(Binary(.multiply)), [distances, inFloat32(scale)], as: .float32, "shift")
+  }
 
   /// The numbers that codes stand for; the scale and the zero point are the next two inputs.
   /// - Parameter axis: the axis along which scales may differ.
