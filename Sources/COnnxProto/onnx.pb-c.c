@@ -715,7 +715,7 @@ const ProtobufCMessageDescriptor onnx__operator_set_id_proto__descriptor =
   (ProtobufCMessageInit) onnx__operator_set_id_proto__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor onnx__function_proto__field_descriptors[2] =
+static const ProtobufCFieldDescriptor onnx__function_proto__field_descriptors[9] =
 {
   {
     "name",
@@ -725,6 +725,66 @@ static const ProtobufCFieldDescriptor onnx__function_proto__field_descriptors[2]
     offsetof(Onnx__FunctionProto, has_name),
     offsetof(Onnx__FunctionProto, name),
     NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "input",
+    4,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Onnx__FunctionProto, n_input),
+    offsetof(Onnx__FunctionProto, input),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "output",
+    5,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Onnx__FunctionProto, n_output),
+    offsetof(Onnx__FunctionProto, output),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "attribute",
+    6,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Onnx__FunctionProto, n_attribute),
+    offsetof(Onnx__FunctionProto, attribute),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "node",
+    7,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Onnx__FunctionProto, n_node),
+    offsetof(Onnx__FunctionProto, node),
+    &onnx__node_proto__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "opset_import",
+    9,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Onnx__FunctionProto, n_opset_import),
+    offsetof(Onnx__FunctionProto, opset_import),
+    &onnx__operator_set_id_proto__descriptor,
     NULL,
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
@@ -741,16 +801,49 @@ static const ProtobufCFieldDescriptor onnx__function_proto__field_descriptors[2]
     0,             /* flags */
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
+  {
+    "attribute_proto",
+    11,
+    PROTOBUF_C_LABEL_REPEATED,
+    PROTOBUF_C_TYPE_MESSAGE,
+    offsetof(Onnx__FunctionProto, n_attribute_proto),
+    offsetof(Onnx__FunctionProto, attribute_proto),
+    &onnx__attribute_proto__descriptor,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
+    "overload",
+    13,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Onnx__FunctionProto, has_overload),
+    offsetof(Onnx__FunctionProto, overload),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
 };
 static const unsigned onnx__function_proto__field_indices_by_name[] = {
-  1,   /* field[1] = domain */
+  3,   /* field[3] = attribute */
+  7,   /* field[7] = attribute_proto */
+  6,   /* field[6] = domain */
+  1,   /* field[1] = input */
   0,   /* field[0] = name */
+  4,   /* field[4] = node */
+  5,   /* field[5] = opset_import */
+  2,   /* field[2] = output */
+  8,   /* field[8] = overload */
 };
-static const ProtobufCIntRange onnx__function_proto__number_ranges[2 + 1] =
+static const ProtobufCIntRange onnx__function_proto__number_ranges[4 + 1] =
 {
   { 1, 0 },
-  { 10, 1 },
-  { 0, 2 }
+  { 4, 1 },
+  { 9, 5 },
+  { 13, 8 },
+  { 0, 9 }
 };
 const ProtobufCMessageDescriptor onnx__function_proto__descriptor =
 {
@@ -760,10 +853,10 @@ const ProtobufCMessageDescriptor onnx__function_proto__descriptor =
   "Onnx__FunctionProto",
   "onnx",
   sizeof(Onnx__FunctionProto),
-  2,
+  9,
   onnx__function_proto__field_descriptors,
   onnx__function_proto__field_indices_by_name,
-  2,  onnx__function_proto__number_ranges,
+  4,  onnx__function_proto__number_ranges,
   (ProtobufCMessageInit) onnx__function_proto__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
@@ -873,7 +966,7 @@ const ProtobufCMessageDescriptor onnx__graph_proto__descriptor =
   (ProtobufCMessageInit) onnx__graph_proto__init,
   NULL,NULL,NULL    /* reserved[123] */
 };
-static const ProtobufCFieldDescriptor onnx__node_proto__field_descriptors[7] =
+static const ProtobufCFieldDescriptor onnx__node_proto__field_descriptors[8] =
 {
   {
     "input",
@@ -948,6 +1041,18 @@ static const ProtobufCFieldDescriptor onnx__node_proto__field_descriptors[7] =
     0,NULL,NULL    /* reserved1,reserved2, etc */
   },
   {
+    "overload",
+    8,
+    PROTOBUF_C_LABEL_OPTIONAL,
+    PROTOBUF_C_TYPE_BYTES,
+    offsetof(Onnx__NodeProto, has_overload),
+    offsetof(Onnx__NodeProto, overload),
+    NULL,
+    NULL,
+    0,             /* flags */
+    0,NULL,NULL    /* reserved1,reserved2, etc */
+  },
+  {
     "position",
     1000,
     PROTOBUF_C_LABEL_OPTIONAL,
@@ -967,14 +1072,15 @@ static const unsigned onnx__node_proto__field_indices_by_name[] = {
   2,   /* field[2] = name */
   3,   /* field[3] = op_type */
   1,   /* field[1] = output */
-  6,   /* field[6] = position */
+  6,   /* field[6] = overload */
+  7,   /* field[7] = position */
 };
 static const ProtobufCIntRange onnx__node_proto__number_ranges[3 + 1] =
 {
   { 1, 0 },
   { 7, 5 },
-  { 1000, 6 },
-  { 0, 7 }
+  { 1000, 7 },
+  { 0, 8 }
 };
 const ProtobufCMessageDescriptor onnx__node_proto__descriptor =
 {
@@ -984,7 +1090,7 @@ const ProtobufCMessageDescriptor onnx__node_proto__descriptor =
   "Onnx__NodeProto",
   "onnx",
   sizeof(Onnx__NodeProto),
-  7,
+  8,
   onnx__node_proto__field_descriptors,
   onnx__node_proto__field_indices_by_name,
   3,  onnx__node_proto__number_ranges,

@@ -38,6 +38,18 @@ extension ByteWriter: AttributeVisitor {
     }
   }
 
+  mutating func visit(_ name: String, _ value: inout [LoopNode]) throws(QMError) {
+    varint(value.count)
+    for node in value {
+      code(node.operation.opcode)
+      var body = node.operation.body
+      try body.visitAttributes(&self)
+      varint(node.inputs.count)
+      for input in node.inputs { varint(input.map { $0 + 1 } ?? 0) }
+      varint(node.outputCount)
+    }
+  }
+
   mutating func visitPresence(of name: String, _ isPresent: inout Bool) { flag(isPresent) }
 
   func malformed(_ message: String) -> QMError { .malformed(message) }
@@ -110,6 +122,29 @@ extension ByteReader: AttributeVisitor {
       }
       value = .quantized(elementType, scale: try float(), zeroPoint: try zeroPoint())
       lastParameters = value.quantization
+    }
+  }
+
+  mutating func visit(_ name: String, _ value: inout [LoopNode]) throws(QMError) {
+    try within(.attribute(name)) { () throws(QMError) in
+      try enterLoop()
+      value = []
+      for _ in 0..<(try count(of: "nodes", limit: .max, byteCount: 3)) {
+        let opcode = try code("operation", as: Opcode.self)
+        let operation = try Operation(opcode, visitedBy: &self)
+        var inputs: [Int?] = []
+        for _ in 0..<(try count(of: "operands", limit: .max)) {
+          let reference = try varint()
+          inputs.append(reference == 0 ? nil : reference - 1)
+        }
+        // Each result takes memory: a node of many needs as many bytes elsewhere.
+        let outputCount = try varint()
+        guard (1...1 << 16).contains(outputCount) else {
+          throw malformed("a node of \(outputCount) outputs, expected 1 to 65536")
+        }
+        value.append(LoopNode(operation, inputs: inputs, outputCount: outputCount))
+      }
+      leaveLoop()
     }
   }
 

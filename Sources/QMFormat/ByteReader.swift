@@ -1,3 +1,4 @@
+import QMOperations
 import QMTensor
 
 /// Reads bytes from front to back, never past the end. A count is checked against the bytes that
@@ -10,6 +11,22 @@ struct ByteReader {
   private(set) var offset = 0
   /// Scale and zero point of the last output or type.
   var lastParameters: Quantization?
+
+  /// How many loops hold the attribute that is being read.
+  private var loopDepth = 0
+
+  /// Begins to read the body of a loop.
+  /// - Throws: `malformed` if it stands too deep within others, so that reading cannot exhaust the
+  ///   stack.
+  mutating func enterLoop() throws(QMError) {
+    loopDepth += 1
+    guard loopDepth <= Loop.deepest else {
+      throw malformed("loops stand within each other more than \(Loop.deepest) deep")
+    }
+  }
+
+  /// Ends to read the body of a loop.
+  mutating func leaveLoop() { loopDepth -= 1 }
 
   /// A reader of `bytes`, which must outlive it.
   init(_ bytes: UnsafeRawBufferPointer, limits: DecodingLimits) {

@@ -56,6 +56,7 @@ package enum Opcode: UInt8, CaseIterable {
   case depthToSpace = 87
   case spaceToDepth = 88
   case `if` = 89
+  case loop = 90
   // Conversion between float32 and codes, from 96.
   case quantize = 96
   case dynamicQuantize = 97
@@ -114,6 +115,7 @@ extension Operation {
     case .depthToSpace: .depthToSpace
     case .spaceToDepth: .spaceToDepth
     case .if: .if
+    case .loop: .loop
     case .quantize: .quantize
     case .dynamicQuantize: .dynamicQuantize
     case .dequantize: .dequantize
@@ -180,6 +182,7 @@ extension Operation {
     case .depthToSpace: self = try visited(Operation.depthToSpace, .placeholder)
     case .spaceToDepth: self = try visited(Operation.spaceToDepth, .placeholder)
     case .if: self = try visited(Operation.if, .placeholder)
+    case .loop: self = try visited(Operation.loop, .placeholder)
     case .quantize: self = try visited(Operation.quantize, .placeholder)
     case .dynamicQuantize: self = try visited(Operation.dynamicQuantize, .placeholder)
     case .dequantize: self = try visited(Operation.dequantize, .placeholder)

@@ -19,6 +19,8 @@ extension Program {
     case .dynamicQuantize:
       return .init(.float, reason: "quantizes float32 dynamically")
     case .dequantize: return .init(.float, reason: "dequantizes codes to float32")
+    case .loop(let loop):
+      return .init(.float, reason: "a loop of \(loop.nodes.count) nodes in float32")
     // For all other operations, the properties below determine the note.
     default: break
     }

@@ -12,13 +12,25 @@ final class GraphBuilder {
 
   var construction: GraphConstruction
   let opset: Int
-  /// "domain.name" of the functions that the file defines.
-  let functions: Set<String>
   let files: TensorFiles
   let limits: ONNXLimits
   /// Elements that replace the file's, by name of the constant.
   private let weights: [String: Tensor]
+  /// The builder of the graph around the body of a loop that this one builds.
+  private let parent: GraphBuilder?
+  /// Values of the parent that the body reads, and the inputs that stand for them, in their order.
+  private(set) var captures: [(outer: Value, input: Value)] = []
+  /// A named value of the file.
+  enum Item {
+    case value(Value)
+    /// A sequence of tensors. Its length is known while the file is read.
+    case sequence([Value])
+  }
+
   private var values: [String: Value] = [:]
+  private var sequences: [String: [Value]] = [:]
+  /// Iterations of loops that may still be put in place one by one.
+  var iterationsLeft = 1 << 14
   /// By name; an error is thrown only when a node reads the initializer.
   private var initializers: [String: Result<Tensor, QMError>] = [:]
   private var usedNames: Set<String> = []
@@ -38,16 +50,33 @@ final class GraphBuilder {
   var graph: Graph { construction.graph }
 
   init(
-    opset: Int, functions: Set<String>, files: TensorFiles, weights: [String: Tensor] = [:],
-    limits: ONNXLimits
+    opset: Int, files: TensorFiles, weights: [String: Tensor] = [:], limits: ONNXLimits
   ) {
     self.opset = opset
     self.weights = weights
-    self.functions = functions
+    parent = nil
     self.files = files
     self.limits = limits
     construction = GraphConstruction(
       valueByteLimit: limits.valueBytes, foldedByteLimit: limits.foldedBytes)
+  }
+
+  /// A builder for the body of a loop, which can read the values of `parent`.
+  init(within parent: GraphBuilder) {
+    opset = parent.opset
+    weights = parent.weights
+    self.parent = parent
+    files = parent.files
+    limits = parent.limits
+    iterationsLeft = parent.iterationsLeft
+    construction = GraphConstruction(
+      valueByteLimit: limits.valueBytes, foldedByteLimit: limits.foldedBytes)
+  }
+
+  /// Names of all values that a node can read here.
+  private var knownNames: Set<String> {
+    Set(values.keys).union(sequences.keys).union(initializers.keys)
+      .union(parent?.knownNames ?? [])
   }
 
   /// Reads inputs, nodes and outputs.
@@ -159,14 +188,25 @@ final class GraphBuilder {
     }
   }
 
-  /// Adds the nodes of a branch in place of the node that holds it, and returns the branch's
-  /// outputs. The branch can read values of the enclosing graphs; its own names end with it.
-  func inline(_ source: ONNXGraph) throws(QMError) -> [Value] {
-    guard source.inputs.isEmpty, source.sparseInitializerCount == 0 else {
-      throw .unsupported("a branch with inputs or sparse initializers cannot be read")
+  /// Adds the nodes of a graph in place of the node that holds it, once for each call of the function
+  /// that `body` gets. The graph can read values of the enclosing graphs; its own names end with it.
+  /// - Parameters:
+  ///   - what: the graph, for messages: "a branch".
+  ///   - body: calls its parameter with a value for each input of the graph; it returns the graph's
+  ///     outputs.
+  func inlining<R>(
+    _ source: ONNXGraph, as what: String,
+    _ body: (_ add: ([Item]) throws(QMError) -> [Item]) throws(QMError) -> R
+  ) throws(QMError) -> R {
+    guard source.sparseInitializerCount == 0 else {
+      throw .unsupported("\(what) with sparse initializers cannot be read")
     }
-    let outer = (values, initializers, packedInitializers, float8Initializers, usedNames)
-    defer { (values, initializers, packedInitializers, float8Initializers, usedNames) = outer }
+    let outer = (
+      values, sequences, initializers, packedInitializers, float8Initializers, usedNames
+    )
+    defer {
+      (values, sequences, initializers, packedInitializers, float8Initializers, usedNames) = outer
+    }
     for tensor in source.initializers {
       initializers[tensor.name] = try elements(of: tensor)
       packedInitializers[tensor.name] = PackedIntegers(onnx: tensor.dataType)
@@ -176,24 +216,32 @@ final class GraphBuilder {
     }
     var own: Set<String> = []
     for node in source.nodes { own.formUnion(node.outputs) }
-    let known = Set(values.keys).union(initializers.keys).subtracting(own)
+    var known = knownNames.subtracting(own)
+    known.formUnion(source.inputs.map(\.name))
     let nodes = try NodeOrder.sorted(source.nodes, defined: known)
     usedNames = source.namesRead.union(source.outputs.map(\.name))
-    for node in nodes {
-      do { try read(node) } catch {
-        throw QMError(
-          error.code, "in a branch: \(error.statement)", remedies: error.remedies)
+    return try body { (arguments) throws(QMError) in
+      guard arguments.count == source.inputs.count else {
+        throw .malformed(
+          "\(what) has \(source.inputs.count) inputs, expected \(arguments.count)")
       }
-    }
-    var results: [Value] = []
-    for output in source.outputs {
-      guard let value = try value(named: output.name) else {
-        throw QMError.malformed("no node of the branch computes this output").within(
-          .value(output.name))
+      for (input, argument) in zip(source.inputs, arguments) { define(input.name, argument) }
+      for node in nodes {
+        do throws(QMError) { try read(node) } catch {
+          throw QMError(
+            error.code, "in \(what): \(error.statement)", remedies: error.remedies)
+        }
       }
-      results.append(value)
+      var results: [Item] = []
+      for output in source.outputs {
+        guard let item = try item(named: output.name) else {
+          throw QMError.malformed("no node of \(what) computes this output").within(
+            .value(output.name))
+        }
+        results.append(item)
+      }
+      return results
     }
-    return results
   }
 
   /// A malformed tensor throws at once; a tensor of an unsupported type only when a node reads it.
@@ -258,7 +306,9 @@ final class GraphBuilder {
       // The user knows ONNX's operator, not the operation of the graph.
       let inner = error.context.filter { if case .node = $0 { false } else { true } }
       throw QMError(error.code, error.message, remedies: error.remedies, context: inner).within(
-        .node(name: node.label, operation: "\(node.operation.abbreviated), opset \(opset)"))
+        .node(
+          name: node.label,
+          operation: "\(node.operation.abbreviated), opset \(node.opset ?? opset)"))
     }
   }
 
@@ -267,12 +317,48 @@ final class GraphBuilder {
   /// The value with this name in the file; nil if nothing defines it.
   func value(named name: String) throws(QMError) -> Value? {
     if let value = values[name] { return value }
-    guard let initializer = initializers[name] else { return nil }
+    guard let initializer = initializers[name] else { return try captured(name) }
     let value = try addGivenConstant(name: name, try initializer.get())
     values[name] = value
     if let type = packedInitializers[name] { setPacked(type, value) }
     if float8Initializers.contains(name) { setFloat8(value) }
     return value
+  }
+
+  /// The value of a parent with this name.
+  private func captured(_ name: String) throws(QMError) -> Value? {
+    guard let item = try parent?.item(named: name) else { return nil }
+    guard case .value(let outer) = item else {
+      throw .unsupported(
+        "'\(name.abbreviated)' is a sequence, which a loop of unknown length cannot read")
+    }
+    let value = try capture(outer)
+    values[name] = value
+    return value
+  }
+
+  /// The value in the body that stands for one of the parent.
+  func capture(_ given: Value) throws(QMError) -> Value {
+    guard let parent else { return given }
+    let plain = try parent.construction.integers(given)
+    let name = parent.construction.name(of: plain)
+    let outer = try parent.construction.inFloat32(plain, name: "\(name)/float32")
+    if let tensor = parent.construction.constant(of: outer) {
+      let constant = construction.addConstant(name: name, tensor)
+      return Value(place: constant.place, type: given.type)
+    }
+    if let known = captures.first(where: { $0.outer == outer }) { return known.input }
+    let input = try construction.addInput(
+      name: "\(name)/captured\(captures.count)", parent.construction.type(of: outer))
+    let value = Value(place: input.place, type: given.type)
+    captures.append((outer, value))
+    return value
+  }
+
+  /// The value or sequence with this name in the file; nil if nothing defines it.
+  func item(named name: String) throws(QMError) -> Item? {
+    if let sequence = sequences[name] { return .sequence(sequence) }
+    return try value(named: name).map(Item.value)
   }
 
   /// Adds a constant that the file holds, or its replacement from `weights`.
@@ -318,8 +404,18 @@ final class GraphBuilder {
 
   func setFloat8(_ value: Value) { float8.insert(value.place) }
 
+  func define(_ name: String, _ item: Item) {
+    switch item {
+    case .value(let value): define(name, value)
+    case .sequence(let elements):
+      values[name] = nil
+      sequences[name] = elements
+    }
+  }
+
   func define(_ name: String, _ value: Value) {
     values[name] = value
+    sequences[name] = nil
     if case .graph = value.place, value.type.isFloatingPoint, value.type != .float32 {
       convertedTypes.insert(value.type)
     }

@@ -17,7 +17,7 @@ struct NodeReader {
   /// A node that is not in the file, but that one of the file is read as.
   private final class Step {
     let operands: [Value?]
-    var results: [Value] = []
+    var results: [GraphBuilder.Item] = []
 
     init(_ operands: [Value?]) { self.operands = operands }
   }
@@ -25,7 +25,7 @@ struct NodeReader {
   init(node: ONNXNode, builder: GraphBuilder) {
     self.node = node
     self.builder = builder
-    opset = builder.opset
+    opset = node.opset ?? builder.opset
     step = nil
   }
 
@@ -37,14 +37,9 @@ struct NodeReader {
   }
 
   func read() throws(QMError) {
-    let name = node.fullOperation
-    if !node.domain.isEmpty, builder.functions.contains(name) {
-      throw .unsupported(
-        "'\(name.abbreviated)' is a function that the file defines, which cannot be read",
-        remedies: .changeModel(how: "inline it (onnx.inliner)"), .cutBefore)
-    }
     // A name with a dot in ONNX's own domain is none of the other domain.
-    guard let entry = OperatorTable.entries[name], !node.operation.contains(".") else {
+    guard let entry = OperatorTable.entries[node.fullOperation], !node.operation.contains(".")
+    else {
       throw refusal
     }
     guard entry.opsets.contains(opset) else {
@@ -101,7 +96,9 @@ struct NodeReader {
       inputs: operands.map { $0 == nil ? "" : operation }, outputs: outputs,
       attributes: attributes, position: node.position)
     try entry.read(NodeReader(node, builder, opset: opset ?? self.opset, step))
-    return step.results
+    var results: [Value] = []
+    for case .value(let result) in step.results { results.append(result) }
+    return results
   }
 
   /// The first result of an operator of ONNX, as ``results(of:_:_:named:opset:)``.
@@ -130,10 +127,21 @@ struct NodeReader {
   func optional(_ index: Int) throws(QMError) -> Value? {
     guard hasInput(index) else { return nil }
     if let step { return step.operands[index] }
-    guard let value = try builder.value(named: node.inputs[index]) else {
+    switch try builder.item(named: node.inputs[index]) {
+    case .value(let value): return value
+    case .sequence:
+      throw .malformed("input \(index) is a sequence, expected a tensor")
+    case nil:
       throw .malformed("it reads '\(node.inputs[index].abbreviated)', which nothing produces")
     }
-    return value
+  }
+
+  /// The tensors of input `index`, a sequence.
+  func sequence(_ index: Int) throws(QMError) -> [Value] {
+    guard hasInput(index),
+      case .sequence(let elements)? = try builder.item(named: node.inputs[index])
+    else { throw .malformed("input \(index) is missing or no sequence") }
+    return elements
   }
 
   func raw(_ index: Int) throws(QMError) -> Value {
@@ -346,6 +354,10 @@ struct NodeReader {
   /// Defines the node's outputs as these values.
   /// - Throws: `unsupported` if an output that is used has no value.
   func finish(_ results: [Value]) throws(QMError) {
+    try finish(results.map(GraphBuilder.Item.value))
+  }
+
+  func finish(_ results: [GraphBuilder.Item]) throws(QMError) {
     if let step {
       step.results = results
       return

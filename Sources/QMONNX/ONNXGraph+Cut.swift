@@ -53,19 +53,26 @@ extension ONNXGraph {
 }
 
 extension ONNXNode {
-  /// Every name that the node or one of its branches reads.
+  /// Every name that the node reads, or that one of its branches reads and does not define.
   var namesRead: Set<String> {
     var names = Set(inputs)
     for attribute in attributes {
       guard case .graph(let graph) = attribute.value else { continue }
-      names.formUnion(graph.namesRead)
-      names.formUnion(graph.outputs.map(\.name))
+      names.formUnion(
+        graph.namesRead.union(graph.outputs.map(\.name)).subtracting(graph.namesDefined))
     }
     return names
   }
 }
 
 extension ONNXGraph {
+  /// Names of the graph's inputs, initializers and outputs of nodes.
+  var namesDefined: Set<String> {
+    var names = Set(inputs.map(\.name)).union(initializers.map(\.name))
+    for node in nodes { names.formUnion(node.outputs) }
+    return names
+  }
+
   /// Every name that a node reads.
   var namesRead: Set<String> {
     nodes.reduce(into: []) { $0.formUnion($1.namesRead) }

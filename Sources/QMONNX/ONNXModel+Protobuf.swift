@@ -81,16 +81,10 @@ extension ONNXModel {
     let name = try string(proto.producer_name)
     let version = try string(proto.producer_version)
     producer = version.isEmpty ? name : "\(name) \(version)"
-    operatorSets = [:]
-    for entry in messages(proto.opset_import, proto.n_opset_import) {
-      let domain = try domain(entry.domain)
-      guard let version = Int(exactly: entry.version),
-        operatorSets.updateValue(version, forKey: domain) ?? version == version
-      else { throw .malformed("domain '\(domain.abbreviated)' is imported in two versions") }
-    }
+    operatorSets = try QMONNX.operatorSets(proto.opset_import, proto.n_opset_import)
     functions = []
     for entry in messages(proto.functions, proto.n_functions) {
-      functions.append(try "\(string(entry.domain)).\(string(entry.name))")
+      functions.append(try ONNXFunction(entry))
     }
     self.graph = try ONNXGraph(graph.pointee)
   }
@@ -153,26 +147,47 @@ extension ONNXGraph {
   }
 }
 
+extension ONNXFunction {
+  fileprivate init(_ proto: Onnx__FunctionProto) throws(QMError) {
+    key = Key(
+      domain: try domain(proto.domain), name: try string(proto.name),
+      overload: try string(proto.overload))
+    inputs = try strings(proto.input, proto.n_input)
+    outputs = try strings(proto.output, proto.n_output)
+    defaults = try ONNXAttribute.all(
+      messages(proto.attribute_proto, proto.n_attribute_proto), of: "a function")
+    nodes = []
+    for node in messages(proto.node, proto.n_node) { nodes.append(try ONNXNode(node)) }
+    operatorSets = try QMONNX.operatorSets(proto.opset_import, proto.n_opset_import)
+  }
+}
+
 extension ONNXNode {
   fileprivate init(_ proto: Onnx__NodeProto) throws(QMError) {
     self = try within(.offset(Int(proto.position))) { () throws(QMError) in
       ONNXNode(
         name: try string(proto.name), operation: try string(proto.op_type),
-        domain: try QMONNX.domain(proto.domain), inputs: try strings(proto.input, proto.n_input),
+        domain: try QMONNX.domain(proto.domain), overload: try string(proto.overload),
+        inputs: try strings(proto.input, proto.n_input),
         outputs: try strings(proto.output, proto.n_output),
-        attributes: try ONNXAttribute.all(of: proto), position: Int(proto.position))
+        attributes: try ONNXAttribute.all(
+          messages(proto.attribute, proto.n_attribute), of: "a node"),
+        position: Int(proto.position))
     }
   }
 }
 
 extension ONNXAttribute {
-  fileprivate static func all(of node: Onnx__NodeProto) throws(QMError) -> [ONNXAttribute] {
+  /// - Parameter owner: for messages: "a node".
+  fileprivate static func all(
+    _ protos: some Sequence<Onnx__AttributeProto>, of owner: String
+  ) throws(QMError) -> [ONNXAttribute] {
     var attributes: [ONNXAttribute] = []
     var names: Set<String> = []
-    for proto in messages(node.attribute, node.n_attribute) {
+    for proto in protos {
       let attribute = try ONNXAttribute(proto)
       guard names.insert(attribute.name).inserted else {
-        throw .malformed("a node has two attributes '\(attribute.name.abbreviated)'")
+        throw .malformed("\(owner) has two attributes '\(attribute.name.abbreviated)'")
       }
       attributes.append(attribute)
     }
@@ -289,6 +304,20 @@ private func strings(
 private func domain(_ field: ProtobufCBinaryData) throws(QMError) -> String {
   let domain = try string(field)
   return domain == "ai.onnx" ? "" : domain
+}
+
+/// The version of each imported operator set, by domain.
+private func operatorSets(
+  _ field: UnsafeMutablePointer<UnsafeMutablePointer<Onnx__OperatorSetIdProto>?>?, _ count: Int
+) throws(QMError) -> [String: Int] {
+  var sets: [String: Int] = [:]
+  for entry in messages(field, count) {
+    let domain = try domain(entry.domain)
+    guard let version = Int(exactly: entry.version),
+      sets.updateValue(version, forKey: domain) ?? version == version
+    else { throw .malformed("domain '\(domain.abbreviated)' is imported in two versions") }
+  }
+  return sets
 }
 
 private func numbers<Number>(_ field: UnsafeMutablePointer<Number>?, _ count: Int) -> [Number] {

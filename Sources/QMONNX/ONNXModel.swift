@@ -7,9 +7,31 @@ struct ONNXModel {
   var producer: String
   /// Version of each imported operator set; the default domain is "".
   var operatorSets: [String: Int]
-  /// "domain.name" of the functions that the file defines.
-  var functions: [String]
+  /// The functions that the file defines.
+  var functions: [ONNXFunction]
   var graph: ONNXGraph
+}
+
+/// A function that the file defines: nodes that stand in place of each node that calls it.
+struct ONNXFunction {
+  /// What a node calls it by.
+  struct Key: Hashable {
+    var domain: String
+    var name: String
+    /// Distinguishes functions of one name; mostly empty.
+    var overload: String
+
+    /// "domain.name", for messages.
+    var text: String { (domain.isEmpty ? name : "\(domain).\(name)").abbreviated }
+  }
+  var key: Key
+  var inputs: [String]
+  var outputs: [String]
+  /// The attributes that a call may leave out.
+  var defaults: [ONNXAttribute]
+  var nodes: [ONNXNode]
+  /// Version of each operator set that the function imports.
+  var operatorSets: [String: Int]
 }
 
 struct ONNXGraph {
@@ -27,6 +49,11 @@ struct ONNXNode {
   var operation: String
   /// "" is ONNX's own domain, which files also write as "ai.onnx".
   var domain: String
+  /// Distinguishes functions of one name; mostly empty.
+  var overload = ""
+  /// Version of ONNX's own operator set, where it is not that of the model: in a function with one
+  /// of its own.
+  var opset: Int?
   /// Names of values; "" where an optional one is absent.
   var inputs: [String]
   var outputs: [String]
@@ -34,8 +61,13 @@ struct ONNXNode {
   /// Where the node begins in the file.
   var position: Int
 
-  /// The operator's name with its domain, unless that is ONNX's own: `com.microsoft.Gelu`.
+  /// The operator's name, with its domain unless that is ONNX's own: `com.microsoft.Gelu`.
   var fullOperation: String { domain.isEmpty ? operation : "\(domain).\(operation)" }
+
+  /// What the node calls, if that is a function that the file defines.
+  var functionKey: ONNXFunction.Key {
+    ONNXFunction.Key(domain: domain, name: operation, overload: overload)
+  }
 }
 
 struct ONNXAttribute {

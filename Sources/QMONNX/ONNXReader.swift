@@ -93,12 +93,12 @@ public enum ONNXReader {
     limits: ONNXLimits
   ) throws(QMError) -> (graph: Graph, information: Information) {
     var model = source
+    try model.inlineFunctions(limits: limits)
     let opset = try supportedOpset(of: model)
-    let (functions, whole) = (Set(model.functions), model.graph)
+    let whole = model.graph
     try whole.requireConstants(named: changes.weights.keys)
     func makeBuilder() -> GraphBuilder {
-      GraphBuilder(
-        opset: opset, functions: functions, files: files, weights: changes.weights, limits: limits)
+      GraphBuilder(opset: opset, files: files, weights: changes.weights, limits: limits)
     }
     let probe = TypeProbe(network: whole, makeBuilder: makeBuilder)
     var settings = try changes.typedSettings(probe)
@@ -127,9 +127,9 @@ public enum ONNXReader {
     guard (3...16).contains(model.irVersion) else {
       throw .unsupported("IR version \(model.irVersion); expected 3 to 16")
     }
-    guard let opset = model.operatorSets[""] else {
-      throw .malformed("no version of ONNX's own operator set is imported")
-    }
+    guard
+      let opset = model.operatorSets[""] ?? (model.graph.hasOwnOperators ? nil : opsets.upperBound)
+    else { throw .malformed("no version of ONNX's own operator set is imported") }
     guard opsets.contains(opset) else {
       throw .unsupported(
         "operator set \(opset); expected \(opsets.lowerBound) to \(opsets.upperBound); convert the model with onnx.version_converter"
@@ -169,6 +169,12 @@ extension ONNXGraph {
       "no constant has the name \(listed)"
         + (unknown.count > 16 ? " and \(unknown.count - 16) others" : "")
         + " of the given weights; leave them out or rename them")
+  }
+
+  /// Whether an operator of ONNX's own operator set is used, so that its version matters. Nodes that
+  /// were in a function know theirs.
+  fileprivate var hasOwnOperators: Bool {
+    nodes.contains { $0.domain.isEmpty && $0.opset == nil }
   }
 
   /// Names of initializers and outputs of Constant nodes, including those in branches.

@@ -49,7 +49,9 @@ public struct ONNXSummary: Codable, Hashable, Sendable {
   public init(path: String, limits: ONNXLimits = ONNXLimits()) throws(QMError) {
     let buffer = try Buffer.mapping(path: path)
     let model = try within(.file(path)) { () throws(QMError) in
-      try ONNXModel(bytes: buffer.bytes, limits: limits)
+      var model = try ONNXModel(bytes: buffer.bytes, limits: limits)
+      try model.inlineFunctions(limits: limits)
+      return model
     }
     file = path
     bytes = buffer.count

@@ -24,7 +24,8 @@ extension NodeReader {
   }
 }
 
-/// The attributes of each supported operator, as onnx.defs of onnx 1.23.2 lists them.
+/// The attributes of each supported operator, as onnx.defs of onnx 1.23.2 lists them; those of
+/// com.microsoft as ONNX Runtime's documentation does.
 enum OperatorAttributes {
   /// The versions of an operator in which its attributes changed, in their order.
   static let table: [String: [(since: Int, names: Set<String>)]] = {
@@ -41,15 +42,22 @@ enum OperatorAttributes {
   private static let text = """
     Abs 1 consumed_inputs
     Abs 6
+    Acos 7
+    Acosh 9
     Add 1 axis broadcast consumed_inputs
     Add 6 axis broadcast
     Add 7
+    AffineGrid 20 align_corners
     And 1 axis broadcast
     And 7
     ArgMax 1 axis keepdims
     ArgMax 12 axis keepdims select_last_index
     ArgMin 1 axis keepdims
     ArgMin 12 axis keepdims select_last_index
+    Asin 7
+    Asinh 9
+    Atan 7
+    Atanh 9
     Attention 23 is_causal kv_num_heads q_num_heads qk_matmul_output_mode scale softcap \
       softmax_precision
     Attention 25 is_causal kv_num_heads left_window_size q_num_heads qk_matmul_output_mode \
@@ -63,13 +71,20 @@ enum OperatorAttributes {
     BatchNormalization 7 epsilon momentum spatial
     BatchNormalization 9 epsilon momentum
     BatchNormalization 14 epsilon momentum training_mode
+    BitCast 26 to
+    BitShift 11 direction
+    BitwiseAnd 18
     BitwiseNot 18
+    BitwiseOr 18
+    BitwiseXor 18
+    BlackmanWindow 17 output_datatype periodic
     Cast 1 to
     Cast 19 saturate to
     Cast 24 round_mode saturate to
     CastLike 15
     CastLike 19 saturate
     CastLike 24 round_mode saturate
+    CausalConvWithState 27 activation
     Ceil 1 consumed_inputs
     Ceil 6
     Celu 12 alpha
@@ -77,7 +92,10 @@ enum OperatorAttributes {
     Clip 1 consumed_inputs max min
     Clip 6 max min
     Clip 11
+    Col2Im 18 dilations pads strides
+    Compress 9 axis
     Concat 1 axis
+    ConcatFromSequence 11 axis new_axis
     Constant 1 value
     Constant 11 sparse_value value
     Constant 12 sparse_value value value_float value_floats value_int value_ints value_string \
@@ -88,7 +106,10 @@ enum OperatorAttributes {
     ConvTranspose 1 auto_pad dilations group kernel_shape output_padding output_shape pads strides
     Cos 7
     Cosh 9
+    CumProd 26 exclusive reverse
     CumSum 11 exclusive reverse
+    DFT 17 axis inverse onesided
+    DFT 20 inverse onesided
     DepthToSpace 1 blocksize
     DepthToSpace 11 blocksize mode
     DequantizeLinear 10
@@ -135,8 +156,11 @@ enum OperatorAttributes {
     Greater 1 axis broadcast
     Greater 7
     GreaterOrEqual 12
+    GridSample 16 align_corners mode padding_mode
     GroupNormalization 18 epsilon num_groups
     GroupNormalization 21 epsilon num_groups stash_type
+    HammingWindow 17 output_datatype periodic
+    HannWindow 17 output_datatype periodic
     HardSigmoid 1 alpha beta consumed_inputs
     HardSigmoid 6 alpha beta
     HardSwish 14
@@ -162,6 +186,7 @@ enum OperatorAttributes {
     Log 1 consumed_inputs
     Log 6
     LogSoftmax 1 axis
+    Loop 1 body
     LpNormalization 1 axis p
     LpPool 1 auto_pad kernel_shape p pads strides
     LpPool 18 auto_pad ceil_mode dilations kernel_shape p pads strides
@@ -172,9 +197,11 @@ enum OperatorAttributes {
     MaxPool 1 auto_pad kernel_shape pads strides
     MaxPool 8 auto_pad kernel_shape pads storage_order strides
     MaxPool 10 auto_pad ceil_mode dilations kernel_shape pads storage_order strides
+    MaxUnpool 9 kernel_shape pads strides
     Mean 1 consumed_inputs
     Mean 6
     MeanVarianceNormalization 9 axes
+    MelWeightMatrix 17 output_datatype
     Min 1 consumed_inputs
     Min 6
     Mish 18
@@ -184,9 +211,13 @@ enum OperatorAttributes {
     Mul 7
     Neg 1 consumed_inputs
     Neg 6
+    NegativeLogLikelihoodLoss 12 ignore_index reduction
     NonZero 9
     Not 1
     OneHot 9 axis
+    Optional 15 type
+    OptionalGetElement 15
+    OptionalHasElement 15
     Or 1 axis broadcast
     Or 7
     PRelu 1 consumed_inputs
@@ -241,8 +272,13 @@ enum OperatorAttributes {
       mode nearest_mode
     Resize 18 antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside \
       extrapolation_value keep_aspect_ratio_policy mode nearest_mode
+    ReverseSequence 10 batch_axis time_axis
     RotaryEmbedding 23 interleaved num_heads rotary_embedding_dim
     Round 11
+    STFT 17 onesided
+    Scan 8 body directions num_scan_inputs
+    Scan 9 body num_scan_inputs scan_input_axes scan_input_directions scan_output_axes \
+      scan_output_directions
     Scatter 9 axis
     ScatterElements 11 axis
     ScatterElements 16 axis reduction
@@ -250,18 +286,26 @@ enum OperatorAttributes {
     ScatterND 16 reduction
     Selu 1 alpha consumed_inputs gamma
     Selu 6 alpha gamma
+    SequenceAt 11
+    SequenceConstruct 11
+    SequenceEmpty 11 dtype
+    SequenceErase 11
+    SequenceInsert 11
+    SequenceLength 11
     Shape 1
     Shape 15 end start
     Shrink 9 bias lambd
     Sigmoid 1 consumed_inputs
     Sigmoid 6
     Sign 9
+    SimplifiedLayerNormalization 1 axis epsilon stash_type
     Sin 7
     Sinh 9
     Size 1
     Slice 1 axes ends starts
     Slice 10
     Softmax 1 axis
+    SoftmaxCrossEntropyLoss 12 ignore_index reduction
     Softplus 1
     Softsign 1
     SpaceToDepth 1 blocksize
@@ -269,6 +313,7 @@ enum OperatorAttributes {
     Split 1 axis split
     Split 13 axis
     Split 18 axis num_outputs
+    SplitToSequence 11 axis keepdims
     Sqrt 1 consumed_inputs
     Sqrt 6
     Squeeze 1 axes
@@ -278,10 +323,12 @@ enum OperatorAttributes {
     Sub 7
     Sum 1 consumed_inputs
     Sum 6
+    SwiGLU 28 alpha
     Swish 24 alpha
     Tan 7
     Tanh 1 consumed_inputs
     Tanh 6
+    TensorScatter 24 axis mode
     ThresholdedRelu 10 alpha
     Tile 1
     TopK 1 axis k
@@ -297,11 +344,32 @@ enum OperatorAttributes {
     Where 9
     Xor 1 axis broadcast
     Xor 7
+    ai.onnx.ml.ArrayFeatureExtractor 1
+    ai.onnx.ml.Binarizer 1 threshold
+    ai.onnx.ml.Imputer 1 imputed_value_floats imputed_value_int64s replaced_value_float \
+      replaced_value_int64
+    ai.onnx.ml.LabelEncoder 1 classes_strings default_float default_int64 default_string \
+      default_tensor keys_floats keys_int64s keys_strings keys_tensor values_floats \
+      values_int64s values_strings values_tensor
+    ai.onnx.ml.LinearClassifier 1 classlabels_ints classlabels_strings coefficients \
+      intercepts multi_class post_transform
+    ai.onnx.ml.LinearRegressor 1 coefficients intercepts post_transform targets
+    ai.onnx.ml.Normalizer 1 norm
+    ai.onnx.ml.Scaler 1 offset scale
+    ai.onnx.ml.ZipMap 1 classlabels_int64s classlabels_strings
+    com.microsoft.BiasGelu 1
     com.microsoft.DequantizeLinear 1 axis
     com.microsoft.DynamicQuantizeLSTM 1 activation_alpha activation_beta activations clip \
       direction hidden_size input_forget
     com.microsoft.DynamicQuantizeMatMul 1
+    com.microsoft.FastGelu 1
+    com.microsoft.FusedConv 1 activation activation_params auto_pad dilations group \
+      kernel_shape pads strides
+    com.microsoft.FusedGemm 1 activation activation_alpha activation_beta activation_gamma \
+      alpha beta transA transB
+    com.microsoft.FusedMatMul 1 alpha transA transB transBatchA transBatchB
     com.microsoft.GatherBlockQuantized 1 bits block_size gather_axis quantize_axis
+    com.microsoft.Gelu 1
     com.microsoft.MatMulIntegerToFloat 1
     com.microsoft.MatMulNBits 1 K N accuracy_level bits block_size weight_prepacked
     com.microsoft.QAttention 1 do_rotary mask_filter_value num_heads past_present_share_buffer \
@@ -319,5 +387,8 @@ enum OperatorAttributes {
     com.microsoft.QLinearSoftmax 1 axis opset
     com.microsoft.QLinearWhere 1
     com.microsoft.QuantizeLinear 1 axis
+    com.microsoft.QuickGelu 1 alpha
+    com.microsoft.SkipLayerNormalization 1 epsilon
+    com.microsoft.SkipSimplifiedLayerNormalization 1 epsilon
     """
 }

@@ -6,7 +6,7 @@ public struct ONNXOperator: Sendable {
   /// ONNX's name of the operator (`op_type`), with its domain unless that is ONNX's own:
   /// `com.microsoft.QGemm`.
   public let name: String
-  /// Versions of ONNX's operator set in which the operator is supported.
+  /// Versions of ONNX's operator set, in the same file, in which the operator is supported.
   public let opsets: ClosedRange<Int>
   /// How its nodes run if all operands are quantized that can be; nil if reading the network
   /// removes the nodes.
@@ -57,11 +57,6 @@ public enum OperatorTable {
   /// Unsupported operators for which there is a better remedy than to cut the graph.
   static let refusals: [String: QMError] = {
     var refusals: [String: QMError] = [:]
-    for name in ["Loop", "Scan"] {
-      refusals[name] = .unsupported(
-        "unsupported operator",
-        remedies: .changeModel(how: "export the model with the loop unrolled"), .cutBefore)
-    }
     for name in [
       "StringNormalizer", "TfIdfVectorizer", "StringConcat", "StringSplit", "RegexFullMatch",
     ] {
@@ -252,6 +247,93 @@ public enum OperatorTable {
       "Einsum", since: 12, inputs: 1...2, .integer, "without ellipsis and diagonals"
     ) { (node) throws(QMError) in try node.einsum() },
 
+    // Trigonometry
+    decomposed("Asin", inputs: 1...1) { (node) throws(QMError) in try node.asin() },
+    decomposed("Acos", inputs: 1...1) { (node) throws(QMError) in try node.acos() },
+    decomposed("Atan", inputs: 1...1) { (node) throws(QMError) in try node.atan() },
+    decomposed("Asinh", since: 9, inputs: 1...1) { (node) throws(QMError) in try node.asinh() },
+    decomposed("Acosh", since: 9, inputs: 1...1) { (node) throws(QMError) in try node.acosh() },
+    decomposed("Atanh", since: 9, inputs: 1...1) { (node) throws(QMError) in try node.atanh() },
+
+    // Signals
+    decomposed("DFT", since: 17, inputs: 1...3, .integer, "constant length and axis") {
+      (node) throws(QMError) in try node.discreteFourierTransform()
+    },
+    decomposed("STFT", since: 17, inputs: 2...4, .integer, "constant step, window and length") {
+      (node) throws(QMError) in try node.shortTimeFourierTransform()
+    },
+    decomposed("HannWindow", since: 17, inputs: 1...1, nil, "constant size") {
+      (node) throws(QMError) in try node.window([0.5, -0.5])
+    },
+    decomposed("HammingWindow", since: 17, inputs: 1...1, nil, "constant size") {
+      (node) throws(QMError) in try node.window([25.0 / 46, -21.0 / 46])
+    },
+    decomposed("BlackmanWindow", since: 17, inputs: 1...1, nil, "constant size") {
+      (node) throws(QMError) in try node.window([0.42, -0.5, 0.08])
+    },
+    decomposed("MelWeightMatrix", since: 17, inputs: 5...5, nil, "constant inputs") {
+      (node) throws(QMError) in try node.melWeightMatrix()
+    },
+
+    // Losses
+    decomposed("NegativeLogLikelihoodLoss", since: 12, inputs: 2...3, .integer) {
+      (node) throws(QMError) in try node.negativeLogLikelihood()
+    },
+    decomposed("SoftmaxCrossEntropyLoss", since: 12, inputs: 2...3, .integer) {
+      (node) throws(QMError) in try node.softmaxCrossEntropy()
+    },
+
+    // Bits
+    decomposed("BitShift", since: 11, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.bitShift()
+    },
+    decomposed("BitwiseAnd", since: 18, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.bitwise(.and)
+    },
+    decomposed("BitwiseOr", since: 18, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.bitwise(.or)
+    },
+    decomposed("BitwiseXor", since: 18, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.bitwise(.exclusiveOr)
+    },
+    decomposed("BitCast", since: 26, inputs: 1...1, nil, "of constants") {
+      (node) throws(QMError) in try node.bitCast()
+    },
+
+    // Sampling
+    decomposed("GridSample", since: 16, inputs: 2...2, .float, "fixed spatial axes") {
+      (node) throws(QMError) in try node.gridSample()
+    },
+    decomposed("AffineGrid", since: 20, inputs: 2...2, .integer, "constant extents") {
+      (node) throws(QMError) in try node.affineGrid()
+    },
+    decomposed("MaxUnpool", since: 9, inputs: 2...3, .move, "fixed shape") {
+      (node) throws(QMError) in try node.maxUnpool()
+    },
+    decomposed("Col2Im", since: 18, inputs: 3...3, .float, "constant extents") {
+      (node) throws(QMError) in try node.columnsToImage()
+    },
+
+    // Sections
+    decomposed("CumProd", since: 26, inputs: 2...2, .integer, "constant axis, fixed extent") {
+      (node) throws(QMError) in try node.cumulativeProduct()
+    },
+    decomposed("ReverseSequence", since: 10, inputs: 2...2, .move, "fixed extent") {
+      (node) throws(QMError) in try node.reverseSequence()
+    },
+    decomposed("Compress", since: 9, inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.compress()
+    },
+    decomposed("SwiGLU", since: 28, inputs: 2...2, .integer) { (node) throws(QMError) in
+      try node.swishGate()
+    },
+    decomposed("TensorScatter", since: 24, inputs: 2...3, .move, "fixed extents") {
+      (node) throws(QMError) in try node.tensorScatter()
+    },
+    decomposed("CausalConvWithState", since: 27, inputs: 2...4, .integer) {
+      (node) throws(QMError) in try node.causalConvolution()
+    },
+
     // Comparison
     comparison("Equal", .equal),
     comparison("Less", .less),
@@ -295,7 +377,7 @@ public enum OperatorTable {
     },
 
     // Pooling
-    ONNXOperator("MaxPool", inputs: 1...1, .integer, "without the output Indices") {
+    ONNXOperator("MaxPool", inputs: 1...1, .integer, "Indices only with a fixed shape") {
       (node) throws(QMError) in try node.pooling(.maximum)
     },
     ONNXOperator("AveragePool", inputs: 1...1, .integer) { (node) throws(QMError) in
@@ -404,6 +486,14 @@ public enum OperatorTable {
     ONNXOperator("If", inputs: 1...1, .move, "both branches run if data decides") {
       (node) throws(QMError) in try node.condition()
     },
+    ONNXOperator(
+      "Loop", since: 1, inputs: 2...many, .float,
+      "up to 1024 iterations that are known: as their nodes"
+    ) { (node) throws(QMError) in try node.loop() },
+    ONNXOperator(
+      "Scan", since: 9, inputs: 1...many, .float,
+      "up to 1024 iterations that are known: as their nodes"
+    ) { (node) throws(QMError) in try node.scan() },
     ONNXOperator("Expand", since: 8, inputs: 2...2, .move) { (node) throws(QMError) in
       try node.expand()
     },
@@ -424,6 +514,88 @@ public enum OperatorTable {
       try node.dropout()
     },
 
+    // Sequences
+    sequence("SequenceConstruct", inputs: 1...many) { (node) throws(QMError) in
+      try node.sequenceConstruct()
+    },
+    sequence("SequenceEmpty", inputs: 0...0) { (node) throws(QMError) in
+      try node.sequenceConstruct()
+    },
+    sequence("SequenceAt", inputs: 2...2) { (node) throws(QMError) in try node.sequenceAt() },
+    sequence("SequenceInsert", inputs: 2...3) { (node) throws(QMError) in
+      try node.sequenceInsert()
+    },
+    sequence("SequenceErase", inputs: 1...2) { (node) throws(QMError) in
+      try node.sequenceErase()
+    },
+    sequence("SequenceLength", inputs: 1...1) { (node) throws(QMError) in
+      try node.sequenceLength()
+    },
+    sequence("SplitToSequence", inputs: 1...2, .move) { (node) throws(QMError) in
+      try node.splitToSequence()
+    },
+    sequence("ConcatFromSequence", inputs: 1...1, .move) { (node) throws(QMError) in
+      try node.concatFromSequence()
+    },
+    ONNXOperator("Optional", since: 15, inputs: 1...1, nil) { (node) throws(QMError) in
+      try node.optionalElement()
+    },
+    ONNXOperator("OptionalGetElement", since: 15, inputs: 1...1, nil) { (node) throws(QMError) in
+      try node.optionalElement()
+    },
+    ONNXOperator("OptionalHasElement", since: 15, inputs: 0...1, nil) { (node) throws(QMError) in
+      try node.optionalHasElement()
+    },
+
+    // ai.onnx.ml
+    learned("Scaler", inputs: 1...1, .table) { (node) throws(QMError) in try node.scaler() },
+    learned("Normalizer", inputs: 1...1) { (node) throws(QMError) in try node.normalizer() },
+    learned("Imputer", inputs: 1...1, .float) { (node) throws(QMError) in try node.imputer() },
+    learned("Binarizer", inputs: 1...1) { (node) throws(QMError) in try node.binarizer() },
+    learned("LinearRegressor", inputs: 1...1) { (node) throws(QMError) in
+      try node.linearRegressor()
+    },
+    learned("LinearClassifier", inputs: 1...1, .float, "classes that are integers") {
+      (node) throws(QMError) in try node.linearClassifier()
+    },
+    learned("ArrayFeatureExtractor", inputs: 2...2, .move) { (node) throws(QMError) in
+      try node.arrayFeatureExtractor()
+    },
+    learned("ZipMap", inputs: 1...1, nil, "gives the tensor") { (node) throws(QMError) in
+      try node.zipMap()
+    },
+    learned("LabelEncoder", inputs: 1...1, .move, "from numbers to numbers") {
+      (node) throws(QMError) in
+      try node.labelEncoder()
+    },
+
+    // com.microsoft
+    microsoft("Gelu", inputs: 1...1, runs: .table) { (node) throws(QMError) in
+      try node.microsoftGelu(.gelu)
+    },
+    microsoft("BiasGelu", inputs: 2...2) { (node) throws(QMError) in
+      try node.microsoftGelu(.gelu)
+    },
+    microsoft("FastGelu", inputs: 1...2, runs: .table) { (node) throws(QMError) in
+      try node.microsoftGelu(.geluTanh)
+    },
+    microsoft("QuickGelu", inputs: 1...1) { (node) throws(QMError) in try node.quickGelu() },
+    microsoft("SkipLayerNormalization", inputs: 3...5) { (node) throws(QMError) in
+      try node.skipNormalization(isCentred: true)
+    },
+    microsoft("SkipSimplifiedLayerNormalization", inputs: 3...4) { (node) throws(QMError) in
+      try node.skipNormalization(isCentred: false)
+    },
+    ONNXOperator("SimplifiedLayerNormalization", since: 1, inputs: 2...2, .integer) {
+      (node) throws(QMError) in try node.rmsNormalization()
+    },
+    microsoft("FusedMatMul", inputs: 2...2) { (node) throws(QMError) in
+      try node.fusedMatrixMultiply()
+    },
+    microsoft("FusedConv", inputs: 2...4) { (node) throws(QMError) in
+      try node.fusedConvolution()
+    },
+    microsoft("FusedGemm", inputs: 2...3) { (node) throws(QMError) in try node.fusedGemm() },
   ]
 
   /// The operators that make or read codes. Those on codes are read as the operator between a
@@ -517,13 +689,13 @@ public enum OperatorTable {
     },
   ]
 
-  /// An operator on codes that ONNX Runtime defines. The opsets are those of ONNX's own operators in
-  /// the same file.
+  /// An operator that ONNX Runtime defines. The opsets are those of ONNX's own operators in the same
+  /// file.
   private static func microsoft(
-    _ name: String, inputs: ClosedRange<Int>, _ note: String = "",
-    _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
+    _ name: String, inputs: ClosedRange<Int>, runs mode: ExecutionMode? = .integer,
+    _ note: String = "", _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
   ) -> ONNXOperator {
-    ONNXOperator("com.microsoft.\(name)", inputs: inputs, .integer, note, read)
+    ONNXOperator("com.microsoft.\(name)", inputs: inputs, mode, note, read)
   }
 
   private static func recurrent(
@@ -541,6 +713,22 @@ public enum OperatorTable {
     _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
   ) -> ONNXOperator {
     ONNXOperator(name, since: first, inputs: inputs, mode, note, read)
+  }
+
+  /// An operator on sequences of tensors, whose lengths are known while the network is read.
+  private static func sequence(
+    _ name: String, inputs: ClosedRange<Int>, _ mode: ExecutionMode? = nil,
+    _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
+  ) -> ONNXOperator {
+    ONNXOperator(name, since: 11, inputs: inputs, mode, "lengths known before the run", read)
+  }
+
+  /// An operator of the domain ai.onnx.ml.
+  private static func learned(
+    _ name: String, inputs: ClosedRange<Int>, _ mode: ExecutionMode? = .integer,
+    _ note: String = "", _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
+  ) -> ONNXOperator {
+    ONNXOperator("ai.onnx.ml.\(name)", since: 1, inputs: inputs, mode, note, read)
   }
 
   /// Note of operators that read codes but do not cause their operands to be quantized.

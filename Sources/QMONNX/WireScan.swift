@@ -3,14 +3,17 @@ import QMTensor
 /// Limits of what the reader accepts. Each bounds time or memory that a small file could otherwise
 /// demand; the defaults accept every network that runs on one machine.
 public struct ONNXLimits: Hashable, Sendable {
-  /// Nesting depth of messages. protobuf-c and the scan recurse once per level; a graph within a
-  /// node takes three levels.
+  /// Nesting depth of messages, and of calls of functions that the file defines. protobuf-c and the
+  /// scan recurse once per level; a graph within a node takes three levels.
   public var depth = 64
   /// Number of all messages: nodes, attributes, tensors, dimensions, ….
   public var messages = 1_000_000
+  /// Nodes of the network, with those of functions and loops in place of each call and iteration.
+  public var nodes = 1_000_000
   /// Bytes that protobuf-c reads: the file without the elements of tensors.
   public var skeletonBytes = 128 << 20
-  /// Bytes that protobuf-c may allocate.
+  /// Bytes that protobuf-c may allocate, and names of values when functions are put in place of
+  /// their calls.
   public var messageBytes = 384 << 20
   /// Number of inputs of the graph, and of outputs.
   public var ports = 4096
@@ -84,7 +87,7 @@ struct WireScan {
     case (.graph, 13): .walked(.valueInfo)
     case (.graph, 15): .messages(.sparseTensor)
 
-    case (.node, 1), (.node, 2), (.node, 3), (.node, 4), (.node, 7): .scalar(.bytes)
+    case (.node, 1), (.node, 2), (.node, 3), (.node, 4), (.node, 7), (.node, 8): .scalar(.bytes)
     case (.node, 5): .messages(.attribute)
 
     case (.attribute, 1), (.attribute, 4), (.attribute, 9), (.attribute, 21): .scalar(.bytes)
@@ -124,7 +127,12 @@ struct WireScan {
 
     case (.operatorSet, 1): .scalar(.bytes)
     case (.operatorSet, 2): .scalar(.varint)
-    case (.function, 1), (.function, 10): .scalar(.bytes)
+    case (.function, 1), (.function, 4), (.function, 5), (.function, 6), (.function, 10),
+      (.function, 13):
+      .scalar(.bytes)
+    case (.function, 7): .messages(.node)
+    case (.function, 9): .messages(.operatorSet)
+    case (.function, 11): .messages(.attribute)
     case (.entry, 1), (.entry, 2): .scalar(.bytes)
     default: nil
     }

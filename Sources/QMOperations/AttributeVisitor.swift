@@ -33,6 +33,9 @@ public protocol AttributeVisitor {
   /// ``QuantizationParameters/check()``.
   mutating func visit(_ name: String, _ value: inout OutputEncoding) throws(QMError)
 
+  /// The nodes of a loop's body, each with an operation and its attributes.
+  mutating func visit(_ name: String, _ value: inout [LoopNode]) throws(QMError)
+
   /// Whether the optional attribute `name` is present. If it is, its value is visited next.
   mutating func visitPresence(of name: String, _ isPresent: inout Bool) throws(QMError)
 
@@ -137,6 +140,14 @@ private struct AttributeCheck: AttributeVisitor {
     try within(.attribute(name)) { () throws(QMError) in try value.check() }
   }
 
+  func visit(_ name: String, _ value: inout [LoopNode]) throws(QMError) {
+    for node in value {
+      try within(.attribute(name)) { () throws(QMError) in
+        try node.operation.body.checkAttributes()
+      }
+    }
+  }
+
   func visitPresence(of name: String, _ isPresent: inout Bool) {}
 
   func malformed(_ message: String) -> QMError { .malformed(message) }
@@ -170,6 +181,10 @@ private struct AttributeText: AttributeVisitor {
     case .quantized(let elementType, let scale, let zeroPoint):
       add(name, "\(elementType), scale \(scale), zero point \(zeroPoint)")
     }
+  }
+
+  mutating func visit(_ name: String, _ value: inout [LoopNode]) {
+    add(name, value.map(\.operation.name))
   }
 
   func visitPresence(of name: String, _ isPresent: inout Bool) {}

@@ -237,6 +237,7 @@ public enum Operation: Hashable, Sendable {
   case depthToSpace(DepthToSpace)
   case spaceToDepth(SpaceToDepth)
   case `if`(If)
+  case loop(Loop)
   // Between float32 numbers and codes.
   case quantize(Quantize)
   case dynamicQuantize(DynamicQuantize)
@@ -292,6 +293,7 @@ public enum Operation: Hashable, Sendable {
     case .depthToSpace(let operation): operation
     case .spaceToDepth(let operation): operation
     case .if(let operation): operation
+    case .loop(let operation): operation
     case .quantize(let operation): operation
     case .dynamicQuantize(let operation): operation
     case .dequantize(let operation): operation

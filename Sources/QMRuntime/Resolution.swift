@@ -24,6 +24,9 @@ struct Resolution {
   /// Values on whose elements the shape of another value, or the branch that is computed, depends.
   /// They must be computed before the rest can be resolved; empty if everything is resolved.
   private(set) var deciding: [Int] = []
+  /// A loop whose results have shapes that only running it tells, with its inputs, which are known. It
+  /// must be run before the rest can be resolved.
+  private(set) var loop: (node: Int, inputs: [Tensor?])?
   /// The values that are to be computed.
   let targets: [Int]
   private let model: Model
@@ -142,7 +145,7 @@ struct Resolution {
   private mutating func resolve(_ value: Int) throws(QMError) {
     guard sources[value] == nil, let producer = producers[value] else { return }
     var pending = [producer]
-    while deciding.isEmpty, let index = pending.last {
+    while deciding.isEmpty, loop == nil, let index = pending.last {
       let node = program.nodes[index]
       guard node.outputs.contains(where: { sources[$0] == nil }) else {
         pending.removeLast()
@@ -197,6 +200,13 @@ struct Resolution {
           tensor.elementType, Shape(tensor.shape), program.values[output].type.quantization)
         sources[output] = .constant(tensor)
       }
+      return
+    }
+    if case .loop(let loop) = node.operation, try !loop.isFixed(operands) {
+      // With a number of iterations that is known, the shapes may be.
+      let unknown = node.inputs.compactMap { $0 }.filter { constant($0) == nil }
+      deciding = node.inputs[0].map { unknown.contains($0) ? [$0] : unknown } ?? unknown
+      if deciding.isEmpty { self.loop = (index, operands.map { $0?.constant }) }
       return
     }
     if case .if = node.operation, let left = operands[1]?.type.shape,

@@ -14,7 +14,8 @@ extension Session {
     let request = request(for: inputs, keepsAll: false)
     return try withStandardFloatEnvironment { () throws(QMError) in
       let resolution = try resolution(of: request)
-      guard model.switchInputs.isEmpty, resolution.deciding.isEmpty else {
+      guard model.switchInputs.isEmpty, resolution.deciding.isEmpty, resolution.loop == nil
+      else {
         throw .unsupported(
           "the memory of a run depends on the content of the inputs, not only on shapes")
       }

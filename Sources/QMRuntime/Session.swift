@@ -320,8 +320,9 @@ public final class Session: @unchecked Sendable {
         let planned = try withStandardFloatEnvironment {
           () throws(QMError) -> Result<ExecutionPlan, Deciding> in
           let resolution = try resolution(of: request)
-          guard resolution.deciding.isEmpty else {
-            return .failure(Deciding(request: request, values: resolution.deciding))
+          guard resolution.deciding.isEmpty, resolution.loop == nil else {
+            return .failure(
+              Deciding(request: request, values: resolution.deciding, loop: resolution.loop))
           }
           return .success(
             try ExecutionPlan(model, request, resolution, threadCount: threads.threadCount))
@@ -331,6 +332,9 @@ public final class Session: @unchecked Sendable {
           if plans.count >= model.options.cachedPlanCount { plans.removeFirst() }
           plans.append(plan)
           return plan
+        case .failure(let undecided) where undecided.loop != nil:
+          try runLoop(of: undecided, into: &request)
+          continue
         case .failure(let undecided):
           if decidingValues.count >= model.options.cachedPlanCount { decidingValues.removeFirst() }
           decidingValues.append(undecided)
@@ -343,6 +347,27 @@ public final class Session: @unchecked Sendable {
       for (value, tensor) in zip(deciding, try run(plan(stage, tensors), on: tensors)) {
         request.known[value] = tensor
       }
+    }
+  }
+
+  /// Runs a loop whose results tell their shapes.
+  private func runLoop(
+    of undecided: Deciding, into request: inout ExecutionPlan.Request
+  ) throws(QMError) {
+    guard let (index, inputs) = undecided.loop,
+      case .loop(let loop) = model.program.nodes[index].operation
+    else { throw .internalFault("there is no loop to run") }
+    let node = model.program.nodes[index]
+    let results = try within(node.context) { () throws(QMError) in
+      try loop.run(
+        inputs, kernels: model.kernels, threads: threads, byteLimit: model.options.runByteLimit)
+    }
+    try requireNotCancelled()
+    for (output, result) in zip(node.outputs, results) {
+      try within(node.context) { () throws(QMError) in
+        try model.program.values[output].type.shape.requireAdmitting(result.shape)
+      }
+      request.known[output] = result
     }
   }
 
@@ -372,5 +397,7 @@ public final class Session: @unchecked Sendable {
   struct Deciding: Error {
     let request: ExecutionPlan.Request
     let values: [Int]
+    /// From ``Resolution/loop``.
+    let loop: (node: Int, inputs: [Tensor?])?
   }
 }

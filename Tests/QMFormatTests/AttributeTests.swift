@@ -84,6 +84,7 @@ private struct NameList: AttributeVisitor {
   mutating func visit(_ name: String, _ value: inout UnaryFunction?) { names.append(name) }
   mutating func visit(_ name: String, _ value: inout [UnaryFunction]) { names.append(name) }
   mutating func visit(_ name: String, _ value: inout OutputEncoding) { names.append(name) }
+  mutating func visit(_ name: String, _ value: inout [LoopNode]) { names.append(name) }
   mutating func visitPresence(of name: String, _ isPresent: inout Bool) { isPresent = true }
   func malformed(_ message: String) -> QMError { .malformed(message) }
 }

@@ -18,7 +18,7 @@ struct OpcodeTests {
       .logic: 21, .isNaNOrInf: 22, .select: 23, .argMinMax: 37, .topK: 38,
       .cumulativeSum: 39, .resize: 40, .groupNormalization: 41, .range: 79, .oneHot: 80,
       .trilu: 81, .gatherElements: 82, .gatherND: 83, .scatterElements: 84, .scatterND: 85,
-      .nonZero: 86, .depthToSpace: 87, .spaceToDepth: 88, .if: 89,
+      .nonZero: 86, .depthToSpace: 87, .spaceToDepth: 88, .if: 89, .loop: 90,
     ]
     for opcode in Opcode.allCases { #expect(frozen[opcode] == opcode.rawValue) }
     var generator = ProgramGenerator(seed: 0)

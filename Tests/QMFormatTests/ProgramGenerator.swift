@@ -7,6 +7,8 @@ import QMTestSupport
 /// be; their types need not make sense.
 struct ProgramGenerator {
   var random: SeededGenerator
+  /// How many loops hold what is drawn.
+  private var loopDepth = 0
 
   init(seed: UInt64) { random = SeededGenerator(seed: seed) }
 
@@ -176,6 +178,21 @@ extension ProgramGenerator: AttributeVisitor {
 
   mutating func visit(_ name: String, _ value: inout OutputEncoding) {
     value = flag() ? .float32 : .quantized(elementType(), scale: float(), zeroPoint: zeroPoint())
+  }
+
+  mutating func visit(_ name: String, _ value: inout [LoopNode]) throws(QMError) {
+    loopDepth += 1
+    value = []
+    for _ in 0..<number(0...3) {
+      let opcode = Opcode.allCases.randomElement(using: &random)!
+      guard opcode != .loop || loopDepth < Loop.deepest else { continue }
+      value.append(
+        LoopNode(
+          try Operation(opcode, visitedBy: &self),
+          inputs: (0..<number(0...4)).map { _ in flag() ? number(0...9) : nil },
+          outputCount: number(1...3)))
+    }
+    loopDepth -= 1
   }
 
   mutating func visitPresence(of name: String, _ isPresent: inout Bool) { isPresent = flag() }

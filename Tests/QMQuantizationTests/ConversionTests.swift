@@ -41,6 +41,31 @@ import Testing
     return graph
   }
 
+  /// A table of what is added to masked scores holds −∞, for which there are no codes.
+  @Test func aTableWithAnInfinityStaysFloat() throws {
+    var graph = Graph()
+    let x = try graph.addInput(name: "x", ValueType(.int64, Shape([.free("rows")])))
+    let numbers = (0..<52).map { $0 == 5 || $0 == 30 ? -Float.infinity : Float($0 % 7) / 4 }
+    let table = graph.addConstant(name: "table", try Tensor([13, 4], numbers))
+    let rows = try graph.append(.gather(Gather(axis: 0)), name: "rows", [x, table].reversed())[0]
+    let shares = try graph.append(.softmax(Softmax(.softmax, axis: 1)), name: "shares", [rows])[0]
+    let weights = graph.addConstant(
+      name: "w", try Tensor([6, 4], (0..<24).map { Float($0 % 5) / 8 - 0.3 }))
+    let y = try graph.append(
+      .matrixMultiply(MatrixMultiply(rightLayout: .channelsFirst)), name: "y", [shares, weights])[0]
+    try graph.addOutput(name: "y", y)
+    let samples = try (0..<8).map { index in
+      try Tensor([13], (0..<13).map { Int64(($0 * 5 + index) % 13) })
+    }
+    let conversion = try Converter(recipe: Recipe(weights: .codes(8), activations: .int8))
+      .convert(graph, samples: Samples(tensors: samples))
+    let held = conversion.program.constants.filter { $0.tensor.shape == [13, 4] }
+    #expect(held.count == 1 && held.first?.tensor.elementType == .float32)
+    let result = try #require(Model(conversion.program).run(["x": samples[0]])["y"])
+    let isFinite = result.elements(as: Float.self).allSatisfy { $0.isFinite }
+    #expect(isFinite)
+  }
+
   /// Samples of 1 to 97 rows: short ones overtake long ones.
   private func samples(_ count: Int, channels: Int = 24) throws -> [Tensor] {
     var generator = SeededGenerator(seed: 11)

@@ -13,6 +13,10 @@ import Testing
   /// A network of one node, with its inputs and constants.
   struct Case: Sendable {
     var node: ONNXNetwork.Node
+    /// Nodes that make what the node reads, and `y` of what it returns: sequences are neither inputs
+    /// nor outputs.
+    var before: [ONNXNetwork.Node] = []
+    var after: [ONNXNetwork.Node] = []
     var inputs: [(String, ElementType, [Int])]
     var constants: [(String, Tensor)] = []
     /// Whether the first axis of every input is dynamic.
@@ -37,8 +41,11 @@ import Testing
         self.constants.append(("constant\(index)", tensor))
         operands.append("constant\(index)")
       }
+      // The name of an operator of another domain begins with it.
+      let words = operation.split(separator: ".").map(String.init)
       node = ONNXNetwork.Node(
-        operation, operands, ["y"] + (1..<max(outputs, 1)).map { "y\($0)" }, attributes)
+        words[words.count - 1], operands, ["y"] + (1..<max(outputs, 1)).map { "y\($0)" },
+        attributes, domain: words.dropLast().joined(separator: "."))
     }
 
     func network() -> ONNXNetwork {
@@ -49,7 +56,7 @@ import Testing
         return (name, ValueType(elementType, shape))
       }
       network.constants = constants.map { ($0.0, $0.1) }
-      network.nodes = [node]
+      network.nodes = before + [node] + after
       network.outputs = ["y"]
       return network
     }
@@ -74,7 +81,10 @@ import Testing
   /// One case per operator of the table.
   static let cases: [String: Case] = {
     var cases: [String: Case] = [:]
-    func add(_ value: Case) { cases[value.node.operation] = value }
+    func add(_ value: Case) {
+      let domain = value.node.domain
+      cases[(domain.isEmpty ? "" : domain + ".") + value.node.operation] = value
+    }
     for name in [
       "Relu", "LeakyRelu", "ThresholdedRelu", "Elu", "Celu", "Selu", "HardSigmoid", "HardSwish",
       "Sigmoid", "Tanh", "Erf", "Gelu", "Softplus", "Softsign", "Mish", "Exp", "Log", "Sqrt",
@@ -193,8 +203,157 @@ import Testing
       condition.node.attributes.append((name, .network(branch)))
     }
     add(condition)
+    for (name, value) in loops { cases[name] = value }
+    for (name, value) in sequences { cases[name] = value }
+    learned(add)
+    microsoft(add)
+    chains(add)
     return cases
   }()
+
+  /// A loop whose number of iterations is an input, and a scan along a dynamic axis.
+  private static let loops: [String: Case] = {
+    var body = ONNXNetwork(opset: 0)
+    body.inputs = [
+      ("i", ValueType(.int64, [])), ("go", ValueType(.bool, [])),
+      ("h", ValueType(.float32, [2, 6])),
+    ]
+    body.nodes = [
+      ONNXNetwork.Node("Tanh", ["h"], ["hn"]), ONNXNetwork.Node("Identity", ["go"], ["gone"]),
+    ]
+    body.outputs = ["gone", "hn"]
+    var loop = Case("Loop", [[2, 6]], [("body", .network(body))])
+    loop.inputs.append(("count", .int64, []))
+    loop.node.inputs = ["count", "", "x"]
+    var step = ONNXNetwork(opset: 0)
+    step.inputs = [("h", ValueType(.float32, [6])), ("x", ValueType(.float32, [6]))]
+    step.nodes = [ONNXNetwork.Node("Add", ["h", "x"], ["hn"])]
+    step.outputs = ["hn"]
+    var scan = Case(
+      "Scan", [[2, 6]], [("body", .network(step)), ("num_scan_inputs", .integer(1))],
+      hasDynamicAxis: true)
+    scan.constants = [("first", numbers([6]))]
+    scan.node.inputs = ["first", "x"]
+    return ["Loop": loop, "Scan": scan]
+  }()
+
+  private static let sequences: [String: Case] = {
+    let pair = ONNXNetwork.Node("SequenceConstruct", ["x", "x"], ["l"])
+    let first = ONNXNetwork.Node("SequenceAt", ["l", "zero"], ["y"])
+    let joined = ONNXNetwork.Node(
+      "ConcatFromSequence", ["l"], ["y"], [("axis", .integer(0))])
+    var cases: [String: Case] = [:]
+    func add(
+      _ node: ONNXNetwork.Node, before: [ONNXNetwork.Node] = [], after: [ONNXNetwork.Node] = []
+    ) {
+      var value = Case(node.operation)
+      value.constants = [("zero", scalar(0))]
+      (value.node, value.before, value.after) = (node, before, after)
+      cases[node.operation] = value
+    }
+    add(pair, after: [first])
+    add(first, before: [pair])
+    add(joined, before: [pair])
+    add(
+      ONNXNetwork.Node("SequenceEmpty", [], ["e"]),
+      after: [ONNXNetwork.Node("SequenceInsert", ["e", "x"], ["l"]), first])
+    add(
+      ONNXNetwork.Node("SequenceInsert", ["l0", "x"], ["l"]),
+      before: [
+        ONNXNetwork.Node("SequenceEmpty", [], ["l0"])
+      ], after: [first])
+    add(
+      ONNXNetwork.Node("SequenceErase", ["l0", "zero"], ["l"]),
+      before: [
+        ONNXNetwork.Node("SequenceConstruct", ["x", "x"], ["l0"])
+      ], after: [first])
+    add(
+      ONNXNetwork.Node("SequenceLength", ["l"], ["n"]), before: [pair],
+      after: [ONNXNetwork.Node("Identity", ["n"], ["y"])])
+    add(ONNXNetwork.Node("SplitToSequence", ["x"], ["l"]), after: [first])
+    add(ONNXNetwork.Node("Optional", ["x"], ["y"]))
+    add(ONNXNetwork.Node("OptionalGetElement", ["x"], ["y"]))
+    add(ONNXNetwork.Node("OptionalHasElement", ["x"], ["y"]))
+    return cases
+  }()
+
+  private static func learned(_ add: (Case) -> Void) {
+    func operation(
+      _ name: String, _ attributes: [(name: String, value: ONNXNetwork.Attribute)] = [],
+      constants: [Tensor] = []
+    ) { add(Case("ai.onnx.ml." + name, [[2, 6]], attributes, constants: constants)) }
+    operation("Scaler", [("offset", .numbers([0.5])), ("scale", .numbers([2]))])
+    operation("Normalizer")
+    operation("Imputer", [("imputed_value_floats", .numbers([1]))])
+    operation("Binarizer")
+    let coefficients: ONNXNetwork.Attribute = .numbers((0..<12).map { Float($0 % 5) - 2 })
+    operation("LinearRegressor", [("coefficients", coefficients), ("targets", .integer(2))])
+    operation(
+      "LinearClassifier",
+      [("coefficients", coefficients), ("classlabels_ints", .integers([3, 4]))])
+    operation("ArrayFeatureExtractor", constants: [integers([1, 3])])
+    operation("ZipMap", [("classlabels_int64s", .integers([1, 2, 3, 4, 5, 6]))])
+    var encoder = Case(
+      "ai.onnx.ml.LabelEncoder", [[2, 3]],
+      [("keys_int64s", .integers([0, 1])), ("values_floats", .numbers([0.5, 2]))],
+      elementType: .int64)
+    encoder.node.outputs = ["y"]
+    add(encoder)
+  }
+
+  /// Operators that become chains of others.
+  private static func chains(_ add: (Case) -> Void) {
+    let size = scalar(16)
+    for name in ["Asin", "Acos", "Atan", "Asinh", "Atanh", "Acosh"] { add(Case(name)) }
+    add(Case("DFT", [[2, 8, 1]], constants: [nil, scalar(1)]))
+    add(Case("STFT", [[1, 64, 1]], constants: [scalar(8), nil, size]))
+    for name in ["HannWindow", "HammingWindow", "BlackmanWindow"] {
+      add(Case(name, [], constants: [size]))
+    }
+    add(
+      Case(
+        "MelWeightMatrix", [],
+        constants: [scalar(8), size, scalar(8192), scalar(Float(0)), scalar(Float(4096))]))
+    for name in ["NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"] {
+      add(Case(name, [[3, 5]], constants: [try! Tensor([3], [Int64(1), 0, 4])]))
+    }
+    add(Case("BitShift", [[2, 3], [2, 3]], [("direction", .text("LEFT"))], elementType: .int32))
+    for name in ["BitwiseAnd", "BitwiseOr", "BitwiseXor"] {
+      add(Case(name, [[2, 3], [2, 3]], elementType: .int32))
+    }
+    add(Case("BitCast", [], [("to", .integer(6))], constants: [numbers([2, 3])]))
+    add(Case("GridSample", [[1, 4, 6, 6], [1, 2, 2, 2]]))
+    add(Case("AffineGrid", [[1, 2, 3]], constants: [integers([1, 4, 2, 3])]))
+    add(
+      Case(
+        "MaxUnpool", [[1, 1, 2, 2]],
+        [("kernel_shape", .integers([2, 2])), ("strides", .integers([2, 2]))],
+        constants: [try! Tensor([1, 1, 2, 2], [Int64(0), 3, 8, 10])]))
+    add(Case("Col2Im", [[1, 4, 9]], constants: [integers([4, 4]), integers([2, 2])]))
+    add(Case("CumProd", constants: [scalar(1)]))
+    add(Case("ReverseSequence", [[4, 2, 3]], constants: [integers([3, 2])]))
+    add(
+      Case(
+        "Compress", [[2, 4]], [("axis", .integer(1))],
+        constants: [try! Tensor([4], [true, false, true, true])]))
+    add(Case("SwiGLU", [[2, 6], [2, 6]]))
+    add(Case("TensorScatter", [[2, 8, 3], [2, 2, 3]], constants: [integers([1, 4])]))
+    add(Case("CausalConvWithState", [[1, 4, 8]], constants: [numbers([4, 1, 3])]))
+  }
+
+  private static func microsoft(_ add: (Case) -> Void) {
+    let (row, rows) = ([[2, 6]], [[2, 6], [2, 6]])
+    add(Case("com.microsoft.Gelu", row))
+    add(Case("com.microsoft.BiasGelu", row, constants: [numbers([6])]))
+    add(Case("com.microsoft.FastGelu", row))
+    add(Case("com.microsoft.QuickGelu", row))
+    add(Case("com.microsoft.SkipLayerNormalization", rows, constants: [numbers([6])]))
+    add(Case("com.microsoft.SkipSimplifiedLayerNormalization", rows, constants: [numbers([6])]))
+    add(Case("SimplifiedLayerNormalization", row, constants: [numbers([6])]))
+    add(Case("com.microsoft.FusedMatMul", row, constants: [numbers([6, 5])]))
+    add(Case("com.microsoft.FusedGemm", row, constants: [numbers([6, 5])]))
+    add(Case("com.microsoft.FusedConv", image, constants: [numbers([8, 4, 3, 3])]))
+  }
 
   private static func scattering(_ name: String, indices: [Int]) -> Case {
     var result = Case(name, [[2, 3], name == "ScatterND" ? [1, 3] : indices])

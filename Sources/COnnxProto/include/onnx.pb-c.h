@@ -74,12 +74,32 @@ struct  Onnx__FunctionProto
   ProtobufCMessage base;
   protobuf_c_boolean has_name;
   ProtobufCBinaryData name;
+  size_t n_input;
+  ProtobufCBinaryData *input;
+  size_t n_output;
+  ProtobufCBinaryData *output;
+  /*
+   * The attributes without a default.
+   */
+  size_t n_attribute;
+  ProtobufCBinaryData *attribute;
+  size_t n_node;
+  Onnx__NodeProto **node;
+  size_t n_opset_import;
+  Onnx__OperatorSetIdProto **opset_import;
   protobuf_c_boolean has_domain;
   ProtobufCBinaryData domain;
+  /*
+   * The attributes with a default.
+   */
+  size_t n_attribute_proto;
+  Onnx__AttributeProto **attribute_proto;
+  protobuf_c_boolean has_overload;
+  ProtobufCBinaryData overload;
 };
 #define ONNX__FUNCTION_PROTO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&onnx__function_proto__descriptor) \
-    , 0, {0,NULL}, 0, {0,NULL} }
+    , 0, {0,NULL}, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0,NULL, 0, {0,NULL}, 0,NULL, 0, {0,NULL} }
 
 
 struct  Onnx__GraphProto
@@ -118,6 +138,8 @@ struct  Onnx__NodeProto
   Onnx__AttributeProto **attribute;
   protobuf_c_boolean has_domain;
   ProtobufCBinaryData domain;
+  protobuf_c_boolean has_overload;
+  ProtobufCBinaryData overload;
   /*
    * Where the message begins in the file.
    */
@@ -126,7 +148,7 @@ struct  Onnx__NodeProto
 };
 #define ONNX__NODE_PROTO__INIT \
  { PROTOBUF_C_MESSAGE_INIT (&onnx__node_proto__descriptor) \
-    , 0,NULL, 0,NULL, 0, {0,NULL}, 0, {0,NULL}, 0,NULL, 0, {0,NULL}, 0, 0 }
+    , 0,NULL, 0,NULL, 0, {0,NULL}, 0, {0,NULL}, 0,NULL, 0, {0,NULL}, 0, {0,NULL}, 0, 0 }
 
 
 struct  Onnx__AttributeProto

@@ -14,10 +14,10 @@ extension NodeReader {
         throw .malformed("a condition of shape \(tensor.shape); expected one element")
       }
       let isTrue = tensor.elements(as: Bool.self)[0]
-      return try finish(builder.inline(graph(isTrue ? "then_branch" : "else_branch")))
+      return try finish(inlined(isTrue ? "then_branch" : "else_branch"))
     }
-    let whenTrue = try branch("then_branch")
-    let whenFalse = try branch("else_branch")
+    let whenTrue = try values(branch("then_branch"))
+    let whenFalse = try values(branch("else_branch"))
     guard whenTrue.count == whenFalse.count else {
       throw .malformed("branches of \(whenTrue.count) and \(whenFalse.count) outputs")
     }
@@ -43,12 +43,30 @@ extension NodeReader {
 
   /// The outputs of a branch. An error in it may be one that no run meets, because the branch is
   /// never chosen; the remedy is to set the condition.
-  private func branch(_ name: String) throws(QMError) -> [Value] {
-    let graph = try graph(name)
-    do { return try builder.inline(graph) } catch {
+  private func branch(_ name: String) throws(QMError) -> [GraphBuilder.Item] {
+    do { return try inlined(name) } catch {
       throw QMError(
         error.code, error.statement, remedies: error.remedies + [NodeReader.setCondition])
     }
+  }
+
+  private func inlined(_ name: String) throws(QMError) -> [GraphBuilder.Item] {
+    let graph = try graph(name)
+    guard graph.inputs.isEmpty else { throw .malformed("a branch with inputs") }
+    return try builder.inlining(graph, as: "a branch") { (add) throws(QMError) in try add([]) }
+  }
+
+  private func values(_ items: [GraphBuilder.Item]) throws(QMError) -> [Value] {
+    var values: [Value] = []
+    for item in items {
+      guard case .value(let value) = item else {
+        throw .unsupported(
+          "the condition is computed, and a branch returns a sequence; expected tensors",
+          remedies: NodeReader.setCondition)
+      }
+      values.append(value)
+    }
+    return values
   }
 
   /// With a constant condition only one branch is read.

@@ -63,17 +63,25 @@ extension NodeReader {
   func rmsNormalization() throws(QMError) {
     let input = try float(0)
     let scale = try float(1)
+    let axis = try axis(integer("axis") ?? -1, rank: shape(input).rank)
+    try finish([
+      rootMeanSquareNormalized(
+        input, scale, axis: axis, epsilon: number("epsilon", default: 1e-5))
+    ])
+  }
+
+  func rootMeanSquareNormalized(
+    _ input: Value, _ scale: Value, axis: Int, epsilon: Float
+  ) throws(QMError) -> Value {
     let rank = shape(input).rank
-    let axis = try axis(integer("axis") ?? -1, rank: rank)
     let squares = try step(.square, input, "squares")
     let mean = try append(
       .reduction(Reduction(.mean, axes: Array(axis..<rank), keepsAxes: true)), [squares],
       as: input.type, "mean")
-    let epsilon = try number("epsilon", default: 1e-5)
     let root = try step(
       .squareRoot, step(.affine(scale: 1, offset: epsilon), mean, "shifted"), "root")
     let quotient = try step(.divide, input, root, "quotient")
-    try finish(.binary(Binary(.multiply)), [quotient, scale], as: input.type)
+    return try step(.multiply, quotient, scale, "scaled")
   }
 
   /// MeanVarianceNormalization: (x − mean) / (σ + 1e-9).

@@ -164,13 +164,25 @@ extension NodeReader {
     let right = try input(1)
     try requireSameType(left, right)
     let hasSignOfDividend = try flag("fmod", default: false)
-    guard hasSignOfDividend || !left.type.isFloatingPoint else {
-      throw .malformed("fmod = 0 for \(left.type); expected 1")
+    // The operation itself gives floats the dividend's sign, and integers the divisor's.
+    guard hasSignOfDividend != left.type.isFloatingPoint else {
+      return try finish(.remainder, left, right)
     }
-    guard hasSignOfDividend == left.type.isFloatingPoint else {
-      throw .unsupported("fmod = 1 for \(left.type); expected 0")
+    guard opset >= 28 || !left.type.isFloatingPoint else {
+      throw .malformed("fmod = 0 for \(left.type); expected 1 before opset 28")
     }
-    try finish(.remainder, left, right)
+    let remainder = try append(.remainder, left, right, "remainder")
+    guard ![.uint8, .uint16, .uint32, .uint64].contains(left.type) else {
+      return try finish([remainder])
+    }
+    let zero = try number(0, like: left)
+    let other = hasSignOfDividend ? left : right
+    let isOther = try call(
+      "Xor", call("Less", remainder, zero), call("Less", other, zero))
+    let isMoved = try call("And", isOther, call("Not", call("Equal", remainder, zero)))
+    let moved = try append(
+      hasSignOfDividend ? .subtract : .add, remainder, right, "moved")
+    try finish(call("Where", [isMoved, moved, remainder], outputs: 1))
   }
 
   /// The function of the first `count` inputs, from left to right.

@@ -23,20 +23,59 @@ extension NodeReader {
       operands, as: input.type)
   }
 
-  /// LayerNormalization. The outputs mean and inverse standard deviation are computed separately,
-  /// if they are used.
+  /// LayerNormalization. Scale and bias may be of any shape that broadcasts to the input. The outputs
+  /// mean and inverse standard deviation are computed separately, if they are used.
   func layerNormalization() throws(QMError) {
     let input = try float(0)
-    let scale = try float(1)
-    let bias = try optionalFloat(2)
-    try requireSameType(input, scale, bias)
+    let (givenScale, givenBias) = (try float(1), try optionalFloat(2))
+    try requireSameType(input, givenScale, givenBias)
     let rank = shape(input).rank
     let axis = try axis(integer("axis") ?? -1, rank: rank)
     let epsilon = try number("epsilon", default: 1e-5)
     let type = input.type
+    let scale = try overNormalized(givenScale, input, axis)
+    let bias = try givenBias.map { (value) throws(QMError) in
+      try overNormalized(value, input, axis)
+    }
+    guard let scale, bias != .some(nil) else {
+      let extents = try call("Shape", input, with: ["start": .integer(Int64(axis))])
+      let ones = try call("Expand", number(1, like: input), extents)
+      let normal = try append(
+        .layerNormalization(LayerNormalization(axis: axis, epsilon: epsilon)),
+        [input, ones, nil], as: type, "normalized")
+      var result = try call("Mul", normal, givenScale)
+      if let givenBias { result = try call("Add", result, givenBias) }
+      guard shape(result).rank == rank else {
+        throw .malformed("scale \(shape(givenScale)) does not broadcast to \(shape(input))")
+      }
+      return try finish([result])
+    }
+    try finishLayerNormalization([input, scale, bias ?? nil], axis: axis, epsilon: epsilon)
+  }
+
+  /// A scale or bias with the extents of the axes that are normalized; nil if it varies along others.
+  private func overNormalized(
+    _ value: Value, _ input: Value, _ axis: Int
+  ) throws(QMError) -> Value? {
+    let (own, axes) = (shape(value).axes, Array(shape(input).axes[axis...]))
+    if own.count == axes.count, own.contains(1) == false || own == axes { return value }
+    let leading = own.dropLast(axes.count)
+    guard leading.allSatisfy({ $0 == 1 }) else { return nil }
+    var narrow = value
+    if !leading.isEmpty { narrow = try call("Squeeze", value, integers(Array(leading.indices))) }
+    if Array(own.suffix(axes.count)) == axes { return narrow }
+    let target = try call("Shape", input, with: ["start": .integer(Int64(axis))])
+    return try call("Expand", narrow, target)
+  }
+
+  private func finishLayerNormalization(
+    _ operands: [Value?], axis: Int, epsilon: Float
+  ) throws(QMError) {
+    guard let input = operands[0] else { throw .malformed("input 0 is missing") }
+    let (rank, type) = (shape(input).rank, input.type)
     let places = try builder.construction.append(
       .layerNormalization(LayerNormalization(axis: axis, epsilon: epsilon)), name: node.label,
-      [input, scale, bias], outputNames: Array(node.outputs.prefix(1)))
+      operands, outputNames: Array(node.outputs.prefix(1)))
     var results = [Value(place: places[0], type: type)]
     if node.outputs.dropFirst().contains(where: builder.isUsed) {
       let average = Operation.reduction(

@@ -30,6 +30,14 @@ extension NodeReader {
         }
       }
     }
+    if kind == .maximum, node.outputs.count > 1, builder.isUsed(node.outputs[1]) {
+      let order = Array(kernel.indices)
+      let isColumnMajor = try flag("storage_order", default: false)
+      return try finish(
+        poolingIndices(
+          float(0), window: kernel, window, roundsUp: flag("ceil_mode", default: false),
+          order: isColumnMajor ? order.reversed() : order))
+    }
     let operation = Operation.pooling(
       Pooling(
         kind: kind, order: .channelsFirst, window: kernel, strides: window.strides,

@@ -11,7 +11,8 @@ struct GraphWriter {
   var floatNodes: [RaisedProgram.FloatNode] = []
   /// ONNX's name of each value that has one.
   private var names: [Graph.ValueID: String] = [:]
-  private var taken: Set<String> = []
+  /// Names that no further value may have.
+  var taken: Set<String> = []
   /// The node that computes a value.
   private var producers: [Graph.ValueID: Int] = [:]
   /// int8 codes that are written as uint8, with codes and zero points 128 higher: ONNX Runtime makes
@@ -54,8 +55,7 @@ struct GraphWriter {
     var live = Set(graph.outputs.map(\.name))
     var kept: [ONNXNode] = []
     for node in nodes.reversed() where node.outputs.contains(where: live.contains) {
-      live.formUnion(node.inputs)
-      live.formUnion(node.capturedNames)
+      live.formUnion(node.namesRead)
       kept.append(node)
     }
     return ONNXGraph(
@@ -233,16 +233,6 @@ extension Graph {
       }
     }
     return codes.subtracting(outputs.map(\.value))
-  }
-}
-
-extension ONNXNode {
-  /// The values of the surrounding graph that subgraphs read.
-  fileprivate var capturedNames: [String] {
-    attributes.flatMap { attribute -> [String] in
-      guard case .graph(let graph) = attribute.value else { return [] }
-      return graph.nodes.flatMap(\.inputs)
-    }
   }
 }
 

@@ -69,6 +69,7 @@ extension GraphWriter {
     case .depthToSpace(let operation): try write(operation, node)
     case .spaceToDepth(let operation): try write(operation, node)
     case .if: try writeIf(node)
+    case .loop(let operation): try write(operation, node)
     case .quantize(let operation): try write(operation, node)
     case .dynamicQuantize(let operation): try write(operation, node)
     case .dequantize: try writeDequantize(node)

@@ -57,6 +57,8 @@ public struct ConstantFolder: Sendable {
     {
       return [extents]
     }
+    // A loop may run for ever: only a run, which can be cancelled, computes it.
+    if case .loop = operation { return nil }
     var operandByteCount = 0
     for case let operand? in operands {
       guard let constant = operand.constant, isStorable(operand.type) else { return nil }

@@ -14,6 +14,10 @@ extension Operation {
     _ inputs: [Tensor?], quantizations: [Quantization] = [], kernels: KernelSet = .best,
     threads: ThreadPool = ThreadPool(threadCount: 1)
   ) throws(QMError) -> [Tensor] {
+    if case .loop(let loop) = self {
+      return try loop.run(
+        inputs, kernels: kernels, threads: threads, byteLimit: Buffer.physicalByteCount)
+    }
     var operands: [Operand?] = []
     for (index, input) in inputs.enumerated() {
       let quantization = index < quantizations.count ? quantizations[index] : .none

@@ -56,9 +56,13 @@ package struct WeightGrid: Sendable {
 
   /// - Throws: `malformed` if a weight is NaN or infinite.
   static func requireFinite(_ weights: Tensor) throws(QMError) {
-    guard weights.withElements(as: Float.self, { $0.allSatisfy(\.isFinite) }) else {
+    guard isFinite(weights) else {
       throw .malformed("the weights contain NaN or infinity, expected finite numbers")
     }
+  }
+
+  static func isFinite(_ weights: Tensor) -> Bool {
+    weights.withElements(as: Float.self, { $0.allSatisfy(\.isFinite) })
   }
 
   /// These codes with the grid's scales.

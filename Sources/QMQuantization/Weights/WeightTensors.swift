@@ -28,9 +28,9 @@ extension ConversionState {
         guard let constant = graph[value].constant, constant.elementCount > 0,
           let position = node.inputs.firstIndex(of: value)
         else { continue }
-        try within(.node(name: node.name, operation: node.operation.name)) { () throws(QMError) in
-          try WeightGrid.requireFinite(constant)
-        }
+        // Codes stand for finite numbers only: other constants stay in float32, such as a table of
+        // biases with −∞ for what is masked.
+        guard WeightGrid.isFinite(constant) else { continue }
         let place = OperandPlace(node: index, operand: position)
         tensors.append(
           NetworkWeights(

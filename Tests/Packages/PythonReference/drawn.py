@@ -746,6 +746,37 @@ def if_(d):
     d.node('If', [condition, *alike(d, [rank_shape, rank_shape if d.chance(0.6) else tuple(d.extent() for _ in rank_shape)])])
 
 
+def loop(d):
+    """A counter, a sum and a value that may grow; a condition on the counter, nested once in a while."""
+    x, w = d.floats(d.shape(1, 2, 60)), d.floats((1,))
+    counter = d.constant(np.array(d.random.randint(-2, 1), np.int64))
+    step, limit = d.constant(np.array(1, np.int64)), d.constant(np.array(d.random.randint(0, 3), np.int64))
+    plain = Output(FLOAT32, None)
+    grows = d.chance(0.3)
+    nodes = [
+        ('Binary', SimpleNamespace(kind=0, second_function=None, output=plain), [1, 5], 1),       # 7: counter
+        ('Binary', SimpleNamespace(kind=2, second_function=None, output=plain), [2, 4], 1),       # 8: x · w
+        ('Unary', SimpleNamespace(function=Function('sine'), output=plain), [8], 1),              # 9
+        ('Concatenate', SimpleNamespace(axis=0), [3, 8] if grows else [3], 1),                    # 10
+        ('Compare', SimpleNamespace(kind=1), [7, 6], 1),                                          # 11
+    ]
+    ends = d.chance(0.6)
+    results = [7, 9, 10] + ([0, 9] if d.chance(0.7) else [])
+    attributes = dict(carried=3, nodes=nodes, condition=11 if ends else None, results=results)
+    count = None if ends and d.chance(0.5) else d.either(np.array(d.random.randint(0, 4), np.int64), dynamic=False)
+    first = None
+    if d.chance(0.3):
+        first = d.node('Cast', [d.either(np.array(d.random.randint(0, 1), np.int32), dynamic=False)], element=BOOL)[0]
+    inputs = [count, first, counter, x, x, w, step, limit]
+    if d.chance(0.3):
+        # The whole loop is the body of another one, which runs it on what it left.
+        outer = [('Loop', SimpleNamespace(**(attributes | dict(results=[7, 9, 10]))), [4, None, 1, 2, 3, 5, 6, 7], 3)]
+        attributes = dict(carried=3, nodes=outer, condition=None, results=[8, 9, 10])
+        two = d.constant(np.array(2, np.int64))
+        inputs = [two, None, counter, x, x, two, w, step, limit]
+    d.node('Loop', inputs, **attributes)
+
+
 def quantize(d):
     d.codes(d.floats(d.shape()))
 
@@ -778,7 +809,7 @@ OPERATIONS = {
     'Tile': tile, 'Shape': shape, 'Fill': fill, 'Range': range_, 'OneHot': one_hot, 'Trilu': trilu,
     'GatherElements': gather_elements, 'GatherND': gather_nd, 'ScatterElements': scatter_elements,
     'ScatterND': scatter_nd, 'NonZero': non_zero, 'DepthToSpace': blocks('DepthToSpace'),
-    'SpaceToDepth': blocks('SpaceToDepth'), 'If': if_, 'Quantize': quantize, 'DynamicQuantize': dynamic_quantize,
+    'SpaceToDepth': blocks('SpaceToDepth'), 'If': if_, 'Loop': loop, 'Quantize': quantize, 'DynamicQuantize': dynamic_quantize,
     'Dequantize': dequantize,
 }
 assert OPERATIONS.keys() == NUMBERS.keys()

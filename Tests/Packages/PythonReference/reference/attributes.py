@@ -263,6 +263,37 @@ class ResizeMode:
             writer.f32(parameter)
 
 
+class Body:
+    """The nodes of a loop: (operation, attributes, inputs, number of outputs) each."""
+    deepest = 4
+
+    def __init__(self):
+        self.depth = 0
+
+    def read(self, reader, types):
+        self.depth += 1
+        try:
+            require(self.depth <= self.deepest, 'loops within each other, too deep')
+            nodes = []
+            for _ in range(reader.varint()):
+                operation, attributes = read_operation(reader, types)
+                inputs = [reader.varint() for _ in range(reader.varint())]
+                nodes.append((operation, attributes, [None if x == 0 else x - 1 for x in inputs], reader.varint()))
+                require(1 <= nodes[-1][3] <= 1 << 16, 'a node without outputs, or with too many')
+            return nodes
+        finally:
+            self.depth -= 1
+
+    def write(self, writer, value):
+        writer.varint(len(value))
+        for operation, attributes, inputs, outputs in value:
+            write_operation(writer, operation, attributes)
+            writer.varint(len(inputs))
+            for number in inputs:
+                writer.varint(0 if number is None else number + 1)
+            writer.varint(outputs)
+
+
 ORDER = ('order', Choice(2))
 OUTPUT = ('output', OutputKind())
 AXIS = ('axis', Signed())
@@ -322,6 +353,7 @@ ATTRIBUTES = {
     87: ('DepthToSpace', BLOCKS),
     88: ('SpaceToDepth', BLOCKS),
     89: ('If', []),
+    90: ('Loop', [('carried', Signed()), ('nodes', Body()), ('condition', Optional(Signed())), ('results', Numbers())]),
     96: ('Quantize', [('output', CodesKind())]),
     97: ('DynamicQuantize', [('axes', Signed())]),
     98: ('Dequantize', []),

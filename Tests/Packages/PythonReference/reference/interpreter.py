@@ -1,16 +1,15 @@
 """Running a program: what "Dynamic axes" and "Errors of a run" of arithmetic.md say."""
 
-import math
-
 import numpy as np
 
 from . import rules
 from .arithmetic import without_warnings
 from .container import Container
-from .errors import Malformed, RunError, require
+from .errors import RunError, require
+from .loops import results
 from .operations import FAMILIES, operands
 from .structure import read_program
-from .types import BOOL, ELEMENT_LIMIT, DynamicAxis
+from .types import BOOL, DynamicAxis
 
 
 class Model:
@@ -95,17 +94,6 @@ class Run:
             None if value is None else
             (self.program.types[value].with_axes(self.elements[value].shape), self.elements[value])
             for value in node.inputs])
-        try:
-            types = family.types(node.attributes, *inputs)
-        except Malformed as error:
-            raise RunError(f'{node.operation}: {error}') from error
-        for type in types:
-            require(math.prod(type.axes) <= ELEMENT_LIMIT, f'{node.operation}: too many elements', RunError)
-        # Nothing is computed for outputs without elements.
-        if all(0 in type.axes for type in types):
-            arrays = [np.empty(type.axes, type.dtype) for type in types]
-        else:
-            arrays = family.run(node.attributes, types, *inputs)
-        for value, type, array in zip(node.outputs, types, arrays, strict=True):
+        for value, (type, array) in zip(node.outputs, results(family, node.operation, node.attributes, inputs), strict=True):
             assert array.shape == type.axes and array.dtype == type.dtype, (node.operation, array.dtype, array.shape, type)
             self.keep(value, array)
