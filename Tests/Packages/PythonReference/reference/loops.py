@@ -6,7 +6,7 @@ import numpy as np
 
 from .errors import Malformed, RunError, require
 from .operation import ANY_AXIS, all_known
-from .types import BOOL, ELEMENT_LIMIT, INT32, INT64, Type
+from .types import BOOL, ELEMENT_LIMIT, INT32, INT64, DynamicAxis, Type
 
 
 def check_single(operand, element, what):
@@ -130,8 +130,8 @@ def results(family, operation, attributes, inputs):
         arrays = family.run(attributes, types, *inputs)
         return [(type.with_axes(array.shape), array) for type, array in zip(types, arrays)]
     for type in types:
-        require(all_known(type.axes) and math.prod(type.axes) <= ELEMENT_LIMIT, f'{operation}: too many elements',
-                RunError)
+        require(not any(isinstance(axis, DynamicAxis) for axis in type.axes), f'{operation}: an unknown extent', RunError)
+        require(math.prod(type.axes) <= ELEMENT_LIMIT, f'{operation}: too many elements', RunError)
     if all(0 in type.axes for type in types):
         return [(type, np.empty(type.axes, type.dtype)) for type in types]
     return list(zip(types, family.run(attributes, types, *inputs), strict=True))
