@@ -36,8 +36,7 @@ struct LoopReader {
     let (loop, outside) = try operation(of: body, carriedCount: initial.count)
     let places = try outer.construction.append(
       .loop(loop), name: node.node.label, [form.count, firstCondition()] + initial + outside,
-      outputNames: form.stacking.allSatisfy { $0.axis == 0 && !$0.isReversed }
-        ? node.node.outputs : [])
+      outputNames: form.hasCondition && node.node.operation == "Loop" ? node.node.outputs : [])
     var results: [Value] = []
     for (index, place) in places.enumerated() {
       let value = Value(place: place, type: body.results[index].type)

@@ -212,6 +212,7 @@ enum OperatorAttributes {
     Neg 1 consumed_inputs
     Neg 6
     NegativeLogLikelihoodLoss 12 ignore_index reduction
+    NonMaxSuppression 10 center_point_box
     NonZero 9
     Not 1
     OneHot 9 axis
@@ -273,6 +274,9 @@ enum OperatorAttributes {
     Resize 18 antialias axes coordinate_transformation_mode cubic_coeff_a exclude_outside \
       extrapolation_value keep_aspect_ratio_policy mode nearest_mode
     ReverseSequence 10 batch_axis time_axis
+    RoiAlign 10 mode output_height output_width sampling_ratio spatial_scale
+    RoiAlign 16 coordinate_transformation_mode mode output_height output_width \
+      sampling_ratio spatial_scale
     RotaryEmbedding 23 interleaved num_heads rotary_embedding_dim
     Round 11
     STFT 17 onesided

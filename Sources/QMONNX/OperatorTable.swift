@@ -238,13 +238,13 @@ public enum OperatorTable {
       (node) throws(QMError) in try node.centerCropPad()
     },
     ONNXOperator(
-      "Attention", since: 23, inputs: 3...7, .integer, "without nonpad_kv_seqlen and windows"
+      "Attention", since: 23, inputs: 3...7, .integer
     ) { (node) throws(QMError) in try node.attention() },
     decomposed("RotaryEmbedding", since: 23, inputs: 3...4) { (node) throws(QMError) in
       try node.rotaryEmbedding()
     },
     ONNXOperator(
-      "Einsum", since: 12, inputs: 1...2, .integer, "without ellipsis and diagonals"
+      "Einsum", since: 12, inputs: 1...many, .integer, "diagonals of fixed axes"
     ) { (node) throws(QMError) in try node.einsum() },
 
     // Trigonometry
@@ -304,6 +304,9 @@ public enum OperatorTable {
     decomposed("GridSample", since: 16, inputs: 2...2, .float, "fixed spatial axes") {
       (node) throws(QMError) in try node.gridSample()
     },
+    decomposed("RoiAlign", since: 10, inputs: 3...3, .integer, "with sampling_ratio") {
+      (node) throws(QMError) in try node.regionAlign()
+    },
     decomposed("AffineGrid", since: 20, inputs: 2...2, .integer, "constant extents") {
       (node) throws(QMError) in try node.affineGrid()
     },
@@ -313,6 +316,10 @@ public enum OperatorTable {
     decomposed("Col2Im", since: 18, inputs: 3...3, .float, "constant extents") {
       (node) throws(QMError) in try node.columnsToImage()
     },
+
+    ONNXOperator(
+      "NonMaxSuppression", since: 10, inputs: 2...5, .float, "how many boxes, the run finds"
+    ) { (node) throws(QMError) in try node.nonMaxSuppression() },
 
     // Sections
     decomposed("CumProd", since: 26, inputs: 2...2, .integer, "constant axis, fixed extent") {

@@ -5,9 +5,6 @@ extension NodeReader {
   /// Attention since opset 23, as matrix products and a softmax: `softmax(scale · Q · Kᵀ + mask) ·
   /// V`.
   func attention() throws(QMError) {
-    guard !hasInput(6) else { throw .unsupported("the input nonpad_kv_seqlen cannot be read") }
-    guard try integer("left_window_size") ?? -1 < 0, try integer("right_window_size") ?? -1 < 0
-    else { throw .unsupported("left_window_size and right_window_size cannot be read") }
     var query = try float(0)
     let type = query.type
     let hasHeads = shape(query).rank == 4
@@ -176,7 +173,13 @@ extension NodeReader {
           .select(Select()), [finite, mask, addScalar(0, "zero")], as: mask.type, "bias")
       }
     }
-    if try flag("is_causal", default: false) {
+    if let near = try near(query: query, key: key, pastCount: pastCount) {
+      allowed =
+        try allowed.map { (mask) throws(QMError) in
+          try append(.logic(Logic(.and)), [mask, near], as: .bool, "near")
+        } ?? near
+    }
+    if try flag("is_causal", default: false), !hasInput(6) {
       let extents = try append(
         .concatenate(Concatenate(axis: 0)),
         [
@@ -197,6 +200,45 @@ extension NodeReader {
       }
     }
     return (bias, allowed)
+  }
+
+  /// Whether a key is one of those that are valid in its sample, input `nonpad_kv_seqlen`, and lies in
+  /// the window around the query; nil if there is no such bound. The queries are the last of the valid
+  /// keys, or follow the past ones.
+  private func near(query: Value, key: Value, pastCount: Value?) throws(QMError) -> Value? {
+    let left = try integer("left_window_size") ?? -1
+    let right = try integer("right_window_size") ?? -1
+    let lengths = try int64(6)
+    guard left >= 0 || right >= 0 || lengths != nil else { return nil }
+    guard max(left, right) <= 1 << 40 else { throw .malformed("a window of \(max(left, right))") }
+    let zero = addConstant(try Tensor([], [Int64(0)]), "first")
+    let one = addConstant(try Tensor([], [Int64(1)]), "step")
+    func positions(_ value: Value, _ name: String) throws(QMError) -> Value {
+      let count = try call("Squeeze", extent(of: value, axis: 2, name), integers([0]))
+      return try call("Range", zero, count, one)
+    }
+    let keys = try positions(key, "keys")
+    var places = try call("Unsqueeze", positions(query, "queries"), integers([1]))
+    var bounds: [Value] = []
+    if let lengths {
+      let column = try call("Unsqueeze", lengths, integers([1, 2, 3]))
+      bounds.append(try call("Less", keys, column))
+      let offset = try call("Sub", column, extent(of: query, axis: 2, "queryCount"))
+      places = try call("Add", places, offset)
+    } else if let pastCount {
+      places = try call("Add", places, pastCount)
+    }
+    func place(_ offset: Int) throws(QMError) -> Value {
+      try call("Add", places, addConstant(Tensor([], [Int64(offset)]), "window"))
+    }
+    if left >= 0 { bounds.append(try call("GreaterOrEqual", keys, place(-left))) }
+    if right >= 0 { bounds.append(try call("LessOrEqual", keys, place(right))) }
+    if lengths != nil, try flag("is_causal", default: false) {
+      bounds.append(try call("LessOrEqual", keys, places))
+    }
+    var result = bounds[0]
+    for bound in bounds.dropFirst() { result = try call("And", result, bound) }
+    return result
   }
 
   /// The mask padded to all keys, if it has fewer: no query may attend to the missing ones. A mask of

@@ -64,14 +64,14 @@ extension NodeReader {
     let input = try float(0)
     let scale = try float(1)
     let axis = try axis(integer("axis") ?? -1, rank: shape(input).rank)
-    try finish([
-      rootMeanSquareNormalized(
-        input, scale, axis: axis, epsilon: number("epsilon", default: 1e-5))
-    ])
+    let quotient = try rootMeanSquareQuotient(
+      input, axis: axis, epsilon: number("epsilon", default: 1e-5))
+    try finish(.binary(Binary(.multiply)), [quotient, scale], as: input.type)
   }
 
-  func rootMeanSquareNormalized(
-    _ input: Value, _ scale: Value, axis: Int, epsilon: Float
+  /// x / √(mean(x²) + ε).
+  func rootMeanSquareQuotient(
+    _ input: Value, axis: Int, epsilon: Float
   ) throws(QMError) -> Value {
     let rank = shape(input).rank
     let squares = try step(.square, input, "squares")
@@ -80,8 +80,7 @@ extension NodeReader {
       as: input.type, "mean")
     let root = try step(
       .squareRoot, step(.affine(scale: 1, offset: epsilon), mean, "shifted"), "root")
-    let quotient = try step(.divide, input, root, "quotient")
-    return try step(.multiply, quotient, scale, "scaled")
+    return try step(.divide, input, root, "quotient")
   }
 
   /// MeanVarianceNormalization: (x − mean) / (σ + 1e-9).

@@ -2,46 +2,117 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
-  /// Einsum of one or two operands without diagonals. A sum of products becomes a batched matrix
-  /// product, with transpositions and reshapes before and after it.
+  /// Einsum. A sum of products becomes a batched matrix product, with transpositions and reshapes before
+  /// and after it; more than two operands are joined from left to right.
   func einsum() throws(QMError) {
     let equation = try text("equation", default: "").filter { $0 != " " }
-    guard !equation.contains(".") else {
-      throw .unsupported("'\(equation.abbreviated)' holds an ellipsis; expected letters")
-    }
     let sides = equation.split(separator: ">", maxSplits: 1, omittingEmptySubsequences: false)
     let left = sides[0].filter { $0 != "-" }
-    let terms = left.split(separator: ",", omittingEmptySubsequences: false).map(Array.init)
-    guard terms.count == node.inputs.count, terms.joined().allSatisfy(\.isLetter) else {
+    let parts = left.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
+    guard parts.count == node.inputs.count else {
       throw .malformed("'\(equation.abbreviated)' does not fit \(node.inputs.count) inputs")
     }
+    var operands: [Value] = []
+    var terms: [[Character]] = []
+    var rest: [Character] = []
+    for (index, part) in parts.enumerated() {
+      let value = try float(index)
+      let term = try letters(part, rank: shape(value).rank, equation)
+      operands.append(value)
+      terms.append(term)
+      if rest.count < term.filter(isRest).count { rest = term.filter(isRest) }
+    }
+    try requireSameType(operands[0], operands.last)
     let all = terms.joined()
-    let output =
-      sides.count == 2
-      ? Array(sides[1])
-      : Set(all).filter { letter in all.filter { $0 == letter }.count == 1 }.sorted()
+    var output =
+      rest
+      + Set(all).filter { letter in
+        !isRest(letter) && all.filter { $0 == letter }.count == 1
+      }.sorted()
+    if sides.count == 2 {
+      output = try letters(String(sides[1]), rest: rest, equation)
+    }
     guard Set(output).count == output.count, output.allSatisfy(all.contains) else {
       throw .malformed(
         "'\(equation.abbreviated)' has an output with a repeated letter or one that no input has")
     }
-    guard terms.count <= 2, terms.allSatisfy({ Set($0).count == $0.count }) else {
-      throw .unsupported(
-        "'\(equation.abbreviated)'; expected one or two operands without diagonals")
+    for index in operands.indices {
+      try takeDiagonals(&operands[index], &terms[index])
     }
-    var operands: [Value] = []
-    for (index, term) in terms.enumerated() {
-      let value = try float(index)
-      guard shape(value).rank == term.count else {
-        throw .malformed(
-          "'\(equation.abbreviated)' has \(term.count) letters for input \(index) \(shape(value))")
-      }
-      operands.append(value)
+    guard operands.count > 1 else { return try finish([single(operands[0], terms[0], output)]) }
+    var (result, own) = (operands[0], terms[0])
+    for index in operands.indices.dropFirst() {
+      let later = terms[(index + 1)...].joined()
+      let target =
+        index + 1 == operands.count
+        ? output
+        : (own + terms[index].filter { !own.contains($0) }).filter {
+          output.contains($0) || later.contains($0)
+        }
+      result = try pair([result, operands[index]], [own, terms[index]], target)
+      own = target
     }
-    try requireSameType(operands[0], operands.last)
-    let result =
-      terms.count == 1
-      ? try single(operands[0], terms[0], output) : try pair(operands, terms, output)
     try finish([result])
+  }
+
+  /// The letters of a term, with one for each axis that an ellipsis stands for. These are counted from
+  /// the last axis, so that equal ones broadcast.
+  private func letters(
+    _ term: String, rank: Int, _ equation: String
+  ) throws(QMError) -> [Character] {
+    let count = rank - term.filter(\.isLetter).count
+    guard count >= 0, count == 0 || term.contains("..."), count <= 64 else {
+      throw .malformed("'\(equation.abbreviated)' has other letters than an input of \(rank) axes")
+    }
+    return try letters(
+      term, rest: (0..<count).reversed().compactMap(restLetter), equation)
+  }
+
+  private func letters(
+    _ term: String, rest: [Character], _ equation: String
+  ) throws(QMError) -> [Character] {
+    guard let start = term.firstIndex(of: ".") else {
+      guard term.allSatisfy(\.isLetter) else {
+        throw .malformed("'\(equation.abbreviated)'; expected letters and ellipses")
+      }
+      return Array(term)
+    }
+    let end = term.index(start, offsetBy: 3, limitedBy: term.endIndex) ?? term.endIndex
+    let others = term[..<start] + term[end...]
+    guard term[start..<end] == "...", others.allSatisfy(\.isLetter) else {
+      throw .malformed("'\(equation.abbreviated)'; expected letters and one ellipsis a term")
+    }
+    return Array(term[..<start]) + rest + Array(term[end...])
+  }
+
+  /// A letter for the axis at a place counted from the last one of an ellipsis; none that a file has.
+  private func restLetter(_ place: Int) -> Character? {
+    Unicode.Scalar(UInt32(0xE000 + place)).map(Character.init)
+  }
+
+  private func isRest(_ letter: Character) -> Bool { !letter.isLetter }
+
+  /// Keeps of each pair of axes of one letter the elements at equal places: the others become 0, and
+  /// the second axis is summed.
+  private func takeDiagonals(_ value: inout Value, _ term: inout [Character]) throws(QMError) {
+    while let second = term.indices.first(where: { term[..<$0].contains(term[$0]) }),
+      let first = term.firstIndex(of: term[second])
+    {
+      guard let extent = shape(value)[first].extent, shape(value)[second].extent == extent,
+        extent <= 4096
+      else {
+        throw .unsupported(
+          "a diagonal of \(shape(value)); expected fixed and equal extents up to 4096",
+          remedies: .cutBefore)
+      }
+      var shape = [Int](repeating: 1, count: term.count)
+      (shape[first], shape[second]) = (extent, extent)
+      let mask = (0..<extent * extent).map { $0 % (extent + 1) == 0 }
+      let isDiagonal = addConstant(try Tensor(shape, mask), "diagonal")
+      let kept = try call("Where", isDiagonal, value, number(0, like: value))
+      value = try call("ReduceSum", kept, integers([second]), with: ["keepdims": .integer(0)])
+      term.remove(at: second)
+    }
   }
 
   /// The value summed over the letters that the output does not have, its axes in the output's

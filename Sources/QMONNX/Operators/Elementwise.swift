@@ -41,6 +41,11 @@ extension NodeReader {
 
   func binary(_ function: BinaryFunction) throws(QMError) {
     let left = try input(0)
+    if left.type == .uint64, function == .divide {
+      let right = try input(1)
+      try requireSameType(left, right)
+      return try finish(quotient(signed(left), signed(right)), as: .uint64)
+    }
     try finish(function, left, aligned(input(1), with: left))
   }
 
@@ -164,6 +169,11 @@ extension NodeReader {
     let right = try input(1)
     try requireSameType(left, right)
     let hasSignOfDividend = try flag("fmod", default: false)
+    if left.type == .uint64 {
+      let (dividend, divisor) = (try signed(left), try signed(right))
+      let whole = try call("Mul", quotient(dividend, divisor), divisor)
+      return try finish(call("Sub", dividend, whole), as: .uint64)
+    }
     // The operation itself gives floats the dividend's sign, and integers the divisor's.
     guard hasSignOfDividend != left.type.isFloatingPoint else {
       return try finish(.remainder, left, right)
@@ -185,6 +195,41 @@ extension NodeReader {
     try finish(call("Where", [isMoved, moved, remainder], outputs: 1))
   }
 
+  /// uint64 numbers as the int64 numbers of the same bits.
+  private func signed(_ value: Value) throws(QMError) -> Value {
+    try append(.cast(Cast(to: .int64)), [value], as: .int64, "signed")
+  }
+
+  /// Defines the output as the bits of int64 numbers.
+  private func finish(_ value: Value, as type: ElementType) throws(QMError) {
+    try finish(.cast(Cast(to: type)), [value], as: type)
+  }
+
+  /// The quotient of the uint64 numbers that have the bits of these int64 numbers: twice the quotient
+  /// of the half, and 1 more where the rest has room for it. Divisors beyond 2⁶³ fit at most once.
+  private func quotient(_ dividend: Value, _ divisor: Value) throws(QMError) -> Value {
+    func constant(_ number: Int64, _ name: String) throws(QMError) -> Value {
+      addConstant(try Tensor([], [number]), name)
+    }
+    let (zero, one, two) = (try constant(0, "zero"), try constant(1, "one"), try constant(2, "two"))
+    let highest = try constant(.min, "highest")
+    func isAtLeast(_ left: Value, _ right: Value) throws(QMError) -> Value {
+      try call(
+        "Not", call("Less", call("Add", left, highest), call("Add", right, highest)))
+    }
+    let isLarge = try call("Less", divisor, zero)
+    let bounded = try call("Where", isLarge, one, divisor)
+    let even = try call("Sub", dividend, call("Mod", dividend, two))
+    let half = try call("Div", even, two)
+    let positive = try call(
+      "Where", call("Less", half, zero), call("Sub", half, highest), half)
+    let doubled = try call("Mul", call("Div", positive, bounded), two)
+    let rest = try call("Sub", dividend, call("Mul", doubled, bounded))
+    let more = try call("Where", isAtLeast(rest, bounded), one, zero)
+    let once = try call("Where", isAtLeast(dividend, divisor), one, zero)
+    return try call("Where", isLarge, once, call("Add", doubled, more))
+  }
+
   /// The function of the first `count` inputs, from left to right.
   private func chain(_ function: BinaryFunction, _ count: Int) throws(QMError) -> Value {
     var result = try input(0)
@@ -199,6 +244,17 @@ extension NodeReader {
     if function == .add { try refuseShortIntegers(input(0)) }
     let last = node.inputs.count - 1
     guard last > 0 else { return try finish([input(0)]) }
+    if try input(0).type == .uint64, function != .add {
+      // In the order of signed numbers once the highest bit is the other one.
+      let highest = addConstant(try Tensor([], [Int64.min]), "highest")
+      var result = try call("Add", signed(input(0)), highest)
+      for index in 1...last {
+        try requireSameType(input(0), input(index))
+        let other = try call("Add", signed(input(index)), highest)
+        result = try append(.binary(Binary(function)), [result, other], as: .int64, "\(index)")
+      }
+      return try finish(call("Add", result, highest), as: .uint64)
+    }
     try finish(function, chain(function, last), input(last))
   }
 

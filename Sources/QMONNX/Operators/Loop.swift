@@ -117,9 +117,12 @@ extension NodeReader {
         hasCondition: false))
   }
 
-  private func read(_ form: LoopForm) throws(QMError) {
-    if let results = try unrolled(form) { return try finish(results) }
-    try finish(LoopReader(node: self, form: form).results())
+  private func read(_ form: LoopForm) throws(QMError) { try finish(results(of: form)) }
+
+  /// The carried values after the last iteration, then the stacked results.
+  func results(of form: LoopForm) throws(QMError) -> [GraphBuilder.Item] {
+    if let results = try unrolled(form) { return results }
+    return try LoopReader(node: self, form: form).results().map(GraphBuilder.Item.value)
   }
 
   // MARK: Iterations one by one

@@ -34,7 +34,8 @@ extension NodeReader {
     let normal =
       try isCentred
       ? call("LayerNormalization", sum, scale, shift, with: ["epsilon": .float(epsilon)])
-      : rootMeanSquareNormalized(sum, scale, axis: shape(sum).rank - 1, epsilon: epsilon)
+      : call(
+        "Mul", rootMeanSquareQuotient(sum, axis: shape(sum).rank - 1, epsilon: epsilon), scale)
     // Outputs 1 and 2 are not used.
     try finish([normal, sum, sum, sum])
   }

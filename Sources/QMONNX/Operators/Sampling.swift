@@ -211,6 +211,100 @@ extension NodeReader {
     return sum
   }
 
+  /// RoiAlign: means, or largest elements, of samples at equal distances in parts of regions.
+  func regionAlign() throws(QMError) {
+    let (input, regions) = (try float(0), try float(1))
+    let extents = try spatialExtents(input)
+    guard extents.count == 2, shape(regions).rank == 2, shape(input).rank == 4,
+      let channels = shape(input)[1].extent
+    else {
+      throw .malformed(
+        "input \(shape(input)) and regions \(shape(regions)); expected [N, C, height, width] and [regions, 4]"
+      )
+    }
+    let samples = try integer("sampling_ratio") ?? 0
+    guard (1...64).contains(samples) else {
+      throw .unsupported(
+        "sampling_ratio = \(samples); expected 1 to 64, as the size of a region is not known",
+        remedies: .cutBefore)
+    }
+    let counts = try [integer("output_height") ?? 1, integer("output_width") ?? 1]
+    guard counts.allSatisfy({ (1...1024).contains($0) }) else {
+      throw .malformed("an output of \(counts); expected 1 to 1024")
+    }
+    let isMean: Bool
+    switch try text("mode", default: "avg") {
+    case "avg": isMean = true
+    case "max": isMean = false
+    case let mode: throw .malformed("mode '\(mode.abbreviated)'; ONNX defines avg and max")
+    }
+    let transformation = try text(
+      "coordinate_transformation_mode", default: opset < 16 ? "output_half_pixel" : "half_pixel")
+    let isHalf = transformation == "half_pixel"
+    let scale = try Double(number("spatial_scale", default: 1))
+    let scaled = try affine(regions, scale, isHalf ? -0.5 : 0)
+
+    /// Lower and upper place of each sample, the weight of the upper one, and whether it is inside.
+    func samplePlaces(
+      _ axis: Int
+    ) throws(QMError) -> (corners: [(place: Value, weight: Value)], isInside: Value) {
+      let first = try sliced(scaled, axis: 1, from: 1 - axis, to: 2 - axis)
+      var length = try call("Sub", sliced(scaled, axis: 1, from: 3 - axis, to: 4 - axis), first)
+      if !isHalf { length = try call("Max", [length, number(1, like: length)], outputs: 1)[0] }
+      let steps = counts[axis] * samples
+      let parts = (0..<steps).map { (Float($0) + 0.5) / Float(steps) }
+      let places = Value(
+        place: addConstant(try Tensor([1, steps], parts), "parts").place, type: input.type)
+      let position = try call("Add", first, call("Mul", length, places))
+      let (extent, zero) = (Double(extents[axis]), try number(0, like: position))
+      let isInside = try call(
+        "And", call("GreaterOrEqual", position, number(-1, like: position)),
+        call("LessOrEqual", position, number(extent, like: position)))
+      let last = try number(extent - 1, like: position)
+      let inside = try call("Clip", position, zero, last)
+      let low = try call("Floor", inside)
+      let high = try call("Min", [affine(low, 1, 1), last], outputs: 1)[0]
+      let rest = try call("Sub", inside, low)
+      return ([(low, try affine(rest, -1, 1)), (high, rest)], isInside)
+    }
+    let (vertical, horizontal) = (try samplePlaces(0), try samplePlaces(1))
+    let (down, across) = (try integers([2]), try integers([1]))
+    let image = try reshaped(rows(of: input), [-1, channels])
+    let first = try call(
+      "Unsqueeze", call("Mul", asWhole(raw(2)), integers([extents[0] * extents[1]])),
+      integers([1, 2]))
+    let isInside = try call(
+      "Unsqueeze",
+      call(
+        "And", call("Unsqueeze", vertical.isInside, down),
+        call("Unsqueeze", horizontal.isInside, across)),
+      integers([-1]))
+    var terms: [Value] = []
+    for row in vertical.corners {
+      for column in horizontal.corners {
+        let line = try call("Mul", asWhole(row.place), integers([extents[1]]))
+        let place = try call(
+          "Add", call("Unsqueeze", line, down), call("Unsqueeze", asWhole(column.place), across))
+        let element = try call("Gather", image, call("Add", first, place))
+        let weight = try call(
+          "Mul", call("Unsqueeze", row.weight, down), call("Unsqueeze", column.weight, across))
+        let term = try call("Mul", element, call("Unsqueeze", weight, integers([-1])))
+        terms.append(try call("Where", isInside, term, number(0, like: term)))
+      }
+    }
+    let joined = try call(isMean ? "Sum" : "Max", terms, outputs: 1)[0]
+    let separate = try reshaped(joined, [-1, counts[0], samples, counts[1], samples, channels])
+    let pooled = try call(
+      isMean ? "ReduceMean" : "ReduceMax", separate, integers([2, 4]),
+      with: ["keepdims": .integer(0)])
+    try finish([transposed(pooled, [0, 3, 1, 2])])
+  }
+
+  private func asWhole(_ value: Value) throws(QMError) -> Value {
+    value.type == .int64
+      ? value : try append(.cast(Cast(to: .int64)), [value], as: .int64, "whole")
+  }
+
   /// AffineGrid: the positions of an image under affine maps [N, d, d + 1].
   func affineGrid() throws(QMError) {
     let maps = try float(0)
