@@ -123,7 +123,8 @@ package final class Trainer {
   private static let (rateFactors, tryShare): ([Float], Int) = ([0.3, 1], 10)
   private static let fewestTrySteps = 8
 
-  /// The rate of the options, or the one of two with which a short run ends best.
+  /// The rate of the options, or the one of two with which a short run ends best; the larger one if no
+  /// short run ends better than it begins.
   private func chosenRate(lossBefore: Double) throws(QMError) -> Float {
     if let rate = options.rate { return rate }
     let usual: Float =
@@ -134,7 +135,7 @@ package final class Trainer {
     guard stepCount >= Trainer.tryShare * Trainer.fewestTrySteps / 2 else { return usual }
     let steps = max(stepCount / Trainer.tryShare, Trainer.fewestTrySteps)
     let numbers = parameters.snapshot()
-    var best: (rate: Float, loss: Double)?
+    var tries: [(rate: Float, loss: Double)] = []
     for factor in Trainer.rateFactors {
       var state = start(rate: usual * factor, steps: steps, loss: lossBefore)
       var last = Double.infinity
@@ -147,9 +148,14 @@ package final class Trainer {
         last = done.heldOutLoss ?? last
       }
       try parameters.restore(numbers)
-      if last < best?.loss ?? .infinity { best = (state.rate, last) }
+      tries.append((state.rate, last))
     }
-    return best?.rate ?? usual * Trainer.rateFactors[0]
+    let finite = tries.filter { $0.loss.isFinite }
+    guard let best = finite.min(by: { $0.loss < $1.loss }), let largest = finite.last else {
+      return usual * Trainer.rateFactors[0]
+    }
+    // A run so far from its aim that no short one gains needs the larger steps.
+    return best.loss < lossBefore ? best.rate : largest.rate
   }
 
   /// Takes one step.
