@@ -72,7 +72,7 @@ extension NodeReader {
     guard let extents = shape(value).extents else {
       throw .unsupported(
         "\(what) has the shape \(shape(value)); expected fixed axes",
-        remedies: .setInputs(which: "its shape, with --input NAME=EXTENTS"), .cutBefore)
+        remedies: .changeModel(how: "export the model with fixed shapes"), .cutBefore)
     }
     return extents
   }

@@ -30,7 +30,12 @@ public struct NetworkTrial {
 
   /// Tries the network of a seed.
   public init(seed: UInt64) throws {
-    network = try NetworkTrial.network(seed: seed)
+    try self.init(NetworkTrial.network(seed: seed), seed: seed)
+  }
+
+  /// Tries a network as that of a seed.
+  public init(_ network: RandomNetwork, seed: UInt64) throws {
+    self.network = network
     let graph: Graph
     do {
       graph = try ONNXReader.read(bytes: network.network.encoded())

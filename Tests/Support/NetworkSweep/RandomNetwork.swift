@@ -18,6 +18,14 @@ public struct RandomNetwork: Sendable {
       && network.inputs.allSatisfy { $0.type.shape.extents.map { !$0.contains(0) } ?? false }
   }
 
+  init(network: ONNXNetwork) { self.network = network }
+
+  /// A network whose inputs are the same in every sample.
+  public init(_ network: ONNXNetwork, inputs: [String: Tensor]) {
+    self.network = network
+    fixedInputs = inputs
+  }
+
   /// The inputs of one sample.
   public func inputs(sample: Int) throws(QMError) -> [String: Tensor] {
     var random = SeededGenerator(seed: UInt64(sample) &+ 1)
