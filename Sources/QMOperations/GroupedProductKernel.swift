@@ -188,10 +188,14 @@ struct GroupedProductKernel: Sendable {
     let scales = memory.inputs[ProductOperand.weightScales]!.assumingMemoryBound(to: Float.self)
     let groupCount = panels.groups.count
     let inputScale = end.isDynamic ? nil : end.inputParameters(row: 0, of: memory).scale
-    for channel in 0..<channels {
+    // A cache line of multipliers at a time: those of two groups may share a place in the cache.
+    let line = 16
+    for first in stride(from: 0, to: channels, by: line) {
       for group in 0..<groupCount {
-        let scale = scales[channel * groupCount + group]
-        multipliers[group * channels + channel] = inputScale.map { $0 * scale } ?? scale
+        for channel in first..<min(first + line, channels) {
+          let scale = scales[channel * groupCount + group]
+          multipliers[group * channels + channel] = inputScale.map { $0 * scale } ?? scale
+        }
       }
     }
   }
