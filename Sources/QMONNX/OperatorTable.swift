@@ -35,7 +35,7 @@ public struct ONNXOperator: Sendable {
     "Tile": 6, "TopK": 1, "Transpose": 1, "Unsqueeze": 1,
   ]
 
-  fileprivate init(
+  init(
     _ name: String, since first: Int = 7, inputs: ClosedRange<Int>,
     _ mode: ExecutionMode?, _ note: String = "",
     _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
@@ -90,7 +90,7 @@ public enum OperatorTable {
     return lines
   }
 
-  private static let many = Int(Int16.max)
+  static let many = Int(Int16.max)
 
   /// The operators, by family.
   public static let operators: [ONNXOperator] = floatOperators + quantizedOperators
@@ -604,182 +604,4 @@ public enum OperatorTable {
     },
     microsoft("FusedGemm", inputs: 2...3) { (node) throws(QMError) in try node.fusedGemm() },
   ]
-
-  /// The operators that make or read codes. Those on codes are read as the operator between a
-  /// DequantizeLinear and a QuantizeLinear.
-  public static let quantizedOperators: [ONNXOperator] = [
-    ONNXOperator(
-      "QuantizeLinear", since: 10, inputs: 2...3, .integer,
-      "integer with one constant scale; 2 to 16 bits"
-    ) { (node) throws(QMError) in try node.quantizeLinear() },
-    ONNXOperator(
-      "DequantizeLinear", since: 10, inputs: 2...3, .integer,
-      "a constant keeps its codes"
-    ) { (node) throws(QMError) in try node.dequantizeLinear() },
-    microsoft("QuantizeLinear", inputs: 2...3, "as QuantizeLinear") { (node) throws(QMError) in
-      try node.quantizeLinear()
-    },
-    microsoft("DequantizeLinear", inputs: 2...3, "as DequantizeLinear") { (node) throws(QMError) in
-      try node.dequantizeLinear()
-    },
-    ONNXOperator("QLinearConv", since: 10, inputs: 8...9, .integer) { (node) throws(QMError) in
-      try node.quantizedConvolution()
-    },
-    microsoft("QLinearConv", inputs: 8...9) { (node) throws(QMError) in
-      try node.quantizedConvolution()
-    },
-    ONNXOperator("QLinearMatMul", since: 10, inputs: 8...8, .integer) { (node) throws(QMError) in
-      try node.quantizedMatrixMultiply()
-    },
-    microsoft("QGemm", inputs: 6...9) { (node) throws(QMError) in try node.quantizedGemm() },
-    microsoft("QLinearAdd", inputs: 7...8) { (node) throws(QMError) in
-      try node.quantizedBinary("Add")
-    },
-    microsoft("QLinearMul", inputs: 7...8) { (node) throws(QMError) in
-      try node.quantizedBinary("Mul")
-    },
-    microsoft("QLinearSigmoid", inputs: 4...5) { (node) throws(QMError) in
-      try node.quantizedUnary("Sigmoid")
-    },
-    microsoft("QLinearLeakyRelu", inputs: 4...5) { (node) throws(QMError) in
-      try node.quantizedUnary("LeakyRelu", ["alpha"])
-    },
-    microsoft("QLinearSoftmax", inputs: 4...5) { (node) throws(QMError) in
-      try node.quantizedSoftmax()
-    },
-    microsoft("QLinearAveragePool", inputs: 4...5) { (node) throws(QMError) in
-      try node.quantizedUnary(
-        "AveragePool",
-        ["auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides"])
-    },
-    microsoft("QLinearGlobalAveragePool", inputs: 5...5) { (node) throws(QMError) in
-      try node.quantizedUnary("GlobalAveragePool")
-    },
-    microsoft("QLinearConcat", inputs: 5...many) { (node) throws(QMError) in
-      try node.quantizedConcatenate()
-    },
-    microsoft("QLinearWhere", inputs: 9...9) { (node) throws(QMError) in
-      try node.quantizedSelect()
-    },
-    ONNXOperator(
-      "DynamicQuantizeLinear", since: 11, inputs: 1...1, .integer, "one range for each value"
-    ) { (node) throws(QMError) in try node.dynamicQuantizeLinear() },
-    ONNXOperator(
-      "MatMulInteger", since: 10, inputs: 2...4, .integer,
-      "on codes if Cast and Mul with the scales follow"
-    ) { (node) throws(QMError) in try node.integerProduct(of: "MatMul") },
-    ONNXOperator(
-      "ConvInteger", since: 10, inputs: 2...4, .integer,
-      "on codes if Cast and Mul with the scales follow"
-    ) { (node) throws(QMError) in
-      try node.integerProduct(
-        of: "Conv",
-        attributes: ["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])
-    },
-    microsoft("DynamicQuantizeMatMul", inputs: 3...5) { (node) throws(QMError) in
-      try node.dynamicQuantizeMatrixMultiply()
-    },
-    microsoft("MatMulIntegerToFloat", inputs: 4...7) { (node) throws(QMError) in
-      try node.matrixMultiplyToFloat()
-    },
-    microsoft("DynamicQuantizeLSTM", inputs: 12...12, "input and states are not rounded") {
-      (node) throws(QMError) in try node.dynamicQuantizeRecurrent()
-    },
-    microsoft("QAttention", inputs: 5...9, "without past; mask_index with two axes") {
-      (node) throws(QMError) in try node.quantizedAttention()
-    },
-    microsoft("MatMulNBits", inputs: 3...6, "constant weights, which keep their codes") {
-      (node) throws(QMError) in try node.matrixMultiplyOfBlocks()
-    },
-    microsoft("GatherBlockQuantized", inputs: 3...4, "a constant table, which keeps its codes") {
-      (node) throws(QMError) in try node.gatherOfBlocks()
-    },
-  ]
-
-  /// An operator that ONNX Runtime defines. The opsets are those of ONNX's own operators in the same
-  /// file.
-  private static func microsoft(
-    _ name: String, inputs: ClosedRange<Int>, runs mode: ExecutionMode? = .integer,
-    _ note: String = "", _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
-  ) -> ONNXOperator {
-    ONNXOperator("com.microsoft.\(name)", inputs: inputs, mode, note, read)
-  }
-
-  private static func recurrent(
-    _ name: String, inputs: ClosedRange<Int>, _ kind: RecurrentKind
-  ) -> ONNXOperator {
-    ONNXOperator(name, inputs: inputs, .integer, "without the activation ScaledTanh") {
-      (node) throws(QMError) in try node.recurrent(kind)
-    }
-  }
-
-  /// An operator that becomes several operations.
-  private static func decomposed(
-    _ name: String, since first: Int = 7, inputs: ClosedRange<Int>,
-    _ mode: ExecutionMode? = .float, _ note: String = "",
-    _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
-  ) -> ONNXOperator {
-    ONNXOperator(name, since: first, inputs: inputs, mode, note, read)
-  }
-
-  /// An operator on sequences of tensors, whose lengths are known while the network is read.
-  private static func sequence(
-    _ name: String, inputs: ClosedRange<Int>, _ mode: ExecutionMode? = nil,
-    _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
-  ) -> ONNXOperator {
-    ONNXOperator(name, since: 11, inputs: inputs, mode, "lengths known before the run", read)
-  }
-
-  /// An operator of the domain ai.onnx.ml.
-  private static func learned(
-    _ name: String, inputs: ClosedRange<Int>, _ mode: ExecutionMode? = .integer,
-    _ note: String = "", _ read: @escaping @Sendable (NodeReader) throws(QMError) -> Void
-  ) -> ONNXOperator {
-    ONNXOperator("ai.onnx.ml.\(name)", since: 1, inputs: inputs, mode, note, read)
-  }
-
-  /// Note of operators that read codes but do not cause their operands to be quantized.
-  private static let whereCoded = "on codes if other nodes need them quantized"
-
-  private static func binary(
-    _ name: String, _ function: BinaryFunction, _ note: String = ""
-  ) -> ONNXOperator {
-    ONNXOperator(name, inputs: 2...2, .integer, note) { (node) throws(QMError) in
-      try node.binary(function)
-    }
-  }
-
-  private static func unary(
-    _ name: String, since first: Int = 7,
-    _ function: @escaping @Sendable (NodeReader) throws(QMError) -> UnaryFunction
-  ) -> ONNXOperator {
-    ONNXOperator(name, since: first, inputs: 1...1, .table) { (node) throws(QMError) in
-      try node.unary(function(node))
-    }
-  }
-
-  private static func comparison(
-    _ name: String, since first: Int = 7,
-    _ function: Compare.Function
-  ) -> ONNXOperator {
-    ONNXOperator(name, since: first, inputs: 2...2, .integer, whereCoded) {
-      (node) throws(QMError) in
-      try node.comparison(function)
-    }
-  }
-
-  private static func logic(_ name: String, _ function: Logic.Function) -> ONNXOperator {
-    ONNXOperator(name, inputs: 2...2, .move) { (node) throws(QMError) in
-      try node.logic(function)
-    }
-  }
-
-  private static func reduction(
-    _ name: String, _ kind: Reduction.Kind, axesAreInputSince opset: Int
-  ) -> ONNXOperator {
-    let isInteger = [.mean, .sum, .maximum, .minimum].contains(kind)
-    return ONNXOperator(name, inputs: 1...2, isInteger ? .integer : .float, "constant axes") {
-      (node) throws(QMError) in try node.reduction(kind, axesAreInputSince: opset)
-    }
-  }
 }

@@ -150,12 +150,19 @@ package final class Trainer {
       try parameters.restore(numbers)
       tries.append((state.rate, last))
     }
+    return Trainer.bestRate(of: tries, lossBefore: lossBefore) ?? usual * Trainer.rateFactors[0]
+  }
+
+  /// The rate whose short run ended best; the largest one if none ended better than it began: a run so
+  /// far from its aim needs the larger steps.
+  /// - Parameter tries: rates in ascending order; an infinite loss is that of a run that diverged.
+  /// - Returns: nil if all diverged.
+  package static func bestRate(
+    of tries: [(rate: Float, loss: Double)], lossBefore: Double
+  ) -> Float? {
     let finite = tries.filter { $0.loss.isFinite }
-    guard let best = finite.min(by: { $0.loss < $1.loss }), let largest = finite.last else {
-      return usual * Trainer.rateFactors[0]
-    }
-    // A run so far from its aim that no short one gains needs the larger steps.
-    return best.loss < lossBefore ? best.rate : largest.rate
+    guard let best = finite.min(by: { $0.loss < $1.loss }) else { return nil }
+    return best.loss < lossBefore ? best.rate : finite.last?.rate
   }
 
   /// Takes one step.

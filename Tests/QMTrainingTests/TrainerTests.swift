@@ -7,6 +7,20 @@ import QMTraining
 import Testing
 
 @Suite struct TrainerTests {
+  /// Both short tries of ppocr_cls at 1.5 bits ended worse than they began, and the smaller rate was taken:
+  /// training stayed where it was.
+  @Test func whereNoTryGainsTheLargerRateIsTaken() {
+    func rate(_ losses: [Double]) -> Float? {
+      Trainer.bestRate(
+        of: zip([0.0015, 0.005] as [Float], losses).map { ($0, $1) }, lossBefore: 1.5)
+    }
+    #expect(rate([1.9, 14.8]) == 0.005)
+    #expect(rate([1.2, 1.4]) == 0.0015)
+    #expect(rate([1.4, 1.2]) == 0.005)
+    #expect(rate([1.9, .infinity]) == 0.0015)
+    #expect(rate([.infinity, .infinity]) == nil)
+  }
+
   /// Numbers beyond all bounds would not have codes.
   @Test func numbersBeyondAllBoundsAreNotRestored() throws {
     let parameters = try CodedNetwork().parameters()

@@ -23,7 +23,8 @@ typedef struct {
 /// Converts `count` elements to float32: `scale · Float(code − zero point)`.
 typedef void (*qm_decode_kernel)(qm_codes type, const void *in, float *out, int64_t count);
 
-/// Converts `count` float32 numbers to codes with `inverse_scale`; to QM_FLOAT32 it copies them.
+/// Converts `count` float32 numbers to codes with `inverse_scale`; to QM_FLOAT32 it copies them. `in` and
+/// `out` must not overlap: the last numbers may be read twice.
 typedef void (*qm_encode_kernel)(qm_codes type, float inverse_scale, const float *in, void *out,
                                  int64_t count);
 

@@ -346,8 +346,7 @@ extension NodeReader {
       throw .unsupported("Indices with auto_pad or ceil_mode", remedies: .cutBefore)
     }
     let spatial = Array(extents[2...])
-    let taps = window.reduce(1) { $0.multipliedReportingOverflow(by: $1).partialValue }
-    guard (1...1024).contains(taps), window.allSatisfy({ $0 <= 1024 }),
+    guard let taps = Shape.elementCount(of: window), (1...1024).contains(taps),
       let count = Shape.elementCount(of: extents), count <= 1 << 30
     else { throw .unsupported("Indices of a window of more than 1024 elements") }
     let places = addConstant(
@@ -456,7 +455,7 @@ extension NodeReader {
       let block = try constantIntegers(2, "block"), image.count == block.count, !image.isEmpty,
       (image + block).allSatisfy({ (1...1 << 20).contains($0) }),
       let blockCount = Shape.elementCount(of: block), let pixels = Shape.elementCount(of: image),
-      pixels <= 1 << 26, let columns = shape(input)[2].extent, shape(input).rank == 3,
+      pixels <= 1 << 26, shape(input).rank == 3, let columns = shape(input)[2].extent,
       let channels = shape(input)[1].extent, channels % blockCount == 0
     else {
       throw .unsupported(
@@ -473,7 +472,9 @@ extension NodeReader {
       guard length >= reach else { throw .malformed("a block beyond the image") }
       counts.append((length - reach) / attributes.strides[axis] + 1)
     }
-    guard Shape.elementCount(of: counts) == columns, blockCount * columns <= 1 << 26 else {
+    guard Shape.elementCount(of: counts) == columns,
+      let length = Shape.elementCount(of: [blockCount, columns]), length <= 1 << 26
+    else {
       throw .malformed("\(columns) columns for \(counts.prefix(8)) blocks")
     }
     // Elements beyond the border go to a place that is cut off.
