@@ -55,26 +55,36 @@ extension Model {
   }
 
   /// Runs the probes of the file that the model was opened from, which is in memory.
-  /// - Parameter bytes: the content of the file.
-  /// - Throws: as ``selfTest()``.
-  public func selfTest(bytes: some Collection<UInt8>) throws(QMError) -> SelfTest {
-    try selfTest(QMFile(Buffer.copying(bytes)))
+  /// - Parameters:
+  ///   - bytes: the content of the file.
+  ///   - session: a session of this model, which runs the probes: ``Session/cancel()`` ends the one
+  ///     that it runs. Without it a network from a stranger whose loop has no end holds the caller.
+  /// - Throws: as ``selfTest()``; `cancelled`; `usage` if the session is not of this model.
+  public func selfTest(
+    bytes: some Collection<UInt8>, in session: Session? = nil
+  ) throws(QMError) -> SelfTest {
+    try selfTest(QMFile(Buffer.copying(bytes)), in: session)
   }
 
-  private func selfTest(_ file: QMFile) throws(QMError) -> SelfTest {
+  private func selfTest(_ file: QMFile, in session: Session? = nil) throws(QMError) -> SelfTest {
     guard file.container.digest == contentDigest else {
       throw .invalidInput("the file is not the one that the model was opened from")
     }
     guard let probes = try file.probes() else {
       throw .usage("the file has no probes", remedies: .convertWithProbes)
     }
-    return try selfTest(probes)
+    return try selfTest(probes, in: session)
   }
 
   /// Runs probes of this model.
   /// - Throws: the error of a run, with the probe as context.
-  package func selfTest(_ probes: Program.Probes) throws(QMError) -> SelfTest {
-    let session = Session(self)
+  package func selfTest(
+    _ probes: Program.Probes, in session: Session? = nil
+  ) throws(QMError) -> SelfTest {
+    let session = session ?? Session(self)
+    guard session.model === self else {
+      throw .usage("the session runs another model; make one of this model")
+    }
     var agreements: [Bool] = []
     var comparisons = [Comparison](repeating: Comparison(), count: outputs.count)
     for (index, probe) in probes.probes.enumerated() {

@@ -98,13 +98,27 @@ import Testing
       ]
       loop.results = [4]
     }
-    let session = Session(try Model(Self.program(loop, isEndless: true)))
+    let program = try Self.program(loop, isEndless: true)
+    let session = Session(try Model(program))
+    try Self.cancelling(session) { try session.run(["x": Self.x(2)]) }
+
+    let (x, y) = (try Self.x(2), try Self.x(2))
+    let probe = Program.Probes.Probe(inputs: [x], floatOutputs: [y], outputs: [y])
+    let bytes = try program.encoded(probes: Program.Probes([probe], areInputsMade: true))
+    let model = try Model(bytes: bytes)
+    let tested = Session(model)
+    try Self.cancelling(tested) { try model.selfTest(bytes: bytes, in: tested) }
+    #expect(throws: QMError.usage("")) { try model.selfTest(bytes: bytes, in: session) }
+  }
+
+  /// Requires that `body`, which runs the session until it is cancelled, ends.
+  private static func cancelling(_ session: Session, _ body: () throws -> some Any) throws {
     let isDone = Locked(false)
     Thread.detachNewThread {
       // The run may not have begun when it is first asked to end.
       while !isDone.withLock({ $0 }) { session.cancel() }
     }
-    #expect(throws: QMError.cancelled()) { try session.run(["x": Self.x(2)]) }
+    #expect(throws: QMError.cancelled()) { try body() }
     isDone.withLock { $0 = true }
   }
 }

@@ -92,7 +92,13 @@ enum Target: String, CaseIterable {
     // Their inputs may be of any shape that the types admit.
     if try QMFile(buffer, limits: limits).probes(limits: limits) != nil {
       let options = Model.Options(runByteLimit: 64 << 20)
-      _ = try? Model(bytes: bytes, options: options).selfTest(bytes: bytes)
+      let model = try? Model(bytes: bytes, options: options)
+      _ = try model.map { (model) throws(QMError) in
+        let session = Session(model)
+        return try Watch.shared.limiting(session) { () throws(QMError) in
+          try? model.selfTest(bytes: bytes, in: session)
+        }
+      }
     }
     var inputs: [String: Tensor] = [:]
     for port in model.inputs {
@@ -107,7 +113,8 @@ enum Target: String, CaseIterable {
           .converted(to: port.type.elementType)
       }
     }
-    _ = try model.run(inputs)
+    let session = Session(model)
+    _ = try Watch.shared.limiting(session) { () throws(QMError) in try session.run(inputs) }
   }
 
   private static func sections(of bytes: UnsafeRawBufferPointer) -> [(
