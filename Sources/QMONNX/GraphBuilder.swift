@@ -49,6 +49,43 @@ final class GraphBuilder {
 
   var graph: Graph { construction.graph }
 
+  /// What reading a node adds to. A reading that fails is undone by setting it back.
+  struct Contents {
+    fileprivate var construction: GraphConstruction
+    fileprivate var captures: [(outer: Value, input: Value)]
+    fileprivate var values: [String: Value]
+    fileprivate var sequences: [String: [Value]]
+    fileprivate var packed: [Value.Place: PackedIntegers]
+    fileprivate var convertedTypes: Set<ElementType>
+    fileprivate var float8: Set<Value.Place>
+    fileprivate var dynamic: [Value.Place: DynamicCodes]
+    fileprivate var integerProducts: [Value.Place: IntegerProduct]
+    fileprivate var factors: [Value.Place: (Value, Value)]
+    fileprivate var finite: Set<Value.Place>
+  }
+
+  var contents: Contents {
+    get {
+      Contents(
+        construction: construction, captures: captures, values: values, sequences: sequences,
+        packed: packed, convertedTypes: convertedTypes, float8: float8, dynamic: dynamic,
+        integerProducts: integerProducts, factors: factors, finite: finite)
+    }
+    set {
+      construction = newValue.construction
+      captures = newValue.captures
+      values = newValue.values
+      sequences = newValue.sequences
+      packed = newValue.packed
+      convertedTypes = newValue.convertedTypes
+      float8 = newValue.float8
+      dynamic = newValue.dynamic
+      integerProducts = newValue.integerProducts
+      factors = newValue.factors
+      finite = newValue.finite
+    }
+  }
+
   init(
     opset: Int, files: TensorFiles, weights: [String: Tensor] = [:], limits: ONNXLimits
   ) {

@@ -8,42 +8,88 @@ struct LoopReader {
 
   let node: NodeReader
   let form: LoopForm
+  /// ``LoopForm/invariance``
+  private let isInvariant: [Bool]
 
-  private var outer: GraphBuilder { node.builder }
+  init(node: NodeReader, form: LoopForm) {
+    self.node = node
+    self.form = form
+    isInvariant = form.invariance
+  }
+
+  var outer: GraphBuilder { node.builder }
+
+  /// Indices of the carried values that an iteration may change. The body reads the others as any
+  /// value around it.
+  private var varying: [Int] { form.carried.indices.filter { !isInvariant[$0] } }
 
   /// The body, built for carried values of certain types.
-  private struct Body {
+  struct Body {
     let builder: GraphBuilder
-    /// The condition, nil for always, then the results.
+    /// The condition, nil for always, then the results: the values that vary, and the stacked ones.
     let condition: Value?
     let results: [Value]
   }
 
   /// The values that the loop returns.
   func results() throws(QMError) -> [Value] {
-    var initial: [Value] = []
-    for item in form.carried {
-      guard case .value(let given) = item else {
-        throw .unsupported(
-          "a sequence is carried by a loop whose number of iterations is computed",
-          remedies: .changeModel(how: "export the model with the loop unrolled"), .cutBefore)
-      }
-      let plain = try outer.construction.integers(given)
-      let float = try node.inFloat32(plain)
-      initial.append(Value(place: float.place, type: given.type))
-    }
+    let initial = try initialValues()
     let body = try settledBody(initial)
     let (loop, outside) = try operation(of: body, carriedCount: initial.count)
     let places = try outer.construction.append(
       .loop(loop), name: node.node.label, [form.count, firstCondition()] + initial + outside,
-      outputNames: form.hasCondition && node.node.operation == "Loop" ? node.node.outputs : [])
+      outputNames: form.hasCondition && node.node.operation == "Loop"
+        ? body.results.indices.map(outputName) : [])
     var results: [Value] = []
     for (index, place) in places.enumerated() {
       let value = Value(place: place, type: body.results[index].type)
       results.append(
         index < initial.count ? value : try placed(value, form.stacking[index - initial.count]))
     }
-    return results
+    return try self.results(results)
+  }
+
+  /// The carried values that vary, before the first iteration.
+  func initialValues() throws(QMError) -> [Value] {
+    var initial: [Value] = []
+    for index in varying {
+      let given = try carried(index)
+      let plain = try outer.construction.integers(given)
+      let float = try node.inFloat32(plain)
+      initial.append(Value(place: float.place, type: given.type))
+    }
+    return initial
+  }
+
+  private func carried(_ index: Int) throws(QMError) -> Value {
+    guard case .value(let given) = form.carried[index] else {
+      throw .unsupported(
+        "a sequence is carried by a loop whose number of iterations is computed",
+        remedies: .changeModel(how: "export the model with the loop unrolled"), .cutBefore)
+    }
+    return given
+  }
+
+  /// The node's name of a result of ``Body``; "" if it has none.
+  func outputName(_ result: Int) -> String {
+    let varying = varying
+    let index =
+      result < varying.count ? varying[result] : form.carried.count + result - varying.count
+    return index < node.node.outputs.count ? node.node.outputs[index] : ""
+  }
+
+  /// All values that the loop returns, from the results of ``Body``.
+  func results(_ own: [Value]) throws(QMError) -> [Value] {
+    var left = own[...]
+    var results: [Value] = []
+    for index in form.carried.indices {
+      if !isInvariant[index], let next = left.popFirst() {
+        results.append(next)
+      } else {
+        results.append(try carried(index))
+      }
+    }
+    return results + left
   }
 
   /// The condition of the first iteration; nil if it holds.
@@ -53,7 +99,7 @@ struct LoopReader {
   }
 
   /// The stacked results, which are along axis 0, along the axis that the node asks for.
-  private func placed(
+  func placed(
     _ value: Value, _ stacking: LoopForm.Stacking
   ) throws(QMError) -> Value {
     let rank = node.shape(value).rank
@@ -66,7 +112,7 @@ struct LoopReader {
   // MARK: The body
 
   /// The body for types of the carried values that hold in each iteration.
-  private func settledBody(_ initial: [Value]) throws(QMError) -> Body {
+  func settledBody(_ initial: [Value]) throws(QMError) -> Body {
     var types = initial.map { outer.construction.type(of: $0) }
     var rounds = 0
     while true {
@@ -110,9 +156,17 @@ struct LoopReader {
         .value(iteration), .value(inner.addConstant(try Tensor([], [true]), "condition")),
       ]
     }
+    // First all that vary: the operation numbers the captured values after them.
+    var inputs: [Value] = []
     for (index, type) in types.enumerated() {
       let input = try builder.construction.addInput(name: "carried\(index)", type)
-      arguments.append(.value(Value(place: input.place, type: initial[index].type)))
+      inputs.append(Value(place: input.place, type: initial[index].type))
+    }
+    for index in form.carried.indices {
+      arguments.append(
+        .value(
+          isInvariant[index]
+            ? try builder.capture(carried(index)) : inputs.removeFirst()))
     }
     for scanned in form.scanned {
       let place: Value
@@ -132,7 +186,12 @@ struct LoopReader {
       try add(arguments)
     }
     var results: [Value] = []
-    for item in items {
+    let first = form.hasCondition ? 1 : 0
+    for (index, item) in items.enumerated() {
+      let carried = index - first
+      guard !isInvariant.indices.contains(carried) || !isInvariant[carried] else {
+        continue
+      }
       guard case .value(let value) = item else {
         throw .unsupported("the body of a loop of unknown length returns a sequence")
       }

@@ -495,11 +495,11 @@ public enum OperatorTable {
     },
     ONNXOperator(
       "Loop", since: 1, inputs: 2...many, .float,
-      "up to 1024 iterations that are known: as their nodes"
+      "recurrent layers as such; up to 1024 known: as nodes"
     ) { (node) throws(QMError) in try node.loop() },
     ONNXOperator(
       "Scan", since: 9, inputs: 1...many, .float,
-      "up to 1024 iterations that are known: as their nodes"
+      "recurrent layers as such; up to 1024 known: as nodes"
     ) { (node) throws(QMError) in try node.scan() },
     ONNXOperator("Expand", since: 8, inputs: 2...2, .move) { (node) throws(QMError) in
       try node.expand()

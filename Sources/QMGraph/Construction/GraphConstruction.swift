@@ -125,6 +125,14 @@ public struct GraphConstruction {
     return Value(place: .constant(constants.count - 1), type: tensor.elementType)
   }
 
+  /// Adds a constant of another graph, with what is known of it; nil if the value is none.
+  public mutating func addCopy(of value: Graph.Value) -> Value? {
+    guard let tensor = value.constant else { return nil }
+    constants.append(
+      Constant(name: value.name, tensor: tensor, stored: value.stored, steps: value.steps))
+    return Value(place: .constant(constants.count - 1), type: tensor.elementType)
+  }
+
   /// Records how the file stores a constant.
   public mutating func attach(_ stored: StoredCodes, to value: Value) {
     if case .constant(let index) = value.place { constants[index].stored = stored }

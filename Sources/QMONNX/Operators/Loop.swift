@@ -28,6 +28,21 @@ struct LoopForm {
   /// Whether the body has the number of the iteration and the condition as inputs, and the condition
   /// as its first output: a Loop.
   let hasCondition: Bool
+
+  /// For each carried value whether all iterations return it as it was: exporters carry weights so.
+  var invariance: [Bool] {
+    var sources: [String: String] = [:]
+    for node in body.nodes
+    where node.fullOperation == "Identity" && node.inputs.count == 1 && node.outputs.count == 1 {
+      sources[node.outputs[0]] = node.inputs[0]
+    }
+    return carried.indices.map { index in
+      var name = body.outputs[index + (hasCondition ? 1 : 0)].name
+      // No longer than there are nodes: a malformed graph may have a cycle.
+      for _ in body.nodes { name = sources[name] ?? name }
+      return name == body.inputs[index + (hasCondition ? 2 : 0)].name
+    }
+  }
 }
 
 extension NodeReader {
@@ -121,8 +136,10 @@ extension NodeReader {
 
   /// The carried values after the last iteration, then the stacked results.
   func results(of form: LoopForm) throws(QMError) -> [GraphBuilder.Item] {
+    let reader = LoopReader(node: self, form: form)
+    if let results = reader.recurrentResults() { return results.map(GraphBuilder.Item.value) }
     if let results = try unrolled(form) { return results }
-    return try LoopReader(node: self, form: form).results().map(GraphBuilder.Item.value)
+    return try reader.results().map(GraphBuilder.Item.value)
   }
 
   // MARK: Iterations one by one
@@ -151,7 +168,8 @@ extension NodeReader {
     // A result without iterations has the type of the body's output, which only its nodes tell.
     guard goesOn && count > 0 || form.stacking.isEmpty else { return nil }
 
-    let before = builder.construction
+    let before = builder.contents
+    let nodeCount = builder.graph.nodes.count
     var carried = form.carried
     var stacks = [[Value]](repeating: [], count: form.stacking.count)
     let isUnrolled = try builder.inlining(form.body, as: "the body") {
@@ -159,7 +177,7 @@ extension NodeReader {
       var iteration = 0
       while goesOn && iteration < count {
         guard iteration < Self.mostIterations, builder.iterationsLeft > 0,
-          builder.construction.graph.nodes.count - before.graph.nodes.count <= Self.mostNodes
+          builder.graph.nodes.count - nodeCount <= Self.mostNodes
         else { return false }
         builder.iterationsLeft -= 1
         let number = addConstant(try Tensor([], [Int64(iteration)]), "iteration")
@@ -191,7 +209,7 @@ extension NodeReader {
       return true
     }
     guard isUnrolled else {
-      builder.construction = before
+      builder.contents = before
       return nil
     }
     var results = carried

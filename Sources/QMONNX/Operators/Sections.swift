@@ -42,6 +42,9 @@ extension NodeReader {
     guard rank >= 2, [0, 1].contains(timeAxis), batchAxis == 1 - timeAxis else {
       throw .malformed("time_axis \(timeAxis) and batch_axis \(batchAxis); expected 0 and 1")
     }
+    if isWhole(lengths, axis: shape(input)[timeAxis]) {
+      return try finish([reversed(input, axis: timeAxis)])
+    }
     guard let count = shape(input)[timeAxis].extent, count <= 1 << 24 else {
       throw .unsupported(
         "axis \(timeAxis) of \(shape(input)); expected a fixed extent", remedies: .cutBefore)
@@ -58,6 +61,18 @@ extension NodeReader {
       "GatherND", rows, call("Unsqueeze", index, integers([-1])),
       with: ["batch_dims": .integer(1)])
     try finish([transposed(result, order)])
+  }
+
+  /// Whether each of the lengths is the extent of a dynamic axis, repeated: so tf2onnx writes the
+  /// reversal of an axis.
+  private func isWhole(_ lengths: Value, axis: Shape.Axis) -> Bool {
+    guard axis.extent == nil, let extent = LoopNumber(axis), case .graph(let id) = lengths.place
+    else { return false }
+    let numbers = LoopNumbers(builder)
+    guard let node = numbers.producer(of: id), case .expand = node.operation,
+      let repeated = node.input(0)
+    else { return false }
+    return numbers.number(repeated) == extent
   }
 
   /// Compress: the slices along an axis, or the elements, for which a condition holds.

@@ -109,7 +109,9 @@ public struct Slice: FirstOperandMovement {
     }
     guard step != 0 else { throw .malformed(stepMessage) }
     // ONNX writes "to the end" as a very large number of 32 or 64 bits.
-    return start == 0 && end >= Int(Int32.max) && step == 1 ? axis : .free("")
+    let isWhole = start == 0 && end >= Int(Int32.max) && step == 1
+    let isReversal = start == -1 && end <= Int(Int32.min) && step == -1
+    return isWhole || isReversal ? axis : .free("")
   }
 
   /// The selected range of every axis of an input of this shape.
