@@ -181,6 +181,7 @@ final class GraphBuilder {
       if let setting = unset.removeValue(forKey: input.name) {
         defined.insert(input.name)
         initializers[input.name] = .success(try tensor(setting, for: input))
+        packedInitializers[input.name] = input.type.flatMap { PackedIntegers(onnx: $0.dataType) }
       } else if defined.insert(input.name).inserted {
         try addInput(input)
       } else {
@@ -221,7 +222,7 @@ final class GraphBuilder {
     try within(.value(input.name)) { () throws(QMError) in
       guard let type = input.type else { throw .usage("the input is not a tensor") }
       let axes = type.axes.map { $0.map { $0 == .free("?") ? .free("") : $0 } }
-      return try setting.tensor(ElementType(onnx: type.dataType), Shape(axes ?? []))
+      return try setting.tensor(.stored(onnx: type.dataType), Shape(axes ?? []))
     }
   }
 
@@ -294,7 +295,7 @@ final class GraphBuilder {
       guard let type = input.type else {
         throw .unsupported("the input is not a tensor")
       }
-      let elementType = try ElementType(onnx: type.dataType)
+      let elementType = try ElementType.stored(onnx: type.dataType)
       guard let axes = type.axes else {
         throw .unsupported("the input has no shape; its number of axes must be known")
       }
@@ -308,6 +309,9 @@ final class GraphBuilder {
           ? .free("\(input.name.abbreviated).\(index)") : axis
       }
       try addInput(name: input.name, ValueType(elementType, Shape(named)))
+      if let packed = PackedIntegers(onnx: type.dataType), let value = values[input.name] {
+        setPacked(packed, value)
+      }
     }
   }
 
@@ -328,7 +332,7 @@ final class GraphBuilder {
         return try construction.addOutput(
           name: output.name, Value(place: value.place, type: computed))
       }
-      let elementType = try ElementType(onnx: type.dataType)
+      let elementType = try ElementType.stored(onnx: type.dataType)
       guard elementType == value.type else {
         throw .malformed("the output is declared \(elementType) and computed as \(value.type)")
       }

@@ -65,6 +65,12 @@ struct NodeReader {
 
   /// For an operator that the table does not have.
   private var refusal: QMError {
+    if node.isRandom {
+      return .unsupported(
+        "it draws random numbers, and no two runs would give the same",
+        remedies: .setInputs(which: "its result '\((node.outputs.first ?? "").abbreviated)'"),
+        .cutAfter)
+    }
     if node.domain.isEmpty {
       return OperatorTable.refusals[node.operation]
         ?? .unsupported("unsupported operator", remedies: .cutBefore)
@@ -337,17 +343,21 @@ struct NodeReader {
   }
 
   /// Adds the operation that computes the node's outputs.
-  /// - Parameter type: the element type of all outputs in ONNX; in the graph a float type is
-  ///   float32.
-  func finish(_ operation: Operation, _ inputs: [Value?], as type: ElementType) throws(QMError) {
+  /// - Parameters:
+  ///   - type: the element type of all outputs in ONNX; in the graph a float type is float32.
+  ///   - made: that type where it has fewer than 8 bits and the operation makes it.
+  func finish(
+    _ operation: Operation, _ inputs: [Value?], as type: ElementType,
+    packed made: PackedIntegers? = nil
+  ) throws(QMError) {
     let places = try builder.construction.append(
       operation, name: node.label, inputs, outputNames: node.outputs)
     let results = places.map { Value(place: $0, type: type) }
-    if case .moved(let sources) = operation.body.elementSource(operandCount: inputs.count),
-      let packed = sources.first.flatMap({ inputs[$0] }).flatMap(builder.packedType)
-    {
-      for result in results { builder.setPacked(packed, result) }
+    var packed = made
+    if case .moved(let sources) = operation.body.elementSource(operandCount: inputs.count) {
+      packed = sources.first.flatMap { inputs[$0] }.flatMap(builder.packedType)
     }
+    if let packed { for result in results { builder.setPacked(packed, result) } }
     try finish(results)
   }
 

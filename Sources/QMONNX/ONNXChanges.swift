@@ -129,6 +129,14 @@ extension ONNXChanges.Setting {
     return numbers
   }
 
+  /// One number for all elements, if that is what the text says and float32 can hold it.
+  var number: Float? {
+    guard case .text(let text) = self, let numbers = try? Self.numbers(text), numbers.count == 1,
+      Float(numbers[0]).isFinite
+    else { return nil }
+    return Float(numbers[0])
+  }
+
   /// The element type to assume for a value of unknown type.
   var likelyType: ElementType {
     switch self {

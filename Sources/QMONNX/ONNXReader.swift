@@ -95,13 +95,17 @@ public enum ONNXReader {
     var model = source
     try model.inlineFunctions(limits: limits)
     let opset = try supportedOpset(of: model)
+    let noise = changes.noise(in: model.graph)
+    model.graph.replaceNoise { noise[$0] }
     let whole = model.graph
     try whole.requireConstants(named: changes.weights.keys)
     func makeBuilder() -> GraphBuilder {
       GraphBuilder(opset: opset, files: files, weights: changes.weights, limits: limits)
     }
-    let probe = TypeProbe(network: whole, makeBuilder: makeBuilder)
-    var settings = try changes.typedSettings(probe)
+    var typed = whole
+    typed.replaceNoise { _ in 0 }
+    let probe = TypeProbe(network: typed, makeBuilder: makeBuilder)
+    var settings = try changes.typedSettings(probe, except: Set(noise.keys))
     let inputs = try changes.typedInputs(probe)
     if !changes.outputs.isEmpty || !changes.inputs.isEmpty || !settings.isEmpty {
       try model.graph.cut(

@@ -63,7 +63,7 @@ final class TensorFiles {
       // Sign extension from two's complement of fewer bits.
       target[index] = (code ^ sign) &- sign
     }
-    return try Tensor(packed.isSigned ? .int8 : .uint8, shape, buffer: buffer)
+    return try Tensor(packed.stored, shape, buffer: buffer)
   }
 
   /// Floating-point numbers of 8 bits as float32.
@@ -255,6 +255,9 @@ struct PackedIntegers: Hashable {
   let isSigned: Bool
   fileprivate var perByte: Int { 8 / bits }
 
+  /// The type that holds the integers in the graph.
+  var stored: ElementType { isSigned ? .int8 : .uint8 }
+
   /// The least and the largest integer.
   var bounds: ClosedRange<Int32> {
     let half = Int32(1) << Int32(bits - 1)
@@ -296,6 +299,14 @@ extension ElementType {
     throw .unsupported(
       "element type \(Self.onnxNames[Int(dataType)]); expected float, integer of 8 to 64 bits or bool"
     )
+  }
+
+  /// The type that holds elements of this TensorProto.DataType in the graph: that of
+  /// ``init(onnx:)``, or 8 bits for integers of fewer.
+  /// - Throws: as ``init(onnx:)``.
+  static func stored(onnx dataType: Int32) throws(QMError) -> ElementType {
+    if let packed = PackedIntegers(onnx: dataType) { return packed.stored }
+    return try ElementType(onnx: dataType)
   }
 
   /// The type's number in TensorProto.DataType.

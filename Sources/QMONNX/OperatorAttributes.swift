@@ -110,12 +110,14 @@ enum OperatorAttributes {
     CumSum 11 exclusive reverse
     DFT 17 axis inverse onesided
     DFT 20 inverse onesided
+    DeformConv 19 dilations group kernel_shape offset_group pads strides
     DepthToSpace 1 blocksize
     DepthToSpace 11 blocksize mode
     DequantizeLinear 10
     DequantizeLinear 13 axis
     DequantizeLinear 21 axis block_size
     DequantizeLinear 23 axis block_size output_dtype
+    Det 11
     Div 1 axis broadcast consumed_inputs
     Div 6 axis broadcast
     Div 7
@@ -340,6 +342,7 @@ enum OperatorAttributes {
     TopK 11 axis largest sorted
     Transpose 1 perm
     Trilu 14 upper
+    Unique 11 axis sorted
     Unsqueeze 1 axes
     Unsqueeze 13
     Upsample 1 height_scale mode width_scale

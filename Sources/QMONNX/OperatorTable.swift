@@ -93,9 +93,10 @@ public enum OperatorTable {
   static let many = Int(Int16.max)
 
   /// The operators, by family.
-  public static let operators: [ONNXOperator] = floatOperators + quantizedOperators
+  public static let operators: [ONNXOperator] =
+    floatOperators + domainOperators + quantizedOperators
 
-  /// The operators on numbers.
+  /// ONNX's own operators on numbers.
   private static let floatOperators: [ONNXOperator] = [
     // Convolution
     ONNXOperator("Conv", inputs: 2...3, .integer) { (node) throws(QMError) in
@@ -186,7 +187,7 @@ public enum OperatorTable {
     unary("Cos") { _ in .cosine },
     unary("Tan") { _ in .tangent },
     ONNXOperator("Clip", inputs: 1...3, .table) { (node) throws(QMError) in try node.clip() },
-    ONNXOperator("Cast", inputs: 1...1, .float, "not to or from strings, float8 and int4") {
+    ONNXOperator("Cast", inputs: 1...1, .float, "not to or from strings, float4 and float8") {
       (node) throws(QMError) in
       try node.cast()
       try node.rememberSums()
@@ -221,8 +222,11 @@ public enum OperatorTable {
     decomposed("LRN", inputs: 1...1, .float, "known channels") { (node) throws(QMError) in
       try node.localResponseNormalization()
     },
-    decomposed("LpPool", inputs: 1...1, .integer, "without ceil_mode") {
+    decomposed("LpPool", inputs: 1...1, .integer, "ceil_mode with fixed axes") {
       (node) throws(QMError) in try node.lpPooling()
+    },
+    decomposed("Det", since: 11, inputs: 1...1, .float, "up to 32 rows") {
+      (node) throws(QMError) in try node.determinant()
     },
     decomposed("Hardmax", inputs: 1...1, .integer, "known axis") { (node) throws(QMError) in
       try node.hardmax()
@@ -317,6 +321,9 @@ public enum OperatorTable {
       (node) throws(QMError) in try node.columnsToImage()
     },
 
+    decomposed("DeformConv", since: 19, inputs: 3...5, .float, "fixed channels and spatial axes") {
+      (node) throws(QMError) in try node.deformableConvolution()
+    },
     ONNXOperator(
       "NonMaxSuppression", since: 10, inputs: 2...5, .float, "how many boxes, the run finds"
     ) { (node) throws(QMError) in try node.nonMaxSuppression() },
@@ -331,6 +338,9 @@ public enum OperatorTable {
     decomposed("Compress", since: 9, inputs: 2...2, .move) { (node) throws(QMError) in
       try node.compress()
     },
+    decomposed(
+      "Unique", since: 11, inputs: 1...1, .float, "how many elements, the run finds"
+    ) { (node) throws(QMError) in try node.unique() },
     decomposed("SwiGLU", since: 28, inputs: 2...2, .integer) { (node) throws(QMError) in
       try node.swishGate()
     },
@@ -553,55 +563,5 @@ public enum OperatorTable {
     ONNXOperator("OptionalHasElement", since: 15, inputs: 0...1, nil) { (node) throws(QMError) in
       try node.optionalHasElement()
     },
-
-    // ai.onnx.ml
-    learned("Scaler", inputs: 1...1, .table) { (node) throws(QMError) in try node.scaler() },
-    learned("Normalizer", inputs: 1...1) { (node) throws(QMError) in try node.normalizer() },
-    learned("Imputer", inputs: 1...1, .float) { (node) throws(QMError) in try node.imputer() },
-    learned("Binarizer", inputs: 1...1) { (node) throws(QMError) in try node.binarizer() },
-    learned("LinearRegressor", inputs: 1...1) { (node) throws(QMError) in
-      try node.linearRegressor()
-    },
-    learned("LinearClassifier", inputs: 1...1, .float, "classes that are integers") {
-      (node) throws(QMError) in try node.linearClassifier()
-    },
-    learned("ArrayFeatureExtractor", inputs: 2...2, .move) { (node) throws(QMError) in
-      try node.arrayFeatureExtractor()
-    },
-    learned("ZipMap", inputs: 1...1, nil, "gives the tensor") { (node) throws(QMError) in
-      try node.zipMap()
-    },
-    learned("LabelEncoder", inputs: 1...1, .move, "from numbers to numbers") {
-      (node) throws(QMError) in
-      try node.labelEncoder()
-    },
-
-    // com.microsoft
-    microsoft("Gelu", inputs: 1...1, runs: .table) { (node) throws(QMError) in
-      try node.microsoftGelu(.gelu)
-    },
-    microsoft("BiasGelu", inputs: 2...2) { (node) throws(QMError) in
-      try node.microsoftGelu(.gelu)
-    },
-    microsoft("FastGelu", inputs: 1...2, runs: .table) { (node) throws(QMError) in
-      try node.microsoftGelu(.geluTanh)
-    },
-    microsoft("QuickGelu", inputs: 1...1) { (node) throws(QMError) in try node.quickGelu() },
-    microsoft("SkipLayerNormalization", inputs: 3...5) { (node) throws(QMError) in
-      try node.skipNormalization(isCentred: true)
-    },
-    microsoft("SkipSimplifiedLayerNormalization", inputs: 3...4) { (node) throws(QMError) in
-      try node.skipNormalization(isCentred: false)
-    },
-    ONNXOperator("SimplifiedLayerNormalization", since: 1, inputs: 2...2, .integer) {
-      (node) throws(QMError) in try node.rmsNormalization()
-    },
-    microsoft("FusedMatMul", inputs: 2...2) { (node) throws(QMError) in
-      try node.fusedMatrixMultiply()
-    },
-    microsoft("FusedConv", inputs: 2...4) { (node) throws(QMError) in
-      try node.fusedConvolution()
-    },
-    microsoft("FusedGemm", inputs: 2...3) { (node) throws(QMError) in try node.fusedGemm() },
   ]
 }

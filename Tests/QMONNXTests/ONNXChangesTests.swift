@@ -54,6 +54,39 @@ import Testing
     }
   }
 
+  // MARK: - Random numbers
+
+  @Test(arguments: ["random_like", "random_of_shape"])
+  func randomNumbersBecomeOneNumber(name: String) throws {
+    let graph = try read("reject/\(name)", ONNXChanges(settings: ["z": .text("0.5")]))
+    #expect(graph.inputs.map { graph[$0].name } == ["x"])
+    #expect(graph[graph.inputs[0]].type.shape == Shape([.free("n"), 4]))
+    let input = try Tensor([1, 4], [1, 2, 3, 4] as [Float])
+    let result = try Model(graph.flattened().program).run(["x": input])["y"]
+    #expect(result?.elements(as: Float.self) == [1.5, 2.5, 3.5, 4.5])
+  }
+
+  /// With the shape that they would have, unless another is stated.
+  @Test func randomNumbersBecomeAnInput() throws {
+    let graph = try read("reject/random_like", ONNXChanges(inputs: [.init(name: "z")]))
+    #expect(graph.inputs.map { graph[$0].name }.sorted() == ["x", "z"])
+    let noise = try #require(graph.inputs.first { graph[$0].name == "z" })
+    #expect(graph[noise].type == ValueType(.float32, [.free("n"), 4]))
+    let stated = try read(
+      "reject/random_like", ONNXChanges(inputs: [.init(argument: "z=n,1")]))
+    #expect(stated.inputs.count == 2)
+  }
+
+  @Test func randomNumbersAreRefusedWithBothRemedies() throws {
+    do {
+      _ = try read("reject/random_like", ONNXChanges())
+      Issue.record("it was read")
+    } catch let error as QMError {
+      #expect(error == .unsupported(""))
+      #expect(error.remedies == [.setInputs(which: "its result 'z'"), .cutAfter])
+    }
+  }
+
   private func firstInput(_ name: String) throws -> String {
     let graph = try read(name, ONNXChanges())
     return graph[graph.inputs[0]].name

@@ -291,6 +291,32 @@ import Testing
     operation(
       "LinearClassifier",
       [("coefficients", coefficients), ("classlabels_ints", .integers([3, 4]))])
+    let tree: [(name: String, value: ONNXNetwork.Attribute)] = [
+      ("nodes_treeids", .integers([0, 0, 0])), ("nodes_nodeids", .integers([0, 1, 2])),
+      ("nodes_featureids", .integers([4, 0, 0])), ("nodes_values", .numbers([0.5, 0, 0])),
+      ("nodes_modes", .texts(["BRANCH_LEQ", "LEAF", "LEAF"])),
+      ("nodes_truenodeids", .integers([1, 0, 0])), ("nodes_falsenodeids", .integers([2, 0, 0])),
+    ]
+    func leaves(_ prefix: String) -> [(name: String, value: ONNXNetwork.Attribute)] {
+      [
+        ("\(prefix)_treeids", .integers([0, 0])), ("\(prefix)_nodeids", .integers([1, 2])),
+        ("\(prefix)_ids", .integers([0, 0])), ("\(prefix)_weights", .numbers([0.25, 2])),
+      ]
+    }
+    operation("TreeEnsembleRegressor", tree + leaves("target"))
+    operation(
+      "TreeEnsembleClassifier",
+      tree + leaves("class") + [("classlabels_int64s", .integers([3, 4]))])
+    operation(
+      "TreeEnsemble",
+      [
+        ("tree_roots", .integers([0])), ("nodes_featureids", .integers([4])),
+        ("nodes_splits", .tensor(numbers([1]))),
+        ("nodes_modes", .tensor(try! Tensor([1], [UInt8(0)]))),
+        ("nodes_truenodeids", .integers([0])), ("nodes_falsenodeids", .integers([1])),
+        ("nodes_trueleafs", .integers([1])), ("nodes_falseleafs", .integers([1])),
+        ("leaf_targetids", .integers([0, 0])), ("leaf_weights", .tensor(numbers([2]))),
+      ])
     operation("ArrayFeatureExtractor", constants: [integers([1, 3])])
     operation("ZipMap", [("classlabels_int64s", .integers([1, 2, 3, 4, 5, 6]))])
     var encoder = Case(
@@ -322,6 +348,11 @@ import Testing
       add(Case(name, [[2, 3], [2, 3]], elementType: .int32))
     }
     add(Case("BitCast", [], [("to", .integer(6))], constants: [numbers([2, 3])]))
+    var deformed = Case(
+      "DeformConv", [[1, 4, 6, 6], [1, 18, 4, 4]], constants: [numbers([2, 4, 3, 3])])
+    deformed.node.inputs = ["x", "constant0", "b"]
+    add(deformed)
+    add(Case("Det", [[2, 3, 3]]))
     add(Case("GridSample", [[1, 4, 6, 6], [1, 2, 2, 2]]))
     add(Case("AffineGrid", [[1, 2, 3]], constants: [integers([1, 4, 2, 3])]))
     add(
@@ -367,10 +398,10 @@ import Testing
     return result
   }
 
-  /// Operators on codes: how they run depends on the codes around them. And one whose result has an
+  /// Operators on codes: how they run depends on the codes around them. And those whose result has an
   /// extent that only the run knows, so that no product can follow it.
   private static let borders = Set(OperatorTable.quantizedOperators.map(\.name))
-    .union(["NonMaxSuppression"])
+    .union(["NonMaxSuppression", "Unique"])
 
   @Test func everyRowHasACase() {
     #expect(

@@ -37,9 +37,6 @@ private struct PackedRows {
 }
 
 extension NodeReader {
-  /// Bound of the attributes that are extents, so that sums of them cannot overflow.
-  private static let largestExtent = Int(Int32.max)
-
   // MARK: MatMulNBits
 
   /// MatMulNBits: `A · Wᵀ + bias` with W `[N, K]` stored as `[N, blocks, bytes of a block]`.

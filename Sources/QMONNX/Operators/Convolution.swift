@@ -10,7 +10,7 @@ extension NodeReader {
   }
 
   /// Bound of extents, strides and dilations, so that sums of them cannot overflow.
-  private static let largestExtent = Int(Int32.max)
+  static let largestExtent = Int(Int32.max)
 
   func window(spatialRank: Int) throws(QMError) -> Window {
     func numbers(_ name: String, count: Int, default standard: Int, least: Int) throws(QMError)

@@ -146,12 +146,14 @@ extension NodeReader {
     }
     let p = try integer("p") ?? 2
     guard p >= 1 else { throw .malformed("p = \(p); expected 1 or more") }
-    guard try !flag("ceil_mode", default: false) else {
-      throw .unsupported("ceil_mode = 1; expected 0")
-    }
     var powers = try step(p == 2 ? .square : .absolute, input, "powers")
     if p > 2 { powers = try step(.power, powers, addScalar(Float(p), "p"), "raised") }
-    let attributes = try self.window(spatialRank: window.count)
+    var attributes = try self.window(spatialRank: window.count)
+    if try flag("ceil_mode", default: false),
+      case .explicit(let before, let after) = attributes.padding
+    {
+      attributes.padding = try roundedUp(before, after, window, attributes, of: input)
+    }
     let mean = try append(
       .pooling(
         Pooling(
@@ -168,6 +170,31 @@ extension NodeReader {
       try finish(
         .binary(Binary(.power)), [sum, addScalar(1 / Float(p), "root")], as: input.type)
     }
+  }
+
+  /// Padding with as many more zeros behind each axis as the last window needs, which reaches beyond
+  /// it: a sum, unlike a mean, does not depend on how many elements of a window there are.
+  private func roundedUp(
+    _ before: [Int], _ after: [Int], _ window: [Int], _ attributes: Window, of input: Value
+  ) throws(QMError) -> Padding {
+    var wide = after
+    for axis in window.indices {
+      guard let extent = shape(input)[axis + 2].extent, extent <= Self.largestExtent,
+        (1...Self.largestExtent).contains(window[axis])
+      else {
+        throw .unsupported(
+          "ceil_mode = 1 for \(shape(input)); expected fixed spatial axes", remedies: .cutBefore)
+      }
+      let stride = attributes.strides[axis]
+      let reach = (window[axis] - 1) * attributes.dilations[axis] + 1
+      let room = extent + before[axis] + after[axis] - reach
+      guard room > 0 else { continue }
+      let steps = (room + stride - 1) / stride
+      // A window that begins behind the input is left out.
+      guard steps * stride < extent + before[axis] else { continue }
+      wide[axis] += steps * stride - room
+    }
+    return .explicit(before: before, after: wide)
   }
 
   /// Hardmax: 1 at the first of the largest elements along an axis, 0 elsewhere.

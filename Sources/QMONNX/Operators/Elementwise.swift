@@ -322,15 +322,35 @@ extension NodeReader {
     guard let number = try integer("to"), let code = Int32(exactly: number) else {
       throw .malformed("attribute 'to' is missing or not an element type")
     }
+    if let packed = PackedIntegers(onnx: code) { return try cast(to: packed) }
     try cast(to: ElementType(onnx: code))
   }
 
   /// CastLike: to the type of the second input.
-  func castLike() throws(QMError) { try cast(to: raw(1).type) }
+  func castLike() throws(QMError) {
+    let like = try raw(1)
+    if let packed = builder.packedType(of: like) { return try cast(to: packed) }
+    try cast(to: like.type)
+  }
+
+  /// Keeps the low bits of an integer, and of a number what is left of its point.
+  private func cast(to target: PackedIntegers) throws(QMError) {
+    let input = try raw(0)
+    if builder.packedType(of: input) == target { return try finish([input]) }
+    let wide = try append(.cast(Cast(to: .int32)), [input], as: .int32, "int32")
+    let count = try number(Double(target.bounds.count), like: wide)
+    let least = try number(Double(target.bounds.lowerBound), like: wide)
+    let above = try call("Mod", call("Sub", wide, least), count)
+    let result = try append(
+      .cast(Cast(to: target.stored)), [call("Add", above, least)], as: target.stored, "integers")
+    builder.setPacked(target, result)
+    try finish([result])
+  }
 
   private func cast(to target: ElementType) throws(QMError) {
     let input = try raw(0)
-    if target == input.type { return try finish([input]) }
+    let isPacked = builder.packedType(of: input) != nil
+    if target == input.type, !isPacked { return try finish([input]) }
     switch target {
     case .float32:
       let float = try inFloat32(input)

@@ -5,7 +5,7 @@ import QMTensor
 
 extension NodeReader {
   /// Input 0 in float32, in which these operators compute whatever the type of the input is.
-  private func numbers() throws(QMError) -> Value {
+  func numbers() throws(QMError) -> Value {
     let value = try input(0)
     return value.type.isFloatingPoint
       ? value : try append(.cast(Cast(to: .float32)), [value], as: .float32, "float32")
@@ -98,14 +98,19 @@ extension NodeReader {
 
   /// The scores as the attribute `post_transform` asks for them.
   private func transformed(_ scores: Value) throws(QMError) -> Value {
-    switch try text("post_transform", default: "NONE") {
+    try transformed(scores, text("post_transform", default: "NONE"))
+  }
+
+  /// Scores as the value `name` of the attribute `post_transform` asks for them.
+  func transformed(_ scores: Value, _ name: String) throws(QMError) -> Value {
+    switch name {
     case "NONE": return scores
     case "SOFTMAX": return try call("Softmax", scores)
     case "LOGISTIC": return try call("Sigmoid", scores)
     case "SOFTMAX_ZERO":
       let zero = try number(0, like: scores)
       return try call("Where", call("Equal", scores, zero), zero, call("Softmax", scores))
-    case let name:
+    default:
       throw .unsupported("post_transform '\(name.abbreviated)'", remedies: .cutBefore)
     }
   }

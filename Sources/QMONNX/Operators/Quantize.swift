@@ -8,10 +8,13 @@ import QMTensor
 private struct CodeType {
   let type: ElementType
   let bounds: ClosedRange<Int32>
+  /// nil for integers of 8 bits or more.
+  let packed: PackedIntegers?
 
   /// - Throws: `unsupported` for types that are not integers of 2 to 16 bits.
   init(_ type: ElementType, packed: PackedIntegers?) throws(QMError) {
     self.type = type
+    self.packed = packed
     switch type {
     case .int8: bounds = packed?.bounds ?? -128...127
     case .uint8: bounds = packed?.bounds ?? 0...255
@@ -58,7 +61,7 @@ extension NodeReader {
     }
     try finish(
       .quantize(Quantize(codes.stored, scale: number, zeroPoint: zeroPoint - codes.shift)),
-      [source], as: codes.type)
+      [source], as: codes.type, packed: codes.packed)
   }
 
   /// The type of the zero point, or the attribute output_dtype; uint8 without both.
@@ -72,7 +75,7 @@ extension NodeReader {
     guard let packed = PackedIntegers(onnx: given) else {
       return try CodeType(ElementType(onnx: given), packed: nil)
     }
-    return try CodeType(packed.isSigned ? .int8 : .uint8, packed: packed)
+    return try CodeType(packed.stored, packed: packed)
   }
 
   /// clamp(round(x / scale) + zero point), as integers without quantization parameters.
@@ -110,7 +113,7 @@ extension NodeReader {
     }
     number = try step(.maximum, number, bound(codes.bounds.lowerBound, "least"), "bounded")
     number = try step(.minimum, number, bound(codes.bounds.upperBound, "largest"), "clamped")
-    try finish(.cast(Cast(to: codes.type)), [number], as: codes.type)
+    try finish(.cast(Cast(to: codes.type)), [number], as: codes.type, packed: codes.packed)
   }
 
   /// The zero point as a number, 0 if it is absent; nil unless it is one constant of 8 or 16 bits.

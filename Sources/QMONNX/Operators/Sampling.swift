@@ -7,10 +7,10 @@ extension NodeReader {
   // MARK: GridSample
 
   /// What lies beyond the border of an image.
-  private enum Beyond { case zeros, border, reflection }
+  enum Beyond { case zeros, border, reflection }
 
   /// Reads single elements of an image [N, C, …] whose spatial axes are fixed.
-  private struct Image {
+  struct Image {
     /// [N, positions, C]
     let rows: Value
     let extents: [Int]
@@ -72,7 +72,7 @@ extension NodeReader {
       "affine")
   }
 
-  private func spatialExtents(_ input: Value) throws(QMError) -> [Int] {
+  func spatialExtents(_ input: Value) throws(QMError) -> [Int] {
     var extents: [Int] = []
     for axis in shape(input).axes.dropFirst(2) {
       guard let extent = axis.extent, (1...1 << 24).contains(extent) else {
@@ -88,7 +88,7 @@ extension NodeReader {
   }
 
   /// An image [N, C, …] as [N, positions, C].
-  private func rows(of input: Value) throws(QMError) -> Value {
+  func rows(of input: Value) throws(QMError) -> Value {
     let count = try spatialExtents(input).reduce(1, *)
     return try transposed(reshaped(input, [0, 0, count]), [0, 2, 1])
   }
@@ -149,7 +149,7 @@ extension NodeReader {
   }
 
   /// The sum over the corners of the cell around each position.
-  private func linear(_ image: Image, _ positions: [Value]) throws(QMError) -> Value {
+  func linear(_ image: Image, _ positions: [Value]) throws(QMError) -> Value {
     let one = try number(1, like: positions[0])
     var corners: [[(position: Value, weight: Value)]] = []
     for position in positions {

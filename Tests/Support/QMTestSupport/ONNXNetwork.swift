@@ -11,6 +11,7 @@ public struct ONNXNetwork: Sendable {
     case number(Float)
     case numbers([Float])
     case text(String)
+    case texts([String])
     case tensor(Tensor)
     case network(ONNXNetwork)
   }
@@ -159,6 +160,9 @@ public struct ONNXNetwork: Sendable {
     case .integers(let values):
       for value in values { message.add(8, value) }
       message.add(20, 7)
+    case .texts(let values):
+      for value in values { message.add(9, value) }
+      message.add(20, 8)
     }
     return message
   }
