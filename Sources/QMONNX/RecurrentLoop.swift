@@ -8,7 +8,8 @@ import QMTensor
 /// a ``RecurrentBody``, hands the states to the next iteration, and may stack h. It may also count,
 /// and end on a condition that holds until T.
 ///
-/// Result: one ``Recurrent``, which runs on integers.
+/// Result: one ``Recurrent``, which runs on integers. With a mask, the steps of each sequence that
+/// change its states are put in front first, and the states put back where the steps were.
 extension LoopReader {
   /// The values that the loop returns, of a recurrent layer; nil if it is none.
   func recurrentResults() -> [Value]? {
@@ -48,10 +49,13 @@ private struct RecurrentLoop {
   private let axis: Int
   /// Whether the first iteration reads the last step.
   private let isReversed: Bool
+  /// Whether a step changes the states, bools `[T, B, 1]`; nil if each does.
+  private let mask: Value?
 
   init?(_ reader: LoopReader, _ body: LoopReader.Body, _ initial: [Value], _ count: Value) {
     self.reader = reader
-    outer = reader.outer
+    let outer = reader.outer
+    self.outer = outer
     self.initial = initial
     self.count = count
     self.body = body.builder
@@ -86,21 +90,38 @@ private struct RecurrentLoop {
     guard let step = RecurrentBody(graph, states: found.map(\.state)) else { return nil }
     self.step = step
     states = found.map(\.index)
-    let hidden = found[step.hidden].state.after
-    for stacked in body.results.dropFirst(initial.count)
-    where stacked.place != .graph(hidden) { return nil }
+    let hidden = ([step.hidden] + step.copies).map { found[$0].state.after }
+    for stacked in body.results.dropFirst(initial.count) {
+      guard case .graph(let id) = stacked.place, hidden.contains(id) else { return nil }
+    }
 
-    guard let read = numbers.producer(of: step.input), case .gather(let gather) = read.operation,
-      let data = read.input(0), let place = read.input(1), let sequence = numbers.captured(data),
-      graph[place].type.shape.rank == 0, let index = numbers.number(place)
-    else { return nil }
-    let shape = outer.construction.type(of: sequence).shape
-    guard shape.rank == 3, LoopNumber(shape[gather.axis]) == length else { return nil }
-    self.sequence = sequence
-    axis = gather.axis
+    /// The sequence around the body that a value is the current step of.
+    func read(_ value: Graph.ValueID) -> (sequence: Value, axis: Int, index: LoopNumber)? {
+      guard let node = numbers.producer(of: value), case .gather(let gather) = node.operation,
+        let data = node.input(0), let place = node.input(1), let sequence = numbers.captured(data),
+        graph[place].type.shape.rank == 0, let index = numbers.number(place)
+      else { return nil }
+      let shape = outer.construction.type(of: sequence).shape
+      guard shape.rank == 3, LoopNumber(shape[gather.axis]) == length else { return nil }
+      return (sequence, gather.axis, index)
+    }
+    guard let input = read(step.input) else { return nil }
+    sequence = input.sequence
+    axis = input.axis
     let last = length.adding(LoopNumber(iterations: -1, constant: -1))
-    guard index == LoopNumber(iterations: 1) || index == last else { return nil }
-    isReversed = index == last
+    isReversed = input.index == last
+    guard isReversed || input.index == LoopNumber(iterations: 1) else { return nil }
+    guard let flags = step.mask else {
+      mask = nil
+      return
+    }
+    guard let masks = read(flags), masks.axis == 0, masks.index == input.index, !isReversed,
+      outer.construction.type(of: masks.sequence).shape[2] == 1
+    else { return nil }
+    mask = masks.sequence
+    // A copy of h is h only if both begin alike.
+    let begin = ([step.hidden] + step.copies).map { zeroShape(initial[states[$0]]) }
+    guard step.copies.isEmpty || begin.allSatisfy({ $0 != nil }) else { return nil }
   }
 
   /// Whether the first iteration runs, if there is one.
@@ -122,7 +143,9 @@ private struct RecurrentLoop {
     let node = reader.node
     let label = node.node.label
     let type = initial[states[step.hidden]].type
-    let steps = try node.transposed(sequence, [axis] + (0..<3).filter { $0 != axis })
+    var steps = try node.transposed(sequence, [axis] + (0..<3).filter { $0 != axis })
+    let order = try mask.map { (mask) throws(QMError) in try MaskedOrder(mask, node) }
+    if let order { steps = try order.compacted(steps) }
     let weights = try matrix(step.weights, "weights")
     let recurrence = try matrix(step.recurrence, "recurrence")
     var inputs: [Value?] = [steps, weights, recurrence, nil, nil, nil, nil]
@@ -132,6 +155,7 @@ private struct RecurrentLoop {
     }
     inputs[RecurrentOperand.hidden] = try first(step.hidden, of: steps)
     if let state = step.cellState { inputs[RecurrentOperand.cell] = try first(state, of: steps) }
+    inputs[RecurrentOperand.lengths] = order?.lengths
     while let last = inputs.last, last == nil { inputs.removeLast() }
     let places = try outer.construction.append(
       .recurrent(
@@ -148,16 +172,19 @@ private struct RecurrentLoop {
     var results: [Value] = []
     for (index, value) in initial.enumerated() {
       switch states.firstIndex(of: index) {
-      case step.hidden: results.append(try squeezed(1, axis: 0, named: reader.outputName(index)))
       case nil:
         let steps = try node.call("CastLike", count, value)
         results.append(try node.call("Add", value, steps))
-      default: results.append(try squeezed(2, axis: 0, named: reader.outputName(index)))
+      case step.cellState: results.append(try squeezed(2, axis: 0, named: reader.outputName(index)))
+      default: results.append(try squeezed(1, axis: 0, named: reader.outputName(index)))
       }
     }
     for (index, stacking) in reader.form.stacking.enumerated() {
-      let sequence = try squeezed(
-        0, axis: 1, named: reader.outputName(initial.count + index))
+      let name = reader.outputName(initial.count + index)
+      var sequence = try squeezed(0, axis: 1, named: order == nil ? name : "")
+      if let order {
+        sequence = try order.spread(sequence, before: initial[states[step.hidden]])
+      }
       // In the order of the iterations, as the loop stacks it.
       let stacked = isReversed ? try node.reversed(sequence, axis: 0) : sequence
       results.append(try reader.placed(stacked, stacking))
@@ -217,5 +244,65 @@ private struct RecurrentLoop {
     if values.count == 1 { return values[0] }
     return try reader.node.append(
       .concatenate(Concatenate(axis: 0)), values, as: .float32, name)
+  }
+}
+
+/// The steps of each sequence in an order in which those that a mask keeps come first.
+private struct MaskedOrder {
+  typealias Value = GraphBuilder.Value
+
+  private let node: NodeReader
+  /// The numbers of the steps in the new order, `[T, B]`.
+  private let order: Value
+  /// How many steps are kept until each step, `[T, B]`.
+  private let keptCount: Value
+  /// How many steps are kept, int32 `[B]`.
+  let lengths: Value
+
+  /// - Parameter mask: bools `[T, B, 1]`.
+  init(_ mask: Value, _ node: NodeReader) throws(QMError) {
+    self.node = node
+    let flags = try node.call("Squeeze", mask, node.integers([2]))
+    let one = try node.integers([1])
+    let axis = node.addConstant(try Tensor([], [Int64(0)]), "axis")
+    func count(_ flags: Value) throws(QMError) -> Value {
+      let numbers = try node.call("Cast", flags, with: ["to": .integer(7)])
+      return try node.call("CumSum", numbers, axis)
+    }
+    keptCount = try count(flags)
+    let leftOutCount = try count(node.call("Not", flags))
+    let total = try node.call(
+      "ReduceSum", node.call("Cast", flags, with: ["to": .integer(7)]), node.integers([0]))
+    let places = try node.call(
+      "Where", flags, node.call("Sub", keptCount, one),
+      node.call("Sub", node.call("Add", total, leftOutCount), one))
+    let steps = try node.call("Sub", node.call("Add", keptCount, leftOutCount), one)
+    order = try node.call(
+      "ScatterElements", places, places, steps, with: ["axis": .integer(0)])
+    let rows = try node.call("Squeeze", total, node.integers([0]))
+    lengths = try node.call("Cast", rows, with: ["to": .integer(6)])
+  }
+
+  /// The elements `[T, B, n]` of a sequence at some of its steps, `[T, B]`.
+  private func gathered(_ sequence: Value, at steps: Value) throws(QMError) -> Value {
+    let places = try node.call("Unsqueeze", node.transposed(steps, [1, 0]), node.integers([2]))
+    let rows = try node.call(
+      "GatherND", node.transposed(sequence, [1, 0, 2]), places, with: ["batch_dims": .integer(1)])
+    return try node.transposed(rows, [1, 0, 2])
+  }
+
+  func compacted(_ sequence: Value) throws(QMError) -> Value {
+    try gathered(sequence, at: order)
+  }
+
+  /// The states after each step, of those after each kept one.
+  /// - Parameter first: the state before the first step, `[B, n]`.
+  func spread(_ states: Value, before first: Value) throws(QMError) -> Value {
+    let zero = try node.integers([0])
+    let last = try node.call("Sub", keptCount, node.integers([1]))
+    let kept = try gathered(states, at: node.call("Max", [last, zero], outputs: 1)[0])
+    let isAny = try node.call(
+      "Unsqueeze", node.call("Greater", keptCount, zero), node.integers([2]))
+    return try node.call("Where", isAny, kept, first)
   }
 }

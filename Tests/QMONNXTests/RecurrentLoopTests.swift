@@ -22,11 +22,14 @@ import Testing
     private var body = ONNXNetwork(opset: 18)
     private let gateFunction: String
     private let stateFunction: String
+    /// Whether an input `mask` says which steps change the states.
+    private let isMasked: Bool
 
-    init(_ cell: Recurrent.Cell, seed: UInt64, fault: Fault? = nil) {
+    init(_ cell: Recurrent.Cell, seed: UInt64, fault: Fault? = nil, isMasked: Bool = false) {
       generator = SeededGenerator(seed: seed)
       self.cell = cell
       self.fault = fault
+      self.isMasked = isMasked
       gateFunction = ["Sigmoid", "HardSigmoid", "Clip"].randomElement(using: &generator)!
       stateFunction = ["Tanh", "Relu", "Softsign", ""].randomElement(using: &generator)!
     }
@@ -157,17 +160,28 @@ import Testing
       }
     }
 
+    /// A state as a masked step leaves it.
+    private mutating func masked(_ new: String, _ old: String) -> String {
+      guard Bool.random(using: &generator) else { return node("Where", ["now", new, old])[0] }
+      let isNew = node("Cast", ["now"], [("to", .integer(1))])[0]
+      let isOld = node("Cast", [node("Not", ["now"])[0]], [("to", .integer(1))])[0]
+      return node("Add", [node("Mul", [isNew, new])[0], node("Mul", [isOld, old])[0]])[0]
+    }
+
     // MARK: The network
 
     /// - Parameter countIsInput: whether only the run knows that the loop takes all steps.
     mutating func network(countIsInput: Bool) throws -> ONNXNetwork {
       let states = cell.hasCellState ? ["h", "c"] : ["h"]
-      let isReversed = Bool.random(using: &generator)
+      let isReversed = !isMasked && Bool.random(using: &generator)
+      // What Keras returns of a masked layer.
+      let hasCopy = isMasked && Bool.random(using: &generator)
       let hasCounter = Bool.random(using: &generator) || fault == .otherStart
       body.inputs = [("i", ValueType(.int64, [])), ("go", ValueType(.bool, []))]
       for name in states {
         body.inputs.append((name, ValueType(.float32, [.free("B"), 3])))
       }
+      if hasCopy { body.inputs.append(("copy", ValueType(.float32, [.free("B"), 3]))) }
       var place = "i"
       if hasCounter {
         body.inputs.append(("counter", ValueType(.int32, [])))
@@ -181,8 +195,14 @@ import Testing
         place = node("Sub", [last, index])[0]
       }
       body.nodes.append(.init("Gather", ["x", place], ["step"]))
+      if isMasked { body.nodes.append(.init("Gather", ["mask", place], ["now"])) }
       var results = try addStep()
-      let h = results[0]
+      if isMasked {
+        let new = results
+        for (index, name) in states.enumerated() { results[index] = masked(new[index], name) }
+        if hasCopy { results.append(masked(new[0], "copy")) }
+      }
+      let h = hasCopy ? results[states.count] : results[0]
       if fault == .scaledState { results[0] = node("Mul", [h, try number(0.5)])[0] }
       let bound = fault == .earlyEnd ? constant(try Tensor([], [Int64(1)])) : "steps"
       let condition = node("Less", ["i", bound])[0]
@@ -196,6 +216,9 @@ import Testing
 
       var network = ONNXNetwork(opset: 18)
       network.inputs = [("x", ValueType(.float32, [.free("T"), .free("B"), 2]))]
+      if isMasked {
+        network.inputs.append(("mask", ValueType(.bool, [.free("T"), .free("B"), 1])))
+      }
       network.nodes = [
         .init("Shape", ["x"], ["shape"]), .init("Gather", ["shape", "zero"], ["steps"]),
         .init("Gather", ["shape", "one"], ["batch"]),
@@ -217,11 +240,14 @@ import Testing
         network.inputs.append(("count", ValueType(.int64, [])))
         count = "count"
       }
-      let outputs = ["last"] + (states.count > 1 ? ["cell"] : []) + (hasCounter ? ["end"] : [])
+      let outputs =
+        ["last"] + (states.count > 1 ? ["cell"] : []) + (hasCopy ? ["same"] : [])
+        + (hasCounter ? ["end"] : [])
       network.nodes.append(
         .init(
           "Loop",
-          [count, ""] + ["h0", "c0"].prefix(states.count) + (hasCounter ? ["first"] : []) + ["w"],
+          [count, ""] + ["h0", "c0"].prefix(states.count) + (hasCopy ? ["h0"] : [])
+            + (hasCounter ? ["first"] : []) + ["w"],
           outputs + ["weights", "sequence"], [("body", .network(body))]))
       network.outputs = outputs + ["weights", "sequence"]
       return network
@@ -239,17 +265,31 @@ import Testing
   /// The layer computes what the loop computes, however the loop is spelled.
   @Test(arguments: cells, 0..<12 as Range<UInt64>)
   func computesWhatTheLoopComputes(cell: Recurrent.Cell, seed: UInt64) throws {
-    var (one, other) = (Layer(cell, seed: seed), Layer(cell, seed: seed))
+    try compare(Layer(cell, seed: seed))
+  }
+
+  /// Also where some steps leave the states as they are.
+  @Test(arguments: cells, 0..<8 as Range<UInt64>)
+  func computesWhatTheMaskedLoopComputes(cell: Recurrent.Cell, seed: UInt64) throws {
+    try compare(Layer(cell, seed: seed, isMasked: true), isMasked: true)
+  }
+
+  private func compare(_ network: Layer, isMasked: Bool = false) throws {
+    var (one, other) = (network, network)
     let layer = try ONNXReader.read(bytes: one.network(countIsInput: false).encoded())
     let loop = try ONNXReader.read(bytes: other.network(countIsInput: true).encoded())
     #expect(isRecurrent(layer))
     #expect(!isRecurrent(loop))
     for (steps, batch) in [(5, 2), (1, 1), (0, 3)] {
       let x = try one.generator.tensor([steps, batch, 2], in: -2...2)
-      let results = try Model(layer.flattened().program).run(["x": x])
-      let expected = try Model(loop.flattened().program).run([
-        "x": x, "count": Tensor([], [Int64(steps)]),
-      ])
+      var inputs = ["x": x]
+      if isMasked {
+        let flags = (0..<steps * batch).map { _ in Bool.random(using: &one.generator) }
+        inputs["mask"] = try Tensor([steps, batch, 1], flags)
+      }
+      let results = try Model(layer.flattened().program).run(inputs)
+      inputs["count"] = try Tensor([], [Int64(steps)])
+      let expected = try Model(loop.flattened().program).run(inputs)
       #expect(Set(results.keys) == Set(expected.keys))
       for (name, value) in expected {
         let result = try #require(results[name])
@@ -288,17 +328,11 @@ import Testing
   @Test(
     arguments: [
       "keras_gru", "keras_gru_reset_before", "keras_gru_functions", "keras_rnn_backwards",
-      "keras_lstm_functions",
+      "keras_lstm_functions", "keras_gru_masked",
     ])
   func recognizesKeras(name: String) throws {
     let path = Fixtures.folder.appending(path: "\(name)/model.onnx").path
     #expect(isRecurrent(try ONNXReader.read(path: path)))
-  }
-
-  /// Masked steps keep the states as they are, which a recurrent layer cannot say.
-  @Test func keepsTheLoopOfMaskedSteps() throws {
-    let path = Fixtures.folder.appending(path: "keras_gru_masked/model.onnx").path
-    #expect(!isRecurrent(try ONNXReader.read(path: path)))
   }
 
   @Test(arguments: ["keras_rnn_ends_early", "keras_conv_lstm"])

@@ -15,6 +15,9 @@ import QMTensor
 ///
 ///     c' = j·c + i·g(x·W + h·R + b)   h' = o·k(c')          i, j, o as z
 ///
+/// With a mask m, the states after an iteration are those of the step where m is true, else those
+/// before: `select(m, h', h)` or `m·h' + (1 − m)·h`. Then another state may be a copy of h.
+///
 /// Result: the cell of ``Recurrent`` with the same states, up to float rounding: sums are added in
 /// another order.
 package struct RecurrentBody {
@@ -46,6 +49,10 @@ package struct RecurrentBody {
   package let hidden: Int
   /// Index of the state c; nil for a cell without it.
   package let cellState: Int?
+  /// Indices of the states that are h in each iteration if they are before the first.
+  package let copies: [Int]
+  /// m, `[B, 1]`; nil if each step changes the states.
+  package let mask: Graph.ValueID?
   /// Rows of the weights, gate after gate in the order of ``Recurrent``.
   package let weights: [Rows]
   /// The same for the recurrence.
@@ -54,28 +61,86 @@ package struct RecurrentBody {
   package let bias: [Float]?
 
   /// nil if the body computes anything else.
-  package init?(_ graph: Graph, states: [State]) {
-    for (hidden, cellState) in [(0, nil), (0, 1), (1, 0)] as [(Int, Int?)]
-    where states.count == (cellState == nil ? 1 : 2) {
-      let matcher = Matcher(matching: Matching(graph), hidden: states[hidden].before)
-      let found =
-        if let cellState {
-          matcher.lstm(h: states[hidden].after, c: states[cellState])
-        } else {
-          matcher.gru(states[hidden].after) ?? matcher.simple(states[hidden].after)
+  package init?(_ graph: Graph, states given: [State]) {
+    // A layer has two states at most, and a copy of h.
+    guard given.count <= 3 else { return nil }
+    let matching = Matching(graph)
+    let selections = given.compactMap { Selection($0, matching) }
+    let isMasked = !selections.isEmpty
+    guard !isMasked || selections.count == given.count,
+      selections.allSatisfy({ $0.mask == selections[0].mask })
+    else { return nil }
+    let states = isMasked ? selections.map(\.state) : given
+    for hidden in states.indices {
+      let matcher = Matcher(matching: matching, hidden: states[hidden].before)
+      for cellState in [nil] + states.indices.map(Optional.some) where cellState != hidden {
+        let copies = states.indices.filter { $0 != hidden && $0 != cellState }
+        guard copies.allSatisfy({ isMasked && states[$0].after == states[hidden].after }) else {
+          continue
         }
-      guard let found, let assembled = Assembled(found) else { continue }
-      cell = found.cell
-      functions = found.functions
-      input = assembled.input
-      self.hidden = hidden
-      self.cellState = cellState
-      weights = assembled.weights
-      recurrence = assembled.recurrence
-      bias = assembled.bias
-      return
+        let found =
+          if let cellState {
+            matcher.lstm(h: states[hidden].after, c: states[cellState])
+          } else {
+            matcher.gru(states[hidden].after) ?? matcher.simple(states[hidden].after)
+          }
+        guard let found, let assembled = Assembled(found) else { continue }
+        cell = found.cell
+        functions = found.functions
+        input = assembled.input
+        self.hidden = hidden
+        self.cellState = cellState
+        self.copies = copies
+        mask = selections.first?.mask
+        weights = assembled.weights
+        recurrence = assembled.recurrence
+        bias = assembled.bias
+        return
+      }
     }
     return nil
+  }
+
+  /// A state that a mask keeps as it was.
+  private struct Selection {
+    let mask: Graph.ValueID
+    /// The state as the step computes it.
+    let state: State
+
+    init?(_ state: State, _ matching: Matching) {
+      guard let node = matching.producer(of: state.after) else { return nil }
+      if case .select = node.operation {
+        guard let mask = node.input(0), let new = node.input(1), node.input(2) == state.before
+        else { return nil }
+        self.mask = mask
+        self.state = State(before: state.before, after: new)
+        return
+      }
+      for (one, other) in matching.pairs(state.after, of: .add) {
+        for (flag, new) in matching.pairs(one, of: .multiply) {
+          for (complement, old) in matching.pairs(other, of: .multiply) where old == state.before {
+            guard let mask = Self.flags(flag, matching), let not = Self.flags(complement, matching),
+              let inverse = matching.producer(of: not), case .logic(let logic) = inverse.operation,
+              logic.function == .exclusiveOr, inverse.input(0) == mask,
+              let truth = inverse.input(1).flatMap({ matching.graph[$0].constant }),
+              truth.elementType == .bool, truth.elementCount == 1, truth.elements(as: Bool.self)[0]
+            else { continue }
+            self.mask = mask
+            self.state = State(before: state.before, after: new)
+            return
+          }
+        }
+      }
+      return nil
+    }
+
+    /// The bools that `value` is as 0 and 1.
+    private static func flags(_ value: Graph.ValueID, _ matching: Matching) -> Graph.ValueID? {
+      guard let node = matching.producer(of: value), case .cast = node.operation,
+        let flags = node.input(0), matching.graph[flags].type.elementType == .bool
+      else { return nil }
+      return flags
+    }
   }
 
   // MARK: Parts
