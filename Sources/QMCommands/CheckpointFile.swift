@@ -63,14 +63,6 @@ enum CheckpointFile {
     return weights
   }
 
-  /// SHA-256 of the file, in hexadecimal.
-  static func digest(_ path: String) throws(QMError) -> String {
-    let buffer = try Buffer.mapping(path: path)
-    var digest = Digest()
-    withExtendedLifetime(buffer) { digest.update(buffer.bytes) }
-    return digest.finished().hexadecimal
-  }
-
   /// The format that the first bytes show, of a checkpoint or of something else.
   static func kind(of path: String) -> FileKind? {
     firstBytes(of: path).withUnsafeBytes(FileKind.init)

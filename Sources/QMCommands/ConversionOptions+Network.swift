@@ -12,9 +12,9 @@ extension ConversionOptions {
   /// The network, cut and with other constants as the options say.
   func readNetwork(
     _ input: String, _ recipe: Recipe, _ console: Console
-  ) throws(QMError) -> (graph: Graph, source: Buffer) {
+  ) throws(QMError) -> (graph: Graph, source: SourceFile) {
     console.progress("reading")
-    let source = try Buffer.mapping(path: input)
+    let source = try SourceFile(path: input)
     var changes = try NetworkOptions.changes(recipe.network)
     if let weights { changes.weights = try CheckpointFile.weights(path: weights, console) }
     let (graph, information) = try ONNXReader.readWithInformation(path: input, changes: changes)
@@ -40,16 +40,14 @@ extension ConversionOptions {
 
   /// What the file says about its origin.
   func metadata(
-    of graph: Graph, _ recipe: Recipe, _ source: Buffer
+    of graph: Graph, _ recipe: Recipe, _ source: SourceFile
   ) throws(QMError) -> Program.Metadata {
     // Without the source's name, so that a network gives the same file whatever its name.
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
-    var digest = Digest()
-    digest.update(UnsafeRawBufferPointer(source.bytes))
-    metadata.sourceDigest = digest.finished()
+    metadata.sourceDigest = source.digest
     metadata.recipe = recipe.entries
     if let weights {
-      metadata.entries.append(.init("weights", try CheckpointFile.digest(weights)))
+      metadata.entries.append(.init("weights", try SourceFile(path: weights).digest.hexadecimal))
     }
     metadata.inputKeys = graph.inputs.map { sampleKey(for: graph[$0].name) }
     metadata.outputKeys = graph.outputs.map { sampleKey(for: $0.name) }

@@ -20,12 +20,10 @@ extension ConvertCommand {
       ).within(.file(input))
     }
     console.progress("reading")
-    let source = try Buffer.mapping(path: input)
+    let source = try SourceFile(path: input)
     let arrays = try CheckpointFile.arrays(path: input, console)
     var metadata = Program.Metadata(producer: "swift-qm \(toolVersion)")
-    var digest = Digest()
-    digest.update(UnsafeRawBufferPointer(source.bytes))
-    metadata.sourceDigest = digest.finished()
+    metadata.sourceDigest = source.digest
     let threads = ThreadPool(threadCount: machine.conversionThreads)
     let convert: (Recipe) throws(QMError) -> ConvertedArrays = { (recipe) throws(QMError) in
       var metadata = metadata
@@ -57,14 +55,14 @@ extension ConvertCommand {
     }
     let seconds = (clock.now - start).seconds
     let convertedReport = try CheckpointReport(
-      source: .init(path: input, bytes: source.count),
+      source: .init(path: input, bytes: source.byteCount),
       output: .init(path: output, bytes: converted.bytes.count),
       bits: converted.recipe.weights.bits, budget: trials,
       arrays: converted.checkpoint.arrayReports(in: converted.bytes), seconds: seconds)
     console.table(of: convertedReport.arrays)
     if let trials { show(trials, console) }
     console.line(
-      "\(Units.bytes(source.count)) → \(Units.bytes(converted.bytes.count)), "
+      "\(Units.bytes(source.byteCount)) → \(Units.bytes(converted.bytes.count)), "
         + "\(Units.fixed(convertedReport.ratio, 2)) times smaller, in \(Units.seconds(seconds))")
     console.line("written to \(output)")
     try report.write(convertedReport, console)

@@ -51,7 +51,7 @@ extension ConvertCommand {
       return try converter.prepare(graph, samples: samples?.source, progress: progress)
     }
     return PreparedNetwork(
-      prepared: prepared, recipe: recipe, metadata: metadata, byteCount: source.count,
+      prepared: prepared, recipe: recipe, metadata: metadata, byteCount: source.byteCount,
       samples: samples?.source,
       probes: try options.probes > 0
         ? within(.file(input)) { () throws(QMError) in

@@ -159,7 +159,7 @@ public struct TuneCommand: ToolCommand {
       unlink(checkpoint)
     }
     let report = TuningReport(
-      source: .init(path: input, bytes: source.count),
+      source: .init(path: input, bytes: source.byteCount),
       output: .init(path: output, bytes: result.files.after.count),
       bytesBefore: result.files.before.count, bits: recipe.weights.bits, steps: steps.count,
       rate: steps.map(\.rate).max() ?? 0, samples: result.sampleCounts.trained,

@@ -177,9 +177,11 @@ public struct Converter: Sendable {
   private func simplified(
     _ source: Graph, _ weights: Recipe.WeightWidth = .codes(8)
   ) throws(QMError) -> Graph {
-    let graph = try DefaultPasses.run(on: source)
-    guard case .codes = weights else { return graph }
-    return try EqualizeColumns().run(on: graph)
+    var graph = try DefaultPasses.run(on: source)
+    if case .codes = weights { graph = try EqualizeColumns().run(on: graph) }
+    // Most weights were copied in another order.
+    for value in source.values { value.constant?.buffer.returnPages() }
+    return graph
   }
 
   /// The state before the first step, with what the steps must observe.
@@ -225,9 +227,7 @@ public struct Converter: Sendable {
     var program = try simulation.lowered().flattened(metadata: metadata).program
     var comparisons: [String: OutputComparison] = [:]
     if let reference = state.reference {
-      var candidates = [ReferenceRuns.Candidate(program: program)]
-      try reference.measure(&candidates, at: reference.roles.judge, progress: progress)
-      comparisons = candidates[0].comparisons
+      comparisons = try reference.measure(program, at: reference.roles.judge, progress: progress)
       program.metadata.entries.append(
         .init(
           reference.areMade ? Program.Metadata.madeInputsKey : "samples",

@@ -25,6 +25,7 @@ package final class ReferenceRuns {
   let judgedParts: JudgedParts
   private let judgedRun: JudgedRun
   private let known = ReferenceResults()
+  private let knownComparisons = KnownComparisons()
 
   /// Statistics come from runs over the samples.
   /// - Parameters:
@@ -174,56 +175,40 @@ package final class ReferenceRuns {
     return means
   }
 
-  /// A program for the file, with its comparison with the float network by output name.
-  struct Candidate {
-    var program: Program
-    var comparisons: [String: OutputComparison] = [:]
-
-    init(program: Program) { self.program = program }
-  }
-
-  /// Compares programs with the float network on the same kept samples.
+  /// Compares a program with the float network on kept samples, by output name. Steps of a conversion
+  /// measure the same program more than once: what is known is not run again.
   /// - Parameter places: of the samples among the kept ones.
   func measure(
-    _ candidates: inout [Candidate], at places: Range<Int>, progress: (Conversion.Phase) -> Void
-  ) throws(QMError) {
-    var sessions: [[Session]] = []
-    for candidate in candidates { sessions.append(try runs.sessions(of: candidate.program)) }
-    let judgedRuns = candidates.map { JudgedRun($0.program, judgedParts) }
-    var comparisons = candidates.map(\.comparisons)
+    _ program: Program, at places: Range<Int>, progress: (Conversion.Phase) -> Void = { _ in }
+  ) throws(QMError) -> [String: OutputComparison] {
+    if let known = knownComparisons.comparisons(of: program, at: places) { return known }
+    let sessions = try runs.sessions(of: program)
+    let judgedRun = JudgedRun(program, judgedParts)
+    var comparisons: [String: OutputComparison] = [:]
     try runs.forEach(
       places.count,
       run: { (step, session, worker) throws(QMError) in
         let place = places.lowerBound + step
         return try within(.sample(kept.name(of: place))) { () throws(QMError) in
           let expected = try outputs(place, session)
-          var found: [(JudgedRun.Results, next: (JudgedRun.Results, JudgedRun.Results)?)] = []
-          for (run, sessions) in zip(judgedRuns, sessions) {
-            let (session, inputs) = (sessions[worker], kept.inputs(of: place))
-            let results = try run(session, inputs)
-            found.append(
-              (
-                results,
-                run.nextStep(session, inputs, reference: expected, measured: results)
-              ))
-          }
-          return (expected: expected, found: found)
+          let (session, inputs) = (sessions[worker], kept.inputs(of: place))
+          let found = try judgedRun(session, inputs)
+          let next = judgedRun.nextStep(session, inputs, reference: expected, measured: found)
+          return (expected: expected, found: found, next: next)
         }
       },
       take: { (step, result) throws(QMError) in
         let place = places.lowerBound + step
         try within(.sample(kept.name(of: place))) { () throws(QMError) in
-          for (candidate, found) in result.found.enumerated() {
-            for name in result.expected.outputs.keys {
-              try comparisons[candidate][
-                name, default: judgedParts.comparison(of: name)
-              ].add(name, reference: result.expected, measured: found.0, next: found.next)
-            }
+          for name in result.expected.outputs.keys {
+            try comparisons[name, default: judgedParts.comparison(of: name)].add(
+              name, reference: result.expected, measured: result.found, next: result.next)
           }
         }
         progress(.measuring(done: step + 1, of: places.count))
       })
-    for index in candidates.indices { candidates[index].comparisons = comparisons[index] }
+    knownComparisons.keep(comparisons, of: program, at: places)
+    return comparisons
   }
 
   /// Compares programs with one program, each on the same kept samples. Each exists only while a
@@ -304,5 +289,55 @@ private final class ReferenceResults: Sendable {
       known.results[place] = results
       known.byteCount += byteCount
     }
+  }
+}
+
+/// Comparisons of the programs that were measured last.
+private final class KnownComparisons: Sendable {
+  private struct Known {
+    let program: Program
+    let places: Range<Int>
+    let comparisons: [String: OutputComparison]
+  }
+
+  /// Programs that are kept, and bytes that their codes may take together. Constants in float32 are
+  /// those of the network.
+  private static let (most, codeByteLimit) = (4, 64 << 20)
+
+  private let known = Locked<[Known]>([])
+
+  func comparisons(of program: Program, at places: Range<Int>) -> [String: OutputComparison]? {
+    let program = KnownComparisons.key(program)
+    return known.withLock { known in
+      known.last { $0.places == places && $0.program == program }?.comparisons
+    }
+  }
+
+  func keep(
+    _ comparisons: [String: OutputComparison], of program: Program, at places: Range<Int>
+  ) {
+    let program = KnownComparisons.key(program)
+    known.withLock { known in
+      known.append(Known(program: program, places: places, comparisons: comparisons))
+      while known.count > KnownComparisons.most
+        || known.reduce(0, { $0 + KnownComparisons.codeByteCount($1.program) })
+          > KnownComparisons.codeByteLimit
+      {
+        known.removeFirst()
+      }
+    }
+  }
+
+  private static func codeByteCount(_ program: Program) -> Int {
+    program.constants.reduce(0) {
+      $0 + ($1.quantization == Quantization.none ? 0 : $1.tensor.byteCount)
+    }
+  }
+
+  /// The program without what changes no result. Inner values are judged by their names.
+  private static func key(_ program: Program) -> Program {
+    var program = program
+    program.metadata = Program.Metadata()
+    return program
   }
 }

@@ -121,6 +121,13 @@ public final class Buffer: @unchecked Sendable {
     discardedByteCount = byteCount
   }
 
+  /// Returns the pages of a mapped file to the system, which reads them again when they are touched;
+  /// does nothing for other memory.
+  package func returnPages() {
+    guard case .mapping = ownership else { return }
+    madvise(base, count, MADV_DONTNEED)
+  }
+
   /// A multiple of the page size of every supported system.
   private static let discardedPartByteCount = 1 << 16
 

@@ -133,7 +133,7 @@ struct ActivationSearch {
     init(plateau base: Program, at places: Range<Int>, of search: ActivationSearch) throws(QMError)
     {
       self.places = places
-      plateau = try search.reference.errors(of: [base], at: places)[0]
+      plateau = try search.reference.errors(of: base, at: places)
       let share =
         search.reference.roles.areAllOne && !search.reference.areMade
         ? min(search.effort.shareOfTolerance, ActivationSearch.shareOnFittedSamples)
@@ -153,7 +153,7 @@ struct ActivationSearch {
     _ name: String, _ types: [ActivationType], _ baseline: Baseline
   ) throws(QMError) -> Candidate {
     let errors = try reference.errors(
-      of: [program(types)], at: baseline.places, like: baseline.plateau)[0]
+      of: program(types), at: baseline.places, like: baseline.plateau)
     let loss = errors.decibels(over: baseline.plateau, sufficient: baseline.sufficient)
     return Candidate(
       name: name, types: types, price: points.price(types), errors: errors,

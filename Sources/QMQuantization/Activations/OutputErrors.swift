@@ -89,16 +89,13 @@ struct OutputErrors {
 }
 
 extension ReferenceRuns {
-  /// The errors of programs against the float network.
+  /// The errors of a program against the float network.
   /// - Parameters:
   ///   - places: of the samples among the kept ones.
-  ///   - base: errors on the same samples; nil for those of the first program.
+  ///   - base: errors of another program on the same samples, whose parts are judged in the same way.
   func errors(
-    of programs: [Program], at places: Range<Int>, like base: OutputErrors? = nil
-  ) throws(QMError) -> [OutputErrors] {
-    var candidates = programs.map { Candidate(program: $0) }
-    try measure(&candidates, at: places, progress: { _ in })
-    let base = base ?? candidates.first.map { OutputErrors($0.comparisons) }
-    return candidates.map { OutputErrors($0.comparisons, like: base) }
+    of program: Program, at places: Range<Int>, like base: OutputErrors? = nil
+  ) throws(QMError) -> OutputErrors {
+    OutputErrors(try measure(program, at: places), like: base)
   }
 }

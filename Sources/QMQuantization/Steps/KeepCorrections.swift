@@ -18,9 +18,9 @@ extension ReferenceRuns {
     program: (Plan) throws(QMError) -> Program
   ) throws(QMError) -> Plan {
     guard !biases.isEmpty else { return plan }
-    let uncorrected = try errors(of: [program(plan)], at: roles.choosing)[0]
+    let uncorrected = try errors(of: program(plan), at: roles.choosing)
     func error(of plan: Plan) throws(QMError) -> Double {
-      try errors(of: [program(plan)], at: roles.choosing, like: uncorrected)[0].meanLogarithm
+      try errors(of: program(plan), at: roles.choosing, like: uncorrected).meanLogarithm
     }
     var best = (plan: plan, error: uncorrected.meanLogarithm)
     var pending = [(nodes: biases.keys.sorted()[...], halvings: 0)]

@@ -63,7 +63,7 @@ struct WeightGains {
   func errors(
     _ rounded: [(tensor: Int, codes: QuantizedTensor)], like base: OutputErrors?
   ) throws(QMError) -> OutputErrors {
-    try reference.errors(of: [program(rounded)], at: reference.roles.choosing, like: base)[0]
+    try reference.errors(of: program(rounded), at: reference.roles.choosing, like: base)
   }
 
   /// The geometric mean of one, two or four numbers; of three, that of the first two. 1 for none.
