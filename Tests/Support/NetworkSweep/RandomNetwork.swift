@@ -14,7 +14,7 @@ public struct RandomNetwork: Sendable {
 
   /// Whether all extents are known before the run. An input's 0 is read as an unknown extent.
   var isFixed: Bool {
-    fixedInputs.isEmpty && !network.nodes.contains { $0.operation == "NonZero" }
+    fixedInputs.isEmpty && !network.nodes.contains { ["NonZero", "Unique"].contains($0.operation) }
       && network.inputs.allSatisfy { $0.type.shape.extents.map { !$0.contains(0) } ?? false }
   }
 
