@@ -11,7 +11,7 @@ import Testing
   /// What makes a loop no recurrent layer.
   enum Fault: CaseIterable {
     case otherComplement, otherFunction, otherStack, fewerSteps, earlyEnd, oneStep, scaledState
-    case otherStart
+    case otherStart, repeatedColumn
   }
 
   /// A loop over a sequence `x` `[T, B, 2]` that computes a layer of three units, spelled at random.
@@ -115,7 +115,21 @@ import Testing
       Bool.random(using: &generator) ? sum(terms + [try constant([1, 3])]) : sum(terms)
     }
 
+    /// Gates that the input changes by one number for all their columns.
+    private mutating func gatesOfOneColumn(_ names: [String]) throws -> [String] {
+      let product = node("MatMul", ["step", try constant([2, 1])])[0]
+      let biased = node("Add", [product, try constant([1])])[0]
+      let state = node("MatMul", ["h", try constant([3, 3 * names.count])])[0]
+      let parts = node(
+        "Split", [node("Add", [biased, state])[0]],
+        [("axis", .integer(1)), ("num_outputs", .integer(names.count))], count: names.count)
+      return try zip(names, parts).map { try function($0, $1) }
+    }
+
     private mutating func gates(_ count: Int, _ names: [String]) throws -> [String] {
+      guard fault != .repeatedColumn else {
+        return try gatesOfOneColumn(Array(names.prefix(count)))
+      }
       let (a, b) = (
         try products("step", depth: 2, gates: count), try products("h", depth: 3, gates: count)
       )

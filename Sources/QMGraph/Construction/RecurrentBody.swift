@@ -451,7 +451,11 @@ package struct RecurrentBody {
       case .matrixMultiply(let product): return terms(node, product, columns)
       case .binary(let binary) where binary.function == .add:
         guard let (left, right) = matching.operands(value, of: .add) else { return nil }
-        switch (terms(left, depth: depth - 1), terms(right, depth: depth - 1)) {
+        // A sum of one column is none of products: it would be repeated.
+        func sum(_ operand: Graph.ValueID) -> Terms? {
+          self.columns(of: operand) == columns ? terms(operand, depth: depth - 1) : nil
+        }
+        switch (sum(left), sum(right)) {
         case (let left?, let right?): return left.adding(right)
         case (let sum?, nil): return bias(right, columns).map(sum.adding)
         case (nil, let sum?): return bias(left, columns).map(sum.adding)
