@@ -22,7 +22,9 @@ extension LoopReader {
     let before = outer.contents
     do throws(QMError) {
       let initial = try initialValues()
-      if let loop = try RecurrentLoop(self, settledBody(initial), initial, count) {
+      if let loop = try RecurrentLoop(self, settledBody(initial), initial, count),
+        loop.hasStatesOfEachItem
+      {
         return try results(loop.results())
       }
     } catch {
@@ -136,6 +138,21 @@ private struct RecurrentLoop {
     }
   }
 
+  /// Whether the states before the first step have a row for each item of the batch, as far as that is
+  /// known: a loop repeats a single one, a layer does not.
+  var hasStatesOfEachItem: Bool {
+    let batch = LoopNumber(outer.construction.type(of: sequence).shape[axis == 0 ? 1 : 0])
+    return states.allSatisfy { index in
+      let shape = outer.construction.type(of: initial[index]).shape
+      guard shape.rank == 2 else { return false }
+      guard
+        let rows = LoopNumber(shape[0])
+          ?? filled(initial[index])?.shape.first.flatMap(LoopNumber.init)
+      else { return true }
+      return rows == batch
+    }
+  }
+
   // MARK: Result
 
   /// The carried values after the last step, then the stacked ones.
@@ -205,15 +222,17 @@ private struct RecurrentLoop {
 
   /// The shape of a value that is known to be zero; nil for any other.
   private func zeroShape(_ value: Value) -> [PartialIntegers.Element]? {
-    func isZero(_ constant: Tensor?) -> Bool {
-      guard let constant, constant.elementType == .float32 else { return false }
-      return constant.withElements(as: Float.self) { $0.allSatisfy { $0 == 0 } }
-    }
+    guard let (numbers, shape) = filled(value), numbers.elementType == .float32,
+      numbers.withElements(as: Float.self, { $0.allSatisfy { $0 == 0 } })
+    else { return nil }
+    return shape
+  }
+
+  /// The numbers and the shape of a constant, or of a value that repeats one number; nil for any
+  /// other.
+  private func filled(_ value: Value) -> (numbers: Tensor, shape: [PartialIntegers.Element])? {
     guard case .graph(let id) = value.place else {
-      guard let constant = outer.construction.constant(of: value), isZero(constant) else {
-        return nil
-      }
-      return constant.shape.map { .known($0) }
+      return outer.construction.constant(of: value).map { ($0, $0.shape.map { .known($0) }) }
     }
     guard let node = outer.graph.nodes.last(where: { $0.outputs.contains(id) }) else { return nil }
     let (number, extents): (Graph.ValueID?, Graph.ValueID?)
@@ -222,10 +241,11 @@ private struct RecurrentLoop {
     case .fill: (number, extents) = (node.input(1), node.input(0))
     default: return nil
     }
-    guard let number, let extents, let constant = outer.graph[number].constant, isZero(constant),
-      constant.elementCount == 1
+    guard let number, let extents, let constant = outer.graph[number].constant,
+      constant.elementCount == 1,
+      let shape = outer.construction.partial(of: Value(place: .graph(extents), type: .int64))
     else { return nil }
-    return outer.construction.partial(of: Value(place: .graph(extents), type: .int64))?.elements
+    return (constant, shape.elements)
   }
 
   /// The weights of all gates: the body's constant where that is it, else its parts together.

@@ -236,4 +236,19 @@ import Testing
       #expect(abs(Double(value) - determinant(matrix, size)) < 0.01)
     }
   }
+
+  /// The places of all windows along an axis become a constant, whose size the file decides.
+  @Test func aDeformableConvolutionOfHugeWindowsIsRefused() throws {
+    var network = ONNXNetwork(opset: 22)
+    network.inputs = [
+      ("x", ValueType(.float32, [1, 1, 8192, 64])),
+      ("offsets", ValueType(.float32, [1, 8192, 8129, 1])),
+    ]
+    network.constants = [("w", try Tensor(zeros: .float32, [1, 1, 64, 64]))]
+    network.nodes = [.init("DeformConv", ["x", "w", "offsets"], ["y"])]
+    network.outputs = ["y"]
+    #expect(throws: QMError.unsupported("")) {
+      try ONNXReader.read(bytes: network.encoded())
+    }
+  }
 }

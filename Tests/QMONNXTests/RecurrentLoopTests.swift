@@ -11,7 +11,7 @@ import Testing
   /// What makes a loop no recurrent layer.
   enum Fault: CaseIterable {
     case otherComplement, otherFunction, otherStack, fewerSteps, earlyEnd, oneStep, scaledState
-    case otherStart, repeatedColumn
+    case otherStart, repeatedColumn, repeatedRow
   }
 
   /// A loop over a sequence `x` `[T, B, 2]` that computes a layer of three units, spelled at random.
@@ -228,6 +228,8 @@ import Testing
       let stacked = fault == .otherStack ? node("Neg", [h])[0] : h
       body.outputs = [condition] + results + [weight, stacked]
 
+      // One row of states, which the first iteration repeats for each item of the batch.
+      let extents = fault == .repeatedRow ? "row" : "extents"
       var network = ONNXNetwork(opset: 18)
       network.inputs = [("x", ValueType(.float32, [.free("T"), .free("B"), 2]))]
       if isMasked {
@@ -238,12 +240,13 @@ import Testing
         .init("Gather", ["shape", "one"], ["batch"]),
         .init("Unsqueeze", ["batch", "axis"], ["rows"]),
         .init("Concat", ["rows", "three"], ["extents"], [("axis", .integer(0))]),
-        .init("Expand", ["nothing", "extents"], ["h0"]),
-        .init("Expand", ["something", "extents"], ["c0"]),
+        .init("Expand", ["nothing", extents], ["h0"]),
+        .init("Expand", ["something", extents], ["c0"]),
         .init("Sub", ["steps", "one"], ["fewer"]),
       ]
       network.constants = [
         ("zero", try Tensor([], [Int64(0)])), ("one", try Tensor([], [Int64(1)])),
+        ("row", try Tensor([2], [Int64(1), 3])),
         ("axis", try Tensor([1], [Int64(0)])), ("three", try Tensor([1], [Int64(3)])),
         ("nothing", try Tensor([], [Float(0)])), ("something", try Tensor([], [Float(0.25)])),
         ("first", try Tensor([], [Int32(fault == .otherStart ? 1 : 0)])),

@@ -351,7 +351,9 @@ package struct RecurrentBody {
       guard let first = gates[0].state?.rows.first,
         let units = matching.graph[first.matrix].constant?.shape[1],
         gates.allSatisfy({ gate in
-          gate.state.map { $0.rows.reduce(0) { $0 + $1.range.count } } == units
+          [gate.state?.rows, gate.input?.rows].allSatisfy { rows in
+            rows.map { $0.reduce(0) { $0 + $1.range.count } } == units
+          }
         })
       else { return nil }
       return Found(cell: cell, functions: functions, gates: gates, units: units)
@@ -463,7 +465,7 @@ package struct RecurrentBody {
         }
       case .binary(let binary) where binary.function == .multiply:
         for (gate, product) in matching.pairs(value, of: .multiply) {
-          guard self.columns(of: gate) == columns,
+          guard self.columns(of: gate) == columns, self.columns(of: product) == columns,
             var terms = terms(product, depth: depth - 1), terms.input == nil,
             case (.plain, let rows)? = terms.state
           else { continue }

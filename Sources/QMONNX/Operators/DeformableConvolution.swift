@@ -2,6 +2,9 @@ import QMOperations
 import QMTensor
 
 extension NodeReader {
+  /// Regular places of all elements of the windows along one axis, which become a constant.
+  private static let mostPlaces = 1 << 24
+
   /// DeformConv: a convolution that reads each element of its window at a place of its own, which an
   /// offset moves, by linear interpolation; a mask multiplies what is read. The elements that the
   /// windows read are gathered, and then multiplied with the weights.
@@ -46,6 +49,11 @@ extension NodeReader {
         throw .malformed("a window of \(reach) elements over \(extents[axis])")
       }
       output.append(room / window.strides[axis] + 1)
+    }
+    guard output.allSatisfy({ $0 <= Self.mostPlaces / count }) else {
+      throw .unsupported(
+        "an output of \(output) with \(count) places in a window; expected up to \(Self.mostPlaces / count) along an axis",
+        remedies: .cutBefore)
     }
     guard shape(offsets)[1].extent == 2 * groups * count,
       shape(offsets).axes.dropFirst(2).map(\.extent) == output,

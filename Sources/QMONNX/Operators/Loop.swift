@@ -39,7 +39,8 @@ struct LoopForm {
     return carried.indices.map { index in
       var name = body.outputs[index + (hasCondition ? 1 : 0)].name
       // No longer than there are nodes: a malformed graph may have a cycle.
-      for _ in body.nodes { name = sources[name] ?? name }
+      var left = body.nodes.count
+      while left > 0, let source = sources[name] { (name, left) = (source, left - 1) }
       return name == body.inputs[index + (hasCondition ? 2 : 0)].name
     }
   }
